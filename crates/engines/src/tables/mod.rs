@@ -1,0 +1,433 @@
+//! Rows as data, engines as engines. A room declares its [`Table`]s; real, typed SQL tables come out of it, and
+//! nobody above this crate writes SQL.
+//!
+//! Every row carries the [`Seq`] `t` of the commit that last wrote it. A [`Batch`] names the rows that it was based
+//! on with the `t` they had (or that they were absent); the engine refuses it with [`TablesError::Conflict`] when
+//! one of them has changed. All commits of one engine are totally ordered by `t`.
+
+use bytes::Bytes;
+use hilum_core::{Epoch, Id, Kind, Seq, Stream, Timestamp};
+
+pub mod postgres;
+pub mod sqlite;
+
+/// The type of a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Type {
+    /// 16 bytes: PostgreSQL `uuid`, SQLite 16-byte blob.
+    Id,
+    /// UTF-8 without NUL, compared byte by byte (collation `C` / `BINARY`).
+    Text,
+    /// 64-bit signed integer.
+    Int,
+    /// Truth value.
+    Bool,
+    /// Instant in microseconds: PostgreSQL `timestamptz`, SQLite integer microseconds since the epoch.
+    Time,
+    /// A commit's `t`.
+    Seq,
+    /// Bytes, compared byte by byte.
+    Bytes,
+}
+
+/// One column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Column {
+    /// Its name, snake_case.
+    pub name: &'static str,
+    /// Its type.
+    pub ty: Type,
+    /// Whether it may be absent.
+    pub optional: bool,
+}
+
+impl Column {
+    /// A column that every row has.
+    pub const fn new(name: &'static str, ty: Type) -> Self {
+        Self { name, ty, optional: false }
+    }
+
+    /// A column that a row may lack.
+    pub const fn optional(name: &'static str, ty: Type) -> Self {
+        Self { name, ty, optional: true }
+    }
+}
+
+/// One index, never unique: rows are ordered by its columns and then by the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Index {
+    /// Its name within the table.
+    pub name: &'static str,
+    /// Its columns.
+    pub columns: &'static [&'static str],
+}
+
+/// A table as a room declares it. The key columns are the first `key_len` columns.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Its name, with the room as prefix (`adt_board`).
+    pub name: &'static str,
+    /// How many of the first columns are the key.
+    pub key_len: usize,
+    /// Its columns, key first.
+    pub columns: &'static [Column],
+    /// Its indexes.
+    pub indexes: &'static [Index],
+    /// For a register: the column (type [`Type::Bytes`] or [`Type::Int`]) by which [`Write::PutIfNewer`] decides.
+    pub register: Option<&'static str>,
+}
+
+impl Table {
+    /// The place of a column.
+    pub fn column(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column.name == name)
+    }
+}
+
+/// One value.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Value {
+    /// Absent.
+    Null,
+    /// [`Type::Bool`].
+    Bool(bool),
+    /// [`Type::Int`].
+    Int(i64),
+    /// [`Type::Time`].
+    Time(Timestamp),
+    /// [`Type::Seq`].
+    Seq(Seq),
+    /// [`Type::Id`].
+    Id(Id),
+    /// [`Type::Text`].
+    Text(String),
+    /// [`Type::Bytes`].
+    Bytes(Bytes),
+    /// In a write only, for a [`Type::Seq`] column: the `t` of the commit that writes it.
+    ThisCommit,
+}
+
+/// A key: the values of the key columns.
+pub type Key = Vec<Value>;
+
+/// One row as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// All columns in the table's order.
+    pub values: Vec<Value>,
+    /// The commit that last wrote it.
+    pub t: Seq,
+}
+
+/// The rows of one index range, in index order.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Scan {
+    /// The table's name.
+    pub table: &'static str,
+    /// The index; absent = by key.
+    pub index: Option<&'static str>,
+    /// Values of the first columns of the index that every row must have.
+    pub prefix: Vec<Value>,
+    /// Inclusive lower bound of the next column.
+    pub from: Option<Value>,
+    /// Exclusive upper bound of the next column.
+    pub to: Option<Value>,
+    /// Start behind this row: its index columns, then its key columns.
+    pub after: Option<Vec<Value>>,
+    /// At most this many rows, itself at most `limits::SCAN_ROWS_MAX`.
+    pub limit: u32,
+    /// Largest first.
+    pub descending: bool,
+}
+
+impl Scan {
+    /// All rows under `prefix` of the key, in key order, up to the bound.
+    pub fn by_key(table: &'static str, prefix: Vec<Value>) -> Self {
+        Self {
+            table,
+            index: None,
+            prefix,
+            from: None,
+            to: None,
+            after: None,
+            limit: crate::limits::SCAN_ROWS_MAX,
+            descending: false,
+        }
+    }
+
+    /// All rows under `prefix` of an index, in index order, up to the bound.
+    pub fn by_index(table: &'static str, index: &'static str, prefix: Vec<Value>) -> Self {
+        Self { index: Some(index), ..Self::by_key(table, prefix) }
+    }
+}
+
+/// One read of a round trip.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Read {
+    /// One row by key.
+    Get {
+        /// The table's name.
+        table: &'static str,
+        /// The key.
+        key: Key,
+    },
+    /// A range.
+    Scan(Scan),
+}
+
+/// What a batch was based on: the row had this `t`, or was absent.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Expect {
+    /// The table's name.
+    pub table: &'static str,
+    /// The key.
+    pub key: Key,
+    /// The `t` that was read; `None` = there was no such row.
+    pub t: Option<Seq>,
+}
+
+/// One write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// Inserts or replaces the row.
+    Put {
+        /// The table's name.
+        table: &'static str,
+        /// All columns.
+        values: Vec<Value>,
+    },
+    /// Inserts the row, or replaces it when its register column is greater than the stored one.
+    PutIfNewer {
+        /// The table's name.
+        table: &'static str,
+        /// All columns.
+        values: Vec<Value>,
+    },
+    /// Removes the row if it is there.
+    Delete {
+        /// The table's name.
+        table: &'static str,
+        /// The key.
+        key: Key,
+    },
+}
+
+/// How far one projection has read one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OffsetMove {
+    /// The projection's name.
+    pub projection: &'static str,
+    /// The stream.
+    pub stream: Stream,
+    /// The partition.
+    pub partition: u16,
+    /// The log's life: another one under the same name is refused, not skipped through.
+    pub epoch: Epoch,
+    /// The next offset to read before this batch.
+    pub from: u64,
+    /// The next offset to read after it.
+    pub to: u64,
+}
+
+/// One entry of the outbox, in commit order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// What it is about (`adt.board`, `chart.resource`).
+    pub topic: &'static str,
+    /// The patient's (or other subject's) key.
+    pub key: Id,
+    /// Ids and versions only, as JSON.
+    pub body: Bytes,
+}
+
+/// An outbox entry that was committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The commit.
+    pub t: Seq,
+    /// Its place within the commit, from 0.
+    pub n: i64,
+    /// What it is about.
+    pub topic: String,
+    /// The subject's key.
+    pub key: Id,
+    /// Its content.
+    pub body: Bytes,
+}
+
+/// All or nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// What it was based on.
+    pub expects: Vec<Expect>,
+    /// What it writes; at most one write for a key.
+    pub writes: Vec<Write>,
+    /// How far it read.
+    pub offset: Option<OffsetMove>,
+    /// What it tells others.
+    pub outbox: Vec<Outgoing>,
+}
+
+/// What a tables engine refuses or fails at.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum TablesError {
+    /// Something that the batch was based on has changed, or another writer was first: read again.
+    #[error("conflict: {0}")]
+    Conflict(String),
+    /// The offset row says another position: another worker owns the partition now.
+    #[error("offset of {projection} {stream}/{partition} is not where this worker left it")]
+    Fenced {
+        /// The projection.
+        projection: String,
+        /// The stream.
+        stream: Stream,
+        /// The partition.
+        partition: u16,
+    },
+    /// The offset row belongs to another log.
+    #[error("tables belong to log epoch {stored}, this log is {given}: restore the matching log or rebuild")]
+    OtherLog {
+        /// The epoch in the tables.
+        stored: Epoch,
+        /// The epoch given.
+        given: Epoch,
+    },
+    /// A declaration or a value does not fit (programming error, or a text with NUL).
+    #[error("table {table}: {why}")]
+    Shape {
+        /// The table.
+        table: String,
+        /// What does not fit.
+        why: String,
+    },
+    /// The stored schema is newer than this program.
+    #[error("schema version {stored} is newer than this program's {ours}: start the newer program")]
+    Newer {
+        /// In the database.
+        stored: i64,
+        /// In this program.
+        ours: i64,
+    },
+    /// The engine does not answer or the disk fails; nothing was committed as far as is known.
+    #[error("tables engine: {0}")]
+    Engine(String),
+}
+
+impl TablesError {
+    /// What the caller may do.
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Conflict(_) => Kind::Conflict,
+            Self::Fenced { .. } | Self::Engine(_) => Kind::Transient,
+            Self::OtherLog { .. } | Self::Shape { .. } | Self::Newer { .. } => Kind::Internal,
+        }
+    }
+}
+
+/// A lease's fencing token: grows with each holder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Token(pub i64);
+
+/// The tables, whatever engine keeps them. Cheap to clone.
+#[derive(Debug, Clone)]
+pub enum Tables {
+    /// One file, one group-commit writer, a pool of readers.
+    Sqlite(sqlite::Sqlite),
+    /// A schema of a PostgreSQL database.
+    Postgres(postgres::Postgres),
+}
+
+macro_rules! each {
+    ($self:ident, $engine:ident => $call:expr) => {
+        match $self {
+            Self::Sqlite($engine) => $call,
+            Self::Postgres($engine) => $call,
+        }
+    };
+}
+
+impl Tables {
+    /// Commits a batch and returns its `t`. Durable when it resolves.
+    ///
+    /// # Errors
+    /// [`TablesError::Conflict`] is to be retried from the reads on; [`TablesError::Fenced`] ends this worker's turn.
+    pub async fn commit(&self, batch: Batch) -> Result<Seq, TablesError> {
+        each!(self, engine => engine.commit(batch).await)
+    }
+
+    /// Answers all reads in one round trip, in their order; a get gives no row or one. Each read sees one snapshot,
+    /// different reads may see different ones: the commit's expectations are what makes them consistent.
+    ///
+    /// # Errors
+    /// [`TablesError::Engine`], [`TablesError::Shape`].
+    pub async fn read(&self, reads: &[Read]) -> Result<Vec<Vec<Row>>, TablesError> {
+        each!(self, engine => engine.read(reads).await)
+    }
+
+    /// How many rows the scan would give without its limit, exact up to `cap`.
+    ///
+    /// # Errors
+    /// As [`Tables::read`].
+    pub async fn count(&self, scan: &Scan, cap: u64) -> Result<u64, TablesError> {
+        each!(self, engine => engine.count(scan, cap).await)
+    }
+
+    /// Outbox entries behind `after`, in commit order, whole commits: at least one commit, then up to `limit`.
+    ///
+    /// # Errors
+    /// As [`Tables::read`].
+    pub async fn changes(&self, after: Seq, limit: u32) -> Result<Vec<Change>, TablesError> {
+        each!(self, engine => engine.changes(after, limit).await)
+    }
+
+    /// The next offset that `projection` will read of a partition, 0 at first.
+    ///
+    /// # Errors
+    /// [`TablesError::OtherLog`] when the row belongs to another log.
+    pub async fn offset(
+        &self,
+        projection: &str,
+        stream: Stream,
+        partition: u16,
+        epoch: Epoch,
+    ) -> Result<u64, TablesError> {
+        each!(self, engine => engine.offset(projection, stream, partition, epoch).await)
+    }
+
+    /// The newest committed `t`.
+    ///
+    /// # Errors
+    /// As [`Tables::read`].
+    pub async fn now(&self) -> Result<Seq, TablesError> {
+        each!(self, engine => engine.now().await)
+    }
+
+    /// Takes or renews the lease `name` for `holder` until `until`; `None` when another holder has it at `now`.
+    ///
+    /// # Errors
+    /// As [`Tables::read`].
+    pub async fn lease(
+        &self,
+        name: &str,
+        holder: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Option<Token>, TablesError> {
+        each!(self, engine => engine.lease(name, holder, now, until).await)
+    }
+
+    /// A counter that changes after each commit that this process made or heard of: a hint for who waits for changes.
+    pub fn committed(&self) -> tokio::sync::watch::Receiver<Seq> {
+        each!(self, engine => engine.committed())
+    }
+
+    /// The engine's name and durability level, for people (`sqlite fsync`).
+    pub fn describe(&self) -> String {
+        each!(self, engine => engine.describe())
+    }
+
+    /// Writes out what waits and closes.
+    pub async fn close(&self) {
+        each!(self, engine => engine.close().await);
+    }
+}

@@ -1,0 +1,1 @@
+//! FHIR R4 as data: resources as raw bytes, ids, references, bundles.

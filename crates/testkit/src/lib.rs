@@ -1,0 +1,1 @@
+//! Generators, real engines for tests, tidy tests.

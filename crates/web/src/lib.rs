@@ -1,0 +1,1 @@
+//! The server's shell: sign-in, audit, pages, live updates, limits.
