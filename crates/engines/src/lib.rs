@@ -9,4 +9,5 @@
 
 pub mod limits;
 pub mod log;
+pub mod sqlite_file;
 pub mod tables;

@@ -67,6 +67,12 @@ pub enum LogError {
         /// What is wrong with it, without its content.
         why: String,
     },
+    /// Another process (or another handle of this one) owns the log.
+    #[error("log {path} is in use by another process")]
+    InUse {
+        /// The file that is owned.
+        path: String,
+    },
     /// The engine failed.
     #[error("log engine: {0}")]
     Engine(String),
@@ -76,7 +82,7 @@ impl LogError {
     /// What the caller may do.
     pub const fn kind(&self) -> Kind {
         match self {
-            Self::ReadOnly(_) | Self::Full(_) | Self::Engine(_) => Kind::Transient,
+            Self::ReadOnly(_) | Self::Full(_) | Self::InUse { .. } | Self::Engine(_) => Kind::Transient,
             Self::TooLarge { .. } => Kind::TooLarge,
             Self::Corrupt { .. } => Kind::Internal,
         }

@@ -119,7 +119,8 @@ pub struct Row {
     pub t: Seq,
 }
 
-/// The rows of one index range, in index order.
+/// The rows of one index range, in index order: by the index's columns, then by the key columns that it lacks. An
+/// absent value orders before all others (so last when descending).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Scan {
     /// The table's name.
@@ -128,11 +129,12 @@ pub struct Scan {
     pub index: Option<&'static str>,
     /// Values of the first columns of the index that every row must have.
     pub prefix: Vec<Value>,
-    /// Inclusive lower bound of the next column.
+    /// Inclusive lower bound of the next column, never [`Value::Null`]. A row that lacks that column lies in no range.
     pub from: Option<Value>,
-    /// Exclusive upper bound of the next column.
+    /// Exclusive upper bound of the next column, never [`Value::Null`]. A row that lacks that column lies in no range.
     pub to: Option<Value>,
-    /// Start behind this row: its index columns, then its key columns.
+    /// Start behind this row, which need not exist any more: its index columns, then all its key columns (by key:
+    /// the key alone). Its first values are those of `prefix`.
     pub after: Option<Vec<Value>>,
     /// At most this many rows, itself at most `limits::SCAN_ROWS_MAX`.
     pub limit: u32,
@@ -308,6 +310,12 @@ pub enum TablesError {
         /// In this program.
         ours: i64,
     },
+    /// The outbox does not reach back that far: whoever asks reads the state itself and goes on from now.
+    #[error("changes before {oldest} are pruned: read the state anew")]
+    Pruned {
+        /// The oldest commit that is still whole.
+        oldest: Seq,
+    },
     /// The engine does not answer or the disk fails; nothing was committed as far as is known.
     #[error("tables engine: {0}")]
     Engine(String),
@@ -319,6 +327,7 @@ impl TablesError {
         match self {
             Self::Conflict(_) => Kind::Conflict,
             Self::Fenced { .. } | Self::Engine(_) => Kind::Transient,
+            Self::Pruned { .. } => Kind::NotFound,
             Self::OtherLog { .. } | Self::Shape { .. } | Self::Newer { .. } => Kind::Internal,
         }
     }
@@ -375,9 +384,18 @@ impl Tables {
     /// Outbox entries behind `after`, in commit order, whole commits: at least one commit, then up to `limit`.
     ///
     /// # Errors
-    /// As [`Tables::read`].
+    /// [`TablesError::Pruned`] when commits behind `after` are pruned; as [`Tables::read`].
     pub async fn changes(&self, after: Seq, limit: u32) -> Result<Vec<Change>, TablesError> {
         each!(self, engine => engine.changes(after, limit).await)
+    }
+
+    /// Removes outbox entries of commits before `before` and returns how many: the outbox is a window, kept bounded
+    /// by whoever runs the engine. Later [`Tables::changes`] from before it say so.
+    ///
+    /// # Errors
+    /// As [`Tables::commit`].
+    pub async fn prune(&self, before: Seq) -> Result<u64, TablesError> {
+        each!(self, engine => engine.prune(before).await)
     }
 
     /// The next offset that `projection` will read of a partition, 0 at first.
@@ -402,7 +420,9 @@ impl Tables {
         each!(self, engine => engine.now().await)
     }
 
-    /// Takes or renews the lease `name` for `holder` until `until`; `None` when another holder has it at `now`.
+    /// Takes or renews the lease `name` for `holder` until `until`; `None` when another holder has it at `now`. A
+    /// lease runs while `now < until`. A renewal in time keeps its token; one taken anew, also by the same holder
+    /// after it ran out, gets the next.
     ///
     /// # Errors
     /// As [`Tables::read`].

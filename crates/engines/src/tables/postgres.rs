@@ -44,5 +44,8 @@ impl Postgres {
     pub fn describe(&self) -> String {
         todo!()
     }
+    pub async fn prune(&self, _: Seq) -> Result<u64, TablesError> {
+        todo!()
+    }
     pub async fn close(&self) {}
 }
