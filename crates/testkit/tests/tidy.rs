@@ -66,7 +66,8 @@ fn dependencies(manifest: &str) -> BTreeSet<String> {
         if line.starts_with('[') {
             inside = line == "[dependencies]";
         } else if inside && !line.is_empty() && !line.starts_with('#') {
-            let name: String = line.chars().take_while(|c| c.is_alphanumeric() || "-_".contains(*c)).collect();
+            let name: String =
+                line.chars().take_while(|c| c.is_alphanumeric() || "-_".contains(*c)).collect();
             names.insert(name);
         }
     }
@@ -87,11 +88,15 @@ fn forbidden_edges(name: &str, manifest: &str) -> Vec<String> {
 
 #[test]
 fn crates_use_only_lower_ones() {
-    assert!(!forbidden_edges("core", "[dependencies]\nhilum-web.workspace = true\n").is_empty(), "planted fault");
+    assert!(
+        !forbidden_edges("core", "[dependencies]\nhilum-web.workspace = true\n").is_empty(),
+        "planted fault"
+    );
     assert!(!forbidden_edges("surprise", "").is_empty(), "planted fault");
     let mut faults = Vec::new();
     for name in crate_names() {
-        let manifest = fs::read_to_string(root().join("crates").join(&name).join("Cargo.toml")).expect("a manifest");
+        let manifest =
+            fs::read_to_string(root().join("crates").join(&name).join("Cargo.toml")).expect("a manifest");
         faults.extend(forbidden_edges(&name, &manifest));
     }
     assert!(faults.is_empty(), "{faults:#?}");
@@ -101,7 +106,8 @@ fn runtimes_in(tree: &str) -> Vec<&str> {
     tree.lines()
         .filter_map(|line| line.split_whitespace().next())
         .filter(|name| {
-            ["tokio", "async-std", "smol", "futures-executor", "hyper", "mio", "rusqlite", "socket2"].contains(name)
+            ["tokio", "async-std", "smol", "futures-executor", "hyper", "mio", "rusqlite", "socket2"]
+                .contains(name)
         })
         .collect()
 }
@@ -111,7 +117,16 @@ fn pure_crates_have_no_runtime_and_no_io() {
     assert_eq!(runtimes_in("hilum-core v0.1.0\ntokio v1.0.0\n"), ["tokio"], "planted fault");
     for name in PURE {
         let tree = Command::new(env!("CARGO"))
-            .args(["tree", "--locked", "--edges", "normal", "--prefix", "none", "--package", &format!("hilum-{name}")])
+            .args([
+                "tree",
+                "--locked",
+                "--edges",
+                "normal",
+                "--prefix",
+                "none",
+                "--package",
+                &format!("hilum-{name}"),
+            ])
             .current_dir(root())
             .output()
             .expect("cargo runs");
@@ -129,7 +144,8 @@ fn anyhow_outside_the_binary(name: &str, manifest: &str) -> bool {
 fn only_the_binary_uses_anyhow() {
     assert!(anyhow_outside_the_binary("chart", "[dependencies]\nanyhow.workspace = true\n"), "planted fault");
     for name in crate_names() {
-        let manifest = fs::read_to_string(root().join("crates").join(&name).join("Cargo.toml")).expect("a manifest");
+        let manifest =
+            fs::read_to_string(root().join("crates").join(&name).join("Cargo.toml")).expect("a manifest");
         assert!(!anyhow_outside_the_binary(&name, &manifest), "{name} uses anyhow");
     }
 }
@@ -149,7 +165,11 @@ fn dependencies_without_a_why(manifest: &str) -> Vec<&str> {
 
 #[test]
 fn every_dependency_says_why() {
-    assert_eq!(dependencies_without_a_why("[workspace.dependencies]\nleft-pad = \"1\"\n").len(), 1, "planted fault");
+    assert_eq!(
+        dependencies_without_a_why("[workspace.dependencies]\nleft-pad = \"1\"\n").len(),
+        1,
+        "planted fault"
+    );
     let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the workspace manifest");
     assert!(dependencies_without_a_why(&manifest).is_empty(), "{:#?}", dependencies_without_a_why(&manifest));
 }
@@ -160,7 +180,9 @@ fn paths_named(page: &str) -> BTreeSet<&str> {
         .skip(1)
         .step_by(2)
         .map(str::trim)
-        .filter(|word| ["crates/", "docs/", "scripts/", "fuzz/", ".ci/", "deploy/"].iter().any(|p| word.starts_with(p)))
+        .filter(|word| {
+            ["crates/", "docs/", "scripts/", "fuzz/", ".ci/", "deploy/"].iter().any(|p| word.starts_with(p))
+        })
         .filter(|word| !word.contains(['<', '*', ' ', '{', '…']))
         .collect()
 }
@@ -203,7 +225,11 @@ fn ambient_reads(source: &str) -> Vec<&'static str> {
 
 #[test]
 fn time_randomness_and_environment_are_handed_in() {
-    assert_eq!(ambient_reads("fn f() { std::time::SystemTime::now(); }"), ["SystemTime::now"], "planted fault");
+    assert_eq!(
+        ambient_reads("fn f() { std::time::SystemTime::now(); }"),
+        ["SystemTime::now"],
+        "planted fault"
+    );
     let mut faults = Vec::new();
     for name in crate_names() {
         if ["hilum", "testkit"].contains(&name.as_str()) {
@@ -214,7 +240,10 @@ fn time_randomness_and_environment_are_handed_in() {
             // tokio's clock is paused and advanced by tests: it is handed in already.
             let source = source.replace("tokio::time::Instant::now", "");
             for word in ambient_reads(&source) {
-                faults.push(format!("{}: {word}", path.strip_prefix(root()).expect("below the root").display()));
+                faults.push(format!(
+                    "{}: {word}",
+                    path.strip_prefix(root()).expect("below the root").display()
+                ));
             }
         }
     }
@@ -297,7 +326,8 @@ fn hazard_faults(text: &str, tests: &BTreeSet<String>) -> Vec<String> {
                 faults.push(format!("{id}: no {key}"));
             }
         }
-        let named: Vec<_> = hazard["tests"].as_vec().into_iter().flatten().filter_map(|t| t.as_str()).collect();
+        let named: Vec<_> =
+            hazard["tests"].as_vec().into_iter().flatten().filter_map(|t| t.as_str()).collect();
         if named.is_empty() {
             faults.push(format!("{id}: no test"));
         }
