@@ -1,0 +1,40 @@
+//! The bounds of this crate. Those that an installation may move stand in its configuration with these defaults.
+
+/// Largest message that a door takes, in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// MLLP connections at the same time; further ones are closed at once.
+pub const MLLP_CONNECTIONS_MAX: usize = 8_192;
+/// Messages of one connection between "read" and "answered": beyond it the socket is not read.
+pub const MLLP_WINDOW_MESSAGES: usize = 128;
+/// Bytes of messages between "read" and "durable" over all MLLP connections: beyond it sockets are not read.
+pub const MLLP_BUFFER_BYTES_MAX: usize = 96 << 20;
+/// Seconds after which a connection that sends nothing is closed; TCP keepalive finds dead peers earlier.
+pub const MLLP_IDLE_S: u64 = 4 * 3_600;
+/// Seconds from the first byte of a frame to its last.
+pub const MLLP_READ_S: u64 = 30;
+/// Seconds that a peer may take to read an answer.
+pub const MLLP_WRITE_S: u64 = 30;
+/// Seconds of silence before TCP asks whether the peer is still there.
+pub const MLLP_KEEPALIVE_S: u64 = 60;
+/// Bytes outside frames that one connection may send between two frames before it is closed.
+pub const MLLP_STRAY_BYTES_MAX: usize = 4 << 10;
+/// Bytes that one read of a socket takes at most.
+pub const MLLP_READ_BYTES: usize = 64 << 10;
+/// Connections that the kernel keeps for us until they are accepted.
+pub const MLLP_BACKLOG: i32 = 4_096;
+/// Milliseconds between two looks at whether the log accepts again.
+pub const GATE_LOOK_MS: u64 = 50;
+/// Seconds after which a client may ask again when the log does not accept.
+pub const HTTP_RETRY_AFTER_S: u64 = 5;
+/// Acknowledgment instants that are remembered until the projection asks for them.
+pub const ACK_TIMES_MAX: usize = 65_536;
+/// Messages of one import that wait for the log at the same time.
+pub const IMPORT_WINDOW_MESSAGES: usize = 512;
+/// Largest file that an import takes, in bytes.
+pub const IMPORT_FILE_BYTES_MAX: u64 = 4 << 30;
+/// Files that one import takes.
+pub const IMPORT_FILES_MAX: usize = 1_000_000;
+/// Named sources in the configuration.
+pub const SOURCES_MAX: usize = 256;
+/// Bytes of a facility or a number that go into the partition key.
+pub const KEY_PART_BYTES_MAX: usize = 256;

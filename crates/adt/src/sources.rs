@@ -1,0 +1,647 @@
+//! The sources of messages: which one a message comes from, and how each does.
+//!
+//! A source is matched by listener, then client certificate, then API key, then peer; else it is `default`, which
+//! works unconfigured.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use hilum_core::{Digest, SourceName, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::settings::SourceSettings;
+
+/// The name of the source that is there unconfigured.
+pub const DEFAULT: &str = "default";
+
+/// A range of peer addresses: `10.1.0.0/16`, `2001:db8::/32` or one address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    base: IpAddr,
+    bits: u8,
+}
+
+/// A text that is no network.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no address and no network: write 10.1.2.3 or 10.1.0.0/16")]
+pub struct NetworkError(String);
+
+impl FromStr for Network {
+    type Err = NetworkError;
+
+    fn from_str(raw: &str) -> Result<Self, NetworkError> {
+        let wrong = || NetworkError(raw.to_owned());
+        let (base, bits) = match raw.split_once('/') {
+            Some((base, bits)) => (base, Some(bits.parse::<u8>().map_err(|_| wrong())?)),
+            None => (raw, None),
+        };
+        let base = base.parse::<IpAddr>().map_err(|_| wrong())?.to_canonical();
+        let bits_max = if base.is_ipv4() { 32 } else { 128 };
+        let bits = bits.unwrap_or(bits_max);
+        if bits > bits_max { Err(wrong()) } else { Ok(Self { base, bits }) }
+    }
+}
+
+impl Network {
+    /// Whether `address` lies in the network; an IPv4 address mapped into IPv6 counts as IPv4.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let same = |a: u128, b: u128, width: u32| {
+            let cut = width - u32::from(self.bits);
+            cut == width || (a >> cut) == (b >> cut)
+        };
+        match (self.base, address.to_canonical()) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => same(u32::from(a).into(), u32::from(b).into(), 32),
+            (IpAddr::V6(a), IpAddr::V6(b)) => {
+                if self.bits == 0 {
+                    return true;
+                }
+                same(u128::from(a), u128::from(b), 128)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// By what a source is known. A client certificate gets its list here when the doors speak TLS.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SourceMatch {
+    /// Names of MLLP listeners.
+    pub listeners: Vec<String>,
+    /// Names of API keys.
+    pub keys: Vec<String>,
+    /// Peer addresses and networks.
+    pub peers: Vec<String>,
+}
+
+/// What is known of a connection or request when its source is looked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Came<'a> {
+    /// The MLLP listener; absent for HTTP and files.
+    pub listener: Option<&'a str>,
+    /// The API key's name.
+    pub key: Option<&'a str>,
+    /// The peer's address.
+    pub peer: Option<IpAddr>,
+}
+
+/// What is wrong with the configured sources.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SourcesError {
+    /// A name that no source can have.
+    #[error("source `{0}`: a name has a-z, 0-9, '.', '_' and '-' only, at most 64 bytes")]
+    Name(String),
+    /// A peer that is no network.
+    #[error("source `{source_name}`: {why}")]
+    Peer {
+        /// The source.
+        source_name: String,
+        /// What is wrong.
+        why: NetworkError,
+    },
+    /// Two sources claim the same listener or key.
+    #[error("sources `{first}` and `{second}` both match {by} `{value}`: only one can")]
+    Twice {
+        /// The first source.
+        first: String,
+        /// The second.
+        second: String,
+        /// `listener` or `key`.
+        by: &'static str,
+        /// What both match.
+        value: String,
+    },
+    /// A setting that cannot be.
+    #[error("source `{source_name}`: {why}")]
+    Setting {
+        /// The source.
+        source_name: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// One source: its settings and how it does.
+#[derive(Debug)]
+pub struct Source {
+    name: SourceName,
+    settings: SourceSettings,
+    settings_sha: Digest,
+    configured: bool,
+    peers: Vec<Network>,
+    live: Live,
+}
+
+impl Source {
+    /// Its name.
+    pub const fn name(&self) -> &SourceName {
+        &self.name
+    }
+
+    /// Its settings.
+    pub const fn settings(&self) -> &SourceSettings {
+        &self.settings
+    }
+
+    /// The digest of its settings, as envelopes carry it.
+    pub const fn settings_sha(&self) -> Digest {
+        self.settings_sha
+    }
+
+    /// Its live figures.
+    pub const fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// How it does at `now`.
+    pub fn state(&self, now: Timestamp) -> SourceState {
+        let live = &self.live;
+        let last_received = live.last(&live.last_received);
+        let last_fault = live.last(&live.last_fault);
+        let quiet_since = last_received.unwrap_or(live.started);
+        let alarm_us = i64::from(self.settings.silence_alarm_s) * 1_000_000;
+        let health = if last_fault.is_some_and(|fault| last_received.is_none_or(|received| fault >= received))
+        {
+            SourceHealth::Failing
+        } else if last_received.is_none() && !self.configured {
+            SourceHealth::Unused
+        } else if alarm_us > 0 && now.micros_since(quiet_since) > alarm_us {
+            SourceHealth::Silent
+        } else {
+            SourceHealth::Live
+        };
+        SourceState {
+            name: self.name.clone(),
+            health,
+            configured: self.configured,
+            connections: live.connections.load(Ordering::Relaxed),
+            accepted: live.accepted.load(Ordering::Relaxed),
+            refused: live.refused.load(Ordering::Relaxed),
+            faults: live.faults.load(Ordering::Relaxed),
+            last_received,
+            last_fault,
+            per_minute: live.rate.last_minute(now),
+            ack_p50_us: live.ack_times.quantile(0.5),
+            ack_p99_us: live.ack_times.quantile(0.99),
+            silence_alarm_s: self.settings.silence_alarm_s,
+        }
+    }
+}
+
+/// How a source does, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceHealth {
+    /// Messages come in.
+    Live,
+    /// Nothing came for longer than its `silence_alarm_s`.
+    Silent,
+    /// The last thing that happened was a fault: a message could not be kept.
+    Failing,
+    /// Not in the configuration, and nothing came yet.
+    Unused,
+}
+
+/// How a source does: counts since the process started.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceState {
+    /// Its name.
+    pub name: SourceName,
+    /// In one word.
+    pub health: SourceHealth,
+    /// Whether the configuration names it.
+    pub configured: bool,
+    /// Open MLLP connections.
+    pub connections: u64,
+    /// Messages acknowledged with AA or CA (or kept without an answer, as asked).
+    pub accepted: u64,
+    /// Messages kept and answered AR or CR.
+    pub refused: u64,
+    /// Messages that could not be kept for a reason of ours.
+    pub faults: u64,
+    /// When the last message was here.
+    pub last_received: Option<Timestamp>,
+    /// When the last fault was.
+    pub last_fault: Option<Timestamp>,
+    /// Messages in the last 60 seconds.
+    pub per_minute: u64,
+    /// Median time from the last byte to the answer, in microseconds; absent before the first.
+    pub ack_p50_us: Option<u64>,
+    /// 99th percentile of the same.
+    pub ack_p99_us: Option<u64>,
+    /// After how many seconds of silence it counts as silent; 0 = never.
+    pub silence_alarm_s: u32,
+}
+
+/// What a source's figures are told after each message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// Kept and taken.
+    Accepted,
+    /// Kept and refused.
+    Refused,
+}
+
+/// Live figures of one source.
+#[derive(Debug)]
+pub struct Live {
+    started: Timestamp,
+    connections: AtomicU64,
+    accepted: AtomicU64,
+    refused: AtomicU64,
+    faults: AtomicU64,
+    last_received: AtomicI64,
+    last_fault: AtomicI64,
+    rate: Rate,
+    ack_times: AckHistogram,
+}
+
+const NEVER: i64 = i64::MIN;
+
+impl Live {
+    fn new(started: Timestamp) -> Self {
+        Self {
+            started,
+            connections: AtomicU64::new(0),
+            accepted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            faults: AtomicU64::new(0),
+            last_received: AtomicI64::new(NEVER),
+            last_fault: AtomicI64::new(NEVER),
+            rate: Rate::default(),
+            ack_times: AckHistogram::default(),
+        }
+    }
+
+    #[allow(clippy::unused_self)]
+    fn last(&self, at: &AtomicI64) -> Option<Timestamp> {
+        match at.load(Ordering::Relaxed) {
+            NEVER => None,
+            micros => Some(Timestamp::from_micros(micros)),
+        }
+    }
+
+    /// A connection was opened; it counts until the guard is dropped.
+    pub fn connected(source: &Arc<Source>) -> Connected {
+        source.live.connections.fetch_add(1, Ordering::Relaxed);
+        Connected(Arc::clone(source))
+    }
+
+    /// A message was kept and answered.
+    pub fn told(&self, told: Told, received: Timestamp, acked: Timestamp) {
+        match told {
+            Told::Accepted => self.accepted.fetch_add(1, Ordering::Relaxed),
+            Told::Refused => self.refused.fetch_add(1, Ordering::Relaxed),
+        };
+        self.last_received.fetch_max(received.as_micros(), Ordering::Relaxed);
+        self.rate.count(received);
+        self.ack_times.count(acked.micros_since(received).max(0).unsigned_abs());
+    }
+
+    /// A message could not be kept for a reason of ours.
+    pub fn failed(&self, at: Timestamp) {
+        self.faults.fetch_add(1, Ordering::Relaxed);
+        self.last_fault.fetch_max(at.as_micros(), Ordering::Relaxed);
+    }
+
+    /// What the tables know of the time before this process: the last message.
+    pub fn seed(&self, last_received: Timestamp) {
+        self.last_received.fetch_max(last_received.as_micros(), Ordering::Relaxed);
+    }
+}
+
+/// One open connection of a source.
+#[derive(Debug)]
+pub struct Connected(Arc<Source>);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.live.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+const SECONDS: usize = 64;
+const COUNT_BITS: u32 = 24;
+
+/// Messages by second of the last minute: each slot packs the second (40 bits) and its count (24 bits).
+#[derive(Debug)]
+struct Rate([AtomicU64; SECONDS]);
+
+impl Default for Rate {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+fn second_of(at: Timestamp) -> u64 {
+    at.as_micros().max(0).unsigned_abs() / 1_000_000
+}
+
+impl Rate {
+    fn count(&self, at: Timestamp) {
+        let second = second_of(at);
+        let slot = &self.0[second as usize % SECONDS];
+        slot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |packed| {
+            let next = if packed >> COUNT_BITS == second { packed + 1 } else { (second << COUNT_BITS) | 1 };
+            // A slot that is full stays full: 16 million messages in one second are not told apart.
+            (next >> COUNT_BITS == second).then_some(next)
+        })
+        .ok();
+    }
+
+    fn last_minute(&self, now: Timestamp) -> u64 {
+        let now = second_of(now);
+        self.0
+            .iter()
+            .map(|slot| slot.load(Ordering::Relaxed))
+            .filter(|packed| now.wrapping_sub(packed >> COUNT_BITS) < 60)
+            .map(|packed| packed & ((1 << COUNT_BITS) - 1))
+            .sum()
+    }
+}
+
+const STEPS: usize = 4;
+const BUCKETS: usize = 40 * STEPS;
+
+/// Times in microseconds, four buckets to the octave: quantiles are right within 19 %.
+#[derive(Debug)]
+struct AckHistogram([AtomicU64; BUCKETS]);
+
+impl Default for AckHistogram {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+impl AckHistogram {
+    fn bucket(micros: u64) -> usize {
+        let micros = micros.max(1);
+        let octave = micros.ilog2() as usize;
+        let part = if octave >= 2 { (micros >> (octave - 2)) as usize & 3 } else { 0 };
+        (octave * STEPS + part).min(BUCKETS - 1)
+    }
+
+    fn upper(bucket: usize) -> u64 {
+        let (octave, part) = (bucket / STEPS, bucket % STEPS);
+        let base = 1_u64 << octave;
+        base + base * (part as u64 + 1) / STEPS as u64
+    }
+
+    fn count(&self, micros: u64) {
+        self.0[Self::bucket(micros)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn quantile(&self, share: f64) -> Option<u64> {
+        let counts: Vec<u64> = self.0.iter().map(|slot| slot.load(Ordering::Relaxed)).collect();
+        let total: u64 = counts.iter().sum();
+        if total == 0 {
+            return None;
+        }
+        let wanted = ((total as f64) * share).ceil().max(1.0) as u64;
+        let mut seen = 0;
+        for (bucket, count) in counts.iter().enumerate() {
+            seen += count;
+            if seen >= wanted {
+                return Some(Self::upper(bucket));
+            }
+        }
+        None
+    }
+}
+
+/// All sources of the installation.
+#[derive(Debug)]
+pub struct Sources {
+    by_name: BTreeMap<SourceName, Arc<Source>>,
+    by_listener: BTreeMap<String, Arc<Source>>,
+    by_key: BTreeMap<String, Arc<Source>>,
+    by_peer: Vec<(Network, Arc<Source>)>,
+    default: Arc<Source>,
+}
+
+impl Sources {
+    /// The sources that the configuration names, and `default`. Peers are matched by the longest prefix.
+    ///
+    /// # Errors
+    /// [`SourcesError`] names the source and what is wrong with it.
+    pub fn new(
+        configured: impl IntoIterator<Item = (String, SourceMatch, SourceSettings)>,
+        started: Timestamp,
+    ) -> Result<Self, SourcesError> {
+        let mut by_name = BTreeMap::new();
+        let mut by_listener: BTreeMap<String, Arc<Source>> = BTreeMap::new();
+        let mut by_key: BTreeMap<String, Arc<Source>> = BTreeMap::new();
+        let mut by_peer: Vec<(Network, Arc<Source>)> = Vec::new();
+        for (raw_name, rules, settings) in configured {
+            let name = SourceName::parse(&raw_name).map_err(|_| SourcesError::Name(raw_name.clone()))?;
+            check(&settings).map_err(|why| SourcesError::Setting { source_name: raw_name.clone(), why })?;
+            let mut peers = Vec::new();
+            for peer in &rules.peers {
+                let network = peer
+                    .parse::<Network>()
+                    .map_err(|why| SourcesError::Peer { source_name: raw_name.clone(), why })?;
+                peers.push(network);
+            }
+            let source = Arc::new(Source {
+                name: name.clone(),
+                settings_sha: settings.sha(),
+                settings,
+                configured: true,
+                peers,
+                live: Live::new(started),
+            });
+            for (by, values, index) in
+                [("listener", &rules.listeners, &mut by_listener), ("key", &rules.keys, &mut by_key)]
+            {
+                for value in values {
+                    if let Some(first) = index.insert(value.clone(), Arc::clone(&source)) {
+                        return Err(SourcesError::Twice {
+                            first: first.name.to_string(),
+                            second: raw_name,
+                            by,
+                            value: value.clone(),
+                        });
+                    }
+                }
+            }
+            by_peer.extend(source.peers.iter().map(|network| (*network, Arc::clone(&source))));
+            by_name.insert(name, source);
+        }
+        by_peer.sort_by_key(|(network, _)| std::cmp::Reverse(network.bits));
+        let default_name = SourceName::parse(DEFAULT).expect("a constant that keeps the rule");
+        let default = by_name
+            .entry(default_name.clone())
+            .or_insert_with(|| {
+                let settings = SourceSettings::default();
+                Arc::new(Source {
+                    name: default_name,
+                    settings_sha: settings.sha(),
+                    settings,
+                    configured: false,
+                    peers: Vec::new(),
+                    live: Live::new(started),
+                })
+            })
+            .clone();
+        Ok(Self { by_name, by_listener, by_key, by_peer, default })
+    }
+
+    /// The source that a message comes from.
+    pub fn find(&self, came: &Came<'_>) -> &Arc<Source> {
+        came.listener
+            .and_then(|listener| self.by_listener.get(listener))
+            .or_else(|| came.key.and_then(|key| self.by_key.get(key)))
+            .or_else(|| {
+                let peer = came.peer?;
+                self.by_peer.iter().find(|(network, _)| network.contains(peer)).map(|(_, source)| source)
+            })
+            .unwrap_or(&self.default)
+    }
+
+    /// A source by name.
+    pub fn get(&self, name: &str) -> Option<&Arc<Source>> {
+        SourceName::parse(name).ok().and_then(|name| self.by_name.get(&name))
+    }
+
+    /// The source that takes what no other one does.
+    pub const fn default_source(&self) -> &Arc<Source> {
+        &self.default
+    }
+
+    /// All sources, by name.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Source>> {
+        self.by_name.values()
+    }
+
+    /// How all sources do, by name.
+    pub fn states(&self, now: Timestamp) -> Vec<SourceState> {
+        self.all().map(|source| source.state(now)).collect()
+    }
+}
+
+/// Settings that are well formed but cannot be: found at the start, not with the first message.
+fn check(settings: &SourceSettings) -> Result<(), String> {
+    if jiff::tz::TimeZone::get(&settings.zone).is_err() {
+        return Err(format!("zone `{}` is no IANA time zone (write Asia/Seoul)", settings.zone));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_micros(seconds * 1_000_000)
+    }
+
+    fn words(list: &[&str]) -> Vec<String> {
+        list.iter().map(|&word| word.to_owned()).collect()
+    }
+
+    fn three() -> Sources {
+        let source = |name: &str, listeners: &[&str], keys: &[&str], peers: &[&str]| {
+            let rules = SourceMatch { listeners: words(listeners), keys: words(keys), peers: words(peers) };
+            (name.to_owned(), rules, SourceSettings::default())
+        };
+        Sources::new(
+            [
+                source("ed", &["ed"], &[], &["10.1.0.0/16"]),
+                source("lab", &[], &["lab-feed"], &["10.1.2.0/24", "2001:db8::/32"]),
+                source("icu", &[], &[], &["0.0.0.0/0"]),
+            ],
+            at(0),
+        )
+        .expect("valid")
+    }
+
+    #[test]
+    fn a_source_is_matched_in_the_order_listener_key_peer() {
+        let sources = three();
+        let ip = |raw: &str| raw.parse().ok();
+        let cases = [
+            ("listener before peer", Came { listener: Some("ed"), key: None, peer: ip("10.1.2.3") }, "ed"),
+            ("key before peer", Came { listener: None, key: Some("lab-feed"), peer: ip("9.9.9.9") }, "lab"),
+            ("longest prefix", Came { peer: ip("10.1.2.3"), ..Came::default() }, "lab"),
+            ("shorter prefix", Came { peer: ip("10.1.3.3"), ..Came::default() }, "ed"),
+            ("mapped IPv4", Came { peer: ip("::ffff:10.1.3.3"), ..Came::default() }, "ed"),
+            ("IPv6", Came { peer: ip("2001:db8::5"), ..Came::default() }, "lab"),
+            ("IPv6 elsewhere", Came { peer: ip("2001:db9::5"), ..Came::default() }, "default"),
+            ("everything", Came { peer: ip("192.0.2.1"), ..Came::default() }, "icu"),
+            ("another listener", Came { listener: Some("x"), ..Came::default() }, "default"),
+            ("nothing known", Came::default(), "default"),
+        ];
+        for (why, came, want) in cases {
+            assert_eq!(sources.find(&came).name().as_str(), want, "{why}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_name() {
+        let cases = [
+            ("name", "ED", SourceMatch::default(), SourceSettings::default(), "source `ED`"),
+            (
+                "peer",
+                "ed",
+                SourceMatch { peers: words(&["10.1.0.0/33"]), ..SourceMatch::default() },
+                SourceSettings::default(),
+                "`10.1.0.0/33` is no address",
+            ),
+            (
+                "zone",
+                "ed",
+                SourceMatch::default(),
+                SourceSettings { zone: "Asia/Soul".to_owned(), ..SourceSettings::default() },
+                "zone `Asia/Soul`",
+            ),
+        ];
+        for (why, name, rules, settings, want) in cases {
+            let error = Sources::new([(name.to_owned(), rules, settings)], at(0)).expect_err(why).to_string();
+            assert!(error.contains(want), "{why}: {error}");
+        }
+        let twice = |name: &str| {
+            let rules = SourceMatch { keys: words(&["k"]), ..SourceMatch::default() };
+            (name.to_owned(), rules, SourceSettings::default())
+        };
+        let error = Sources::new([twice("a"), twice("b")], at(0)).expect_err("same key").to_string();
+        assert!(error.contains("`a` and `b` both match key `k`"), "{error}");
+    }
+
+    #[test]
+    fn health_tells_silence_from_faults_from_no_use() {
+        let sources = three();
+        let ed = sources.get("ed").expect("configured");
+        assert_eq!(ed.state(at(10)).health, SourceHealth::Live, "just started");
+        assert_eq!(ed.state(at(601)).health, SourceHealth::Silent, "configured and never heard of");
+        assert_eq!(sources.default_source().state(at(9_999)).health, SourceHealth::Unused);
+        ed.live().told(Told::Accepted, at(700), at(700).plus_micros(900));
+        assert_eq!(ed.state(at(1_300)).health, SourceHealth::Live);
+        assert_eq!(ed.state(at(1_301)).health, SourceHealth::Silent);
+        ed.live().failed(at(1_302));
+        assert_eq!(ed.state(at(1_302)).health, SourceHealth::Failing);
+        ed.live().told(Told::Refused, at(1_303), at(1_303).plus_micros(900));
+        let state = ed.state(at(1_303));
+        assert_eq!(
+            (state.health, state.accepted, state.refused, state.faults),
+            (SourceHealth::Live, 1, 1, 1)
+        );
+        assert_eq!(state.per_minute, 1);
+        assert!((900..=1_100).contains(&state.ack_p50_us.expect("two answers")), "{state:?}");
+    }
+
+    #[test]
+    fn the_rate_forgets_after_a_minute() {
+        let rate = Rate::default();
+        for second in 0..200 {
+            rate.count(at(second));
+            rate.count(at(second));
+        }
+        assert_eq!(rate.last_minute(at(199)), 120);
+        assert_eq!(rate.last_minute(at(229)), 60);
+        assert_eq!(rate.last_minute(at(1_000)), 0);
+    }
+}

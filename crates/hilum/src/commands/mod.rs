@@ -1,0 +1,82 @@
+//! The commands, one file each. A command that does not work yet is not listed.
+
+mod config;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, Overrides};
+use crate::machine;
+
+/// A hospital's HL7 v2 feed becomes a live chart: acknowledged when it is on disk, shown when it is folded.
+#[derive(Debug, Parser)]
+#[command(name = "hilum", version, propagate_version = true, max_term_width = 100)]
+pub struct CommandLine {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What hilum can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the effective configuration, or a commented reference of all keys
+    Config(config::Arguments),
+}
+
+/// Where the data is.
+#[derive(Debug, Clone, Args)]
+pub struct DataFolder {
+    /// The data folder: log, tables, audit log, secrets
+    #[arg(long = "data", value_name = "DIR", env = "HILUM_DATA")]
+    pub path: PathBuf,
+}
+
+/// Where the configuration is.
+#[derive(Debug, Clone, Args)]
+pub struct ConfigFile {
+    /// The configuration file (TOML); `hilum config reference` prints one to start from
+    #[arg(long = "config", value_name = "FILE", env = "HILUM_CONFIG")]
+    pub path: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    /// Reads it, with the environment and `overrides`.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load(&self, overrides: &Overrides) -> anyhow::Result<Config> {
+        Config::load(self.path.as_deref(), machine::environment(), overrides)
+    }
+}
+
+/// Does it.
+///
+/// # Errors
+/// What went wrong, naming the thing and the way out.
+pub fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Config(arguments) => config::run(&arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed_and_every_command_has_an_example() {
+        fn walk(command: &clap::Command) {
+            for sub in command.get_subcommands() {
+                let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("hilum "), "`{}` has no example in its --help", sub.get_name());
+                walk(sub);
+            }
+        }
+        let command = super::CommandLine::command();
+        command.clone().debug_assert();
+        walk(&command);
+    }
+}

@@ -1,0 +1,207 @@
+//! The data folder: who holds it, and its secrets.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use hilum_core::{Entropy, InstallationKey};
+
+/// A data folder that this process holds alone.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    /// Locked for as long as it is open.
+    _lock: File,
+}
+
+/// Why a folder was not opened.
+#[derive(Debug)]
+pub enum Open {
+    /// Ours now.
+    Ours(Folder),
+    /// Another process holds it; `who` as it wrote itself down (`hilum serve, pid 123`).
+    Held {
+        /// Who holds it.
+        who: String,
+    },
+}
+
+const LOCK: &str = "lock";
+const SECRETS: &str = "secrets";
+const SECRET_BYTES: usize = 32;
+
+impl Folder {
+    /// Takes the folder for `command`, making it (0700) when it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be made, or is not a folder that we may write.
+    pub fn open(path: &Path, command: &str) -> anyhow::Result<Open> {
+        if !path.is_dir() {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(path)
+                .with_context(|| format!("data folder {} cannot be made", path.display()))?;
+        }
+        let path = path.canonicalize().with_context(|| format!("data folder {}", path.display()))?;
+        let lock_path = path.join(LOCK);
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&lock_path)
+            .with_context(|| format!("{} cannot be opened for writing", lock_path.display()))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut who = String::new();
+                lock.read_to_string(&mut who).ok();
+                let who = if who.trim().is_empty() { "another process" } else { who.trim() };
+                return Ok(Open::Held { who: who.to_owned() });
+            }
+            Err(TryLockError::Error(why)) => {
+                return Err(why).with_context(|| format!("{} cannot be locked", lock_path.display()));
+            }
+        }
+        lock.set_len(0)?;
+        lock.rewind()?;
+        write!(lock, "hilum {command}, pid {}", std::process::id())?;
+        Ok(Open::Ours(Self { path, _lock: lock }))
+    }
+
+    /// As [`Folder::open`], but another holder is an error that names it.
+    ///
+    /// # Errors
+    /// As [`Folder::open`], and when another process holds the folder.
+    pub fn take(path: &Path, command: &str) -> anyhow::Result<Self> {
+        match Self::open(path, command)? {
+            Open::Ours(folder) => Ok(folder),
+            Open::Held { who } => {
+                bail!(
+                    "data folder {} is in use by {who}: stop it first, or take another --data",
+                    path.display()
+                )
+            }
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The installation's key, made at the first start. Every id of the chart is a function of it: it belongs into
+    /// backups.
+    ///
+    /// # Errors
+    /// When the file cannot be read or made, has another size, or others may read it.
+    pub fn installation_key(&self, entropy: &Entropy) -> anyhow::Result<InstallationKey> {
+        self.secret("installation.key", entropy).map(InstallationKey::new)
+    }
+
+    /// The key that signs sessions, made at the first start.
+    ///
+    /// # Errors
+    /// As [`Folder::installation_key`].
+    pub fn session_key(&self, entropy: &Entropy) -> anyhow::Result<[u8; SECRET_BYTES]> {
+        self.secret("session.key", entropy)
+    }
+
+    fn secret(&self, name: &str, entropy: &Entropy) -> anyhow::Result<[u8; SECRET_BYTES]> {
+        let folder = self.path.join(SECRETS);
+        if !folder.is_dir() {
+            DirBuilder::new()
+                .mode(0o700)
+                .create(&folder)
+                .with_context(|| format!("{} cannot be made", folder.display()))?;
+        }
+        let path = folder.join(name);
+        match File::open(&path) {
+            Ok(mut file) => {
+                let mode = file.metadata()?.permissions().mode();
+                if mode & 0o077 != 0 {
+                    bail!("{} may be read by others: chmod 600 it", path.display());
+                }
+                let mut secret = [0; SECRET_BYTES];
+                file.read_exact(&mut secret).with_context(|| {
+                    format!(
+                        "{} is shorter than {SECRET_BYTES} bytes: restore it from the backup",
+                        path.display()
+                    )
+                })?;
+                Ok(secret)
+            }
+            Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
+                let secret: [u8; SECRET_BYTES] = entropy.bytes();
+                // Whole or not at all: a key that was half written would orphan every id made with it.
+                let temporary = folder.join(format!("{name}.new"));
+                let made = || -> std::io::Result<()> {
+                    let mut file = OpenOptions::new()
+                        .write(true)
+                        .create(true)
+                        .truncate(true)
+                        .mode(0o600)
+                        .open(&temporary)?;
+                    file.write_all(&secret)?;
+                    file.sync_all()?;
+                    std::fs::rename(&temporary, &path)?;
+                    File::open(&folder)?.sync_all()?;
+                    File::open(&self.path)?.sync_all()
+                };
+                made().with_context(|| format!("{} cannot be made", path.display()))?;
+                Ok(secret)
+            }
+            Err(why) => Err(why).with_context(|| format!("{} cannot be read", path.display())),
+        }
+    }
+}
+
+/// What `doctor` finds about files that should be ours alone: `(path, mode)` of each that others may read.
+pub fn open_to_others(path: &Path) -> Vec<(PathBuf, u32)> {
+    let mut found = Vec::new();
+    let secrets = path.join(SECRETS);
+    for place in
+        [path.to_owned(), secrets.clone(), secrets.join("installation.key"), secrets.join("session.key")]
+    {
+        if let Ok(metadata) = place.metadata()
+            && metadata.mode() & 0o077 != 0
+        {
+            found.push((place, metadata.mode() & 0o777));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_holder_at_a_time_and_by_name() {
+        let place = tempfile::tempdir().expect("a folder");
+        let held = Folder::take(place.path(), "serve").expect("free");
+        let error = Folder::take(place.path(), "rebuild").expect_err("held").to_string();
+        assert!(error.contains(&format!("in use by hilum serve, pid {}", std::process::id())), "{error}");
+        drop(held);
+        Folder::take(place.path(), "rebuild").expect("free again");
+    }
+
+    #[test]
+    fn secrets_are_made_once_and_kept_to_ourselves() {
+        let place = tempfile::tempdir().expect("a folder");
+        let folder = Folder::take(&place.path().join("new"), "serve").expect("made");
+        let entropy = Entropy::seeded(1);
+        let first = folder.session_key(&entropy).expect("made");
+        assert_eq!(first, folder.session_key(&entropy).expect("read"), "the same at the second start");
+        folder.installation_key(&entropy).expect("made");
+        assert_eq!(open_to_others(folder.path()), []);
+        let key = folder.path().join("secrets/session.key");
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).expect("changed");
+        assert!(folder.session_key(&entropy).is_err(), "others may read it");
+        assert_eq!(open_to_others(folder.path()), [(key, 0o644)]);
+    }
+}

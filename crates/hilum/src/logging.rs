@@ -1,0 +1,21 @@
+//! What the process says about itself: one line an event, on standard error, never any patient data.
+
+use anyhow::Context as _;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogFormat, Logging};
+
+/// Starts logging as configured.
+///
+/// # Errors
+/// When the level cannot be read.
+pub fn start(logging: &Logging) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&logging.level)
+        .with_context(|| format!("logging.level: `{}` is no level", logging.level))?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match logging.format {
+        LogFormat::Human => lines.with_ansi(crate::machine::is_terminal()).with_target(false).init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,46 @@
+//! The one place that reads the machine: clock, randomness, environment, standard output.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use hilum_core::{Clock, Entropy, Timestamp};
+
+/// The machine's clock.
+pub fn clock() -> Clock {
+    Clock::new(|| {
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "this is the wiring: everybody else is handed this clock"
+        )]
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        Timestamp::from_micros(since.map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX)))
+    })
+}
+
+/// The system's random generator.
+pub fn entropy() -> Entropy {
+    Entropy::new(|out| {
+        getrandom::fill(out).expect("the system's random generator answers; without it no secret is one");
+    })
+}
+
+/// The environment's variables that are text.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+/// Writes a line to standard output. A reader that went away is no error.
+pub fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).ok();
+}
+
+/// Writes a line to standard error.
+pub fn complain(line: &str) {
+    writeln!(std::io::stderr().lock(), "{line}").ok();
+}
+
+/// Whether a person reads standard error.
+pub fn is_terminal() -> bool {
+    std::io::stderr().is_terminal()
+}
