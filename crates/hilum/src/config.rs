@@ -637,7 +637,8 @@ mod tests {
         let mut toml = String::new();
         for line in reference().replace("[sources.NAME]", "[sources.name]").lines() {
             let is_default = line.strip_prefix("# ").is_some_and(|rest| {
-                rest.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')) && !rest.ends_with("(not set)")
+                rest.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '))
+                    && !rest.ends_with("(not set)")
             });
             let example = line.starts_with("# Example");
             toml.push_str(if is_default && !example { line.trim_start_matches("# ") } else { line });
