@@ -1,6 +1,7 @@
 //! The ADT room: HL7 v2 messages come in by three doors, are acknowledged when they are durable, and become
 //! encounters, patients and a ward census that any order of arrival leaves the same.
 
+pub mod content;
 pub mod limits;
 pub mod settings;
 pub mod sources;

@@ -38,3 +38,16 @@ pub const IMPORT_FILES_MAX: usize = 1_000_000;
 pub const SOURCES_MAX: usize = 256;
 /// Bytes of a facility or a number that go into the partition key.
 pub const KEY_PART_BYTES_MAX: usize = 256;
+
+/// Most findings that are kept of one message; the last one then says that there were more.
+pub const FINDINGS_MAX: usize = 100;
+/// Most repetitions of one field that are read: the rest is a finding. A primary identifier is found at any place.
+pub const REPETITIONS_MAX: usize = 64;
+/// Most items of one group of segments (NK1, AL1, IAM, DG1) that are read.
+pub const GROUP_ITEMS_MAX: usize = 256;
+/// Longest text of one component in bytes: the rest is cut off.
+pub const TEXT_BYTES_MAX: usize = 4096;
+/// Longest identifier in bytes: a longer one is left out, for a cut one would name somebody else.
+pub const IDENTIFIER_BYTES_MAX: usize = 512;
+/// Most blocks of one patient (PID and what follows) in one message.
+pub const BLOCKS_MAX: usize = 64;
