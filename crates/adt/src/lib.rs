@@ -3,6 +3,7 @@
 
 pub mod content;
 pub mod limits;
+pub mod order;
 pub mod settings;
 pub mod sources;
 pub mod tables;

@@ -1,0 +1,394 @@
+//! The total order of messages, free of arrival (clinical-rules 2, 3), and the HL7 times it is made of.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hilum_core::{Id, Timestamp};
+use jiff::civil::{Date, Time};
+use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
+use serde::{Deserialize, Serialize};
+
+/// How precise a time is: the coarser sorts first at the same lower bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Precision {
+    /// No time at all.
+    None = 0,
+    /// A year.
+    Year = 1,
+    /// A month.
+    Month = 2,
+    /// A day.
+    Day = 3,
+    /// An hour.
+    Hour = 4,
+    /// A minute.
+    Minute = 5,
+    /// A second.
+    Second = 6,
+    /// A tenth of a second or finer.
+    Fraction = 7,
+}
+
+impl Precision {
+    const fn from_rank(rank: u8) -> Self {
+        match rank {
+            0 => Self::None,
+            1 => Self::Year,
+            2 => Self::Month,
+            3 => Self::Day,
+            4 => Self::Hour,
+            5 => Self::Minute,
+            6 => Self::Second,
+            _ => Self::Fraction,
+        }
+    }
+
+    /// How many microseconds a time of this precision may mean, its first one included.
+    const fn width_micros(self) -> i64 {
+        const SECOND: i64 = 1_000_000;
+        match self {
+            Self::None => i64::MAX,
+            Self::Year => 366 * 86_400 * SECOND,
+            Self::Month => 31 * 86_400 * SECOND,
+            Self::Day => 86_400 * SECOND,
+            Self::Hour => 3_600 * SECOND,
+            Self::Minute => 60 * SECOND,
+            Self::Second => SECOND,
+            Self::Fraction => 1,
+        }
+    }
+}
+
+/// A message's place in the total order of one clock: lower bound of the time, precision, MSH-13, numeric MSH-10 where
+/// the source declares it monotone, the trigger's rank, and the message's id, which is a function of source and digest.
+/// Compares as its bytes do.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stamp([u8; Stamp::BYTES]);
+
+/// What a [`Stamp`] is made of, beside the time.
+#[derive(Debug, Clone, Copy)]
+pub struct Tie {
+    /// MSH-13; 0 = none.
+    pub sequence: u64,
+    /// MSH-10 as a number; 0 = none, or the source does not declare it monotone.
+    pub control: u64,
+    /// The trigger's rank.
+    pub rank: u8,
+    /// The message.
+    pub message: Id,
+}
+
+impl Stamp {
+    /// Its length in bytes.
+    pub const BYTES: usize = 42;
+    /// Before all others.
+    pub const ZERO: Self = Self([0; Self::BYTES]);
+
+    /// Puts a stamp together.
+    pub fn new(time: Option<Instant>, tie: Tie) -> Self {
+        let mut bytes = [0; Self::BYTES];
+        let (at, precision) =
+            time.map_or((i64::MIN, Precision::None), |time| (time.at.as_micros(), time.precision));
+        // The sign bit turned round, so that bytes sort as numbers do.
+        bytes[..8].copy_from_slice(&(at.cast_unsigned() ^ (1 << 63)).to_be_bytes());
+        bytes[8] = precision as u8;
+        bytes[9..17].copy_from_slice(&tie.sequence.to_be_bytes());
+        bytes[17..25].copy_from_slice(&tie.control.to_be_bytes());
+        bytes[25] = tie.rank;
+        bytes[26..].copy_from_slice(tie.message.as_bytes());
+        Self(bytes)
+    }
+
+    /// From stored bytes.
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// The bytes, which sort as stamps do.
+    pub const fn as_bytes(&self) -> &[u8; Self::BYTES] {
+        &self.0
+    }
+
+    /// The first instant that its time may mean; absent when the message had no usable time.
+    pub fn at(&self) -> Option<Timestamp> {
+        let mut time = [0; 8];
+        time.copy_from_slice(&self.0[..8]);
+        let at = (u64::from_be_bytes(time) ^ (1 << 63)).cast_signed();
+        (self.precision() != Precision::None).then_some(Timestamp::from_micros(at))
+    }
+
+    /// How precise the time is.
+    pub const fn precision(&self) -> Precision {
+        Precision::from_rank(self.0[8])
+    }
+
+    /// The message.
+    pub fn message(&self) -> Id {
+        let mut id = [0; 16];
+        id.copy_from_slice(&self.0[26..]);
+        Id::from_bytes(id)
+    }
+
+    /// Whether both may mean the same instant: their order is a convention then, and is marked. MSH-13 and declared
+    /// monotone MSH-10 decide such ties.
+    pub fn is_uncertain_against(&self, other: &Self) -> bool {
+        let (Some(a), Some(b)) = (self.at(), other.at()) else { return true };
+        let (early, late) = if a <= b { (self, b) } else { (other, a) };
+        let early_at = if a <= b { a } else { b };
+        let overlaps =
+            late.as_micros() < early_at.as_micros().saturating_add(early.precision().width_micros());
+        let decided = |from: usize, to: usize| {
+            let (one, two) = (&self.0[from..to], &other.0[from..to]);
+            let is_set = |bytes: &[u8]| bytes.iter().any(|byte| *byte != 0);
+            is_set(one) && is_set(two) && one != two
+        };
+        overlaps && !(self.0[..9] == other.0[..9] && (decided(9, 17) || decided(17, 25)))
+    }
+}
+
+impl fmt::Debug for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Stamp({:?} {})", self.at().map(Timestamp::as_micros), self.message())
+    }
+}
+
+/// Base64 of the bytes: a third shorter than hexadecimal in each stored register.
+impl Serialize for Stamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut text = [0; Self::BYTES * 4 / 3];
+        let written = URL_SAFE_NO_PAD.encode_slice(self.0, &mut text).map_err(serde::ser::Error::custom)?;
+        let text = text.get(..written).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
+        serializer.serialize_str(text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Stamp {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Stamp;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a stamp")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Stamp, E> {
+                let mut bytes = [0; Stamp::BYTES];
+                match URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) {
+                    Ok(Stamp::BYTES) => Ok(Stamp(bytes)),
+                    _ => Err(E::custom("not a stamp")),
+                }
+            }
+        }
+        deserializer.deserialize_str(Visitor)
+    }
+}
+
+/// An HL7 time (TS, DTM) as an instant that sorts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Instant {
+    /// The first instant that it may mean.
+    pub at: Timestamp,
+    /// How precise it is.
+    pub precision: Precision,
+    /// Its offset in seconds, when it carried one.
+    pub offset_s: Option<i32>,
+    /// Whether the local time does not exist or exists twice in its zone; the earlier offset was taken.
+    pub ambiguous: bool,
+}
+
+impl Instant {
+    /// Reads `YYYY[MM[DD[HH[MM[SS[.S[S[S[S]]]]]]]]][+/-ZZZZ]`. Without an offset `default_offset_s` (the one of MSH-7)
+    /// holds, else `zone`. `None` for what is no time.
+    pub fn parse(text: &str, default_offset_s: Option<i32>, zone: &TimeZone) -> Option<Self> {
+        let text = text.trim().as_bytes();
+        let sign = text.iter().position(|byte| matches!(byte, b'+' | b'-'));
+        let (local, offset) = sign.map_or((text, None), |at| (&text[..at], Some(&text[at..])));
+        let (digits, fraction) = match local.iter().position(|byte| *byte == b'.') {
+            Some(at) => (&local[..at], Some(&local[at + 1..])),
+            None => (local, None),
+        };
+        let precision = match digits.len() {
+            4 => Precision::Year,
+            6 => Precision::Month,
+            8 => Precision::Day,
+            10 => Precision::Hour,
+            12 => Precision::Minute,
+            14 if fraction.is_some_and(|digits| !digits.is_empty()) => Precision::Fraction,
+            14 => Precision::Second,
+            _ => return None,
+        };
+        if fraction.is_some() && digits.len() != 14 {
+            return None;
+        }
+        let part = |from: usize, to: usize, absent: i64| digits.get(from..to).map_or(Some(absent), number);
+        let date = Date::new(
+            i16::try_from(part(0, 4, 0)?).ok()?,
+            i8::try_from(part(4, 6, 1)?).ok()?,
+            i8::try_from(part(6, 8, 1)?).ok()?,
+        )
+        .ok()?;
+        let mut micros = 0;
+        for (place, digit) in fraction.unwrap_or_default().iter().enumerate() {
+            if !digit.is_ascii_digit() {
+                return None;
+            }
+            micros = if place < 6 { micros * 10 + i32::from(digit - b'0') } else { micros };
+        }
+        for _ in fraction.map_or(6, |digits| digits.len().min(6))..6 {
+            micros *= 10;
+        }
+        // A leap second is told as the second before it: no library counts it, and no order depends on it.
+        let second = part(12, 14, 0)?;
+        let time = Time::new(
+            i8::try_from(part(8, 10, 0)?).ok()?,
+            i8::try_from(part(10, 12, 0)?).ok()?,
+            i8::try_from(if second == 60 { 59 } else { second }).ok()?,
+            micros * 1000,
+        )
+        .ok()?;
+        let local = date.to_datetime(time);
+        let offset_s = match offset {
+            Some(offset) => Some(parse_offset(offset)?),
+            None => None,
+        };
+        let (zoned, ambiguous) = match offset_s.or(default_offset_s) {
+            Some(offset_s) => (Offset::from_seconds(offset_s).ok()?, false),
+            None => earlier_offset(zone.to_ambiguous_timestamp(local).offset()),
+        };
+        let at = Timestamp::from_jiff(zoned.to_timestamp(local).ok()?);
+        Some(Self { at, precision, offset_s, ambiguous })
+    }
+}
+
+/// The earlier offset of a gap or a fold, and whether there was one (clinical-rules 3): the one before the change.
+pub fn earlier_offset(offset: AmbiguousOffset) -> (Offset, bool) {
+    match offset {
+        AmbiguousOffset::Unambiguous { offset } => (offset, false),
+        AmbiguousOffset::Gap { before, .. } | AmbiguousOffset::Fold { before, .. } => (before, true),
+    }
+}
+
+fn number(digits: &[u8]) -> Option<i64> {
+    digits
+        .iter()
+        .try_fold(0_i64, |sum, digit| digit.is_ascii_digit().then(|| sum * 10 + i64::from(digit - b'0')))
+}
+
+fn parse_offset(text: &[u8]) -> Option<i32> {
+    let (sign, digits) = text.split_first()?;
+    if digits.len() != 4 {
+        return None;
+    }
+    let hours = i32::try_from(number(&digits[..2])?).ok()?;
+    let minutes = i32::try_from(number(&digits[2..])?).ok()?;
+    if hours > 14 || minutes > 59 {
+        return None;
+    }
+    let seconds = hours * 3600 + minutes * 60;
+    Some(if *sign == b'-' { -seconds } else { seconds })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn tie(message: u8) -> Tie {
+        Tie { sequence: 0, control: 0, rank: 0, message: Id::from_bytes([message; 16]) }
+    }
+
+    fn stamp(text: &str, tie: Tie) -> Stamp {
+        Stamp::new(Instant::parse(text, None, &TimeZone::UTC), tie)
+    }
+
+    #[test]
+    fn times() {
+        let seoul = TimeZone::get("Asia/Seoul").unwrap();
+        let berlin = TimeZone::get("Europe/Berlin").unwrap();
+        let cases = [
+            ("own offset wins", "20260301120000+0900", Some(0), &berlin, Some("2026-03-01T03:00:00.000000Z")),
+            (
+                "the message's offset",
+                "202603011200",
+                Some(32_400),
+                &berlin,
+                Some("2026-03-01T03:00:00.000000Z"),
+            ),
+            ("the source's zone", "202603011200", None, &seoul, Some("2026-03-01T03:00:00.000000Z")),
+            ("a day begins at midnight", "20260301", None, &seoul, Some("2026-02-28T15:00:00.000000Z")),
+            (
+                "a gap takes the earlier offset",
+                "202603290230",
+                None,
+                &berlin,
+                Some("2026-03-29T01:30:00.000000Z"),
+            ),
+            (
+                "a fold takes the earlier offset",
+                "202610250230",
+                None,
+                &berlin,
+                Some("2026-10-25T00:30:00.000000Z"),
+            ),
+            ("fraction", "20260301120000.1234+0000", None, &seoul, Some("2026-03-01T12:00:00.123400Z")),
+            ("leap second", "20261231235960+0000", None, &seoul, Some("2026-12-31T23:59:59.000000Z")),
+            ("no date", "20261301", None, &seoul, None),
+            ("words", "yesterday", None, &seoul, None),
+            ("empty", "", None, &seoul, None),
+            ("odd length", "2026030", None, &seoul, None),
+            ("offset out of range", "20260301120000+9900", None, &seoul, None),
+        ];
+        for (why, text, default, zone, want) in cases {
+            let got = Instant::parse(text, default, zone).map(|time| time.at.to_string());
+            assert_eq!(got.as_deref(), want, "{why}");
+        }
+        assert!(Instant::parse("202603290230", None, &berlin).unwrap().ambiguous);
+    }
+
+    #[test]
+    fn order_is_time_precision_sequence_control_rank_message() {
+        let base = tie(1);
+        let rising = [
+            ("no time sorts first", Stamp::new(None, base)),
+            ("a day before", stamp("19690228", base)),
+            ("coarse before fine", stamp("20260301", base)),
+            ("fine", stamp("202603010000", base)),
+            ("sequence", stamp("202603010000", Tie { sequence: 1, ..base })),
+            ("control", stamp("202603010000", Tie { sequence: 1, control: 300, ..base })),
+            ("rank", stamp("202603010000", Tie { sequence: 1, control: 300, rank: 1, ..base })),
+            ("message", stamp("202603010000", Tie { sequence: 1, control: 300, rank: 1, ..tie(2) })),
+            ("later", stamp("202603010001", base)),
+        ];
+        for pair in rising.windows(2) {
+            assert!(pair[0].1 < pair[1].1, "{} < {}", pair[0].0, pair[1].0);
+        }
+        let last = rising.last().unwrap().1;
+        assert_eq!(serde_json::from_str::<Stamp>(&serde_json::to_string(&last).unwrap()).unwrap(), last);
+        assert_eq!(last.message(), Id::from_bytes([1; 16]));
+    }
+
+    #[test]
+    fn overlap_is_marked() {
+        let (one, two) = (tie(1), tie(2));
+        let cases = [
+            ("same minute", stamp("202603011200", one), stamp("202603011200", two), true),
+            ("a second within that minute", stamp("202603011200", one), stamp("20260301120030", two), true),
+            ("the next minute", stamp("202603011200", one), stamp("202603011201", two), false),
+            ("a day against its noon", stamp("20260301", one), stamp("202603011200", two), true),
+            (
+                "MSH-13 decides",
+                stamp("202603011200", Tie { sequence: 1, ..one }),
+                stamp("202603011200", Tie { sequence: 2, ..two }),
+                false,
+            ),
+            ("no time", Stamp::new(None, one), stamp("202603011200", two), true),
+        ];
+        for (why, a, b, want) in cases {
+            assert_eq!(a.is_uncertain_against(&b), want, "{why}");
+            assert_eq!(b.is_uncertain_against(&a), want, "{why}, turned round");
+        }
+    }
+}
