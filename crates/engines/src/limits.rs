@@ -16,3 +16,31 @@ pub const KEY_TEXT_BYTES_MAX: usize = 1_024;
 pub const SCAN_ROWS_MAX: u32 = 10_000;
 /// Writes in one batch.
 pub const BATCH_WRITES_MAX: usize = 200_000;
+/// Bytes of a table's, column's or index's name.
+pub const TABLE_NAME_BYTES_MAX: usize = 40;
+/// Columns of one table.
+pub const TABLE_COLUMNS_MAX: usize = 60;
+/// Bytes of one record's body and header in the log: an MLLP frame of 16 MiB and room for its header.
+pub const LOG_RECORD_BYTES_MAX: usize = 17 << 20;
+/// Microseconds between two looks at the volume's free space.
+pub const DISK_CHECK_MICROS: i64 = 250_000;
+/// Records and bytes that a read of the log takes from the caller's own thread; more goes to a blocking thread.
+pub const LOG_INLINE_READ_RECORDS_MAX: usize = 64;
+/// Reader connections of each SQLite file.
+pub const SQLITE_READERS_MAX: usize = 4;
+/// Page cache of the log's writer, KiB.
+pub const LOG_WRITER_CACHE_KIB: u32 = 4 << 10;
+/// Page cache of the tables' writer, KiB.
+pub const TABLES_WRITER_CACHE_KIB: u32 = 48 << 10;
+/// Page cache of each reader, KiB.
+pub const READER_CACHE_KIB: u32 = 2 << 10;
+/// Pages that the write-ahead log of a SQLite file may hold before they are moved into the file.
+pub const WAL_PAGES_MAX: i64 = 4_000;
+/// Batches that may wait for the writer of the tables.
+pub const TABLES_QUEUE_MAX: usize = 64;
+/// Writes in one group commit of the tables, beyond its first batch.
+pub const TABLES_GROUP_WRITES_MAX: usize = 50_000;
+/// Reads (gets and rows asked for) that the tables answer on the caller's own thread; more goes to a blocking thread.
+pub const TABLES_INLINE_READS_MAX: usize = 200;
+/// Outbox entries that one step of pruning removes.
+pub const PRUNE_ROWS_MAX: u32 = 10_000;
