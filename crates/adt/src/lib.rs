@@ -6,4 +6,6 @@ pub mod limits;
 pub mod order;
 pub mod settings;
 pub mod sources;
+pub mod state;
 pub mod tables;
+pub mod view;

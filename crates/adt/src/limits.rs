@@ -51,3 +51,8 @@ pub const TEXT_BYTES_MAX: usize = 4096;
 pub const IDENTIFIER_BYTES_MAX: usize = 512;
 /// Most blocks of one patient (PID and what follows) in one message.
 pub const BLOCKS_MAX: usize = 64;
+
+/// Message rows that one step of a filtered list reads.
+pub const MESSAGE_PAGE_ROWS: u32 = 500;
+/// Steps of a filtered list: a filter that no index serves looks at so many pages and no more.
+pub const MESSAGE_PAGES_MAX: usize = 20;

@@ -276,7 +276,9 @@ impl EncounterState {
             Status::Arrived | Status::InProgress | Status::Unknown => Some(match self.class.as_deref() {
                 Some("E" | "EMER") => BoardList::Emergency,
                 _ if self.emergency_place => BoardList::Emergency,
-                Some("O" | "P" | "R" | "B" | "C" | "N" | "AMB") if self.place.as_ref().is_none_or(|p| p.bed.is_empty()) => {
+                Some("O" | "P" | "R" | "B" | "C" | "N" | "AMB")
+                    if self.place.as_ref().is_none_or(|p| p.bed.is_empty()) =>
+                {
                     BoardList::Outpatient
                 }
                 _ => BoardList::Inpatient,
@@ -422,4 +424,3 @@ pub struct BoardPending {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected: Option<String>,
 }
-

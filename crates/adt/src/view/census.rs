@@ -1,0 +1,309 @@
+//! The census: who is in the house, and where (clinical-rules 25, 27).
+
+use std::collections::{BTreeMap, HashMap};
+
+use hilum_core::{Authority, Id, Seq, Timestamp};
+use hilum_engines::limits::SCAN_ROWS_MAX;
+use hilum_engines::tables::{Read, Row, Scan, Tables, Value};
+use serde::Serialize;
+
+use super::row::Columns;
+use super::{Freshness, ViewError, as_optional_text, as_text};
+use crate::state::{BoardDetail, BoardIdentifier, BoardList, BoardPending};
+use crate::tables::BOARD;
+
+/// What of the census is asked for. An absent filter lets all through; texts are compared whole, `q` by part.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Query {
+    /// One list; absent = all.
+    pub list: Option<BoardList>,
+    /// One facility.
+    pub facility: Option<String>,
+    /// One unit.
+    pub unit: Option<String>,
+    /// One class code.
+    pub class: Option<String>,
+    /// One status.
+    pub status: Option<String>,
+    /// Only rows that carry a mark.
+    pub marked: bool,
+    /// Part of a name, identifier, room, bed or attending, without regard to case.
+    pub q: Option<String>,
+}
+
+/// One encounter of the census. A confidential one keeps class, status and marks; who it is and where is withheld.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Line {
+    /// The encounter.
+    #[serde(serialize_with = "as_text")]
+    pub encounter: Id,
+    /// The patient; absent when withheld.
+    #[serde(serialize_with = "as_optional_text")]
+    pub patient_id: Option<Id>,
+    /// `inpatient`, `emergency`, `outpatient`, `expected`, `leave`.
+    pub list: String,
+    /// Facility.
+    pub facility: Option<String>,
+    /// Unit; absent when withheld or when there is none.
+    pub unit: Option<String>,
+    /// Room.
+    pub room: Option<String>,
+    /// Bed.
+    pub bed: Option<String>,
+    /// Who.
+    pub patient: Who,
+    /// Class code as the source sent it.
+    pub class: String,
+    /// FHIR Encounter.status.
+    pub status: String,
+    /// Since when, RFC 3339 in UTC.
+    #[serde(serialize_with = "as_optional_text")]
+    pub since: Option<Timestamp>,
+    /// The attending.
+    pub attending: Option<String>,
+    /// Mark ids, in order.
+    pub marks: Vec<String>,
+    /// Whether who and where are withheld.
+    pub confidential: bool,
+    /// What is announced.
+    pub pending: Vec<BoardPending>,
+    /// The visit number.
+    pub visit: Option<String>,
+    /// The source that spoke last.
+    pub source: String,
+    /// The message that made the row what it is.
+    #[serde(serialize_with = "as_text")]
+    pub message: Id,
+    /// The commit that made it.
+    pub t: Seq,
+}
+
+/// Who a line is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Who {
+    /// As a banner shows it; absent when withheld or not known.
+    pub name: Option<String>,
+    /// FHIR date.
+    pub birth_date: Option<String>,
+    /// FHIR gender.
+    pub gender: Option<String>,
+    /// Identifiers, national numbers masked.
+    pub identifiers: Vec<BoardIdentifier>,
+    /// Died at, or `unknown`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub died: Option<String>,
+}
+
+/// The census as read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Census {
+    /// Lines by list, facility, unit, room, bed; withheld places last of their list.
+    pub encounters: Vec<Line>,
+    /// Whether there are more lines than one answer holds.
+    pub truncated: bool,
+    /// Lines of each list before any other filter.
+    pub lists: BTreeMap<String, usize>,
+    /// Lines of each unit of the asked list before any other filter; withheld ones are not counted here.
+    pub units: BTreeMap<String, usize>,
+    /// Nobody vanishes (clinical-rules 27).
+    pub count: Count,
+    /// How fresh.
+    #[serde(flatten)]
+    pub freshness: Freshness,
+}
+
+/// The reconciler's figures.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Count {
+    /// Open encounters on the board.
+    pub open: usize,
+    /// Of these, shown by this answer when no filter is set.
+    pub shown: usize,
+    /// Of these, inpatients without a bed.
+    pub without_bed: usize,
+    /// Of these, with identity undecided.
+    pub identity_undecided: usize,
+}
+
+/// Reads the census on behalf of `authority`.
+///
+/// # Errors
+/// [`ViewError::NotFound`] when the authority may not read charts, else the engine's.
+pub async fn read(
+    tables: &Tables,
+    authority: &Authority,
+    query: &Query,
+    freshness: Freshness,
+) -> Result<Census, ViewError> {
+    if !authority.reads_charts() {
+        return Err(ViewError::NotFound);
+    }
+    let (rows, truncated) = all_rows(tables).await?;
+    let mut lines = Vec::with_capacity(rows.len());
+    for row in &rows {
+        lines.push(line(row)?);
+    }
+    mark_similar_names(&mut lines);
+    let mut lists = BTreeMap::new();
+    let mut units = BTreeMap::new();
+    let mut count = Count::default();
+    for line in &lines {
+        *lists.entry(line.list.clone()).or_insert(0) += 1;
+        let in_list = query.list.is_none_or(|list| list.as_str() == line.list);
+        if let Some(unit) = line.unit.as_ref().filter(|_| in_list) {
+            *units.entry(unit.clone()).or_insert(0) += 1;
+        }
+        if line.list != BoardList::Expected.as_str() {
+            count.open += 1;
+            count.shown += 1;
+            count.without_bed += usize::from(
+                line.list == BoardList::Inpatient.as_str() && line.bed.is_none() && !line.confidential,
+            );
+            count.identity_undecided +=
+                usize::from(line.marks.iter().any(|mark| mark == "identity-undecided"));
+        }
+    }
+    lines.retain(|line| admits(query, line));
+    lines.sort_by(|a, b| place_order(a).cmp(&place_order(b)));
+    Ok(Census { encounters: lines, truncated, lists, units, count, freshness })
+}
+
+/// The line of one encounter, if it stands on the board.
+///
+/// # Errors
+/// As [`read`].
+pub async fn read_line(tables: &Tables, authority: &Authority, encounter: Id) -> Result<Line, ViewError> {
+    if !authority.reads_charts() {
+        return Err(ViewError::NotFound);
+    }
+    let reads = [Read::Get { table: BOARD.name, key: vec![Value::Id(encounter)] }];
+    let rows = tables.read(&reads).await?;
+    rows.first().and_then(|rows| rows.first()).map_or(Err(ViewError::NotFound), line)
+}
+
+async fn all_rows(tables: &Tables) -> Result<(Vec<Row>, bool), ViewError> {
+    let scan = Scan::by_index(BOARD.name, "by_place", Vec::new());
+    let rows = tables.read(&[Read::Scan(scan)]).await?.into_iter().next().unwrap_or_default();
+    let truncated = rows.len() >= SCAN_ROWS_MAX as usize;
+    Ok((rows, truncated))
+}
+
+fn line(row: &Row) -> Result<Line, ViewError> {
+    let columns = Columns { table: &BOARD, row };
+    let confidential = columns.bool("confidential")?;
+    let open = |text: &str| (!confidential && !text.is_empty()).then(|| text.to_owned());
+    let open_column = |name| Ok::<_, ViewError>(columns.optional_text(name)?.and_then(open));
+    let detail: BoardDetail = columns.json("detail")?;
+    let patient = if confidential {
+        Who::default()
+    } else {
+        Who {
+            name: open_column("name")?,
+            birth_date: detail.birth_date,
+            gender: detail.gender,
+            identifiers: detail.identifiers,
+            died: detail.died,
+        }
+    };
+    let pending = detail
+        .pending
+        .into_iter()
+        .map(|pending| BoardPending { place: pending.place.as_deref().and_then(open), ..pending })
+        .collect();
+    Ok(Line {
+        encounter: columns.id("encounter")?,
+        patient_id: (!confidential).then(|| columns.id("patient")).transpose()?,
+        list: columns.text("list")?.to_owned(),
+        facility: open_column("facility")?,
+        unit: open_column("unit")?,
+        room: open_column("room")?,
+        bed: open_column("bed")?,
+        patient,
+        class: columns.text("class")?.to_owned(),
+        status: columns.text("status")?.to_owned(),
+        since: columns.optional_time("since")?,
+        attending: columns.optional_text("attending")?.map(str::to_owned),
+        marks: columns.json("marks")?,
+        confidential,
+        pending,
+        visit: if confidential { None } else { detail.visit },
+        source: columns.text("source")?.to_owned(),
+        message: columns.id("message")?,
+        t: columns.seq("from_t")?,
+    })
+}
+
+/// Two patients of similar name on one list are marked as such: the same name but for case, spaces and punctuation.
+fn mark_similar_names(lines: &mut [Line]) {
+    let key = |line: &Line| {
+        let name = line.patient.name.as_deref()?;
+        let key: String = name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+        (!key.is_empty()).then(|| (line.list.clone(), key))
+    };
+    let mut patients: HashMap<_, Vec<Option<Id>>> = HashMap::new();
+    for line in lines.iter() {
+        if let Some(key) = key(line) {
+            let seen = patients.entry(key).or_default();
+            if !seen.contains(&line.patient_id) {
+                seen.push(line.patient_id);
+            }
+        }
+    }
+    for line in lines {
+        if key(line).is_some_and(|key| patients.get(&key).is_some_and(|seen| seen.len() > 1)) {
+            line.marks.push("similar-name".to_owned());
+        }
+    }
+}
+
+fn admits(query: &Query, line: &Line) -> bool {
+    let same =
+        |asked: &Option<String>, is: Option<&str>| asked.as_deref().is_none_or(|asked| is == Some(asked));
+    query.list.is_none_or(|list| list.as_str() == line.list)
+        && same(&query.facility, line.facility.as_deref())
+        && same(&query.unit, line.unit.as_deref())
+        && same(&query.class, Some(&line.class))
+        && same(&query.status, Some(&line.status))
+        && (!query.marked || !line.marks.is_empty())
+        && query.q.as_deref().is_none_or(|q| mentions(line, q))
+}
+
+/// Whether each word of `q` stands somewhere in the line. A withheld line mentions nothing.
+fn mentions(line: &Line, q: &str) -> bool {
+    if line.confidential {
+        return q.trim().is_empty();
+    }
+    let mut hay = String::new();
+    let texts = [&line.patient.name, &line.unit, &line.room, &line.bed, &line.attending, &line.visit];
+    for text in texts.into_iter().flatten().chain(line.patient.identifiers.iter().map(|id| &id.value)) {
+        hay.extend(text.chars().flat_map(char::to_lowercase));
+        hay.push('\n');
+    }
+    q.split_whitespace().all(|word| hay.contains(&word.to_lowercase()))
+}
+
+/// Lists in the order of the page; within one, by place, numbers by their value, withheld places last.
+fn place_order(line: &Line) -> impl Ord + '_ {
+    let list =
+        ["inpatient", "emergency", "outpatient", "leave", "expected"].iter().position(|l| *l == line.list);
+    let natural = |text: &'_ Option<String>| {
+        let text = text.clone().unwrap_or_default();
+        let number: u64 =
+            text.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(u64::MAX);
+        (text.is_empty(), number, text)
+    };
+    (
+        list.unwrap_or(usize::MAX),
+        line.confidential,
+        line.facility.clone(),
+        line.unit.clone(),
+        natural(&line.room),
+        natural(&line.bed),
+        line.since,
+        line.encounter,
+    )
+}
