@@ -4,7 +4,9 @@
 use hilum_core::{Id, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::content::{Allergy, Diagnosis, Identifier, NextOfKin, PersonContent, Place, VisitContent, When};
+use crate::content::{
+    Allergy, Coded, Diagnosis, DischargeTo, Identifier, NextOfKin, PersonContent, Place, VisitContent, When,
+};
 use crate::order::Stamp;
 
 /// A point in time as it was sent, with the instant that it sorts by.
@@ -32,8 +34,8 @@ pub struct Span<T> {
 /// One item of a segment group (a next of kin, an allergy, a diagnosis).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item<T> {
-    /// What tells it from the others of its group, as the content says ([`NextOfKin`], [`Allergy`], [`Diagnosis`]).
-    pub key: String,
+    /// What tells it from the others of its group ([`crate::content::Item::key`]).
+    pub key: Id,
     /// As it was sent last.
     pub content: T,
     /// The patient number (or, for a diagnosis, the encounter) that it was sent for: after a merge, its origin.
@@ -244,6 +246,14 @@ pub struct EncounterState {
     pub start: Option<Moment>,
     /// End: PV1-45, else the ending movement's time.
     pub end: Option<Moment>,
+    /// PV1-36, once finished.
+    pub disposition: Option<Coded>,
+    /// PV1-37, once finished.
+    pub discharged_to: Option<DischargeTo>,
+    /// PV2-47, while on leave.
+    pub expected_return: Option<When>,
+    /// PV1-40 as the movements leave it (table 0116).
+    pub bed_status: Option<Coded>,
     /// What messages say of the visit, field by field the latest.
     pub content: VisitContent,
     /// Diagnoses in order of key.
@@ -262,11 +272,20 @@ pub struct EncounterState {
     pub last: Stamp,
     /// The source that spoke last.
     pub source: String,
-    /// When the source said so (content clock), for "since" of marks and late messages.
-    pub spoken: Option<Timestamp>,
 }
 
 impl EncounterState {
+    /// Since when the patient has been in the unit; the encounter's start where no place is known.
+    pub fn since(&self) -> Option<&Moment> {
+        let Some(place) = &self.place else { return self.start.as_ref() };
+        let in_unit = self
+            .places
+            .iter()
+            .rev()
+            .take_while(|span| span.what.unit == place.unit && span.what.facility == place.facility);
+        in_unit.last().and_then(|span| span.start.as_ref()).or(self.start.as_ref())
+    }
+
     /// Which list of the board shows it; `None` = none (finished, cancelled, withdrawn).
     pub fn board_list(&self) -> Option<BoardList> {
         match self.status {
@@ -337,6 +356,8 @@ pub enum Mark {
     PlaceDisagrees,
     /// No admission was seen: the status comes from an update or a movement alone.
     AdmissionUnseen,
+    /// A movement after the end, without a cancel of the end: it changes nothing.
+    MovementAfterEnd,
     /// The source asked to delete an open visit (rule 9).
     DeleteAsked,
     /// Withdrawn by the source (rule 9).
@@ -362,6 +383,7 @@ impl Mark {
             Self::CancelUnmatched => "cancel-unmatched".to_owned(),
             Self::PlaceDisagrees => "place-disagrees".to_owned(),
             Self::AdmissionUnseen => "admission-unseen".to_owned(),
+            Self::MovementAfterEnd => "movement-after-end".to_owned(),
             Self::DeleteAsked => "delete-asked".to_owned(),
             Self::Withdrawn => "withdrawn".to_owned(),
             Self::ExpiredWithoutDeath => "expired-without-death".to_owned(),
