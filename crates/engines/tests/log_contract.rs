@@ -1,0 +1,504 @@
+//! What every log engine promises, and beside it what the embedded one's file promises.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hilum_core::{
+    Clock, ContentType, Digest, Entropy, Envelope, Id, Kind, Position, RecordId, SourceName, Stream,
+    Timestamp,
+};
+use hilum_engines::limits;
+use hilum_engines::log::embedded::{Embedded, Options, partition_of};
+use hilum_engines::log::{Log, LogError, ReadMax};
+
+const ALL: ReadMax = ReadMax { records: 100_000, bytes: usize::MAX };
+const START: i64 = 1_700_000_000_000_000;
+
+/// A clock that moves by a millisecond each time it is read.
+fn ticking() -> Clock {
+    let micros = AtomicI64::new(START);
+    Clock::new(move || Timestamp::from_micros(micros.fetch_add(1_000, Ordering::Relaxed)))
+}
+
+fn open_with(path: &Path, options: Options) -> Result<Log, LogError> {
+    Embedded::open(path, ticking(), Entropy::seeded(1), options).map(Log::Embedded)
+}
+
+fn open(path: &Path) -> Log {
+    open_with(path, Options { disk_reserve_ratio: 0.0, ..Options::default() }).expect("opens")
+}
+
+fn key(n: u64) -> Id {
+    let mut bytes = [0; 16];
+    bytes[8..].copy_from_slice(&n.to_be_bytes());
+    Id::from_bytes(bytes)
+}
+
+fn envelope(stream: Stream, n: u64, body: impl Into<Bytes>) -> Envelope {
+    let body = body.into();
+    Envelope {
+        v: Envelope::VERSION,
+        id: RecordId::new(Timestamp::from_micros(START), [7; 10]),
+        stream,
+        source: SourceName::parse("default").expect("a name"),
+        settings_sha: Digest::of(b"settings"),
+        received: Timestamp::from_micros(START),
+        peer: Some("127.0.0.1:2575".to_owned()),
+        digest: Digest::of(&body),
+        key: key(n),
+        content_type: ContentType::Hl7v2,
+        charset_rule: None,
+        replaces: None,
+        cipher_key: None,
+        trace: None,
+        body,
+    }
+}
+
+fn hl7(n: u64) -> Envelope {
+    envelope(Stream::Hl7In, n, format!("MSH|^~\\&|{n}").into_bytes())
+}
+
+async fn bodies(log: &Log, stream: Stream, partition: u16) -> Vec<String> {
+    let records = log.read(stream, partition, 0, ALL).await.expect("reads");
+    records.iter().map(|r| String::from_utf8_lossy(&r.envelope.body).into_owned()).collect()
+}
+
+// --- what every engine promises ---
+
+#[tokio::test]
+async fn records_come_back_in_the_order_of_append() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let log = open(&dir.path().join("log.sqlite"));
+    let one_key = (0..200).map(|n| log.append(envelope(Stream::Hl7In, 3, format!("{n}").into_bytes())));
+    let positions: Vec<Position> = futures::future::try_join_all(one_key).await.expect("appends");
+    let offsets: Vec<u64> = positions.iter().map(|p| p.offset).collect();
+    assert_eq!(offsets, (0..200).collect::<Vec<_>>(), "offsets grow by one, from 0");
+    let partition = partition_of(key(3), log.partitions());
+    assert!(positions.iter().all(|p| p.partition == partition && p.stream == Stream::Hl7In));
+    let want: Vec<String> = (0..200).map(|n| n.to_string()).collect();
+    assert_eq!(bodies(&log, Stream::Hl7In, partition).await, want);
+    assert_eq!(log.end(Stream::Hl7In, partition).await.expect("end"), 200);
+    assert_eq!(log.end(Stream::Decisions, partition).await.expect("end"), 0, "streams are apart");
+}
+
+#[tokio::test]
+async fn a_key_always_goes_to_one_partition_and_keys_spread() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let log = open(&dir.path().join("log.sqlite"));
+    assert_eq!(log.partitions(), limits::LOG_PARTITIONS);
+    for n in 0..32 {
+        let first = log.append(hl7(n)).await.expect("appends");
+        let second = log.append(hl7(n)).await.expect("appends");
+        assert_eq!(first.partition, second.partition);
+        assert!(second.offset > first.offset);
+    }
+    for partition in 0..log.partitions() {
+        assert_eq!(log.end(Stream::Hl7In, partition).await.expect("end"), 8);
+    }
+    assert!(log.end(Stream::Hl7In, 8).await.is_err());
+    assert!(log.read(Stream::Hl7In, 8, 0, ALL).await.is_err());
+}
+
+#[tokio::test]
+async fn reads_are_bounded_and_empty_at_the_end() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let log = open(&dir.path().join("log.sqlite"));
+    for _ in 0..10 {
+        log.append(envelope(Stream::Decisions, 1, vec![b'x'; 100])).await.expect("appends");
+    }
+    let partition = partition_of(key(1), log.partitions());
+    let cases = [
+        ("all", 0, 100, usize::MAX, 10),
+        ("records", 0, 3, usize::MAX, 3),
+        ("bytes", 0, 100, 250, 2),
+        ("one record at least", 0, 100, 1, 1),
+        ("from", 8, 100, usize::MAX, 2),
+        ("at the end", 10, 100, usize::MAX, 0),
+        ("far behind the end", u64::MAX, 100, usize::MAX, 0),
+        ("nothing asked for", 0, 0, 0, 0),
+    ];
+    for (why, from, records, bytes, want) in cases {
+        let got =
+            log.read(Stream::Decisions, partition, from, ReadMax { records, bytes }).await.expect("reads");
+        assert_eq!(got.len(), want, "{why}");
+        assert!(got.iter().zip(from..).all(|(record, offset)| record.position.offset == offset), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_reopening_and_the_epoch_stays() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("log.sqlite");
+    let log = open(&path);
+    let epoch = log.epoch();
+    let mut sent = hl7(5);
+    sent.charset_rule = Some("msh-18".to_owned());
+    sent.replaces = Some(RecordId::new(Timestamp::from_micros(1), [1; 10]));
+    sent.cipher_key = Some(3);
+    sent.trace = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
+    let position = log.append(sent.clone()).await.expect("appends");
+    log.close().await;
+    assert_eq!(log.append(hl7(5)).await.expect_err("closed").kind(), Kind::Transient);
+    assert!(log.ready(1).is_err());
+
+    let log = open(&path);
+    assert_eq!(log.epoch(), epoch);
+    let records = log.read(position.stream, position.partition, position.offset, ALL).await.expect("reads");
+    assert_eq!(records.len(), 1);
+    assert_eq!(*records[0].envelope, sent);
+    let next = log.append(hl7(5)).await.expect("appends");
+    assert_eq!(next.offset, position.offset + 1, "offsets go on");
+
+    let other = open(&dir.path().join("other.sqlite"));
+    // The same seed gives the same bytes: epochs differ because entropy does.
+    assert_eq!(other.epoch(), epoch);
+    let third =
+        Embedded::open(&dir.path().join("third.sqlite"), ticking(), Entropy::seeded(2), Options::default());
+    assert_ne!(third.expect("opens").epoch(), epoch);
+}
+
+#[tokio::test]
+async fn each_record_knows_when_its_group_was_durable() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("log.sqlite");
+    let log = open(&path);
+    let mut positions = Vec::new();
+    for _ in 0..3 {
+        positions.push(log.append(hl7(1)).await.expect("appends"));
+    }
+    let read = async |log: &Log| {
+        let records = log.read(Stream::Hl7In, positions[0].partition, 0, ALL).await.expect("reads");
+        records.iter().map(|r| r.durable).collect::<Vec<_>>()
+    };
+    let before = read(&log).await;
+    assert!(before.iter().all(Option::is_some), "{before:?}");
+    assert!(before.is_sorted() && before[0] < before[2], "{before:?}");
+    log.close().await;
+    assert_eq!(read(&open(&path)).await, before, "also after reopening");
+}
+
+#[tokio::test]
+async fn appended_changes_after_each_group() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let log = open(&dir.path().join("log.sqlite"));
+    let mut appended = log.appended();
+    appended.mark_unchanged();
+    let waiting = tokio::spawn(async move { appended.changed().await });
+    log.append(hl7(1)).await.expect("appends");
+    tokio::time::timeout(Duration::from_secs(5), waiting)
+        .await
+        .expect("wakes")
+        .expect("joins")
+        .expect("changed");
+}
+
+#[tokio::test]
+async fn a_large_record_is_kept_and_a_larger_one_refused_beside_whole_neighbours() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let log = open(&dir.path().join("log.sqlite"));
+    let large = vec![0xa5; 16 << 20];
+    let (before, kept, refused, after) = tokio::join!(
+        log.append(hl7(1)),
+        log.append(envelope(Stream::Hl7In, 1, large.clone())),
+        log.append(envelope(Stream::Hl7In, 1, vec![0; limits::LOG_RECORD_BYTES_MAX])),
+        log.append(hl7(1)),
+    );
+    assert!(matches!(refused, Err(LogError::TooLarge { .. })), "{refused:?}");
+    assert!(matches!(log.ready(limits::LOG_RECORD_BYTES_MAX + 1), Err(LogError::TooLarge { .. })));
+    let kept = kept.expect("keeps 16 MiB");
+    assert_eq!((before.expect("neighbour").offset, kept.offset, after.expect("neighbour").offset), (0, 1, 2));
+    let records = log.read(Stream::Hl7In, kept.partition, 0, ALL).await.expect("reads");
+    assert_eq!(records.len(), 3);
+    assert_eq!(records[1].envelope.body, large);
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_its_digest_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let log = open(&dir.path().join("log.sqlite"));
+    let mut wrong = hl7(1);
+    wrong.digest = Digest::of(b"another");
+    assert!(log.append(wrong).await.is_err());
+    assert_eq!(log.append(hl7(1)).await.expect("the next one").offset, 0);
+}
+
+// --- the embedded engine's file ---
+
+/// Stops the writer inside a commit until it is let go.
+struct Gate(Arc<AtomicBool>);
+
+impl Gate {
+    fn shut() -> (Self, Options) {
+        let open = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&open);
+        let fault = move |_: &str| -> io::Result<()> {
+            while !seen.load(Ordering::Acquire) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok(())
+        };
+        let options = Options { disk_reserve_ratio: 0.0, fault: Some(Arc::new(fault)), ..Options::default() };
+        (Self(open), options)
+    }
+
+    fn open(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_makes_append_wait_and_ready_refuse() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (gate, options) = Gate::shut();
+    let log = open_with(&dir.path().join("log.sqlite"), Options { queue_bytes_max: 20_000, ..options })
+        .expect("opens");
+    let append = |n| {
+        let log = log.clone();
+        tokio::spawn(async move { log.append(envelope(Stream::Hl7In, n, vec![1; 9_000])).await })
+    };
+    let mut tasks = vec![append(1), append(2)];
+    while log.health().queue_bytes < 18_000 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(log.ready(500).is_ok(), "what fits is taken");
+    assert!(matches!(log.ready(9_000), Err(LogError::Full(_))));
+    tasks.push(append(3));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(tasks.iter().all(|task| !task.is_finished()), "nothing is acknowledged before it is durable");
+    assert!(log.health().queue_bytes <= 20_000);
+    gate.open();
+    for task in tasks {
+        task.await.expect("joins").expect("durable after all");
+    }
+    assert_eq!(log.health().queue_bytes, 0);
+    assert!(log.ready(9_000).is_ok());
+}
+
+#[tokio::test]
+async fn what_waits_when_it_closes_is_written_out() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("log.sqlite");
+    let (gate, options) = Gate::shut();
+    let log = open_with(&path, options).expect("opens");
+    let tasks: Vec<_> = (0..50)
+        .map(|n| {
+            let log = log.clone();
+            tokio::spawn(async move { log.append(hl7(n)).await })
+        })
+        .collect();
+    while log.health().queue_bytes < 50 * 300 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let closing = tokio::spawn({
+        let log = log.clone();
+        async move { log.close().await }
+    });
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    gate.open();
+    closing.await.expect("closes");
+    for task in tasks {
+        task.await.expect("joins").expect("acknowledged");
+    }
+    let log = open(&path);
+    let mut ends = 0;
+    for partition in 0..log.partitions() {
+        ends += log.end(Stream::Hl7In, partition).await.expect("end");
+    }
+    assert_eq!(ends, 50);
+}
+
+#[tokio::test]
+async fn a_disk_error_refuses_the_group_and_all_after_it_and_is_never_retried() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("log.sqlite");
+    let broken = Arc::new(AtomicBool::new(false));
+    let asked = Arc::new(AtomicI64::new(0));
+    let fault = {
+        let (broken, asked) = (Arc::clone(&broken), Arc::clone(&asked));
+        move |_: &str| -> io::Result<()> {
+            asked.fetch_add(1, Ordering::Relaxed);
+            if broken.load(Ordering::Acquire) { Err(io::Error::other("EIO")) } else { Ok(()) }
+        }
+    };
+    let options = Options { disk_reserve_ratio: 0.0, fault: Some(Arc::new(fault)), ..Options::default() };
+    let log = open_with(&path, options).expect("opens");
+    let kept = log.append(hl7(1)).await.expect("appends");
+    broken.store(true, Ordering::Release);
+    let group = futures::future::join_all((0..10).map(|_| log.append(hl7(1)))).await;
+    assert!(group.iter().all(|answer| matches!(answer, Err(LogError::ReadOnly(_)))), "{group:?}");
+    broken.store(false, Ordering::Release);
+    let tries = asked.load(Ordering::Relaxed);
+    assert!(
+        matches!(log.append(hl7(1)).await, Err(LogError::ReadOnly(_))),
+        "read-only although the disk is well"
+    );
+    assert!(matches!(log.ready(1), Err(LogError::ReadOnly(_))));
+    assert!(log.health().read_only.is_some_and(|why| why.contains("EIO")));
+    assert_eq!(
+        bodies(&log, Stream::Hl7In, kept.partition).await.len(),
+        1,
+        "what was acknowledged is still read"
+    );
+    log.close().await;
+    assert_eq!(asked.load(Ordering::Relaxed), tries, "neither a commit nor a checkpoint is tried again");
+
+    let log = open(&path);
+    assert_eq!(bodies(&log, Stream::Hl7In, kept.partition).await.len(), 1);
+    log.append(hl7(1)).await.expect("a restart accepts again");
+}
+
+#[tokio::test]
+async fn the_disk_reserve_refuses_for_as_long_as_it_is_reached() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let options = Options { disk_reserve_ratio: 1.1, ..Options::default() };
+    let log = open_with(&dir.path().join("log.sqlite"), options).expect("opens");
+    assert!(matches!(log.append(hl7(1)).await, Err(LogError::Full(_))));
+    assert!(matches!(log.ready(1), Err(LogError::Full(_))));
+    let health = log.health();
+    assert!(health.full.is_some() && health.read_only.is_none(), "{health:?}");
+}
+
+#[tokio::test]
+async fn a_second_opener_is_refused_by_name() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("log.sqlite");
+    let log = open(&path);
+    let second = open_with(&path, Options::default()).expect_err("in use");
+    assert!(
+        matches!(second, LogError::InUse { .. }) && second.to_string().contains("log.sqlite"),
+        "{second}"
+    );
+    log.append(hl7(1)).await.expect("the first one goes on");
+    drop(log);
+    open(&path).append(hl7(1)).await.expect("free again");
+}
+
+#[tokio::test]
+async fn what_is_no_log_of_ours_is_left_alone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("other.sqlite");
+    rusqlite::Connection::open(&path)
+        .and_then(|c| c.execute_batch("CREATE TABLE x (y)"))
+        .expect("another database");
+    assert!(open_with(&path, Options::default()).is_err());
+    let newer = dir.path().join("newer.sqlite");
+    open(&newer).close().await;
+    rusqlite::Connection::open(&newer)
+        .and_then(|c| c.execute_batch("PRAGMA user_version = 2"))
+        .expect("a newer log");
+    let refused = open_with(&newer, Options::default()).expect_err("newer");
+    assert!(refused.to_string().contains("format 2"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_flipped_bit_is_found_and_only_its_place_is_named() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let cases = [
+        ("body", "body = CAST('MSH|^~\\&|Kim' AS BLOB)"),
+        ("header", "header = replace(header, '\"received\":17', '\"received\":18')"),
+        ("header that is no JSON", "header = 'Kim'"),
+        ("body of another type", "body = zeroblob(0)"),
+        ("seal", "seal = seal + 1"),
+        ("a record that is gone", "\"offset\" = 1000"),
+    ];
+    for (why, damage) in cases {
+        let path = dir.path().join(format!("{why}.sqlite"));
+        let log = open(&path);
+        for _ in 0..3 {
+            log.append(hl7(1)).await.expect("appends");
+        }
+        log.close().await;
+        let changed = rusqlite::Connection::open(&path)
+            .and_then(|c| c.execute(&format!("UPDATE record_hl7_in_1 SET {damage} WHERE \"offset\" = 1"), []))
+            .expect("damages");
+        assert_eq!(changed, 1, "{why}");
+        let log = open(&path);
+        let before = log.read(Stream::Hl7In, 1, 0, ALL).await.expect("what stands before it");
+        assert_eq!(before.len(), 1, "{why}");
+        let refused = log.read(Stream::Hl7In, 1, 1, ALL).await.expect_err(why);
+        let LogError::Corrupt { position, .. } = &refused else { panic!("{why}: {refused:?}") };
+        assert_eq!(position.to_string(), "hl7.in/1/1", "{why}");
+        assert!(!format!("{refused} {refused:?}").contains("Kim"), "{why}: {refused}");
+        let behind = log.read(Stream::Hl7In, 1, 2, ALL).await.expect("what stands behind it");
+        assert_eq!(behind.len(), 1, "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_page_is_an_error_of_its_place_too() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("log.sqlite");
+    let log = open(&path);
+    for _ in 0..400 {
+        log.append(envelope(Stream::Hl7In, 1, vec![b'x'; 1_000])).await.expect("appends");
+    }
+    log.close().await;
+    let mut file = std::fs::read(&path).expect("reads");
+    let page = file.len() / 8_192 / 2 * 8_192;
+    file[page..page + 8_192].fill(0xff);
+    std::fs::write(&path, file).expect("writes");
+    let log = open(&path);
+    let mut next = 0;
+    let mut corrupt = 0;
+    while next < log.end(Stream::Hl7In, 1).await.expect("end") {
+        match log.read(Stream::Hl7In, 1, next, ALL).await {
+            Ok(records) => next += records.len() as u64,
+            Err(LogError::Corrupt { position, .. }) => {
+                assert_eq!(position.offset, next);
+                corrupt += 1;
+                next += 1;
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert!((1..20).contains(&corrupt), "{corrupt} records of one page");
+}
+
+#[tokio::test]
+async fn the_stored_form_of_version_1_is_read_for_ever() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/envelope-v1.json");
+    let body = b"MSH|^~\\&|ADT1|GOOD HEALTH HOSPITAL\r".to_vec();
+    let mut whole = envelope(Stream::Hl7In, 0x0102_0304_0506_0708, body.clone());
+    whole.charset_rule = Some("msh-18".to_owned());
+    whole.replaces = Some(RecordId::new(Timestamp::from_micros(START - 1_000_000), [9; 10]));
+    whole.cipher_key = Some(1);
+    whole.trace = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
+    let mut least = whole.clone();
+    least.stream = Stream::Decisions;
+    least.content_type = ContentType::Decision;
+    (least.peer, least.charset_rule, least.replaces, least.cipher_key, least.trace) =
+        (None, None, None, None, None);
+    let mut unicode = least.clone();
+    unicode.content_type = ContentType::Hl7v2Unicode;
+
+    // One header per line, so that a line is what the file holds byte for byte.
+    let stored = std::fs::read_to_string(&golden).expect("the golden file");
+    let lines: Vec<&str> = stored.lines().collect();
+    assert_eq!(lines.len(), 3);
+    for (line, want) in lines.iter().zip([&whole, &least, &unicode]) {
+        assert_eq!(&serde_json::to_string(want).expect("JSON"), line, "written as ever");
+        let mut read: Envelope = serde_json::from_str(line).expect("reads version 1");
+        read.body = Bytes::from(body.clone());
+        assert_eq!(&read, want, "read as ever");
+    }
+
+    // And the file holds exactly that.
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("log.sqlite");
+    let log = open(&path);
+    let position = log.append(whole.clone()).await.expect("appends");
+    log.close().await;
+    let header: String = rusqlite::Connection::open(&path)
+        .and_then(|c| {
+            c.query_row(&format!("SELECT header FROM record_hl7_in_{}", position.partition), [], |row| {
+                row.get(0)
+            })
+        })
+        .expect("the stored header");
+    assert_eq!(header, lines[0]);
+}
