@@ -1,0 +1,552 @@
+//! Which charset a message is in: clinical-rules 21 and 22.
+//!
+//! The ladder: the source's override → a byte order mark → MSH-18 (table 0211, all repetitions, aliases) → valid
+//! UTF-8 → the source's fallback. The rule that decided goes to the envelope; whatever contradicts it is a flaw.
+//! What we cannot read (ISO 2022, Johab, UTF-16, UTF-32, CNS 11643) is refused by name and never guessed.
+
+use encoding_rs::{DecoderResult, Encoding};
+use memchr::{memchr, memmem};
+
+use crate::finding::{Flaw, Flaws};
+use crate::limits::DECLARED_CHARSETS_MAX;
+
+/// How a charset uses its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Ascii,
+    SingleByte,
+    MultiByte,
+    Utf8,
+}
+
+/// A charset that can be read and written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Charset {
+    family: Family,
+    encoding: &'static Encoding,
+    name: &'static str,
+}
+
+/// Why a message's charset is not decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CharsetError {
+    /// The charset is known by name, but not read yet.
+    #[error("charset {0} is not supported")]
+    Unsupported(&'static str),
+    /// No such charset.
+    #[error("unknown charset")]
+    Unknown,
+    /// Bytes beyond ASCII, nothing that says what they are, and no fallback is set.
+    #[error("charset undecided: no MSH-18, not UTF-8, and the source has no fallback")]
+    Undecided,
+}
+
+impl CharsetError {
+    /// The rule's name, as quarantine lists it.
+    pub const fn rule(self) -> &'static str {
+        match self {
+            Self::Unsupported(_) => "charset-unsupported",
+            Self::Unknown => "charset-unknown",
+            Self::Undecided => "charset-undecided",
+        }
+    }
+}
+
+enum Named {
+    Known(Charset),
+    Unsupported(&'static str),
+    Unknown,
+}
+
+const fn known(family: Family, encoding: &'static Encoding, name: &'static str) -> Named {
+    Named::Known(Charset { family, encoding, name })
+}
+
+/// The name in upper case without blanks and punctuation.
+fn folded<'b>(raw: &[u8], buffer: &'b mut [u8; 32]) -> &'b [u8] {
+    let mut len = 0;
+    for byte in raw.iter().filter(|byte| byte.is_ascii_alphanumeric()) {
+        let Some(slot) = buffer.get_mut(len) else { return b"" };
+        *slot = byte.to_ascii_uppercase();
+        len += 1;
+    }
+    &buffer[..len]
+}
+
+/// Table 0211 and the names that senders use instead.
+fn by_name(raw: &[u8]) -> Named {
+    use encoding_rs as e;
+    let mut buffer = [0; 32];
+    match folded(raw, &mut buffer) {
+        b"ASCII" | b"USASCII" | b"ISO646" | b"ISOIR6" | b"ISO646US" | b"ANSIX341968" | b"ISO646IRV" => {
+            known(Family::Ascii, e::WINDOWS_1252, "ASCII")
+        }
+        b"UNICODEUTF8" | b"UTF8" | b"UNICODE" | b"ISOIR192" => known(Family::Utf8, e::UTF_8, "UNICODE UTF-8"),
+        b"88591" | b"ISO88591" | b"ISO885911987" | b"LATIN1" | b"ISOIR100" | b"WINDOWS1252" | b"CP1252"
+        | b"ANSI" => known(Family::SingleByte, e::WINDOWS_1252, "8859/1"),
+        b"88592" | b"ISO88592" | b"LATIN2" | b"ISOIR101" => {
+            known(Family::SingleByte, e::ISO_8859_2, "8859/2")
+        }
+        b"88593" | b"ISO88593" | b"LATIN3" | b"ISOIR109" => {
+            known(Family::SingleByte, e::ISO_8859_3, "8859/3")
+        }
+        b"88594" | b"ISO88594" | b"LATIN4" | b"ISOIR110" => {
+            known(Family::SingleByte, e::ISO_8859_4, "8859/4")
+        }
+        b"88595" | b"ISO88595" | b"ISOIR144" => known(Family::SingleByte, e::ISO_8859_5, "8859/5"),
+        b"88596" | b"ISO88596" | b"ISOIR127" => known(Family::SingleByte, e::ISO_8859_6, "8859/6"),
+        b"88597" | b"ISO88597" | b"ISOIR126" => known(Family::SingleByte, e::ISO_8859_7, "8859/7"),
+        b"88598" | b"ISO88598" | b"ISOIR138" => known(Family::SingleByte, e::ISO_8859_8, "8859/8"),
+        b"88599" | b"ISO88599" | b"LATIN5" | b"ISOIR148" => {
+            known(Family::SingleByte, e::WINDOWS_1254, "8859/9")
+        }
+        b"885915" | b"ISO885915" | b"LATIN9" => known(Family::SingleByte, e::ISO_8859_15, "8859/15"),
+        b"KSX1001" | b"KSC5601" | b"KSC56011987" | b"KSC56011989" | b"KSX10011992" | b"KSX1003"
+        | b"EUCKR" | b"CP949" | b"MS949" | b"UHC" | b"WINDOWS949" | b"KOREAN" | b"ISOIR149" => {
+            known(Family::MultiByte, e::EUC_KR, "KS X 1001")
+        }
+        b"SHIFTJIS" | b"SJIS" | b"CP932" | b"MS932" | b"WINDOWS31J" | b"MSKANJI" | b"JISX0201"
+        | b"ISOIR13" | b"ISOIR14" => known(Family::MultiByte, e::SHIFT_JIS, "Shift_JIS"),
+        b"EUCJP" => known(Family::MultiByte, e::EUC_JP, "EUC-JP"),
+        b"GB18030" | b"GB180302000" | b"GB180302005" | b"GB180302022" | b"GBK" | b"CP936" | b"GB2312"
+        | b"EUCCN" | b"WINDOWS936" | b"ISOIR58" => known(Family::MultiByte, e::GB18030, "GB 18030-2000"),
+        b"BIG5" | b"CP950" | b"BIG5HKSCS" | b"WINDOWS950" => known(Family::MultiByte, e::BIG5, "BIG-5"),
+        b"ISOIR87" | b"ISOIR159" | b"JISX0208" | b"JISX0212" | b"JISX02021990" | b"JISX0202" | b"JAS2020"
+        | b"ISO2022JP" | b"ISO2022KR" | b"ISO2022CN" | b"ISO2022" | b"ISO20221994" => {
+            Named::Unsupported("ISO 2022")
+        }
+        b"JOHAB" | b"CP1361" | b"KSX1001JOHAB" => Named::Unsupported("Johab"),
+        b"UNICODEUTF16" | b"UTF16" | b"UTF16LE" | b"UTF16BE" | b"UCS2" => Named::Unsupported("UTF-16"),
+        b"UNICODEUTF32" | b"UTF32" | b"UTF32LE" | b"UTF32BE" | b"UCS4" => Named::Unsupported("UTF-32"),
+        b"CNS116431992" | b"CNS11643" | b"EUCTW" => Named::Unsupported("CNS 11643"),
+        _ => match Encoding::for_label(raw) {
+            Some(encoding) if encoding.is_single_byte() && encoding != e::X_USER_DEFINED => {
+                known(Family::SingleByte, encoding, encoding.name())
+            }
+            _ => Named::Unknown,
+        },
+    }
+}
+
+impl Charset {
+    /// UTF-8.
+    pub const UTF_8: Self =
+        Self { family: Family::Utf8, encoding: encoding_rs::UTF_8, name: "UNICODE UTF-8" };
+
+    /// Finds a charset by a name of table 0211 or one of its aliases (`KS X 1001`, `EUC-KR`, `cp949` …).
+    ///
+    /// # Errors
+    /// [`CharsetError::Unsupported`] for what is known but not read, [`CharsetError::Unknown`] for the rest.
+    pub fn parse(name: &str) -> Result<Self, CharsetError> {
+        match by_name(name.as_bytes()) {
+            Named::Known(charset) => Ok(charset),
+            Named::Unsupported(name) => Err(CharsetError::Unsupported(name)),
+            Named::Unknown => Err(CharsetError::Unknown),
+        }
+    }
+
+    /// Its name in table 0211, or its common name.
+    pub const fn name(self) -> &'static str {
+        self.name
+    }
+
+    pub(crate) const fn encoding(self) -> &'static Encoding {
+        self.encoding
+    }
+
+    /// Whether it has characters of several bytes that are not UTF-8.
+    pub const fn is_multibyte(self) -> bool {
+        matches!(self.family, Family::MultiByte)
+    }
+}
+
+/// What a source says about its charset. Default: nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CharsetSettings {
+    /// Holds whatever MSH-18 says.
+    pub override_with: Option<Charset>,
+    /// Holds for bytes that MSH-18 does not explain and that are not UTF-8.
+    pub fallback: Option<Charset>,
+    /// The message came as text (JSON): it is UTF-8 and MSH-18 is ignored.
+    pub unicode: bool,
+}
+
+impl CharsetSettings {
+    /// From the names in a source's settings.
+    ///
+    /// # Errors
+    /// [`CharsetError`] for a name that cannot be used.
+    pub fn new(override_with: Option<&str>, fallback: Option<&str>) -> Result<Self, CharsetError> {
+        Ok(Self {
+            override_with: override_with.map(Charset::parse).transpose()?,
+            fallback: fallback.map(Charset::parse).transpose()?,
+            unicode: false,
+        })
+    }
+
+    /// The same for a message that came as text.
+    #[must_use]
+    pub const fn unicode(self) -> Self {
+        Self { unicode: true, ..self }
+    }
+}
+
+/// The rule that decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rule {
+    /// The source's override.
+    Override,
+    /// MSH-18.
+    Msh18,
+    /// A UTF-8 byte order mark.
+    Utf8Bom,
+    /// The bytes are valid UTF-8 (ASCII included).
+    Utf8Valid,
+    /// The source's fallback: nothing else was said.
+    Fallback,
+    /// The source's fallback against what MSH-18 says.
+    FlaggedFallback,
+    /// The message came as text.
+    Unicode,
+}
+
+impl Rule {
+    /// All rules.
+    pub const ALL: [Self; 7] = [
+        Self::Override,
+        Self::Msh18,
+        Self::Utf8Bom,
+        Self::Utf8Valid,
+        Self::Fallback,
+        Self::FlaggedFallback,
+        Self::Unicode,
+    ];
+
+    /// The rule's name, as envelopes carry it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Override => "override",
+            Self::Msh18 => "msh18",
+            Self::Utf8Bom => "utf8-bom",
+            Self::Utf8Valid => "utf8-valid",
+            Self::Fallback => "fallback",
+            Self::FlaggedFallback => "flagged-fallback",
+            Self::Unicode => "unicode",
+        }
+    }
+}
+
+/// What was decided about one message's charset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    charset: Charset,
+    rule: Rule,
+    ascii: bool,
+    pairs: bool,
+    flaws: Flaws,
+    broken_at: Option<u32>,
+}
+
+impl Decision {
+    /// The charset.
+    pub const fn charset(&self) -> Charset {
+        self.charset
+    }
+
+    /// The rule that decided.
+    pub const fn rule(&self) -> Rule {
+        self.rule
+    }
+
+    /// What contradicts the decision.
+    pub const fn flaws(&self) -> Flaws {
+        self.flaws
+    }
+
+    /// The byte at which the first undecodable sequence (or the first U+FFFD that the sender sent) begins.
+    pub const fn broken_at(&self) -> Option<usize> {
+        match self.broken_at {
+            Some(at) => Some(at as usize),
+            None => None,
+        }
+    }
+
+    /// Whether all bytes are ASCII.
+    pub const fn is_ascii(&self) -> bool {
+        self.ascii
+    }
+
+    pub(crate) const fn encoding(&self) -> &'static Encoding {
+        self.charset.encoding
+    }
+
+    /// The encoding to split by where trail bytes may equal delimiters; absent where bytes can be compared alone.
+    pub(crate) const fn pairs(&self) -> Option<&'static Encoding> {
+        if self.pairs { Some(self.charset.encoding) } else { None }
+    }
+
+    fn new(charset: Charset, rule: Rule, bytes: &[u8], flaws: Flaws) -> Self {
+        let mut decision =
+            Self { charset, rule, ascii: bytes.is_ascii(), pairs: false, flaws, broken_at: None };
+        if decision.ascii {
+            return decision;
+        }
+        decision.pairs = trails_below_0x80(charset.encoding);
+        if let Some(at) = first_malformed(charset.encoding, bytes) {
+            decision.flaws.insert(Flaw::CharsetUndecodable);
+            decision.broken_at = Some(at as u32);
+        } else if charset.family == Family::Utf8
+            && let Some(at) = memmem::find(bytes, "\u{fffd}".as_bytes())
+        {
+            decision.flaws.insert(Flaw::ReplacementSent);
+            decision.broken_at = Some(at as u32);
+        }
+        decision
+    }
+
+    const fn ascii(charset: Charset, rule: Rule, flaws: Flaws) -> Self {
+        Self { charset, rule, ascii: true, pairs: false, flaws, broken_at: None }
+    }
+}
+
+/// Whether a character's second byte may be one of HL7's delimiters (rule 21).
+pub(crate) fn trails_below_0x80(encoding: &'static Encoding) -> bool {
+    encoding == encoding_rs::SHIFT_JIS
+        || encoding == encoding_rs::GB18030
+        || encoding == encoding_rs::GBK
+        || encoding == encoding_rs::BIG5
+}
+
+/// The place of the first sequence that `encoding` does not have, in constant memory.
+fn first_malformed(encoding: &'static Encoding, bytes: &[u8]) -> Option<usize> {
+    if encoding == encoding_rs::UTF_8 {
+        return str::from_utf8(bytes).err().map(|error| error.valid_up_to());
+    }
+    let mut decoder = encoding.new_decoder_without_bom_handling();
+    let mut scratch = [0_u8; 4096];
+    let mut done = 0;
+    loop {
+        let (result, read, _) =
+            decoder.decode_to_utf8_without_replacement(bytes.get(done..)?, &mut scratch, true);
+        done += read;
+        match result {
+            DecoderResult::InputEmpty => return None,
+            DecoderResult::OutputFull => {}
+            DecoderResult::Malformed(bad, after) => {
+                return Some(done.saturating_sub(usize::from(bad) + usize::from(after)));
+            }
+        }
+    }
+}
+
+/// How much of `bytes` is UTF-8: whether all of it, and how many sequences of three or four bytes and errors.
+struct Utf8 {
+    valid: bool,
+    long_sequences: usize,
+    errors: usize,
+}
+
+fn measure_utf8(bytes: &[u8]) -> Utf8 {
+    let mut found = Utf8 { valid: true, long_sequences: 0, errors: 0 };
+    for chunk in bytes.utf8_chunks() {
+        found.long_sequences += chunk.valid().bytes().filter(|byte| *byte >= 0xE0).count();
+        if !chunk.invalid().is_empty() {
+            found.valid = false;
+            found.errors += 1;
+        }
+    }
+    found
+}
+
+impl Utf8 {
+    /// UTF-8 that was cut or hurt in a few places, rather than something else.
+    const fn damaged(&self) -> bool {
+        !self.valid && self.long_sequences >= 4 * self.errors
+    }
+
+    /// Rule 22: with a multibyte fallback two-byte sequences prove nothing (황호 in CP949 is `Ȳȣ` in UTF-8).
+    const fn proven(&self, fallback: Option<Charset>) -> bool {
+        let doubtful = match fallback {
+            Some(charset) => charset.is_multibyte(),
+            None => false,
+        };
+        self.valid && (!doubtful || self.long_sequences > 0)
+    }
+}
+
+const BOM_UTF8: &[u8] = b"\xEF\xBB\xBF";
+
+/// UTF-16 and UTF-32 by their byte order marks, or by an `M` of sixteen or thirty-two bits.
+fn wide(bytes: &[u8]) -> Option<&'static str> {
+    const UTF32: [&[u8]; 4] = [b"\xFF\xFE\0\0", b"\0\0\xFE\xFF", b"M\0\0\0", b"\0\0\0M"];
+    const UTF16: [&[u8]; 4] = [b"\xFF\xFE", b"\xFE\xFF", b"M\0S\0", b"\0M\0S"];
+    if UTF32.iter().any(|start| bytes.starts_with(start)) {
+        Some("UTF-32")
+    } else if UTF16.iter().any(|start| bytes.starts_with(start)) {
+        Some("UTF-16")
+    } else {
+        None
+    }
+}
+
+/// Refuses bytes that are no superset of ASCII, before anything is split.
+pub(crate) fn refuse_wide(bytes: &[u8]) -> Result<(), CharsetError> {
+    wide(bytes).map_or(Ok(()), |name| Err(CharsetError::Unsupported(name)))
+}
+
+/// An ISO 2022 designation or shift: ESC and what may follow it there.
+fn switches_charset(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while let Some(at) = memchr(0x1B, rest) {
+        if rest
+            .get(at + 1)
+            .is_some_and(|next| matches!(next, b'$' | b'(' | b')' | b'*' | b'+' | b'-' | b'.' | b'/'))
+        {
+            return true;
+        }
+        rest = rest.get(at + 1..).unwrap_or_default();
+    }
+    false
+}
+
+/// What MSH-18 says.
+#[derive(Default)]
+struct Declared {
+    /// The best of its repetitions for bytes beyond ASCII.
+    charset: Option<Charset>,
+    unsupported: Option<&'static str>,
+    unknown: bool,
+}
+
+fn read_declared<'a>(names: impl Iterator<Item = &'a [u8]>, bytes: &[u8], ascii: bool) -> Declared {
+    let mut declared = Declared::default();
+    for name in names.take(DECLARED_CHARSETS_MAX) {
+        if name.is_empty() {
+            continue;
+        }
+        match by_name(name) {
+            Named::Known(charset) => {
+                let better = match declared.charset {
+                    None => true,
+                    Some(_) if ascii => false,
+                    Some(first) => {
+                        first.family == Family::Ascii && charset.family != Family::Ascii
+                            || first.family == Family::SingleByte
+                                && matches!(charset.family, Family::MultiByte | Family::Utf8)
+                                && first_malformed(charset.encoding, bytes).is_none()
+                    }
+                };
+                if better {
+                    declared.charset = Some(charset);
+                }
+            }
+            Named::Unsupported(name) => declared.unsupported = declared.unsupported.or(Some(name)),
+            Named::Unknown => declared.unknown = true,
+        }
+    }
+    declared
+}
+
+/// Climbs the ladder for one message. `declared` are the repetitions of MSH-18 as they stand.
+///
+/// # Errors
+/// [`CharsetError::Unsupported`] and [`CharsetError::Undecided`]: to be quarantined by name.
+pub fn decide<'a>(
+    bytes: &[u8],
+    declared: impl Iterator<Item = &'a [u8]>,
+    settings: &CharsetSettings,
+) -> Result<Decision, CharsetError> {
+    if settings.unicode {
+        return Ok(Decision::new(Charset::UTF_8, Rule::Unicode, bytes, Flaws::NONE));
+    }
+    refuse_wide(bytes)?;
+    if switches_charset(bytes) {
+        return Err(CharsetError::Unsupported("ISO 2022"));
+    }
+    let ascii = bytes.is_ascii();
+    let mut flaws = Flaws::NONE;
+    if let Some(charset) = settings.override_with {
+        if ascii {
+            return Ok(Decision::ascii(charset, Rule::Override, flaws));
+        }
+        if charset.family != Family::Ascii {
+            return Ok(Decision::new(charset, Rule::Override, bytes, flaws));
+        }
+    }
+    let declared = read_declared(declared, bytes, ascii);
+    if declared.unknown {
+        flaws.insert(Flaw::CharsetUnknown);
+    }
+    if ascii {
+        return Ok(match declared.charset {
+            Some(charset) => Decision::ascii(charset, Rule::Msh18, flaws),
+            None => Decision::ascii(Charset::UTF_8, Rule::Utf8Valid, flaws),
+        });
+    }
+    if let Some(text) = bytes.strip_prefix(BOM_UTF8)
+        && str::from_utf8(text).is_ok()
+    {
+        if declared.charset.is_some_and(|charset| charset.family != Family::Utf8) && !text.is_ascii() {
+            flaws.insert(Flaw::CharsetDiffers);
+        }
+        return Ok(Decision::new(Charset::UTF_8, Rule::Utf8Bom, bytes, flaws));
+    }
+    if declared.charset.is_none()
+        && let Some(name) = declared.unsupported
+    {
+        return Err(CharsetError::Unsupported(name));
+    }
+    let utf8 = measure_utf8(bytes);
+    match declared.charset {
+        None => undeclared(bytes, &utf8, settings.fallback, flaws),
+        Some(charset) => match charset.family {
+            Family::Utf8 if utf8.valid || utf8.damaged() => {
+                Ok(Decision::new(charset, Rule::Msh18, bytes, flaws))
+            }
+            Family::MultiByte => {
+                let fits = first_malformed(charset.encoding, bytes).is_none();
+                if utf8.valid && utf8.long_sequences > 0 {
+                    if !fits {
+                        flaws.insert(Flaw::CharsetDiffers);
+                        return Ok(Decision::new(Charset::UTF_8, Rule::Utf8Valid, bytes, flaws));
+                    }
+                    flaws.insert(Flaw::CharsetDoubtful);
+                }
+                Ok(Decision::new(charset, Rule::Msh18, bytes, flaws))
+            }
+            Family::SingleByte if !settings.fallback.is_some_and(Charset::is_multibyte) => {
+                if utf8.valid {
+                    flaws.insert(Flaw::CharsetDiffers);
+                    return Ok(Decision::new(Charset::UTF_8, Rule::Utf8Valid, bytes, flaws));
+                }
+                Ok(Decision::new(charset, Rule::Msh18, bytes, flaws))
+            }
+            // Rule 22: ASCII or 8859-x with bytes beyond ASCII, or UTF-8 that is none: the sender does not know.
+            Family::Ascii | Family::SingleByte | Family::Utf8 => {
+                flaws.insert(Flaw::CharsetDiffers);
+                undeclared(bytes, &utf8, settings.fallback, flaws)
+            }
+        },
+    }
+}
+
+/// The lower half of the ladder: valid UTF-8, then the fallback.
+fn undeclared(
+    bytes: &[u8],
+    utf8: &Utf8,
+    fallback: Option<Charset>,
+    flaws: Flaws,
+) -> Result<Decision, CharsetError> {
+    let fallback = fallback.filter(|charset| !matches!(charset.family, Family::Ascii | Family::Utf8));
+    if utf8.proven(fallback) || utf8.damaged() {
+        return Ok(Decision::new(Charset::UTF_8, Rule::Utf8Valid, bytes, flaws));
+    }
+    let Some(charset) = fallback else {
+        return Err(CharsetError::Undecided);
+    };
+    if utf8.valid && first_malformed(charset.encoding, bytes).is_some() {
+        return Ok(Decision::new(Charset::UTF_8, Rule::Utf8Valid, bytes, flaws));
+    }
+    let rule = if flaws.is_empty() { Rule::Fallback } else { Rule::FlaggedFallback };
+    Ok(Decision::new(charset, rule, bytes, flaws))
+}
