@@ -2,6 +2,8 @@
 //! encounters, patients and a ward census that any order of arrival leaves the same.
 
 pub mod content;
+pub mod facts;
+pub mod fold;
 pub mod identity;
 pub mod limits;
 pub mod order;

@@ -56,3 +56,8 @@ pub const BLOCKS_MAX: usize = 64;
 pub const MESSAGE_PAGE_ROWS: u32 = 500;
 /// Steps of a filtered list: a filter that no index serves looks at so many pages and no more.
 pub const MESSAGE_PAGES_MAX: usize = 20;
+
+/// Contents of one register entry whose first message is remembered: those with the least hashes.
+pub const FIRSTS_MAX: usize = 32;
+/// Items that one group of one source keeps, history included: those that were sent last.
+pub const GROUP_KEPT_MAX: usize = 1_024;

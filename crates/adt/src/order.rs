@@ -32,7 +32,8 @@ pub enum Precision {
 }
 
 impl Precision {
-    const fn from_rank(rank: u8) -> Self {
+    /// From its rank; what is greater than the finest is the finest.
+    pub const fn from_rank(rank: u8) -> Self {
         match rank {
             0 => Self::None,
             1 => Self::Year,
@@ -46,7 +47,7 @@ impl Precision {
     }
 
     /// How many microseconds a time of this precision may mean, its first one included.
-    const fn width_micros(self) -> i64 {
+    pub const fn width_micros(self) -> i64 {
         const SECOND: i64 = 1_000_000;
         match self {
             Self::None => i64::MAX,

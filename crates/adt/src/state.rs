@@ -128,7 +128,7 @@ pub struct VisitNumber {
 }
 
 /// Where a visit number stood.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum VisitField {
     /// Visit Number.
     #[serde(rename = "PV1-19")]
