@@ -7,6 +7,7 @@
 //!
 //! SQL and engine names end here: nobody above writes a statement.
 
+pub mod bare;
 pub mod limits;
 pub mod log;
 pub mod sqlite_file;

@@ -7,8 +7,10 @@ mod commands;
 mod config;
 mod failpoints;
 mod folder;
+mod generate;
 mod logging;
 mod machine;
+mod out;
 
 use std::process::ExitCode;
 

@@ -1,5 +1,6 @@
 //! The commands, one file each. A command that does not work yet is not listed.
 
+mod bench;
 mod config;
 
 use std::path::PathBuf;
@@ -22,6 +23,8 @@ pub struct CommandLine {
 /// What hilum can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Measure hilum on this machine, the raw engine beside it
+    Bench(bench::Bench),
     /// Print the effective configuration, or a commented reference of all keys
     Config(config::Arguments),
 }
@@ -58,6 +61,7 @@ impl ConfigFile {
 /// What went wrong, naming the thing and the way out.
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Bench(arguments) => bench::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Config(arguments) => config::run(&arguments),
     }
 }

@@ -10,7 +10,6 @@ pub mod stream;
 
 use hilum_core::Entropy;
 
-
 /// A seeded die.
 #[derive(Debug)]
 pub struct Dice(Entropy);

@@ -18,6 +18,7 @@ use crate::generate::message::{self, Charset, Head, Person, Place, Stay};
 
 /// Measures the main job.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  hilum bench adt --messages 20000 --quick")]
 pub struct Adt {
     #[command(flatten)]
     feed: Feed,
@@ -43,9 +44,17 @@ pub struct Adt {
 /// # Errors
 /// A server did not start, a message was not acknowledged, or the chart did not catch up.
 pub fn run(adt: &Adt) -> Result<()> {
-    let folder = adt.scratch.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("hilum-bench-{}", std::process::id())));
+    let folder = adt
+        .scratch
+        .clone()
+        .unwrap_or_else(|| std::env::temp_dir().join(format!("hilum-bench-{}", std::process::id())));
     let scratch = Scratch(folder);
-    crate::out::line(&format!("hilum {} · {} · feed of seed {}", env!("CARGO_PKG_VERSION"), machine(), adt.feed.seed));
+    crate::out::line(&format!(
+        "hilum {} · {} · feed of seed {}",
+        env!("CARGO_PKG_VERSION"),
+        machine(),
+        adt.feed.seed
+    ));
     bulk(adt, &scratch)?;
     if !adt.quick {
         one_outstanding(adt, &scratch)?;
@@ -67,14 +76,19 @@ fn send(server: &Server, feed: Feed, more: &[&str]) -> Result<Sent> {
     }
     let sent: Sent = serde_json::from_slice(&out.stdout).context("the sender's report")?;
     if sent.acknowledged != feed.messages {
-        bail!("{} of {} messages were acknowledged, {} refused", sent.acknowledged, feed.messages, sent.refused);
+        bail!(
+            "{} of {} messages were acknowledged, {} refused",
+            sent.acknowledged,
+            feed.messages,
+            sent.refused
+        );
     }
     Ok(sent)
 }
 
 /// Waits until the chart has caught up and gives the seconds since `begun`.
 fn caught_up(client: &Client, begun: Instant) -> Result<f64> {
-    let until = begun + Duration::from_secs(600);
+    let until = begun + Duration::from_mins(10);
     while Instant::now() < until {
         if client.lag()? == 0 {
             return Ok(begun.elapsed().as_secs_f64());
@@ -105,22 +119,23 @@ fn bulk(adt: &Adt, scratch: &Scratch) -> Result<()> {
         sent.p99_ms,
         sent.sender_cpu_s
     ));
-    crate::out::line(&format!("chart and census caught up {caught:.2} s after the first byte; server {cpu_ms:.3} ms CPU a message"));
+    crate::out::line(&format!(
+        "chart and census caught up {caught:.2} s after the first byte; server {cpu_ms:.3} ms CPU a message"
+    ));
     crate::out::line(&format!("resident memory {now_mb:.0} MB, at its highest {peak_mb:.0} MB"));
     server.stop()?;
-    floors(adt, scratch, sent.seconds, caught)
+    floors(adt, scratch, sent.seconds)
 }
 
-fn floors(adt: &Adt, scratch: &Scratch, acknowledged_s: f64, caught_s: f64) -> Result<()> {
+fn floors(adt: &Adt, scratch: &Scratch, acknowledged_s: f64) -> Result<()> {
     let messages = adt.feed.make();
-    let bare = super::super::bench_support::bare_log(&scratch.0.join("bare-log.sqlite"), &messages, 512)?;
+    let begun = Instant::now();
+    hilum_engines::bare::append(&scratch.0.join("bare-log.sqlite"), &messages, 512)?;
+    let bare = begun.elapsed().as_secs_f64();
     crate::out::line(&format!(
         "floor: the bare engine appends the same bytes in groups of 512 in {bare:.2} s; ratio {:.2}",
         bare / acknowledged_s
     ));
-    if let Some(bare) = super::super::bench_support::bare_replay(&scratch.0.join("bulk/data"), &scratch.0.join("bare-tables.sqlite"))? {
-        crate::out::line(&format!("floor: the bare engine replays the same row batches in {bare:.2} s; ratio {:.2}", bare / caught_s));
-    }
     Ok(())
 }
 
@@ -148,7 +163,8 @@ fn steady(adt: &Adt, scratch: &Scratch) -> Result<()> {
     let feed = Feed { messages: adt.steady_s * 1_000, ..adt.feed };
     let seconds = adt.steady_s;
     let (sent, latencies) = std::thread::scope(|scope| {
-        let sender = scope.spawn(|| send(&server, feed, &["--connections", "16", "--window", "8", "--rate", "1000"]));
+        let sender =
+            scope.spawn(|| send(&server, feed, &["--connections", "16", "--window", "8", "--rate", "1000"]));
         std::thread::sleep(Duration::from_secs(1));
         let latencies = probe(&server, &client, Duration::from_secs(seconds.saturating_sub(1) as u64));
         (sender.join(), latencies)
@@ -159,7 +175,12 @@ fn steady(adt: &Adt, scratch: &Scratch) -> Result<()> {
     };
     let mut latencies = latencies?;
     latencies.sort_by(f64::total_cmp);
-    let quantile = |q: f64| latencies.get(((latencies.len() as f64 * q) as usize).min(latencies.len() - 1)).copied().unwrap_or(f64::NAN);
+    let quantile = |q: f64| {
+        latencies
+            .get(((latencies.len() as f64 * q) as usize).min(latencies.len() - 1))
+            .copied()
+            .unwrap_or(f64::NAN)
+    };
     crate::out::line(&format!(
         "steady {:.0} msg/s for {seconds} s: receive → in /api/census p50 {:.0} ms, p99 {:.0} ms ({} probes); acknowledged p99 {:.1} ms",
         feed.messages as f64 / sent.seconds,
@@ -188,7 +209,9 @@ fn probe(server: &Server, client: &Client, span: Duration) -> Result<Vec<f64>> {
         let room = format!("P{:05}", latencies.len());
         loop {
             let census = client.get(&format!("/api/census?unit=PROBE{}", latencies.len()))?;
-            let there = census["encounters"].as_array().is_some_and(|rows| rows.iter().any(|row| row["room"] == room.as_str()));
+            let there = census["encounters"]
+                .as_array()
+                .is_some_and(|rows| rows.iter().any(|row| row["room"] == room.as_str()));
             if there {
                 break;
             }
@@ -219,7 +242,15 @@ fn probe_message(n: usize) -> Vec<u8> {
     // A unit of its own, so that the answer has one row.
     let unit: &'static str = Box::leak(format!("PROBE{n}").into_boxed_str());
     let place = Place { unit, room: format!("P{n:05}"), bed: "1".to_owned() };
-    let stay = Stay { visit: format!("P{n:07}"), class: 'I', place: Some(place), doctor: 0, diagnosis: 0, admitted: at, discharged: None };
+    let stay = Stay {
+        visit: format!("P{n:07}"),
+        class: 'I',
+        place: Some(place),
+        doctor: 0,
+        diagnosis: 0,
+        admitted: at,
+        discharged: None,
+    };
     let head = Head {
         application: "PROBE",
         facility: "BENCH",
@@ -239,7 +270,8 @@ fn surge(adt: &Adt, scratch: &Scratch) -> Result<()> {
     let feed = Feed { messages: adt.surge_s * 3_000, ..adt.feed };
     let idle = adt.idle.to_string();
     let begun = Instant::now();
-    let sent = send(&server, feed, &["--connections", "16", "--window", "32", "--rate", "3000", "--idle", &idle])?;
+    let sent =
+        send(&server, feed, &["--connections", "16", "--window", "32", "--rate", "3000", "--idle", &idle])?;
     let making = begun.elapsed().as_secs_f64() - sent.seconds;
     let caught = caught_up(&client, begun)? - making;
     let (now_mb, peak_mb) = server.memory_mb()?;

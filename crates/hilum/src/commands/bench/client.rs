@@ -16,7 +16,8 @@ pub struct Client {
 impl Client {
     /// A client of the server at `http`.
     pub fn new(http: SocketAddr, key: &str) -> Self {
-        let agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(30))).build().into();
+        let agent =
+            ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(30))).build().into();
         Self { agent, base: format!("http://{http}"), key: key.to_owned() }
     }
 
@@ -31,7 +32,12 @@ impl Client {
             .header("X-API-Key", &self.key)
             .call()
             .with_context(|| format!("GET {path}"))?;
-        let text = answer.body_mut().with_config().limit(256 << 20).read_to_string().with_context(|| format!("GET {path}"))?;
+        let text = answer
+            .body_mut()
+            .with_config()
+            .limit(256 << 20)
+            .read_to_string()
+            .with_context(|| format!("GET {path}"))?;
         serde_json::from_str(&text).with_context(|| format!("GET {path} gave no JSON"))
     }
 

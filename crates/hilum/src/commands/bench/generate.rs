@@ -11,6 +11,7 @@ use super::Feed;
 
 /// Writes the feed.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  hilum bench generate --messages 1000 --seed 7 --out feed.hl7")]
 pub struct Generate {
     #[command(flatten)]
     feed: Feed,

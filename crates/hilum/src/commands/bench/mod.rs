@@ -14,10 +14,12 @@ pub mod send;
 
 /// Measures hilum on this machine.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  hilum bench adt                       everything that docs/BENCHMARKS.md reports\n  \
+#[command(
+    after_help = "Examples:\n  hilum bench adt                       everything that docs/BENCHMARKS.md reports\n  \
                         hilum bench adt --messages 20000      a quick look\n  \
                         hilum bench parse                     parser alone, one core\n  \
-                        hilum bench generate --out feed.hl7   the feed itself")]
+                        hilum bench generate --out feed.hl7   the feed itself"
+)]
 pub struct Bench {
     #[command(subcommand)]
     what: What,

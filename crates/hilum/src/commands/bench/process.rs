@@ -48,8 +48,13 @@ impl Server {
             .stderr(log)
             .spawn()
             .context("cannot start the server")?;
-        let mut server =
-            Self { child, http: ([127, 0, 0, 1], 0).into(), mllp: ([127, 0, 0, 1], 0).into(), key: String::new(), data: data.to_owned() };
+        let mut server = Self {
+            child,
+            http: ([127, 0, 0, 1], 0).into(),
+            mllp: ([127, 0, 0, 1], 0).into(),
+            key: String::new(),
+            data: data.to_owned(),
+        };
         let ready = server.wait_ready(&ready_file)?;
         (server.http, server.mllp) = (ready.http, ready.mllp);
         let out = Command::new(&program)
@@ -66,7 +71,7 @@ impl Server {
     }
 
     fn wait_ready(&mut self, ready_file: &Path) -> Result<Ready> {
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + Duration::from_mins(1);
         while Instant::now() < until {
             if let Ok(text) = std::fs::read_to_string(ready_file)
                 && let Ok(ready) = serde_json::from_str(&text)
@@ -86,7 +91,8 @@ impl Server {
     /// # Errors
     /// `/proc` cannot be read.
     pub fn cpu_s(&self) -> Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).context("/proc/PID/stat")?;
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).context("/proc/PID/stat")?;
         let (_, rest) = stat.rsplit_once(") ").context("/proc/PID/stat has another form")?;
         let ticks: f64 = rest.split(' ').skip(11).take(2).filter_map(|word| word.parse::<f64>().ok()).sum();
         Ok(ticks / 100.0) // USER_HZ is 100 on every Linux that reports through /proc.
@@ -97,7 +103,8 @@ impl Server {
     /// # Errors
     /// `/proc` cannot be read.
     pub fn memory_mb(&self) -> Result<(f64, f64)> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).context("/proc/PID/status")?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
+            .context("/proc/PID/status")?;
         let of = |name: &str| {
             let line = status.lines().find(|line| line.starts_with(name))?;
             line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kb| kb / 1024.0)
@@ -110,7 +117,8 @@ impl Server {
     /// # Errors
     /// It did not end within 30 s and was killed.
     pub fn stop(mut self) -> Result<()> {
-        let asked = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().context("kill")?;
+        let asked =
+            Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().context("kill")?;
         if !asked.success() {
             bail!("the server is gone already");
         }

@@ -14,6 +14,9 @@ use super::Feed;
 
 /// Sends the feed.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  hilum bench send --to 127.0.0.1:2575 --messages 1000 --connections 4 --window 8"
+)]
 pub struct Send {
     #[command(flatten)]
     feed: Feed,
@@ -62,18 +65,25 @@ pub struct Sent {
 pub fn run(send: &Send) -> Result<()> {
     let messages = send.feed.make();
     // The feed is made: from here on the clock counts.
-    let idle = (0..send.idle).map(|_| TcpStream::connect(send.to)).collect::<Result<Vec<_>, _>>().context("idle connections")?;
+    let idle = (0..send.idle)
+        .map(|_| TcpStream::connect(send.to))
+        .collect::<Result<Vec<_>, _>>()
+        .context("idle connections")?;
     let begun = Instant::now();
     let connections = send.connections.max(1);
     let parts: Vec<Result<Part>> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..connections)
             .map(|n| {
-                let mine: Vec<&[u8]> = messages.iter().skip(n).step_by(connections).map(Vec::as_slice).collect();
+                let mine: Vec<&[u8]> =
+                    messages.iter().skip(n).step_by(connections).map(Vec::as_slice).collect();
                 let pace = send.rate.map(|rate| Duration::from_secs_f64(connections as f64 / rate));
                 scope.spawn(move || one_connection(send.to, &mine, send.window.max(1), pace))
             })
             .collect();
-        workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| bail!("a sender thread ended"))).collect()
+        workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|_| bail!("a sender thread ended")))
+            .collect()
     });
     let seconds = begun.elapsed().as_secs_f64();
     let mut all = Part::default();
@@ -113,7 +123,7 @@ struct Part {
 fn one_connection(to: SocketAddr, messages: &[&[u8]], window: usize, pace: Option<Duration>) -> Result<Part> {
     let stream = TcpStream::connect(to).with_context(|| format!("cannot connect to {to}"))?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    stream.set_read_timeout(Some(Duration::from_mins(1)))?;
     let mut answers = BufReader::with_capacity(64 << 10, stream.try_clone()?);
     let mut out = stream;
     let mut part = Part { latencies_us: Vec::with_capacity(messages.len()), ..Part::default() };
@@ -155,7 +165,9 @@ fn one_connection(to: SocketAddr, messages: &[&[u8]], window: usize, pace: Optio
             }
             let sent = outstanding.pop_front().context("an answer too many")?;
             part.latencies_us.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
-            let accepted = [&b"\rMSA|AA|"[..], b"\rMSA|CA|"].iter().any(|code| memchr::memmem::find(&answer, code).is_some());
+            let accepted = [&b"\rMSA|AA|"[..], b"\rMSA|CA|"]
+                .iter()
+                .any(|code| memchr::memmem::find(&answer, code).is_some());
             if accepted {
                 part.acknowledged += 1;
             } else {
