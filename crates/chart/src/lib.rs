@@ -3,6 +3,26 @@
 //!
 //! | module | what lives there |
 //! |---|---|
+//! | [`chart`] | the door out and the chart-first door in |
+//! | [`error`] | what the chart refuses or fails at |
+//! | [`family`] | heads and families: what makes many workers agree on who is who |
+//! | [`limits`] | the bounds of this crate |
+//! | [`progress`] | how far a projection is |
 //! | [`projection`] | the contract of a projection: a pure function between reads and one commit |
+//! | [`resources`] | how resources, their history and their registers are kept |
+//! | [`runner`] | read → needs → apply → commit, for one partition or for all |
 
+pub mod chart;
+pub mod error;
+pub mod family;
+pub mod limits;
+pub mod progress;
 pub mod projection;
+pub mod resources;
+pub mod runner;
+
+pub use chart::Chart;
+pub use error::ChartError;
+pub use progress::{PartitionHealth, Progress, ProjectionHealth};
+pub use resources::Stored;
+pub use runner::{Runner, Running, run_all};

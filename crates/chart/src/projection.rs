@@ -3,20 +3,22 @@
 //! The runner asks [`Projection::needs`] until it names nothing new (at most `NEEDS_ROUNDS_MAX` rounds), calls
 //! [`Projection::apply`], and commits rows, resources, offset and outbox together. Every row that was read is
 //! validated by that commit, absent ones too; a scan is validated through the head row that guards its table:
-//! whoever reads or writes a row of a guarded table reads and writes that head.
+//! whoever reads or writes a row of a guarded table reads and writes that head (see [`crate::family`]).
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 
-use hilum_core::{Id, Position, RecordId};
+use hilum_core::{Digest, Id, Position, RecordId, Stream};
 use hilum_engines::log::Record;
-use hilum_engines::tables::{Key, Outgoing, Row, Scan, Value};
+use hilum_engines::tables::{Key, Outgoing, Row, Scan, Table, Value};
 
 /// What a projection wants to read: rows by key and ranges.
 #[derive(Debug, Default)]
 pub struct Reads {
     /// Rows by (table, key).
     pub gets: Vec<(&'static str, Key)>,
-    /// Ranges. A range that decides something must lie under a head row that is also among `gets`.
+    /// Ranges. A range that decides something must lie under a head row that is also among `gets`. The runner pages
+    /// through a range whose limit is larger than one scan's bound.
     pub scans: Vec<Scan>,
 }
 
@@ -30,25 +32,29 @@ impl Reads {
     pub fn scan(&mut self, scan: Scan) {
         self.scans.push(scan);
     }
+
+    /// Whether nothing is wanted.
+    pub fn is_empty(&self) -> bool {
+        self.gets.is_empty() && self.scans.is_empty()
+    }
 }
 
 /// What was read so far.
 #[derive(Debug, Default)]
 pub struct Rows {
-    gets: HashMap<(&'static str, Key), Option<Row>>,
+    gets: HashMap<&'static str, HashMap<Key, Option<Row>>>,
     scans: HashMap<Scan, Vec<Row>>,
 }
 
 impl Rows {
     /// The row, if it was read and is there.
     pub fn get(&self, table: &'static str, key: &[Value]) -> Option<&Row> {
-        // A borrowed tuple key would need a wrapper type; keys are short.
-        self.gets.get(&(table, key.to_vec())).and_then(Option::as_ref)
+        self.gets.get(table)?.get(key)?.as_ref()
     }
 
     /// Whether the row was read (there or not).
     pub fn has_read(&self, table: &'static str, key: &[Value]) -> bool {
-        self.gets.contains_key(&(table, key.to_vec()))
+        self.gets.get(table).is_some_and(|rows| rows.contains_key(key))
     }
 
     /// The rows of a range that was read; `None` before it was.
@@ -58,7 +64,7 @@ impl Rows {
 
     /// Puts in what a get found.
     pub fn put_get(&mut self, table: &'static str, key: Key, row: Option<Row>) {
-        self.gets.insert((table, key), row);
+        self.gets.entry(table).or_default().insert(key, row);
     }
 
     /// Puts in what a scan found.
@@ -68,13 +74,15 @@ impl Rows {
 
     /// All rows that were read by key, for the commit's expectations.
     pub fn gets(&self) -> impl Iterator<Item = (&'static str, &Key, Option<&Row>)> {
-        self.gets.iter().map(|((table, key), row)| (*table, key, row.as_ref()))
+        self.gets
+            .iter()
+            .flat_map(|(table, rows)| rows.iter().map(move |(key, row)| (*table, key, row.as_ref())))
     }
 }
 
 /// A FHIR resource that the fold owns, as it should now stand. The chart writes a new version only if the body
 /// differs from the stored one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ResourceChange {
     /// `Patient`, `Encounter`, …
     pub resource_type: &'static str,
@@ -86,36 +94,95 @@ pub struct ResourceChange {
     pub source: RecordId,
 }
 
+/// Prints no body.
+impl fmt::Debug for ResourceChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResourceChange")
+            .field("resource_type", &self.resource_type)
+            .field("id", &self.id)
+            .field("deleted", &self.body.is_none())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A resource that every partition may write (Practitioner, Location): the one with the greatest stamp stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegisterChange {
+    /// Orders all writes of this resource, whoever makes them: time first, in an order-preserving form. The chart adds
+    /// the body's digest, so that the order is total.
+    pub stamp: Vec<u8>,
+    /// What should stand.
+    pub change: ResourceChange,
+}
+
+impl RegisterChange {
+    /// The stamp with the body's digest behind it.
+    pub fn total_stamp(&self) -> Vec<u8> {
+        let mut stamp = self.stamp.clone();
+        stamp.extend(Digest::of(self.change.body.as_deref().unwrap_or_default().as_bytes()).as_bytes());
+        stamp
+    }
+}
+
 /// What a projection wants to write.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Changes {
     /// Rows to put (`Some`, all columns) or delete (`None`), by table and key: the last word counts.
     pub rows: BTreeMap<(&'static str, Key), Option<Vec<Value>>>,
-    /// Registers that every partition writes: kept when newer.
-    pub registers: Vec<(&'static str, Vec<Value>)>,
+    /// Registers that every partition writes: kept when newer. Within a batch the newest stands.
+    pub registers: BTreeMap<(&'static str, Key), Vec<Value>>,
     /// Resources that the fold owns.
     pub resources: BTreeMap<(&'static str, Id), ResourceChange>,
     /// Resources that every partition may write (Practitioner, Location): kept when `stamp` is newer.
-    pub register_resources: BTreeMap<(&'static str, Id), (Vec<u8>, ResourceChange)>,
+    pub register_resources: BTreeMap<(&'static str, Id), RegisterChange>,
     /// What others are told.
     pub outbox: Vec<Outgoing>,
 }
 
+fn key_of(table: &'static Table, values: &[Value]) -> Key {
+    values.iter().take(table.key_len).cloned().collect()
+}
+
 impl Changes {
     /// Puts a row: the first `key_len` values are its key.
-    pub fn put(&mut self, table: &'static hilum_engines::tables::Table, values: Vec<Value>) {
-        let key = values.iter().take(table.key_len).cloned().collect();
-        self.rows.insert((table.name, key), Some(values));
+    pub fn put(&mut self, table: &'static Table, values: Vec<Value>) {
+        self.rows.insert((table.name, key_of(table, &values)), Some(values));
     }
 
     /// Deletes a row.
-    pub fn delete(&mut self, table: &'static hilum_engines::tables::Table, key: Key) {
+    pub fn delete(&mut self, table: &'static Table, key: Key) {
         self.rows.insert((table.name, key), None);
+    }
+
+    /// Puts a row of a register: it is kept when its register column is greater than the stored one.
+    pub fn register(&mut self, table: &'static Table, values: Vec<Value>) {
+        let place = table.register.and_then(|name| table.column(name));
+        let key = (table.name, key_of(table, &values));
+        let stands = self
+            .registers
+            .get(&key)
+            .zip(place)
+            .is_some_and(|(old, place)| old.get(place) >= values.get(place));
+        if !stands {
+            self.registers.insert(key, values);
+        }
     }
 
     /// Puts a resource.
     pub fn resource(&mut self, change: ResourceChange) {
         self.resources.insert((change.resource_type, change.id), change);
+    }
+
+    /// Puts a resource that every partition may write. Bodies and stamps are a function of the message alone; the
+    /// greatest stamp stands, in whatever order they come.
+    pub fn register_resource(&mut self, stamp: Vec<u8>, change: ResourceChange) {
+        let key = (change.resource_type, change.id);
+        let new = RegisterChange { stamp, change };
+        let stands =
+            self.register_resources.get(&key).is_some_and(|old| old.total_stamp() >= new.total_stamp());
+        if !stands {
+            self.register_resources.insert(key, new);
+        }
     }
 }
 
@@ -133,11 +200,22 @@ pub struct Rejected {
 }
 
 /// A pure function from events and what is known to what should stand.
+///
+/// The state that it keeps is a function of the *set* of events, never of their order: the runner cuts the log into
+/// batches as it likes, repeats a batch after a conflict, and runs partitions side by side.
 pub trait Projection: Send + Sync + 'static {
-    /// Names its offset row.
+    /// Names its offset row, and the resources that it owns.
     const NAME: &'static str;
+    /// The streams that it reads, in the order in which a rebuild goes through them.
+    const STREAMS: &'static [Stream] = &Stream::ALL;
+    /// All tables that it keeps (the family tables too, if it uses them), and that nothing else writes: what a
+    /// rebuild compares and mends.
+    const TABLES: &'static [&'static Table] = &[];
+    /// (table, column) that a rebuild neither compares nor mends because they tell when something was done, not what
+    /// is known. Columns of type `Seq` never are compared.
+    const NOT_COMPARED: &'static [(&'static str, &'static str)] = &[];
     /// What a record of the log is to it, decoded once per batch.
-    type Event: Send + Sync;
+    type Event: Send + Sync + 'static;
 
     /// Decodes a record. Never fails: what cannot be decoded is an event too, one that `apply` rejects.
     fn decode(&self, record: &Record) -> Self::Event;
@@ -145,9 +223,11 @@ pub trait Projection: Send + Sync + 'static {
     /// Names the rows that `apply` will need beyond `have`. Asked until it adds nothing.
     fn needs(&self, events: &[Self::Event], have: &Rows, reads: &mut Reads);
 
-    /// Computes what should stand. Pure; per fold unit: a rejection leaves no half effect.
+    /// Computes what should stand. Pure; per fold unit: a rejection leaves no half effect. What was read by several
+    /// reads may not fit together (the commit will find that out): do not rely on it, a panic costs time.
     fn apply(&self, events: &[Self::Event], have: &Rows, out: &mut Changes) -> Vec<Rejected>;
 
-    /// Writes down that an event was rejected (its quarantine row, its journey).
+    /// Writes down that an event was rejected (its quarantine row, its journey). Called behind `apply`, also for an
+    /// event whose `needs` or `apply` panicked: `have` may then lack rows.
     fn reject(&self, event: &Self::Event, rejected: &Rejected, have: &Rows, out: &mut Changes);
 }

@@ -1,0 +1,118 @@
+//! What the chart refuses or fails at.
+
+use hilum_core::{Kind, Position, Stream};
+use hilum_engines::log::LogError;
+use hilum_engines::tables::TablesError;
+
+/// What the chart refuses or fails at. Texts name types, rules and places, never patients.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ChartError {
+    /// There is none, or who asks may not know that there is.
+    #[error("no such resource")]
+    NotFound,
+    /// It was deleted, and who asks may know.
+    #[error("resource is deleted since version {version}")]
+    Gone {
+        /// The version that deleted it.
+        version: i64,
+    },
+    /// The role does not write.
+    #[error("not allowed")]
+    Forbidden,
+    /// The current version is not the one that was named (`If-Match`).
+    #[error("version {given} was given, {current} is current")]
+    Version {
+        /// Named by the caller; 0 = it should not exist.
+        given: i64,
+        /// 0 = there is none.
+        current: i64,
+    },
+    /// Another part of the house owns the resource.
+    #[error("resource belongs to `{owner}`")]
+    Owned {
+        /// The owner: a projection's name or a door's.
+        owner: String,
+    },
+    /// A commit rule refuses it.
+    #[error("rule `{rule}`: {text}")]
+    Refused {
+        /// The rule.
+        rule: &'static str,
+        /// Why, without patient data.
+        text: String,
+    },
+    /// The body is no resource, or not the one that was named.
+    #[error("body: {0}")]
+    Body(String),
+    /// More was asked for than one call gives.
+    #[error("{asked} {what} asked for, at most {max} at once")]
+    Bound {
+        /// What was asked for.
+        what: &'static str,
+        /// How many.
+        asked: usize,
+        /// How many are given.
+        max: usize,
+    },
+    /// A stored row or body cannot be read.
+    #[error("stored {what} cannot be read: {why}")]
+    Stored {
+        /// The table or form.
+        what: &'static str,
+        /// What is wrong, without content.
+        why: String,
+    },
+    /// A record of the log made the decoder panic, and the projection has no event for that.
+    #[error("record {0} cannot be decoded")]
+    Undecodable(Position),
+    /// A batch cannot be applied, not even to reject its one event.
+    #[error("record {position} can be neither applied nor rejected ({rule})")]
+    Stuck {
+        /// The event.
+        position: Position,
+        /// The rule that it breaks.
+        rule: &'static str,
+    },
+    /// The log ends before what was applied from it: an older copy of it was put in its place.
+    #[error(
+        "log {stream}/{partition} ends at {end}, but {next} records of it are applied: restore the log or rebuild"
+    )]
+    LogBehind {
+        /// The stream.
+        stream: Stream,
+        /// The partition.
+        partition: u16,
+        /// The end of the log.
+        end: u64,
+        /// The next offset to apply.
+        next: u64,
+    },
+    /// The runtime is shutting down.
+    #[error("stopped")]
+    Stopped,
+    /// The tables.
+    #[error(transparent)]
+    Tables(#[from] TablesError),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+impl ChartError {
+    /// What the caller may do.
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::NotFound | Self::Gone { .. } => Kind::NotFound,
+            Self::Forbidden => Kind::Forbidden,
+            Self::Version { .. } | Self::Owned { .. } => Kind::Conflict,
+            Self::Refused { .. } | Self::Body(_) => Kind::Invalid,
+            Self::Bound { .. } => Kind::TooLarge,
+            Self::Stored { .. } | Self::Undecodable(_) | Self::Stuck { .. } | Self::LogBehind { .. } => {
+                Kind::Internal
+            }
+            Self::Stopped => Kind::Transient,
+            Self::Tables(error) => error.kind(),
+            Self::Log(error) => error.kind(),
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The bounds of this crate.
+
+use std::time::Duration;
+
+/// Records in one batch of a projection.
+pub const BATCH_RECORDS_MAX: usize = 2_000;
+/// Bytes of bodies in one batch of a projection.
+pub const BATCH_BYTES_MAX: usize = 8 << 20;
+/// Rounds of reading that one batch may ask for.
+pub const NEEDS_ROUNDS_MAX: usize = 4;
+/// Rows that one range of a projection may have; the runner pages through it.
+pub const RANGE_ROWS_MAX: usize = 50_000;
+/// Batches of one process that are between read and commit at the same time: bounds memory.
+pub const BATCHES_IN_FLIGHT_MAX: usize = 3;
+/// How long a runner that was woken waits for more records before it reads.
+pub const WAKE_COALESCE: Duration = Duration::from_millis(4);
+/// How often an idle runner looks at the log without being woken.
+pub const IDLE_POLL: Duration = Duration::from_secs(1);
+/// First and longest wait after a conflict.
+pub const CONFLICT_BACKOFF: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(64));
+/// First and longest wait after an engine's error.
+pub const PAUSE_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// Attempts of a chart-first commit against other writers.
+pub const COMMIT_ATTEMPTS_MAX: usize = 8;
+/// Rows in one page of a walk over the chart (hash, rebuild).
+pub const WALK_PAGE_ROWS: u32 = 500;
+/// Resources in one batched read.
+pub const READ_RESOURCES_MAX: usize = 1_000;
+/// Versions that one read of a history gives at most.
+pub const HISTORY_VERSIONS_MAX: u32 = 1_000;
+/// Writes in one commit of a rebuild.
+pub const REBUILD_WRITES_MAX: usize = 5_000;

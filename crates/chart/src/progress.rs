@@ -1,0 +1,157 @@
+//! How far a projection is, for whoever waits, watches or asks whether all is well.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hilum_core::{Position, Stream, Timestamp};
+use tokio::sync::watch;
+
+/// How one partition does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionHealth {
+    /// The stream.
+    pub stream: Stream,
+    /// The partition.
+    pub partition: u16,
+    /// The next offset to apply: all before it are applied (or rejected).
+    pub applied: u64,
+    /// The end of the log as last seen.
+    pub end: u64,
+    /// When the oldest record that is read but not applied was received; absent when there is none.
+    pub oldest_unapplied: Option<Timestamp>,
+    /// Why it stands still; absent when all is well.
+    pub paused: Option<String>,
+    /// The end of the log at the start of this process; absent until it was seen.
+    pub target: Option<u64>,
+    /// Commits since the start.
+    pub commits: u64,
+    /// Commits that were tried again because another writer was first.
+    pub conflicts: u64,
+    /// Events rejected since the start.
+    pub rejected: u64,
+}
+
+impl PartitionHealth {
+    /// Records in the log that are not applied.
+    pub const fn lag_records(&self) -> u64 {
+        self.end.saturating_sub(self.applied)
+    }
+}
+
+/// How a projection does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectionHealth {
+    /// Its name.
+    pub projection: &'static str,
+    /// By stream and partition.
+    pub partitions: Vec<PartitionHealth>,
+}
+
+impl ProjectionHealth {
+    /// Records in the log that are not applied.
+    pub fn lag_records(&self) -> u64 {
+        self.partitions.iter().map(PartitionHealth::lag_records).sum()
+    }
+
+    /// When the oldest record that is not applied was received.
+    pub fn oldest_unapplied(&self) -> Option<Timestamp> {
+        self.partitions.iter().filter_map(|partition| partition.oldest_unapplied).min()
+    }
+
+    /// Why it stands still, of the first partition that does.
+    pub fn paused(&self) -> Option<&str> {
+        self.partitions.iter().find_map(|partition| partition.paused.as_deref())
+    }
+
+    /// Whether everything that was in the log at the start is applied (`/readyz`).
+    pub fn caught_up(&self) -> bool {
+        self.partitions.iter().all(|one| one.target.is_some_and(|target| one.applied >= target))
+    }
+}
+
+/// Shared by the runners of one projection and by whoever watches them. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Progress(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    projection: &'static str,
+    slots: Mutex<Vec<PartitionHealth>>,
+    moved: watch::Sender<u64>,
+}
+
+impl Progress {
+    /// Of a projection that reads `partitions` partitions of each of `streams`.
+    pub fn new(projection: &'static str, streams: &[Stream], partitions: u16) -> Self {
+        let slots = streams.iter().flat_map(|&stream| {
+            (0..partitions).map(move |partition| PartitionHealth {
+                stream,
+                partition,
+                applied: 0,
+                end: 0,
+                oldest_unapplied: None,
+                paused: None,
+                target: None,
+                commits: 0,
+                conflicts: 0,
+                rejected: 0,
+            })
+        });
+        Self(Arc::new(Inner { projection, slots: Mutex::new(slots.collect()), moved: watch::Sender::new(0) }))
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Vec<PartitionHealth>> {
+        // A slot is plain data: whatever a panicking writer left is still a fair report.
+        self.0.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn update(&self, stream: Stream, partition: u16, change: impl FnOnce(&mut PartitionHealth)) {
+        let mut slots = self.slots();
+        let Some(slot) = slots.iter_mut().find(|one| one.stream == stream && one.partition == partition)
+        else {
+            return;
+        };
+        let before = slot.applied;
+        change(slot);
+        let moved = slot.applied != before;
+        drop(slots);
+        if moved {
+            self.0.moved.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// How it does now.
+    pub fn health(&self) -> ProjectionHealth {
+        ProjectionHealth { projection: self.0.projection, partitions: self.slots().clone() }
+    }
+
+    /// Whether the record at `position` is applied (or rejected). A stream that the projection does not read never
+    /// is.
+    pub fn applied(&self, position: Position) -> bool {
+        self.slots().iter().any(|one| {
+            one.stream == position.stream
+                && one.partition == position.partition
+                && one.applied > position.offset
+        })
+    }
+
+    /// Waits until the record at `position` is applied, at most `timeout`; whether it is.
+    pub async fn wait_applied(&self, position: Position, timeout: Duration) -> bool {
+        let mut moved = self.0.moved.subscribe();
+        let wait = async {
+            while !self.applied(position) {
+                if moved.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // Whether time ran out says less than another look.
+        tokio::time::timeout(timeout, wait).await.ok();
+        self.applied(position)
+    }
+
+    /// Changes whenever a partition moves on: for whoever waits for more than one position.
+    pub fn moved(&self) -> watch::Receiver<u64> {
+        self.0.moved.subscribe()
+    }
+}

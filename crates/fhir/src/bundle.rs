@@ -1,0 +1,155 @@
+//! Bundles (<https://hl7.org/fhir/R4/bundle.html>) written around raw bodies: no body is parsed on the way out.
+
+use serde_json::Value;
+
+/// What the Bundle is for (<http://hl7.org/fhir/bundle-type>): those that hilum writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BundleType {
+    /// Answer to a search.
+    Searchset,
+    /// A collection.
+    Collection,
+    /// Versions of a resource, newest first.
+    History,
+}
+
+impl BundleType {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Searchset => "searchset",
+            Self::Collection => "collection",
+            Self::History => "history",
+        }
+    }
+}
+
+/// Why an entry is in a searchset (<http://hl7.org/fhir/search-entry-mode>).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SearchMode {
+    /// It matches.
+    Match,
+    /// Something that matches refers to it.
+    Include,
+    /// An OperationOutcome about the search.
+    Outcome,
+}
+
+impl SearchMode {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Match => "match",
+            Self::Include => "include",
+            Self::Outcome => "outcome",
+        }
+    }
+}
+
+/// Writes a Bundle: links and total first, then the entries in the order given.
+///
+/// ```
+/// use hilum_fhir::{Bundle, BundleType, SearchMode};
+/// let mut bundle = Bundle::new(BundleType::Searchset).total(1).link("self", "http://h/fhir/Patient");
+/// bundle.entry(Some("http://h/fhir/Patient/a"), r#"{"resourceType":"Patient","id":"a"}"#, Some(SearchMode::Match));
+/// assert_eq!(
+///     bundle.finish(),
+///     concat!(
+///         r#"{"resourceType":"Bundle","type":"searchset","total":1,"#,
+///         r#""link":[{"relation":"self","url":"http://h/fhir/Patient"}],"#,
+///         r#""entry":[{"fullUrl":"http://h/fhir/Patient/a","#,
+///         r#""resource":{"resourceType":"Patient","id":"a"},"search":{"mode":"match"}}]}"#
+///     )
+/// );
+/// ```
+#[derive(Clone)]
+pub struct Bundle {
+    kind: BundleType,
+    total: Option<u64>,
+    links: Vec<(String, String)>,
+    entries: String,
+}
+
+impl Bundle {
+    /// An empty Bundle.
+    pub fn new(bundle_type: BundleType) -> Self {
+        Self { kind: bundle_type, total: None, links: Vec::new(), entries: String::new() }
+    }
+
+    /// The number of matches, of a searchset or history only: included resources do not count.
+    #[must_use]
+    pub fn total(mut self, total: u64) -> Self {
+        self.total = Some(total);
+        self
+    }
+
+    /// Adds a link (`self`, `next`, …).
+    #[must_use]
+    pub fn link(mut self, relation: &str, url: &str) -> Self {
+        self.links.push((relation.to_owned(), url.to_owned()));
+        self
+    }
+
+    /// Adds an entry around `resource`, which is JSON already and goes out as it is.
+    pub fn entry(&mut self, full_url: Option<&str>, resource: &str, mode: Option<SearchMode>) {
+        let out = &mut self.entries;
+        out.push_str(if out.is_empty() { "{" } else { ",{" });
+        if let Some(url) = full_url {
+            push(out, &["\"fullUrl\":", &text(url), ","]);
+        }
+        push(out, &["\"resource\":", resource]);
+        if let Some(mode) = mode {
+            push(out, &[",\"search\":{\"mode\":", &text(mode.as_str()), "}"]);
+        }
+        out.push('}');
+    }
+
+    /// The Bundle as JSON. Members that would be empty are left out, as R4 demands.
+    pub fn finish(self) -> String {
+        let mut out = String::with_capacity(self.entries.len() + 256);
+        push(&mut out, &["{\"resourceType\":\"Bundle\",\"type\":", &text(self.kind.as_str())]);
+        if let Some(total) = self.total {
+            push(&mut out, &[",\"total\":", &total.to_string()]);
+        }
+        for (at, (relation, url)) in self.links.iter().enumerate() {
+            let open = if at == 0 { ",\"link\":[" } else { "," };
+            push(&mut out, &[open, "{\"relation\":", &text(relation), ",\"url\":", &text(url), "}"]);
+        }
+        if !self.links.is_empty() {
+            out.push(']');
+        }
+        if !self.entries.is_empty() {
+            push(&mut out, &[",\"entry\":[", &self.entries, "]"]);
+        }
+        out.push('}');
+        out
+    }
+}
+
+fn push(out: &mut String, parts: &[&str]) {
+    out.extend(parts.iter().copied());
+}
+
+/// A JSON string.
+fn text(raw: &str) -> String {
+    Value::from(raw).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn leaves_out_what_is_empty_and_escapes_urls() {
+        assert_eq!(
+            Bundle::new(BundleType::Collection).finish(),
+            r#"{"resourceType":"Bundle","type":"collection"}"#
+        );
+        let mut bundle = Bundle::new(BundleType::Searchset).total(2).link("next", "http://h/?a=\"b\"");
+        bundle.entry(None, r#"{"resourceType":"Patient","id":"a"}"#, Some(SearchMode::Match));
+        bundle.entry(Some("x"), r#"{"resourceType":"Patient","id":"b"}"#, Some(SearchMode::Include));
+        let parsed: Value = serde_json::from_str(&bundle.finish()).unwrap();
+        assert_eq!(parsed["link"][0]["url"], "http://h/?a=\"b\"");
+        assert_eq!(parsed["entry"][1]["search"]["mode"], "include");
+        assert_eq!(parsed["entry"][0]["resource"]["id"], "a");
+    }
+}
