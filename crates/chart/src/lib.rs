@@ -9,6 +9,7 @@
 //! | [`limits`] | the bounds of this crate |
 //! | [`progress`] | how far a projection is |
 //! | [`projection`] | the contract of a projection: a pure function between reads and one commit |
+//! | [`rebuild`] | makes what a projection keeps again from the log, and commits only what differs |
 //! | [`resources`] | how resources, their history and their registers are kept |
 //! | [`runner`] | read → needs → apply → commit, for one partition or for all |
 
@@ -18,6 +19,7 @@ pub mod family;
 pub mod limits;
 pub mod progress;
 pub mod projection;
+pub mod rebuild;
 pub mod resources;
 pub mod runner;
 
