@@ -3,16 +3,21 @@
 //!
 //! | module | what lives there |
 //! |---|---|
+//! | [`ack`] | acknowledgments, and the header without the rest (clinical-rules 23, 24) |
+//! | [`batch`] | files of messages |
 //! | [`charset`] | which charset a message is in, and by which rule (clinical-rules 21, 22) |
 //! | [`delimiters`] | MSH-1 and MSH-2 |
 //! | [`edit`] | changing one place of a message |
 //! | [`finding`] | what is odd about a message that is nevertheless taken |
 //! | [`limits`] | the bounds of this crate |
 //! | [`message`] | [`Message`], [`Segment`], [`Slot`] |
+//! | [`mllp`] | framing on a socket |
 //! | [`path`] | [`Path`]: `PID-3[2].4.1` |
 //! | [`time`] | dates and times with their precision (clinical-rules 3) |
 //! | [`trigger`] | the ADT events with their effects, the other message types by name |
 
+pub mod ack;
+pub mod batch;
 pub mod charset;
 pub mod delimiters;
 pub mod edit;
@@ -20,11 +25,13 @@ mod escape;
 pub mod finding;
 pub mod limits;
 pub mod message;
+pub mod mllp;
 pub mod path;
 mod split;
 pub mod time;
 pub mod trigger;
 
+pub use ack::{Acknowledgment, Answer, Headers, Problem, acknowledge};
 pub use charset::{Charset, CharsetError, CharsetSettings};
 pub use delimiters::Delimiters;
 pub use edit::{EditError, Value};

@@ -162,19 +162,25 @@ fn find_segments(bytes: &[u8], start: usize, field: u8) -> Result<Vec<Span>, Par
                 continue;
             }
         }
-        push_segment(&mut segments, bytes, line, at)?;
+        push_segment(&mut segments, bytes, line, at, field)?;
         line = at + 1;
     }
-    push_segment(&mut segments, bytes, line, bytes.len())?;
+    push_segment(&mut segments, bytes, line, bytes.len(), field)?;
     Ok(segments)
 }
 
-fn push_segment(segments: &mut Vec<Span>, bytes: &[u8], start: usize, end: usize) -> Result<(), ParseError> {
+fn push_segment(
+    segments: &mut Vec<Span>,
+    bytes: &[u8],
+    start: usize,
+    end: usize,
+    field: u8,
+) -> Result<(), ParseError> {
     let line = bytes.get(start..end).unwrap_or_default();
     if line.is_empty() || line == b"\x1C" {
         return Ok(());
     }
-    if line.starts_with(b"MSH") && !segments.is_empty() {
+    if line.starts_with(b"MSH") && line.get(3) == Some(&field) && !segments.is_empty() {
         return Err(ParseError::SecondHeader);
     }
     if segments.len() == SEGMENTS_MAX {
@@ -184,25 +190,24 @@ fn push_segment(segments: &mut Vec<Span>, bytes: &[u8], start: usize, end: usize
     Ok(())
 }
 
-/// MSH-18 as it stands. It is split byte by byte first; where that finds no charset and the header has bytes
-/// beyond ASCII, a name in front of it may hold a trail byte that looks like a delimiter.
-fn declared_charset<'m>(header: &'m [u8], delimiters: &Delimiters) -> Option<&'m [u8]> {
-    let plain = split::piece(None, Some(delimiters.field), 17, header);
+/// The encoding to split a header by: a name in front of MSH-18 may hold a trail byte that looks like a delimiter,
+/// so the encoding that finds itself named there, splitting its own way, is the one. `None` = byte by byte.
+pub(crate) fn header_pairs(header: &[u8], delimiters: &Delimiters) -> Option<&'static Encoding> {
     if header.is_ascii() {
-        return plain;
+        return None;
     }
-    let names_charset = |raw: &[u8]| {
-        Pieces::new(None, delimiters.repetition, Some(raw))
-            .any(|name| str::from_utf8(name).is_ok_and(|name| Charset::parse(name).is_ok()))
+    let names_itself = |encoding: &&'static Encoding| {
+        let raw = split::piece(Some(*encoding), Some(delimiters.field), 17, header);
+        Pieces::new(None, delimiters.repetition, raw)
+            .filter_map(|name| Charset::parse(str::from_utf8(name).ok()?).ok())
+            .any(|charset| charset.encoding() == *encoding)
     };
-    if plain.is_some_and(names_charset) {
-        return plain;
-    }
-    [encoding_rs::SHIFT_JIS, encoding_rs::GB18030, encoding_rs::BIG5]
-        .into_iter()
-        .filter_map(|encoding| split::piece(Some(encoding), Some(delimiters.field), 17, header))
-        .find(|raw| names_charset(raw))
-        .or(plain)
+    [encoding_rs::SHIFT_JIS, encoding_rs::GB18030, encoding_rs::BIG5].into_iter().find(names_itself)
+}
+
+/// MSH-18 as it stands.
+fn declared_charset<'m>(header: &'m [u8], delimiters: &Delimiters) -> Option<&'m [u8]> {
+    split::piece(header_pairs(header, delimiters), Some(delimiters.field), 17, header)
 }
 
 impl Message {
