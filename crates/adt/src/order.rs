@@ -1,12 +1,11 @@
-//! The total order of messages, free of arrival (clinical-rules 2, 3), and the HL7 times it is made of.
+//! The total order of messages, free of arrival (clinical-rules 2).
 
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hilum_core::{Id, Timestamp};
-use jiff::civil::{Date, Time};
-use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
+use hilum_hl7v2::time::{self, Time};
 use serde::{Deserialize, Serialize};
 
 /// How precise a time is: the coarser sorts first at the same lower bound.
@@ -187,109 +186,28 @@ impl<'de> Deserialize<'de> for Stamp {
     }
 }
 
-/// An HL7 time (TS, DTM) as an instant that sorts.
+/// An HL7 time as an instant that sorts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Instant {
     /// The first instant that it may mean.
     pub at: Timestamp,
     /// How precise it is.
     pub precision: Precision,
-    /// Its offset in seconds, when it carried one.
-    pub offset_s: Option<i32>,
-    /// Whether the local time does not exist or exists twice in its zone; the earlier offset was taken.
-    pub ambiguous: bool,
 }
 
-impl Instant {
-    /// Reads `YYYY[MM[DD[HH[MM[SS[.S[S[S[S]]]]]]]]][+/-ZZZZ]`. Without an offset `default_offset_s` (the one of MSH-7)
-    /// holds, else `zone`. `None` for what is no time.
-    pub fn parse(text: &str, default_offset_s: Option<i32>, zone: &TimeZone) -> Option<Self> {
-        let text = text.trim().as_bytes();
-        let sign = text.iter().position(|byte| matches!(byte, b'+' | b'-'));
-        let (local, offset) = sign.map_or((text, None), |at| (&text[..at], Some(&text[at..])));
-        let (digits, fraction) = match local.iter().position(|byte| *byte == b'.') {
-            Some(at) => (&local[..at], Some(&local[at + 1..])),
-            None => (local, None),
+impl From<&Time> for Instant {
+    fn from(time: &Time) -> Self {
+        let precision = match time.precision {
+            time::Precision::Year => Precision::Year,
+            time::Precision::Month => Precision::Month,
+            time::Precision::Day => Precision::Day,
+            time::Precision::Hour => Precision::Hour,
+            time::Precision::Minute => Precision::Minute,
+            time::Precision::Second => Precision::Second,
+            time::Precision::Fraction => Precision::Fraction,
         };
-        let precision = match digits.len() {
-            4 => Precision::Year,
-            6 => Precision::Month,
-            8 => Precision::Day,
-            10 => Precision::Hour,
-            12 => Precision::Minute,
-            14 if fraction.is_some_and(|digits| !digits.is_empty()) => Precision::Fraction,
-            14 => Precision::Second,
-            _ => return None,
-        };
-        if fraction.is_some() && digits.len() != 14 {
-            return None;
-        }
-        let part = |from: usize, to: usize, absent: i64| digits.get(from..to).map_or(Some(absent), number);
-        let date = Date::new(
-            i16::try_from(part(0, 4, 0)?).ok()?,
-            i8::try_from(part(4, 6, 1)?).ok()?,
-            i8::try_from(part(6, 8, 1)?).ok()?,
-        )
-        .ok()?;
-        let mut micros = 0;
-        for (place, digit) in fraction.unwrap_or_default().iter().enumerate() {
-            if !digit.is_ascii_digit() {
-                return None;
-            }
-            micros = if place < 6 { micros * 10 + i32::from(digit - b'0') } else { micros };
-        }
-        for _ in fraction.map_or(6, |digits| digits.len().min(6))..6 {
-            micros *= 10;
-        }
-        // A leap second is told as the second before it: no library counts it, and no order depends on it.
-        let second = part(12, 14, 0)?;
-        let time = Time::new(
-            i8::try_from(part(8, 10, 0)?).ok()?,
-            i8::try_from(part(10, 12, 0)?).ok()?,
-            i8::try_from(if second == 60 { 59 } else { second }).ok()?,
-            micros * 1000,
-        )
-        .ok()?;
-        let local = date.to_datetime(time);
-        let offset_s = match offset {
-            Some(offset) => Some(parse_offset(offset)?),
-            None => None,
-        };
-        let (zoned, ambiguous) = match offset_s.or(default_offset_s) {
-            Some(offset_s) => (Offset::from_seconds(offset_s).ok()?, false),
-            None => earlier_offset(zone.to_ambiguous_timestamp(local).offset()),
-        };
-        let at = Timestamp::from_jiff(zoned.to_timestamp(local).ok()?);
-        Some(Self { at, precision, offset_s, ambiguous })
+        Self { at: time.lower, precision }
     }
-}
-
-/// The earlier offset of a gap or a fold, and whether there was one (clinical-rules 3): the one before the change.
-pub fn earlier_offset(offset: AmbiguousOffset) -> (Offset, bool) {
-    match offset {
-        AmbiguousOffset::Unambiguous { offset } => (offset, false),
-        AmbiguousOffset::Gap { before, .. } | AmbiguousOffset::Fold { before, .. } => (before, true),
-    }
-}
-
-fn number(digits: &[u8]) -> Option<i64> {
-    digits
-        .iter()
-        .try_fold(0_i64, |sum, digit| digit.is_ascii_digit().then(|| sum * 10 + i64::from(digit - b'0')))
-}
-
-fn parse_offset(text: &[u8]) -> Option<i32> {
-    let (sign, digits) = text.split_first()?;
-    if digits.len() != 4 {
-        return None;
-    }
-    let hours = i32::try_from(number(&digits[..2])?).ok()?;
-    let minutes = i32::try_from(number(&digits[2..])?).ok()?;
-    if hours > 14 || minutes > 59 {
-        return None;
-    }
-    let seconds = hours * 3600 + minutes * 60;
-    Some(if *sign == b'-' { -seconds } else { seconds })
 }
 
 #[cfg(test)]
@@ -302,51 +220,8 @@ mod tests {
     }
 
     fn stamp(text: &str, tie: Tie) -> Stamp {
-        Stamp::new(Instant::parse(text, None, &TimeZone::UTC), tie)
-    }
-
-    #[test]
-    fn times() {
-        let seoul = TimeZone::get("Asia/Seoul").unwrap();
-        let berlin = TimeZone::get("Europe/Berlin").unwrap();
-        let cases = [
-            ("own offset wins", "20260301120000+0900", Some(0), &berlin, Some("2026-03-01T03:00:00.000000Z")),
-            (
-                "the message's offset",
-                "202603011200",
-                Some(32_400),
-                &berlin,
-                Some("2026-03-01T03:00:00.000000Z"),
-            ),
-            ("the source's zone", "202603011200", None, &seoul, Some("2026-03-01T03:00:00.000000Z")),
-            ("a day begins at midnight", "20260301", None, &seoul, Some("2026-02-28T15:00:00.000000Z")),
-            (
-                "a gap takes the earlier offset",
-                "202603290230",
-                None,
-                &berlin,
-                Some("2026-03-29T01:30:00.000000Z"),
-            ),
-            (
-                "a fold takes the earlier offset",
-                "202610250230",
-                None,
-                &berlin,
-                Some("2026-10-25T00:30:00.000000Z"),
-            ),
-            ("fraction", "20260301120000.1234+0000", None, &seoul, Some("2026-03-01T12:00:00.123400Z")),
-            ("leap second", "20261231235960+0000", None, &seoul, Some("2026-12-31T23:59:59.000000Z")),
-            ("no date", "20261301", None, &seoul, None),
-            ("words", "yesterday", None, &seoul, None),
-            ("empty", "", None, &seoul, None),
-            ("odd length", "2026030", None, &seoul, None),
-            ("offset out of range", "20260301120000+9900", None, &seoul, None),
-        ];
-        for (why, text, default, zone, want) in cases {
-            let got = Instant::parse(text, default, zone).map(|time| time.at.to_string());
-            assert_eq!(got.as_deref(), want, "{why}");
-        }
-        assert!(Instant::parse("202603290230", None, &berlin).unwrap().ambiguous);
+        let time = time::parse(text, &time::Defaults::zone(jiff::tz::TimeZone::UTC)).unwrap();
+        Stamp::new(Some(Instant::from(&time)), tie)
     }
 
     #[test]

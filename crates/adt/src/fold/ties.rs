@@ -217,8 +217,7 @@ mod tests {
 
     fn at(minute: i64, n: u8) -> Stamp {
         let at = Timestamp::from_micros(minute * 60_000_000);
-        let time =
-            Instant { at, precision: crate::order::Precision::Second, offset_s: None, ambiguous: false };
+        let time = Instant { at, precision: crate::order::Precision::Second };
         Stamp::new(Some(time), Break { sequence: 0, control: 0, rank: 0, message: id(n) })
     }
 
