@@ -2,6 +2,7 @@
 //! encounters, patients and a ward census that any order of arrival leaves the same.
 
 pub mod content;
+pub mod decision;
 pub mod facts;
 pub mod fold;
 pub mod identity;

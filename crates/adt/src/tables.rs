@@ -71,6 +71,7 @@ pub const MESSAGE: Table = Table {
         opt("replaced_by", Type::Id),
         req("size_bytes", Type::Int),
         req("t", Type::Seq),
+        req("effect", Type::Id), // what `meta.source` names: one id for all copies (identity::message_id)
     ],
     indexes: &[
         Index { name: "by_received", columns: &["received"] },
@@ -80,6 +81,7 @@ pub const MESSAGE: Table = Table {
         Index { name: "by_patient", columns: &["patient", "received"] },
         Index { name: "by_encounter", columns: &["encounter", "received"] },
         Index { name: "by_source", columns: &["source", "received"] },
+        Index { name: "by_effect", columns: &["effect"] },
     ],
     register: None,
 };
@@ -108,16 +110,159 @@ pub const WORK: Table = Table {
     register: None,
 };
 
-/// One effect per (source, MSH-3, MSH-4, MSH-10, digest).
+/// What came under one (source, MSH-3, MSH-4, MSH-10): a copy has one effect, other bytes under the same id both apply.
 pub const SEEN: Table = Table {
     name: "adt_seen",
+    key_len: 1,
+    columns: &[
+        req("sender", Type::Id),   // hash of source, MSH-3, MSH-4, MSH-10
+        req("copies", Type::Text), // JSON: [[effect, first record, received µs], …], newest last
+    ],
+    indexes: &[],
+    register: None,
+};
+
+/// Records that a correction replaces, whether they were read before it or come behind it.
+pub const REPLACED: Table = Table {
+    name: "adt_replaced",
+    key_len: 1,
+    columns: &[req("record", Type::Id), req("by", Type::Id)],
+    indexes: &[],
+    register: None,
+};
+
+/// Bed status as A20 told it last; no patient.
+pub const BED: Table = Table {
+    name: "adt_bed",
+    key_len: 4,
+    columns: &[
+        req("facility", Type::Text),
+        req("unit", Type::Text),
+        req("room", Type::Text),
+        req("bed", Type::Text),
+        req("status", Type::Text), // table 0116
+        req("said", Type::Bytes),
+        req("message", Type::Id),
+    ],
+    indexes: &[],
+    register: Some("said"),
+};
+
+/// What each message says of an encounter: the fold of a visit is a function of the set of its rows.
+pub const FACT: Table = Table {
+    name: "adt_fact",
+    key_len: 3,
+    columns: &[
+        req("family", Type::Id),
+        req("visit", Type::Id),
+        req("moved", Type::Bytes), // order::Stamp of the movement clock
+        req("kind", Type::Text),
+        req("said", Type::Bytes), // order::Stamp of the content clock
+        req("number", Type::Id),  // the patient number that it names
+        req("provisional", Type::Bool),
+        req("source", Type::Text),
+        req("body", Type::Text), // facts::FactBody
+    ],
+    indexes: &[],
+    register: None,
+};
+
+/// What was said of a person, of a group of items: registers of `fold::content`.
+pub const CONTENT: Table = Table {
+    name: "adt_content",
+    key_len: 3,
+    columns: &[
+        req("family", Type::Id),
+        req("owner", Type::Id),  // a number; for diagnoses a visit
+        req("part", Type::Text), // person | nk1 | al1 | iam | dg1
+        req("body", Type::Text),
+    ],
+    indexes: &[],
+    register: None,
+};
+
+/// Merges, links, moves, decisions.
+pub const TIE: Table = Table {
+    name: "adt_tie",
     key_len: 2,
     columns: &[
-        req("sender", Type::Id), // hash of source, MSH-3, MSH-4, MSH-10
-        req("digest", Type::Bytes),
-        req("message", Type::Id),
-        req("received", Type::Time),
+        req("family", Type::Id),
+        req("id", Type::Id),
+        req("kind", Type::Text), // fold::ties::TieKind
+        req("old", Type::Id),
+        req("new", Type::Id),
+        req("moved", Type::Bytes),
+        req("said", Type::Bytes),
+        req("source", Type::Text),
     ],
+    indexes: &[],
+    register: None,
+};
+
+/// Numbers that make a patient: each has a Patient resource of the same id.
+pub const NUMBER: Table = Table {
+    name: "adt_number",
+    key_len: 2,
+    columns: &[
+        req("family", Type::Id),
+        req("number", Type::Id),
+        req("value", Type::Text),       // empty for a provisional patient
+        req("identifier", Type::Text),  // JSON of content::Identifier; empty for a provisional patient
+        opt("visit", Type::Id),         // of a provisional patient
+        opt("deleted", Type::Bytes),    // the newest A29's stamp
+        req("not_applied", Type::Text), // JSON array: messages in quarantine that name it
+        req("marks", Type::Text),       // JSON array of mark ids
+        req("survivor", Type::Id),
+    ],
+    indexes: &[
+        Index { name: "by_value", columns: &["value"] },
+        Index { name: "by_number", columns: &["number"] },
+        Index { name: "by_survivor", columns: &["survivor"] },
+    ],
+    register: None,
+};
+
+/// Which patient numbers came with a further identifying number (rule 14): two of them share it.
+pub const CARRIER: Table = Table {
+    name: "adt_carrier",
+    key_len: 3,
+    columns: &[req("family", Type::Id), req("identifier", Type::Id), req("number", Type::Id)],
+    indexes: &[],
+    register: None,
+};
+
+/// The encounters as they stand.
+pub const ENCOUNTER: Table = Table {
+    name: "adt_encounter",
+    key_len: 2,
+    columns: &[
+        req("family", Type::Id),
+        req("encounter", Type::Id),
+        req("visit", Type::Id), // the key of its facts; differs where the number was inferred
+        opt("class", Type::Text), // inferred: what the facts were gathered by
+        req("number", Type::Id), // the patient number that messages name
+        req("patient", Type::Id), // its survivor
+        req("status", Type::Text),
+        req("on_board", Type::Bool),
+        req("in_bed", Type::Bool),
+        opt("start", Type::Time),
+        opt("end", Type::Time),
+        req("visit_number", Type::Text), // empty where it was inferred
+        req("marks", Type::Text),        // JSON array of mark ids
+    ],
+    indexes: &[
+        Index { name: "by_patient", columns: &["patient", "start"] },
+        Index { name: "by_encounter", columns: &["encounter"] },
+        Index { name: "by_visit_number", columns: &["visit_number"] },
+    ],
+    register: None,
+};
+
+/// Work that an operator has decided without changing the fold.
+pub const DECIDED: Table = Table {
+    name: "adt_decided",
+    key_len: 1,
+    columns: &[req("work", Type::Id), req("by", Type::Text), req("at", Type::Time), req("note", Type::Text)],
     indexes: &[],
     register: None,
 };
@@ -130,3 +275,27 @@ pub const SETTINGS: Table = Table {
     indexes: &[],
     register: None,
 };
+
+/// The tables that move with their family (`chart::family`): whoever reads or writes one of their rows reads and
+/// writes the family's own row.
+pub const OF_FAMILY: &[&Table] = &[&FACT, &CONTENT, &TIE, &NUMBER, &CARRIER, &ENCOUNTER];
+
+/// All tables of the projection.
+pub const TABLES: &[&Table] = &[
+    &BOARD,
+    &MESSAGE,
+    &WORK,
+    &SEEN,
+    &REPLACED,
+    &BED,
+    &FACT,
+    &CONTENT,
+    &TIE,
+    &NUMBER,
+    &CARRIER,
+    &ENCOUNTER,
+    &DECIDED,
+    &SETTINGS,
+    &hilum_chart::family::HEAD,
+    &hilum_chart::family::FAMILY,
+];
