@@ -1,1 +1,3 @@
 //! Generators, real engines for tests, tidy tests.
+
+pub mod postgres;

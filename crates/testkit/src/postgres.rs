@@ -1,0 +1,274 @@
+//! A real PostgreSQL for tests: its own data folder, port, socket folder and password; gone when the test's process
+//! is gone, however it ended.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Seconds until a server must answer, recovery after a kill and a busy machine included.
+const READY_S_MAX: u64 = 60;
+
+/// Runs the server, waits for the end of its own standard input (our process's end closes it, even a kill), then
+/// stops the server and removes what it kept.
+const WATCHER: &str = r#"trap '' INT
+dir=$1; shift
+"$@" >>"$dir/server.log" 2>&1 </dev/null &
+read -r keep || keep=no
+pid=$(head -n 1 "$dir/data/postmaster.pid" 2>/dev/null) && kill -INT "$pid" 2>/dev/null
+wait
+[ "$keep" = keep ] || rm -rf "$dir""#;
+
+/// A running PostgreSQL server.
+#[derive(Debug)]
+pub struct Postgres {
+    dir: PathBuf,
+    port: u16,
+    password: String,
+    settings: Vec<String>,
+    watcher: Mutex<Option<Child>>,
+}
+
+static SHARED: Mutex<Option<&'static Postgres>> = Mutex::new(None);
+static SCHEMAS: AtomicU32 = AtomicU32::new(0);
+
+impl Postgres {
+    /// The server that all tests of this process share; the first caller starts it.
+    ///
+    /// # Panics
+    /// As [`Postgres::start`].
+    pub fn shared() -> &'static Self {
+        let mut shared = SHARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Never dropped: its watcher stops it when this process ends.
+        shared.get_or_insert_with(|| Box::leak(Box::new(Self::start(&[]))))
+    }
+
+    /// A server of the caller's own, with settings (`fsync=off`) beyond the default ones.
+    ///
+    /// # Panics
+    /// When PostgreSQL is not installed (the message names the package) or does not start (with its log).
+    pub fn start(settings: &[&str]) -> Self {
+        match Self::try_start(settings) {
+            Ok(server) => server,
+            Err(error) => panic!("postgresql for tests: {error}"),
+        }
+    }
+
+    fn try_start(settings: &[&str]) -> io::Result<Self> {
+        let bin = installed()?;
+        // `keep`: the watcher removes it, also when no destructor runs.
+        let dir = tempfile::Builder::new().prefix("hilum-postgres-").tempdir()?.keep();
+        let password = format!("test-{}", std::process::id());
+        let password_file = dir.join("password");
+        fs::File::create(&password_file)?.write_all(password.as_bytes())?;
+        if is_root()? {
+            run(Command::new("chown").args(["-R", "postgres"]).arg(&dir))?;
+        }
+        run(as_server_user(&bin.join("initdb"))?
+            .current_dir(&dir)
+            .arg("-D")
+            .arg(dir.join("data"))
+            .args(["-U", "postgres", "--auth-local=scram-sha-256", "--auth-host=scram-sha-256"])
+            .arg(format!("--pwfile={}", password_file.display()))
+            .args(["--encoding=UTF8", "--locale=C.UTF-8", "--data-checksums", "--no-sync"]))?;
+        let server = Self {
+            dir,
+            port: free_port()?,
+            password,
+            settings: settings.iter().map(|setting| (*setting).to_owned()).collect(),
+            watcher: Mutex::new(None),
+        };
+        server.boot()?;
+        Ok(server)
+    }
+
+    /// Starts the server on its folder and port, and waits until it answers. After a kill it may refuse for some
+    /// seconds, until its old processes are gone: asked again.
+    fn boot(&self) -> io::Result<()> {
+        let until = Instant::now() + Duration::from_secs(READY_S_MAX);
+        let bin = installed()?;
+        loop {
+            let server = as_server_user(&bin.join("postgres"))?;
+            let mut watcher = Command::new("sh");
+            watcher.args(["-c", WATCHER, "watcher"]).arg(&self.dir).arg(server.get_program());
+            watcher
+                .args(server.get_args())
+                .arg("-D")
+                .arg(self.dir.join("data"))
+                .args(["-c", "listen_addresses=127.0.0.1", "-c", &format!("port={}", self.port)])
+                .args(["-c", &format!("unix_socket_directories={}", self.dir.display())])
+                .args(["-c", "max_connections=200", "-c", "shared_buffers=64MB"])
+                .args(["-c", "autovacuum_naptime=5s", "-c", "log_min_messages=warning"]);
+            for setting in &self.settings {
+                watcher.args(["-c", setting]);
+            }
+            let mut watcher = watcher
+                .current_dir(&self.dir)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()?;
+            let ready = self.wait_ready(until, &bin);
+            match ready {
+                Ok(true) => {
+                    *self.watcher() = Some(watcher);
+                    return Ok(());
+                }
+                Ok(false) if Instant::now() < until => {
+                    stop(&mut watcher, "keep");
+                    sleep(Duration::from_millis(300));
+                }
+                Ok(false) | Err(_) => {
+                    let log = fs::read_to_string(self.dir.join("server.log")).unwrap_or_default();
+                    stop(&mut watcher, "");
+                    return Err(io::Error::other(format!("it does not start:\n{log}")));
+                }
+            }
+        }
+    }
+
+    /// Waits for this server (not another on its port) to say that it is ready; false when it gave up starting.
+    fn wait_ready(&self, until: Instant, bin: &Path) -> io::Result<bool> {
+        let begin = Instant::now();
+        while Instant::now() < until {
+            let pid_file = fs::read_to_string(self.dir.join("data/postmaster.pid")).unwrap_or_default();
+            let lines: Vec<&str> = pid_file.lines().map(str::trim).collect();
+            let alive = lines.first().is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists());
+            if alive && lines.get(7) == Some(&"ready") && TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+            {
+                let answers = Command::new(bin.join("pg_isready"))
+                    .args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()])
+                    .status()?;
+                if answers.success() {
+                    return Ok(true);
+                }
+            }
+            if !alive && begin.elapsed() > Duration::from_secs(3) {
+                return Ok(false);
+            }
+            sleep(Duration::from_millis(20));
+        }
+        Ok(false)
+    }
+
+    /// The url of its database `postgres`, as its superuser.
+    pub fn url(&self) -> String {
+        self.url_at(self.port)
+    }
+
+    /// The same through another port (a proxy in between).
+    pub fn url_at(&self, port: u16) -> String {
+        format!("postgresql://postgres:{}@127.0.0.1:{port}/postgres", self.password)
+    }
+
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A schema name that no other test of this server has.
+    pub fn fresh_schema(&self) -> String {
+        format!("test_{}", SCHEMAS.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Kills the server with SIGKILL, all its processes: what a crash of PostgreSQL is.
+    ///
+    /// # Panics
+    /// When it is not running.
+    pub fn kill(&self) {
+        let pid_file = fs::read_to_string(self.dir.join("data/postmaster.pid")).expect("a running server");
+        let pid = pid_file.lines().next().expect("a pid file with a pid").to_owned();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        run(Command::new("kill").args(["-9", &pid])).expect("killed");
+        for child in children.split_whitespace() {
+            // One that ended by itself is as good.
+            drop(Command::new("kill").args(["-9", child]).stderr(Stdio::null()).status());
+        }
+        if let Some(mut watcher) = self.watcher().take() {
+            stop(&mut watcher, "keep");
+        }
+    }
+
+    /// Starts it again after [`Postgres::kill`], on the same folder and port.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn restart(&self) {
+        self.boot().expect("postgresql starts again");
+    }
+
+    fn watcher(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
+        self.watcher.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if let Some(mut watcher) = self.watcher().take() {
+            stop(&mut watcher, "");
+        } else {
+            drop(fs::remove_dir_all(&self.dir));
+        }
+    }
+}
+
+/// Tells a watcher to stop its server, and waits for both.
+fn stop(watcher: &mut Child, word: &str) {
+    if let Some(mut stdin) = watcher.stdin.take() {
+        // A watcher that is gone needs no word.
+        drop(stdin.write_all(format!("{word}\n").as_bytes()));
+    }
+    drop(watcher.wait());
+}
+
+/// The newest installed PostgreSQL's programs.
+fn installed() -> io::Result<PathBuf> {
+    let mut found: Vec<(u32, PathBuf)> = Vec::new();
+    for entry in fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten() {
+        let version = entry.file_name().to_string_lossy().parse().unwrap_or(0);
+        let bin = entry.path().join("bin");
+        if bin.join("initdb").exists() {
+            found.push((version, bin));
+        }
+    }
+    found.sort();
+    found.pop().map(|(_, bin)| bin).ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::NotFound,
+            "not installed: no /usr/lib/postgresql/*/bin/initdb; install the package `postgresql`",
+        )
+    })
+}
+
+fn is_root() -> io::Result<bool> {
+    Ok(Command::new("id").arg("-u").output()?.stdout.trim_ascii() == b"0")
+}
+
+/// A command that runs `program` as somebody whom PostgreSQL accepts: it refuses root.
+fn as_server_user(program: &Path) -> io::Result<Command> {
+    if is_root()? {
+        let mut command = Command::new("runuser");
+        command.args(["-u", "postgres", "--"]).arg(program);
+        Ok(command)
+    } else {
+        Ok(Command::new(program))
+    }
+}
+
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+fn run(command: &mut Command) -> io::Result<()> {
+    let output = command.stdin(Stdio::null()).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(io::Error::other(format!("{}: {said}", command.get_program().to_string_lossy())))
+}
