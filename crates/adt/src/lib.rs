@@ -7,7 +7,6 @@ pub mod facts;
 pub mod fold;
 pub mod identity;
 pub mod limits;
-pub mod map;
 pub mod order;
 pub mod settings;
 pub mod sources;

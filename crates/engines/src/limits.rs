@@ -44,3 +44,17 @@ pub const TABLES_GROUP_WRITES_MAX: usize = 50_000;
 pub const TABLES_INLINE_READS_MAX: usize = 200;
 /// Outbox entries that one step of pruning removes.
 pub const PRUNE_ROWS_MAX: u32 = 10_000;
+/// Bytes of values in one batch.
+pub const BATCH_BYTES_MAX: usize = 256 << 20;
+/// Batches in one group commit of the tables.
+pub const TABLES_GROUP_BATCHES_MAX: usize = 256;
+/// Bytes in one group commit of the tables; a larger batch goes alone.
+pub const TABLES_GROUP_BYTES_MAX: usize = 32 << 20;
+/// Seconds until a connection to an engine must stand.
+pub const ENGINE_CONNECT_S_MAX: u64 = 5;
+/// Seconds that a connection may be silent, and that a read waits for one to become free.
+pub const ENGINE_SILENCE_S_MAX: u64 = 30;
+/// Seconds until a commit must have answered.
+pub const COMMIT_S_MAX: u64 = 120;
+/// Seconds for which a server is asked what became of a commit whose connection broke.
+pub const COMMIT_ASK_S_MAX: u64 = 10;

@@ -1,51 +1,652 @@
-//! The tables on Postgres.
+//! The tables on PostgreSQL: a schema of a database, typed tables in it that an analyst can open.
+//!
+//! A commit is one flight: everything that it needs is prepared beforehand, then `BEGIN` … `COMMIT` leave in one
+//! piece and come back in one. The first statement takes the counter row, so commits are serial in `t`, whoever makes
+//! them, and each later statement sees all commits before. What the batches were based on is checked there, under the
+//! counter, and the writes leave out the batches whose check failed: a batch that conflicts leaves its neighbours in
+//! the group whole. A process has one flight in the air; what comes meanwhile makes the next group ([`writer`]).
+//!
+//! When the connection breaks in flight, nobody guesses: the process's row in `hilum_writer` tells whether the group
+//! is committed, and asking makes sure that it never will be if it is not yet.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | [`ddl`] | the schema: made, extended, checked |
+//! | [`plan`] | statements as text, scans as index ranges; pure |
+//! | [`wire`] | values in PostgreSQL's binary formats |
+//! | [`writer`] | groups, flights, and the question after a broken one |
 
-use hilum_core::{Epoch, Seq, Stream, Timestamp};
-use tokio::sync::watch;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::{Batch, Change, Read, Row, Scan, TablesError, Token};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use hilum_core::{Epoch, Id, Seq, Stream, Timestamp};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_postgres::{Client, NoTls, Row as PgRow, Statement};
 
-/// The tables on Postgres.
-#[derive(Debug, Clone)]
-pub struct Postgres;
+use super::shape::{Schema, shape};
+use super::{Batch, Change, Key, Read, Row, Scan, Table, TablesError, Token, Value};
+use crate::limits;
+use plan::{Planned, quote};
+use wire::{Item, Param, Raw};
 
-#[allow(missing_docs, clippy::unused_async, clippy::unused_self, clippy::todo)]
+mod ddl;
+mod plan;
+mod wire;
+mod writer;
+
+/// What every connection of ours is set to. We choose the index and the order, so the planner has no choice left:
+/// plans are made once, for any values; an index is walked in its order; nothing is sorted, hashed or read whole.
+const SETTINGS: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_bitmapscan=off \
+     -c enable_sort=off -c enable_incremental_sort=off -c enable_hashjoin=off -c enable_mergejoin=off \
+     -c enable_hashagg=off -c jit=off -c max_parallel_workers_per_gather=0 -c lock_timeout=30s \
+     -c idle_in_transaction_session_timeout=60s -c client_min_messages=warning -c timezone=UTC";
+
+/// Where the tables stand and how they are reached. Prints no password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PostgresConfig {
+    /// `postgresql://user:password@host:port/database`.
+    pub url: String,
+    /// The schema of all tables: lower-case letters, digits and `_`.
+    pub schema: String,
+    /// Connections for reads; one more is for commits.
+    pub pool_size: usize,
+    /// Opens a server that may lose what it acknowledged (`fsync`, `full_page_writes` or `synchronous_commit` off).
+    pub allow_unsafe: bool,
+}
+
+impl PostgresConfig {
+    /// Eight connections, and only a server that keeps what it acknowledges.
+    pub fn new(url: impl Into<String>, schema: impl Into<String>) -> Self {
+        Self { url: url.into(), schema: schema.into(), pool_size: 8, allow_unsafe: false }
+    }
+}
+
+impl fmt::Debug for PostgresConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresConfig")
+            .field("schema", &self.schema)
+            .field("pool_size", &self.pool_size)
+            .field("allow_unsafe", &self.allow_unsafe)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The tables on PostgreSQL. Cheap to clone.
+#[derive(Clone)]
+pub struct Postgres(Arc<Shared>);
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Postgres").field("schema", &self.0.schema).finish_non_exhaustive()
+    }
+}
+
+struct Shared {
+    schema: String,
+    tables: Arc<Catalog>,
+    pool: Pool,
+    orders: mpsc::Sender<writer::Order>,
+    committed: watch::Sender<Seq>,
+    described: String,
+}
+
+/// The declared tables, checked and planned.
+struct Catalog {
+    schema: Schema,
+    planned: Vec<Planned>,
+}
+
+impl Catalog {
+    fn get(&self, table: &str) -> Result<&Planned, TablesError> {
+        // One plan for each declared table, in their order.
+        self.planned.get(self.schema.at(table)?).ok_or_else(|| shape(table, "not declared"))
+    }
+}
+
+/// An engine error that names the step and PostgreSQL's code. Never its message: that may quote values.
+fn engine(step: &str, error: &tokio_postgres::Error) -> TablesError {
+    use tokio_postgres::error::SqlState;
+    let Some(code) = error.code() else {
+        let why = if error.is_closed() { "the connection is closed" } else { "the connection failed" };
+        return TablesError::Engine(format!("postgresql, {step}: {why}"));
+    };
+    if [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code) {
+        return TablesError::Conflict(format!("postgresql, {step}: {}", code.code()));
+    }
+    TablesError::Engine(format!("postgresql, {step}: sqlstate {}", code.code()))
+}
+
+fn pool_error(error: &PoolError) -> TablesError {
+    match error {
+        PoolError::Backend(error) => engine("connect", error),
+        PoolError::Timeout(_) => {
+            TablesError::Engine("postgresql: no connection became free in time".to_owned())
+        }
+        PoolError::Closed => TablesError::Engine("postgresql: the tables are closed".to_owned()),
+        PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
+            TablesError::Engine("postgresql: no connection".to_owned())
+        }
+    }
+}
+
+/// The client's configuration with our settings.
+fn client_config(config: &PostgresConfig) -> Result<tokio_postgres::Config, TablesError> {
+    let mut client: tokio_postgres::Config = config
+        .url
+        .parse()
+        .map_err(|_| TablesError::Engine("postgresql: the url is no connection url".to_owned()))?;
+    let options = match client.get_options() {
+        Some(given) => format!("{given} {SETTINGS}"),
+        None => SETTINGS.to_owned(),
+    };
+    client
+        .options(options)
+        .application_name("hilum")
+        .keepalives_idle(Duration::from_secs(10))
+        .tcp_user_timeout(Duration::from_secs(limits::ENGINE_SILENCE_S_MAX));
+    if client.get_connect_timeout().is_none() {
+        client.connect_timeout(Duration::from_secs(limits::ENGINE_CONNECT_S_MAX));
+    }
+    Ok(client)
+}
+
+async fn connect(config: &tokio_postgres::Config) -> Result<Client, TablesError> {
+    let (client, connection) = config.connect(NoTls).await.map_err(|e| engine("connect", &e))?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            // The caller of the broken call gets the error; here is nobody to tell.
+            tracing::debug!(closed = error.is_closed(), "a connection to postgresql ended");
+        }
+    });
+    Ok(client)
+}
+
+/// Refuses a server that would break a promise; says how durable its commits are.
+async fn check_server(client: &Client, allow_unsafe: bool) -> Result<String, TablesError> {
+    let sql = "SELECT current_setting('server_version_num')::int4, current_setting('server_encoding'), \
+               current_setting('fsync'), current_setting('full_page_writes'), \
+               current_setting('synchronous_commit'), \
+               pg_is_in_recovery() OR current_setting('default_transaction_read_only')::bool, \
+               current_setting('synchronous_standby_names') <> ''";
+    let failed = |e: &tokio_postgres::Error| engine("server settings", e);
+    let row = client.query_one(sql, &[]).await.map_err(|e| failed(&e))?;
+    let text = |at: usize| row.try_get::<_, String>(at).map_err(|e| failed(&e));
+    let truth = |at: usize| row.try_get::<_, bool>(at).map_err(|e| failed(&e));
+    let version = row.try_get::<_, i32>(0).map_err(|e| failed(&e))?;
+    let refuse = |why: String| Err(TablesError::Engine(format!("postgresql: {why}")));
+    if version < 130_000 {
+        return refuse("the server is older than version 13".to_owned());
+    }
+    if text(1)? != "UTF8" {
+        return refuse("the database's encoding is not UTF8".to_owned());
+    }
+    if truth(5)? {
+        return refuse("the server is read-only".to_owned());
+    }
+    let mut off = Vec::new();
+    for (at, name) in [(2, "fsync"), (3, "full_page_writes"), (4, "synchronous_commit")] {
+        if text(at)? == "off" {
+            off.push(name);
+        }
+    }
+    let off = off.join(", ");
+    if !off.is_empty() && !allow_unsafe {
+        return refuse(format!("{off} off: what is acknowledged could be lost; turn it on, or allow_unsafe"));
+    }
+    let level = match (off.is_empty(), truth(6)? && text(4)? != "local") {
+        (false, _) => format!("UNSAFE ({off} off)"),
+        (true, true) => "fsync, replicated".to_owned(),
+        (true, false) => "fsync".to_owned(),
+    };
+    Ok(format!("postgresql {level}"))
+}
+
+/// One statement of a flight, with what it is for.
+struct Call<'a> {
+    step: &'static str,
+    sql: String,
+    params: Vec<Param<'a>>,
+}
+
+/// Sends all calls in their order, then waits for all answers: one round trip.
+async fn fly(
+    client: &Client,
+    statements: &[Statement],
+    calls: &[Call<'_>],
+) -> Vec<Result<Vec<PgRow>, tokio_postgres::Error>> {
+    use futures::future::maybe_done;
+    use futures::{FutureExt, TryStreamExt};
+    let mut flying: Vec<_> = statements
+        .iter()
+        .zip(calls)
+        .map(|(statement, call)| {
+            Box::pin(maybe_done(async move {
+                client.query_raw(statement, call.params.iter()).await?.try_collect::<Vec<PgRow>>().await
+            }))
+        })
+        .collect();
+    // A call is written to the connection when it is first polled, so this is the order on the wire.
+    futures::future::poll_fn(|cx| {
+        let answered =
+            flying.iter_mut().filter_map(|call| call.poll_unpin(cx).is_ready().then_some(())).count();
+        std::task::Poll::Ready(answered)
+    })
+    .await;
+    let mut answers = Vec::with_capacity(flying.len());
+    for mut call in flying {
+        call.as_mut().await;
+        answers.extend(call.as_mut().take_output());
+    }
+    answers
+}
+
 impl Postgres {
-    pub async fn commit(&self, _: Batch) -> Result<Seq, TablesError> {
-        todo!()
+    /// Connects, makes or extends the schema as `tables` declare, and starts the writer.
+    ///
+    /// # Errors
+    /// [`TablesError::Newer`] and [`TablesError::Shape`] when the stored schema does not fit, [`TablesError::Engine`]
+    /// when the server cannot be reached or does not keep what it acknowledges.
+    pub async fn open(config: PostgresConfig, tables: &[&'static Table]) -> Result<Self, TablesError> {
+        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        if !config.schema.bytes().all(fits)
+            || !(1..=limits::TABLE_NAME_BYTES_MAX).contains(&config.schema.len())
+            || config.schema.starts_with("pg_")
+        {
+            return Err(shape(
+                "(schema)",
+                "its name must be lower-case letters, digits and _, at most 40 bytes",
+            ));
+        }
+        let schema = Schema::new(tables)?;
+        let planned = tables.iter().map(|table| Planned::new(&config.schema, table)).collect();
+        let catalog = Arc::new(Catalog { schema, planned });
+        let client_config = client_config(&config)?;
+        let mut client = connect(&client_config).await?;
+        let described = check_server(&client, config.allow_unsafe).await?;
+        ddl::migrate(&mut client, &config.schema, tables).await?;
+        drop(client);
+
+        let manager = Manager::from_config(
+            client_config.clone(),
+            NoTls,
+            ManagerConfig { recycling_method: RecyclingMethod::Fast },
+        );
+        let pool = Pool::builder(manager)
+            .max_size(config.pool_size.max(1))
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(Duration::from_secs(limits::ENGINE_SILENCE_S_MAX)))
+            .create_timeout(Some(Duration::from_secs(limits::ENGINE_CONNECT_S_MAX)))
+            .build()
+            .map_err(|_| TablesError::Engine("postgresql: no pool".to_owned()))?;
+        let committed = watch::Sender::new(Seq(0));
+        let orders = writer::start(writer::Setup {
+            client: client_config,
+            allow_unsafe: config.allow_unsafe,
+            schema: config.schema.clone(),
+            tables: catalog.clone(),
+            committed: committed.clone(),
+        });
+        let this = Self(Arc::new(Shared {
+            schema: config.schema,
+            tables: catalog,
+            pool,
+            orders,
+            committed,
+            described,
+        }));
+        this.now().await?;
+        Ok(this)
     }
-    pub async fn read(&self, _: &[Read]) -> Result<Vec<Vec<Row>>, TablesError> {
-        todo!()
+
+    /// Commits a batch: see [`super::Tables::commit`]. A call that is dropped before its group is sent is not made.
+    ///
+    /// # Errors
+    /// As [`super::Tables::commit`].
+    pub async fn commit(&self, batch: Batch) -> Result<Seq, TablesError> {
+        let closed = || TablesError::Engine("postgresql: the tables are closed".to_owned());
+        let checked = writer::Checked::new(&self.0.tables, batch)?;
+        let (reply, answer) = oneshot::channel();
+        self.0.orders.send(writer::Order::Commit(Box::new(checked), reply)).await.map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
     }
-    pub async fn count(&self, _: &Scan, _: u64) -> Result<u64, TablesError> {
-        todo!()
+
+    /// Answers reads: see [`super::Tables::read`].
+    ///
+    /// # Errors
+    /// As [`super::Tables::read`].
+    pub async fn read(&self, reads: &[Read]) -> Result<Vec<Vec<Row>>, TablesError> {
+        let tables = &self.0.tables;
+        let mut gets: BTreeMap<&str, Vec<(usize, &Key)>> = BTreeMap::new();
+        let mut scans = Vec::new();
+        for (at, read) in reads.iter().enumerate() {
+            match read {
+                Read::Get { table, key } => {
+                    tables.schema.check_get(table, key)?;
+                    gets.entry(table).or_default().push((at, key));
+                }
+                Read::Scan(scan) => {
+                    scans.push((at, tables.get(scan.table)?, tables.schema.check_scan(scan)?));
+                }
+            }
+        }
+        let mut calls = Vec::with_capacity(gets.len() + scans.len());
+        let mut places = Vec::with_capacity(calls.capacity());
+        for (table, wanted) in &gets {
+            let planned = tables.get(table)?;
+            let mut params = vec![Param::Many(
+                wanted.iter().map(|(at, _)| Item::Int4(i32::try_from(*at).unwrap_or(i32::MAX))).collect(),
+            )];
+            params.extend(key_columns(planned.table, wanted.iter().map(|(_, key)| *key)));
+            calls.push(Call { step: "get", sql: planned.get.clone(), params });
+            places.push((None, planned));
+        }
+        for (at, planned, ordered) in &scans {
+            let ranges = plan::ranges(planned, ordered);
+            if !ranges.is_empty() && ordered.scan.limit > 0 {
+                let (sql, params) = ranges.select(ordered.scan.limit);
+                calls.push(Call { step: "scan", sql, params });
+                places.push((Some(*at), *planned));
+            }
+        }
+        let mut rows: Vec<Vec<Row>> = vec![Vec::new(); reads.len()];
+        for (answer, (scan, planned)) in self.ask(&calls).await?.into_iter().zip(places) {
+            for found in answer {
+                // A get's answer begins with the place of its read.
+                let at = match scan {
+                    Some(at) => at,
+                    None => found
+                        .try_get::<_, i32>(0)
+                        .map(|at| usize::try_from(at).unwrap_or(usize::MAX))
+                        .map_err(|e| engine("get", &e))?,
+                };
+                let row = row(planned.table, &found, usize::from(scan.is_none()))?;
+                if let Some(answer) = rows.get_mut(at) {
+                    answer.push(row);
+                }
+            }
+        }
+        Ok(rows)
     }
-    pub async fn changes(&self, _: Seq, _: u32) -> Result<Vec<Change>, TablesError> {
-        todo!()
+
+    /// Counts: see [`super::Tables::count`].
+    ///
+    /// # Errors
+    /// As [`super::Tables::read`].
+    pub async fn count(&self, scan: &Scan, cap: u64) -> Result<u64, TablesError> {
+        let ordered = self.0.tables.schema.check_scan(scan)?;
+        let ranges = plan::ranges(self.0.tables.get(scan.table)?, &ordered);
+        if ranges.is_empty() {
+            return Ok(0);
+        }
+        let (sql, params) = ranges.count(cap);
+        let count = self.ask_value::<i64>(Call { step: "count", sql, params }).await?;
+        Ok(count.unwrap_or_default().unsigned_abs())
     }
-    pub async fn offset(&self, _: &str, _: Stream, _: u16, _: Epoch) -> Result<u64, TablesError> {
-        todo!()
+
+    /// The outbox behind `after`: see [`super::Tables::changes`].
+    ///
+    /// # Errors
+    /// As [`super::Tables::changes`].
+    pub async fn changes(&self, after: Seq, limit: u32) -> Result<Vec<Change>, TablesError> {
+        let outbox = format!(
+            "SELECT t, n, topic, key, body FROM {}.hilum_outbox WHERE t > $1::int8 AND t <= $2::int8 \
+             ORDER BY t, n LIMIT $3::int8",
+            quote(&self.0.schema)
+        );
+        let range = |first: i64, last: i64, limit: i64| Call {
+            step: "changes",
+            sql: outbox.clone(),
+            params: [first, last, limit].map(|n| Param::One(Item::Int8(n))).into(),
+        };
+        // The window is read behind the entries: what was pruned in between is seen as pruned, never skipped.
+        let window = Call {
+            step: "changes",
+            sql: format!("SELECT oldest FROM {}.hilum_window", quote(&self.0.schema)),
+            params: Vec::new(),
+        };
+        let limit = i64::from(limit.max(1));
+        let answers = self.ask(&[range(after.0, i64::MAX, limit + 1), window]).await?;
+        let [entries, window] = answers.as_slice() else { return Ok(Vec::new()) };
+        let oldest = first_value::<i64>(window, "changes")?.unwrap_or_default();
+        if after.0.saturating_add(1) < oldest {
+            return Err(TablesError::Pruned { oldest: Seq(oldest) });
+        }
+        let mut changes = entries.iter().map(change).collect::<Result<Vec<_>, _>>()?;
+        if changes.len() as i64 > limit
+            && let (Some(first), Some(last)) = (changes.first().map(|c| c.t), changes.last().map(|c| c.t))
+        {
+            changes.retain(|change| change.t < last);
+            if changes.is_empty() {
+                // The first commit alone is larger than the limit: it is given whole.
+                let answers = self.ask(&[range(first.0 - 1, first.0, i64::MAX)]).await?;
+                for entry in answers.iter().flatten() {
+                    changes.push(change(entry)?);
+                }
+            }
+        }
+        if let Some(last) = changes.last() {
+            heard(&self.0.committed, last.t);
+        }
+        Ok(changes)
     }
+
+    /// Shortens the outbox: see [`super::Tables::prune`].
+    ///
+    /// # Errors
+    /// As [`super::Tables::commit`].
+    pub async fn prune(&self, before: Seq) -> Result<u64, TablesError> {
+        let s = quote(&self.0.schema);
+        // Never ahead of the counter: a commit that is to come is not pruned.
+        let sql = format!(
+            "WITH bound AS MATERIALIZED (SELECT least($1::int8, t + 1) AS t FROM {s}.hilum_counter), \
+             moved AS (UPDATE {s}.hilum_window SET oldest = greatest(oldest, bound.t) FROM bound), \
+             gone AS (DELETE FROM {s}.hilum_outbox AS o USING bound WHERE o.t < bound.t RETURNING 1) \
+             SELECT count(*) FROM gone"
+        );
+        let call = Call { step: "prune", sql, params: vec![Param::One(Item::Int8(before.0))] };
+        Ok(self.ask_value::<i64>(call).await?.unwrap_or_default().unsigned_abs())
+    }
+
+    /// The next offset to read: see [`super::Tables::offset`].
+    ///
+    /// # Errors
+    /// As [`super::Tables::offset`].
+    pub async fn offset(
+        &self,
+        projection: &str,
+        stream: Stream,
+        partition: u16,
+        epoch: Epoch,
+    ) -> Result<u64, TablesError> {
+        writer::no_nul("hilum_offset", projection)?;
+        let call = Call {
+            step: "offset",
+            sql: format!(
+                "SELECT epoch, next FROM {}.hilum_offset \
+                 WHERE projection = $1::text AND stream = $2::text AND part = $3::int4",
+                quote(&self.0.schema)
+            ),
+            params: vec![
+                Param::One(Item::Text(projection)),
+                Param::One(Item::Text(stream.as_str())),
+                Param::One(Item::Int4(i32::from(partition))),
+            ],
+        };
+        let failed = |e: &tokio_postgres::Error| engine("offset", e);
+        let Some(row) = self.ask(&[call]).await?.into_iter().flatten().next() else { return Ok(0) };
+        let stored = Epoch(row.try_get(0).map_err(|e| failed(&e))?);
+        if stored != epoch {
+            return Err(TablesError::OtherLog { stored, given: epoch });
+        }
+        Ok(row.try_get::<_, i64>(1).map_err(|e| failed(&e))?.unsigned_abs())
+    }
+
+    /// The newest commit: see [`super::Tables::now`].
+    ///
+    /// # Errors
+    /// As [`super::Tables::read`].
     pub async fn now(&self) -> Result<Seq, TablesError> {
-        todo!()
+        let sql = format!("SELECT t FROM {}.hilum_counter", quote(&self.0.schema));
+        let t = self.ask_value::<i64>(Call { step: "now", sql, params: Vec::new() }).await?;
+        let t =
+            Seq(t.ok_or_else(|| TablesError::Engine("postgresql: the counter row is missing".to_owned()))?);
+        heard(&self.0.committed, t);
+        Ok(t)
     }
+
+    /// Takes or renews a lease: see [`super::Tables::lease`].
+    ///
+    /// # Errors
+    /// As [`super::Tables::read`].
     pub async fn lease(
         &self,
-        _: &str,
-        _: &str,
-        _: Timestamp,
-        _: Timestamp,
+        name: &str,
+        holder: &str,
+        now: Timestamp,
+        until: Timestamp,
     ) -> Result<Option<Token>, TablesError> {
-        todo!()
+        writer::no_nul("hilum_lease", name)?;
+        writer::no_nul("hilum_lease", holder)?;
+        let sql = format!(
+            "INSERT INTO {}.hilum_lease AS l VALUES ($1::text, $2::text, $4::int8, 1) \
+             ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until, \
+             token = CASE WHEN l.holder = $2::text AND $3::int8 < l.until THEN l.token ELSE l.token + 1 END \
+             WHERE l.holder = $2::text OR l.until <= $3::int8 RETURNING token",
+            quote(&self.0.schema)
+        );
+        let params = vec![
+            Param::One(Item::Text(name)),
+            Param::One(Item::Text(holder)),
+            Param::One(Item::Int8(now.as_micros())),
+            Param::One(Item::Int8(until.as_micros())),
+        ];
+        Ok(self.ask_value::<i64>(Call { step: "lease", sql, params }).await?.map(Token))
     }
+
+    /// The newest commit that this process made or saw.
     pub fn committed(&self) -> watch::Receiver<Seq> {
-        todo!()
+        self.0.committed.subscribe()
     }
+
+    /// `postgresql` and how durable its commits are.
     pub fn describe(&self) -> String {
-        todo!()
+        self.0.described.clone()
     }
-    pub async fn prune(&self, _: Seq) -> Result<u64, TablesError> {
-        todo!()
+
+    /// Commits what waits and closes all connections. Later calls fail.
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.0.orders.send(writer::Order::Close(done)).await.is_ok() {
+            // An error says that the writer is gone already.
+            closed.await.unwrap_or_default();
+        }
+        self.0.pool.close();
     }
-    pub async fn close(&self) {}
+
+    /// PostgreSQL's plan for a scan, for operators and tests: what it runs, on the values' types alone.
+    ///
+    /// # Errors
+    /// As [`super::Tables::read`].
+    pub async fn explain(&self, scan: &Scan) -> Result<String, TablesError> {
+        let ordered = self.0.tables.schema.check_scan(scan)?;
+        let ranges = plan::ranges(self.0.tables.get(scan.table)?, &ordered);
+        if ranges.is_empty() {
+            return Ok("no rows can match".to_owned());
+        }
+        let (sql, params) = ranges.select(scan.limit);
+        let call = Call {
+            step: "explain",
+            sql: format!("EXPLAIN (ANALYZE, TIMING OFF, SUMMARY OFF) {sql}"),
+            params,
+        };
+        let mut lines = Vec::new();
+        for row in self.ask(&[call]).await?.into_iter().flatten() {
+            lines.push(row.try_get::<_, String>(0).map_err(|e| engine("explain", &e))?);
+        }
+        // Conditions quote no values: they stand as $n in a generic plan.
+        Ok(lines.join("\n"))
+    }
+
+    /// Makes all calls on one pooled connection, in one round trip once their statements are prepared there.
+    async fn ask(&self, calls: &[Call<'_>]) -> Result<Vec<Vec<PgRow>>, TablesError> {
+        if calls.is_empty() {
+            return Ok(Vec::new());
+        }
+        let client: Object = self.0.pool.get().await.map_err(|e| pool_error(&e))?;
+        let statements =
+            futures::future::try_join_all(calls.iter().map(|call| client.prepare_cached(&call.sql)))
+                .await
+                .map_err(|e| engine("prepare", &e))?;
+        let mut rows = Vec::with_capacity(calls.len());
+        for (answer, call) in fly(&client, &statements, calls).await.into_iter().zip(calls) {
+            rows.push(answer.map_err(|e| engine(call.step, &e))?);
+        }
+        Ok(rows)
+    }
+
+    async fn ask_value<T>(&self, call: Call<'_>) -> Result<Option<T>, TablesError>
+    where
+        T: for<'a> tokio_postgres::types::FromSql<'a>,
+    {
+        let step = call.step;
+        match self.ask(&[call]).await?.first() {
+            Some(rows) => first_value(rows, step),
+            None => Ok(None),
+        }
+    }
+}
+
+fn first_value<T>(rows: &[PgRow], step: &str) -> Result<Option<T>, TablesError>
+where
+    T: for<'a> tokio_postgres::types::FromSql<'a>,
+{
+    rows.first().map(|row| row.try_get::<_, T>(0).map_err(|e| engine(step, &e))).transpose()
+}
+
+/// Lets who waits for commits know of one.
+fn heard(committed: &watch::Sender<Seq>, t: Seq) {
+    committed.send_if_modified(|newest| {
+        let newer = t > *newest;
+        if newer {
+            *newest = t;
+        }
+        newer
+    });
+}
+
+/// One array per key column.
+fn key_columns<'a>(
+    table: &Table,
+    keys: impl Iterator<Item = &'a Key> + Clone,
+) -> impl Iterator<Item = Param<'a>> {
+    (0..table.key_len).map(move |at| {
+        Param::Many(keys.clone().map(|key| key.get(at).map_or(Item::Null, Item::from)).collect())
+    })
+}
+
+/// A declared table's row, its columns from `at` on.
+fn row(table: &Table, found: &PgRow, at: usize) -> Result<Row, TablesError> {
+    let mut values: Vec<Value> = Vec::with_capacity(table.columns.len());
+    for (n, column) in table.columns.iter().enumerate() {
+        let raw: Option<Raw<'_>> = found.try_get(at + n).map_err(|e| engine("row", &e))?;
+        values.push(wire::value(table.name, column, raw.as_ref())?);
+    }
+    let t = found.try_get(at + table.columns.len()).map_err(|e| engine("row", &e))?;
+    Ok(Row { values, t: Seq(t) })
+}
+
+fn change(row: &PgRow) -> Result<Change, TablesError> {
+    let read = || -> Result<Change, tokio_postgres::Error> {
+        Ok(Change {
+            t: Seq(row.try_get(0)?),
+            n: row.try_get(1)?,
+            topic: row.try_get(2)?,
+            key: Id::from(row.try_get::<_, uuid::Uuid>(3)?),
+            body: row.try_get::<_, Vec<u8>>(4)?.into(),
+        })
+    };
+    read().map_err(|e| engine("changes", &e))
 }

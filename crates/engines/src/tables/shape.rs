@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::{Batch, Expect, Key, Scan, Table, TablesError, Type, Value, Write};
+use super::{Batch, Expect, Index, Key, Scan, Table, TablesError, Type, Value, Write};
 use crate::limits;
 
 /// The declared tables by name.
@@ -13,7 +13,7 @@ pub(crate) struct Schema {
     by_name: HashMap<&'static str, usize>,
 }
 
-fn shape(table: &str, why: impl Into<String>) -> TablesError {
+pub(crate) fn shape(table: &str, why: impl Into<String>) -> TablesError {
     TablesError::Shape { table: table.to_owned(), why: why.into() }
 }
 
@@ -128,7 +128,27 @@ fn check_values(table: &Table, values: &[Value]) -> Result<(), TablesError> {
     for (at, value) in values.iter().enumerate() {
         check_value(table, at, value, true)?;
     }
-    check_key_text(table, &values[..table.key_len])
+    check_key_text(table, &values[..table.key_len])?;
+    table.indexes.iter().try_for_each(|index| check_index_text(table, index, values))
+}
+
+/// Text and bytes in an index are bounded as in a key, so that every engine can hold them in a page of its tree.
+fn check_index_text(table: &Table, index: &Index, values: &[Value]) -> Result<(), TablesError> {
+    let text_bytes: usize = index
+        .columns
+        .iter()
+        .filter_map(|name| values.get(table.column(name)?))
+        .map(|value| match value {
+            Value::Text(text) => text.len(),
+            Value::Bytes(bytes) => bytes.len(),
+            _ => 0,
+        })
+        .sum();
+    if text_bytes > limits::KEY_TEXT_BYTES_MAX {
+        let (name, max) = (index.name, limits::KEY_TEXT_BYTES_MAX);
+        return Err(shape(table.name, format!("index {name}: text longer than {max} bytes")));
+    }
+    Ok(())
 }
 
 fn check_key(table: &Table, key: &[Value], in_write: bool) -> Result<(), TablesError> {
@@ -344,7 +364,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::tables::{Column, Index};
+    use crate::tables::Column;
 
     static BED: Table = Table {
         name: "bed",
