@@ -58,3 +58,7 @@ pub const ENGINE_SILENCE_S_MAX: u64 = 30;
 pub const COMMIT_S_MAX: u64 = 120;
 /// Seconds for which a server is asked what became of a commit whose connection broke.
 pub const COMMIT_ASK_S_MAX: u64 = 10;
+/// Writes that a batch may have to be checked on the caller's own thread; more goes to a blocking thread.
+pub const TABLES_INLINE_CHECK_MAX: usize = 5_000;
+/// Update statements (by table and changed columns) that the tables' writer keeps.
+pub const SQLITE_UPDATES_MAX: usize = 1_000;

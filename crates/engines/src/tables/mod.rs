@@ -9,7 +9,7 @@ use bytes::Bytes;
 use hilum_core::{Epoch, Id, Kind, Seq, Stream, Timestamp};
 
 pub mod postgres;
-#[allow(dead_code)] // until both engines read it
+
 pub(crate) mod shape;
 pub mod sqlite;
 

@@ -1,18 +1,36 @@
-//! The tables on Sqlite.
+//! The tables on SQLite: one file, one group-commit writer, a pool of readers.
+//!
+//! Callers check and sort their batch themselves and hand it to a bounded queue. One thread takes what waits and
+//! commits it with one fsync, each batch under a savepoint, so that one that fails leaves its neighbours whole.
+//! Readers see committed rows only and never wait for the writer.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use hilum_core::{Epoch, Seq, Stream, Timestamp};
-use tokio::sync::watch;
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot, watch};
 
+use self::schema::TableSql;
+use self::writer::{Job, Writer};
+use super::shape::Schema;
 use super::{Batch, Change, Read, Row, Scan, Table, TablesError, Token};
-use crate::sqlite_file::{Fault, SyncMode};
+use crate::limits;
+use crate::sqlite_file::{
+    Fault, OwnError, Owned, Reader, Readers, SyncMode, Tuning, open_writer, prepare_writer,
+};
+
+mod read;
+mod schema;
+mod value;
+mod writer;
 
 /// Where the tables stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// In this file, beside its `-wal` and `.lock`.
+    /// In this file, beside its `-wal`, `-shm` and `.lock`.
     File(PathBuf),
     /// In memory, gone when closed: for tests and for a rebuild beside the live tables.
     Memory,
@@ -39,11 +57,100 @@ impl fmt::Debug for Options {
     }
 }
 
-/// The tables on Sqlite.
+/// The tables on SQLite. Cheap to clone; when the last clone is dropped, what waits is written out first.
 #[derive(Debug, Clone)]
-pub struct Sqlite;
+pub struct Sqlite {
+    inner: Arc<Inner>,
+}
 
-#[allow(missing_docs, clippy::unused_async, clippy::unused_self, clippy::todo)]
+#[derive(Debug)]
+struct Inner {
+    state: Arc<State>,
+    /// Absent only while dropping.
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the writer of the tables panicked");
+        }
+    }
+}
+
+/// What the writer and the callers share.
+#[derive(Debug)]
+struct State {
+    schema: Schema,
+    /// The statements of each table of `schema`, in its order.
+    sql: Vec<TableSql>,
+    source: Source,
+    committed: watch::Sender<Seq>,
+    /// Why nothing is written any more.
+    broken: Mutex<Option<String>>,
+    describe: String,
+}
+
+impl State {
+    fn broken(&self) -> Option<String> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn turn_read_only(&self, why: &str) {
+        let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        if broken.is_none() {
+            tracing::error!(why, "the tables are read-only until a restart");
+            *broken = Some(why.to_owned());
+        }
+    }
+}
+
+/// Where reads come from.
+#[derive(Debug, Clone)]
+enum Source {
+    /// Connections of their own.
+    Pool(Arc<Readers>),
+    /// The writer's connection, which is locked for a whole group: so they see committed rows only.
+    Shared(Arc<Mutex<Connection>>),
+}
+
+impl Source {
+    async fn take(&self) -> Result<Handle, TablesError> {
+        match self {
+            Self::Pool(readers) => Ok(Handle::Pooled(readers.take().await.map_err(TablesError::Engine)?)),
+            Self::Shared(conn) => Ok(Handle::Shared(Arc::clone(conn))),
+        }
+    }
+}
+
+/// A connection for one read.
+#[derive(Debug)]
+enum Handle {
+    Pooled(Reader),
+    Shared(Arc<Mutex<Connection>>),
+}
+
+impl Handle {
+    fn with<T>(&self, read: impl FnOnce(&Connection) -> T) -> T {
+        match self {
+            Self::Pooled(reader) => read(reader.conn()),
+            Self::Shared(conn) => read(&conn.lock().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
+}
+
+fn engine(why: &impl fmt::Display) -> TablesError {
+    TablesError::Engine(why.to_string())
+}
+
+fn closed() -> TablesError {
+    TablesError::Engine("the tables are closed".to_owned())
+}
+
 impl Sqlite {
     /// Opens the tables in `place`, makes or extends them as `schema` declares, and starts the writer thread.
     ///
@@ -51,47 +158,224 @@ impl Sqlite {
     /// [`TablesError::Newer`] and [`TablesError::Shape`] when the stored schema does not fit, [`TablesError::Engine`]
     /// when the file cannot be opened or is in use.
     pub fn open(
-        _place: impl Into<Place>,
-        _schema: &[&'static Table],
-        _options: Options,
+        place: impl Into<Place>,
+        schema: &[&'static Table],
+        options: Options,
     ) -> Result<Self, TablesError> {
-        todo!()
+        let schema = Schema::new(schema)?;
+        let tuning =
+            Tuning { sync: options.sync, cache_kib: limits::TABLES_WRITER_CACHE_KIB, page_bytes: 4_096 };
+        let (conn, owned, readers, describe) = match place.into() {
+            Place::File(path) => {
+                let shown = path.display();
+                let owned = Owned::take(&path).map_err(|why| match why {
+                    OwnError::InUse => {
+                        TablesError::Engine(format!("tables {shown} are in use by another process"))
+                    }
+                    OwnError::Io(why) => TablesError::Engine(format!("{shown}: {why}")),
+                })?;
+                let conn = open_writer(&path, tuning)
+                    .map_err(|why| TablesError::Engine(format!("{shown}: {why}")))?;
+                let readers = Readers::new(&path, limits::READER_CACHE_KIB);
+                (conn, Some(owned), Some(readers), format!("sqlite {}", options.sync.as_str()))
+            }
+            Place::Memory => {
+                let conn = Connection::open_in_memory().map_err(|why| engine(&why))?;
+                prepare_writer(&conn, tuning).map_err(|why| engine(&why))?;
+                (conn, None, None, "sqlite memory".to_owned())
+            }
+        };
+        let t = schema::migrate(&conn, &schema)?;
+        let sql = schema::statements(&schema);
+
+        let conn = Arc::new(Mutex::new(conn));
+        let in_file = readers.is_some();
+        let source = readers.map_or_else(|| Source::Shared(Arc::clone(&conn)), Source::Pool);
+        let state = Arc::new(State {
+            schema,
+            sql,
+            source,
+            committed: watch::Sender::new(t),
+            broken: Mutex::default(),
+            describe,
+        });
+        let (jobs, receiver) = mpsc::channel(limits::TABLES_QUEUE_MAX);
+        let writer = Writer::new(Arc::clone(&state), conn, owned, t, in_file, options.fault);
+        let thread = std::thread::Builder::new()
+            .name("tables-writer".to_owned())
+            .spawn(move || writer.run(receiver))
+            .map_err(|why| engine(&why))?;
+        Ok(Self { inner: Arc::new(Inner { state, jobs: Some(jobs), thread: Some(thread) }) })
     }
-    pub async fn commit(&self, _: Batch) -> Result<Seq, TablesError> {
-        todo!()
+
+    fn state(&self) -> &Arc<State> {
+        &self.inner.state
     }
-    pub async fn read(&self, _: &[Read]) -> Result<Vec<Vec<Row>>, TablesError> {
-        todo!()
+
+    /// Hands a job to the writer and waits for its answer.
+    async fn ask<T>(
+        &self,
+        job: impl FnOnce(oneshot::Sender<Result<T, TablesError>>) -> Job,
+    ) -> Result<T, TablesError> {
+        if let Some(why) = self.state().broken() {
+            return Err(TablesError::Engine(format!("read-only after a disk error: {why}")));
+        }
+        let (reply, answer) = oneshot::channel();
+        let jobs = self.inner.jobs.as_ref().ok_or_else(closed)?;
+        jobs.send(job(reply)).await.map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
     }
-    pub async fn count(&self, _: &Scan, _: u64) -> Result<u64, TablesError> {
-        todo!()
+
+    /// Reads on this thread what is small, on a blocking thread what is not.
+    async fn read_with<T: Send + 'static>(
+        &self,
+        small: bool,
+        read: impl FnOnce(&State, &Connection) -> Result<T, TablesError> + Send + 'static,
+    ) -> Result<T, TablesError> {
+        let state = Arc::clone(self.state());
+        let handle = state.source.take().await?;
+        if small {
+            return handle.with(|conn| read(&state, conn));
+        }
+        tokio::task::spawn_blocking(move || handle.with(|conn| read(&state, conn)))
+            .await
+            .map_err(|why| engine(&why))?
     }
-    pub async fn changes(&self, _: Seq, _: u32) -> Result<Vec<Change>, TablesError> {
-        todo!()
+
+    /// See [`super::Tables::commit`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn commit(&self, mut batch: Batch) -> Result<Seq, TablesError> {
+        let state = Arc::clone(self.state());
+        let batch = if batch.writes.len() <= limits::TABLES_INLINE_CHECK_MAX {
+            state.schema.check_batch(&mut batch)?;
+            batch
+        } else {
+            tokio::task::spawn_blocking(move || state.schema.check_batch(&mut batch).map(|()| batch))
+                .await
+                .map_err(|why| engine(&why))??
+        };
+        self.ask(|reply| Job::Commit { batch, reply }).await
     }
-    pub async fn offset(&self, _: &str, _: Stream, _: u16, _: Epoch) -> Result<u64, TablesError> {
-        todo!()
+
+    /// See [`super::Tables::read`]. All reads see the same snapshot.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn read(&self, reads: &[Read]) -> Result<Vec<Vec<Row>>, TablesError> {
+        let weight: usize = reads
+            .iter()
+            .map(|read| match read {
+                Read::Get { .. } => 1,
+                Read::Scan(scan) => scan.limit as usize,
+            })
+            .sum();
+        if weight <= limits::TABLES_INLINE_READS_MAX {
+            // Not through `read_with`: what is small is not copied either.
+            let handle = self.state().source.take().await?;
+            return handle.with(|conn| read::all(self.state(), conn, reads));
+        }
+        let reads = reads.to_vec();
+        self.read_with(false, move |state, conn| read::all(state, conn, &reads)).await
     }
+
+    /// See [`super::Tables::count`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn count(&self, scan: &Scan, cap: u64) -> Result<u64, TablesError> {
+        let scan = scan.clone();
+        let small = cap <= limits::TABLES_INLINE_READS_MAX as u64;
+        self.read_with(small, move |state, conn| read::count(state, conn, &scan, cap)).await
+    }
+
+    /// See [`super::Tables::changes`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn changes(&self, after: Seq, limit: u32) -> Result<Vec<Change>, TablesError> {
+        let small = limit as usize <= limits::TABLES_INLINE_READS_MAX;
+        self.read_with(small, move |_, conn| read::changes(conn, after, limit)).await
+    }
+
+    /// See [`super::Tables::prune`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn prune(&self, before: Seq) -> Result<u64, TablesError> {
+        let mut removed = 0;
+        loop {
+            // In steps, so that commits in between do not wait for long.
+            let step = self.ask(|reply| Job::Prune { before, reply }).await?;
+            removed += step.removed;
+            if !step.more {
+                return Ok(removed);
+            }
+        }
+    }
+
+    /// See [`super::Tables::offset`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn offset(
+        &self,
+        projection: &str,
+        stream: Stream,
+        partition: u16,
+        epoch: Epoch,
+    ) -> Result<u64, TablesError> {
+        let projection = projection.to_owned();
+        self.read_with(true, move |_, conn| read::offset(conn, &projection, stream, partition, epoch)).await
+    }
+
+    /// See [`super::Tables::now`].
+    ///
+    /// # Errors
+    /// None; the port has them for engines that ask a server.
+    #[allow(clippy::unused_async)] // the port is async for engines that ask a server
     pub async fn now(&self) -> Result<Seq, TablesError> {
-        todo!()
+        Ok(*self.state().committed.borrow())
     }
+
+    /// See [`super::Tables::lease`].
+    ///
+    /// # Errors
+    /// As there.
     pub async fn lease(
         &self,
-        _: &str,
-        _: &str,
-        _: Timestamp,
-        _: Timestamp,
+        name: &str,
+        holder: &str,
+        now: Timestamp,
+        until: Timestamp,
     ) -> Result<Option<Token>, TablesError> {
-        todo!()
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        self.ask(|reply| Job::Lease { name, holder, now, until, reply }).await
     }
+
+    /// See [`super::Tables::committed`].
     pub fn committed(&self) -> watch::Receiver<Seq> {
-        todo!()
+        self.state().committed.subscribe()
     }
+
+    /// See [`super::Tables::describe`].
     pub fn describe(&self) -> String {
-        todo!()
+        self.state().describe.clone()
     }
-    pub async fn prune(&self, _: Seq) -> Result<u64, TablesError> {
-        todo!()
+
+    /// See [`super::Tables::close`].
+    pub async fn close(&self) {
+        let (done, ended) = oneshot::channel();
+        let sent = match &self.inner.jobs {
+            Some(jobs) => jobs.send(Job::Close(done)).await.is_ok(),
+            None => false,
+        };
+        if sent && ended.await.is_err() {
+            tracing::debug!("the tables were closed by another caller");
+        }
+        if let Source::Pool(readers) = &self.state().source {
+            readers.close();
+        }
     }
-    pub async fn close(&self) {}
 }

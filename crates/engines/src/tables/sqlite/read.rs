@@ -1,0 +1,303 @@
+//! Gets, scans, counts, the outbox and offsets.
+
+use bytes::Bytes;
+use hilum_core::{Epoch, Id, Seq, Stream};
+use rusqlite::{Connection, OptionalExtension, params};
+use uuid::Uuid;
+
+use super::State;
+use super::schema::{TableSql, index_name};
+use super::value::{as_sql, decode, sql_least};
+use crate::limits;
+use crate::tables::shape::Ordered;
+use crate::tables::{Change, Read, Row, Scan, Table, TablesError, Value};
+
+// By value, for `map_err`.
+#[allow(clippy::needless_pass_by_value)]
+fn engine(why: rusqlite::Error) -> TablesError {
+    TablesError::Engine(why.to_string())
+}
+
+/// Runs `read` in one snapshot.
+fn in_snapshot<T>(
+    conn: &Connection,
+    read: impl FnOnce() -> Result<T, TablesError>,
+) -> Result<T, TablesError> {
+    let run = |sql: &str| conn.prepare_cached(sql).and_then(|mut s| s.execute([])).map_err(engine);
+    run("BEGIN")?;
+    let answer = read();
+    run("COMMIT")?;
+    answer
+}
+
+/// Answers all reads from one snapshot.
+pub(super) fn all(state: &State, conn: &Connection, reads: &[Read]) -> Result<Vec<Vec<Row>>, TablesError> {
+    let one = |read: &Read| match read {
+        Read::Get { table, key } => {
+            state.schema.check_get(table, key)?;
+            let at = state.schema.at(table)?;
+            get(conn, state.schema.tables()[at], &state.sql[at], key).map(|row| row.into_iter().collect())
+        }
+        Read::Scan(asked) => scan(state, conn, asked),
+    };
+    match reads {
+        [] => Ok(Vec::new()),
+        [Read::Get { .. }] => reads.iter().map(one).collect(),
+        _ => in_snapshot(conn, || reads.iter().map(one).collect()),
+    }
+}
+
+fn get(conn: &Connection, table: &Table, sql: &TableSql, key: &[Value]) -> Result<Option<Row>, TablesError> {
+    let mut statement = conn.prepare_cached(&sql.get).map_err(engine)?;
+    for (at, value) in key.iter().enumerate() {
+        statement.raw_bind_parameter(at + 1, as_sql(value, Seq(0))).map_err(engine)?;
+    }
+    let mut rows = statement.raw_query();
+    let row = rows.next().map_err(engine)?;
+    row.map(|row| decode_row(table, row)).transpose()
+}
+
+fn decode_row(table: &Table, row: &rusqlite::Row<'_>) -> Result<Row, TablesError> {
+    let mut values = Vec::with_capacity(table.columns.len());
+    for (at, column) in table.columns.iter().enumerate() {
+        let stored = row.get_ref(at).map_err(engine)?;
+        values.push(decode(stored, column.ty).ok_or_else(|| TablesError::Shape {
+            table: table.name.to_owned(),
+            why: format!("column {}: what is stored is not of its type", column.name),
+        })?);
+    }
+    Ok(Row { values, t: Seq(row.get(table.columns.len()).map_err(engine)?) })
+}
+
+/// One range of an index: the first columns are fixed, the next one is bounded, the rest is free.
+struct Range<'a> {
+    condition: String,
+    params: Vec<&'a Value>,
+    /// How many of the first columns are fixed.
+    fixed: usize,
+}
+
+impl<'a> Range<'a> {
+    fn and(&mut self, condition: &str) {
+        if !self.condition.is_empty() {
+            self.condition += " AND ";
+        }
+        self.condition += condition;
+    }
+
+    fn and_value(&mut self, column: &str, operator: &str, value: &'a Value) {
+        self.and(&format!("\"{column}\" {operator} ?"));
+        self.params.push(value);
+    }
+
+    /// Fixes the first columns.
+    fn of(ordered: &Ordered<'a>, fixed: &[&'a Value]) -> Self {
+        let mut range = Self { condition: String::new(), params: Vec::new(), fixed: fixed.len() };
+        for (at, value) in fixed.iter().enumerate() {
+            let column = name(ordered, at);
+            if matches!(value, Value::Null) {
+                range.and(&format!("\"{column}\" IS NULL"));
+            } else {
+                range.and_value(column, "=", value);
+            }
+        }
+        let bounded = ordered.prefix.len();
+        if let Some(from) = &ordered.scan.from {
+            range.and_value(name(ordered, bounded), ">=", from);
+        }
+        if let Some(to) = &ordered.scan.to {
+            range.and_value(name(ordered, bounded), "<", to);
+        }
+        range
+    }
+}
+
+fn name(ordered: &Ordered<'_>, at: usize) -> &'static str {
+    ordered.table.columns[ordered.columns[at]].name
+}
+
+/// The ranges whose rows, one range after the other, are those of the scan in its order.
+///
+/// Without `after` it is one. Behind a row `(a, b, c)` come first those with the same `a, b` and a greater `c`, then
+/// those with the same `a` and a greater `b`, and so on: each is one seek in the index, also where values are absent,
+/// while the one condition that says it all would be no seek.
+fn ranges<'a>(ordered: &Ordered<'a>) -> Vec<Range<'a>> {
+    let prefix: Vec<&Value> = ordered.prefix.iter().collect();
+    let Some(after) = &ordered.after else {
+        return vec![Range::of(ordered, &prefix)];
+    };
+    let mut ranges = Vec::new();
+    for at in (prefix.len()..ordered.columns.len()).rev() {
+        let column = &ordered.table.columns[ordered.columns[at]];
+        let bounded = at == prefix.len() && (ordered.scan.from.is_some() || ordered.scan.to.is_some());
+        let mut range = Range::of(ordered, &after[..at]);
+        match (after[at], ordered.scan.descending) {
+            (Value::Null, false) => range.and(&format!("\"{}\" >= {}", column.name, sql_least(column.ty))),
+            (Value::Null, true) => continue, // nothing is less than absent
+            (value, false) => range.and_value(column.name, ">", value),
+            (value, true) => range.and_value(column.name, "<", value),
+        }
+        ranges.push(range);
+        if ordered.scan.descending && column.optional && !bounded {
+            let mut absent = Range::of(ordered, &after[..at]);
+            absent.and(&format!("\"{}\" IS NULL", column.name));
+            ranges.push(absent);
+        }
+    }
+    ranges
+}
+
+/// `FROM … WHERE …` of one range.
+fn from_where(ordered: &Ordered<'_>, sql: &TableSql, range: &Range<'_>) -> String {
+    let indexed = ordered.scan.index.map_or_else(
+        || sql.by_key.to_owned(),
+        |index| format!(" INDEXED BY {}", index_name(ordered.table, index)),
+    );
+    let mut text = format!(" FROM \"{}\"{indexed}", ordered.table.name);
+    if !range.condition.is_empty() {
+        text += " WHERE ";
+        text += &range.condition;
+    }
+    text
+}
+
+fn select(ordered: &Ordered<'_>, sql: &TableSql, range: &Range<'_>) -> String {
+    let direction = if ordered.scan.descending { " DESC" } else { "" };
+    let order: Vec<String> = (range.fixed..ordered.columns.len())
+        .map(|at| format!("\"{}\"{direction}", name(ordered, at)))
+        .collect();
+    let order = if order.is_empty() { String::new() } else { format!(" ORDER BY {}", order.join(", ")) };
+    format!("SELECT {}{}{order} LIMIT ?", sql.columns, from_where(ordered, sql, range))
+}
+
+fn scan(state: &State, conn: &Connection, scan: &Scan) -> Result<Vec<Row>, TablesError> {
+    let ordered = state.schema.check_scan(scan)?;
+    let sql = &state.sql[state.schema.at(scan.table)?];
+    let limit = scan.limit.min(limits::SCAN_ROWS_MAX) as usize;
+    let mut found = Vec::new();
+    for range in ranges(&ordered) {
+        if found.len() >= limit {
+            break;
+        }
+        let mut statement = conn.prepare_cached(&select(&ordered, sql, &range)).map_err(engine)?;
+        bind(&mut statement, &range.params, (limit - found.len()) as i64)?;
+        let mut rows = statement.raw_query();
+        while let Some(row) = rows.next().map_err(engine)? {
+            found.push(decode_row(ordered.table, row)?);
+        }
+    }
+    Ok(found)
+}
+
+fn bind(statement: &mut rusqlite::Statement<'_>, values: &[&Value], limit: i64) -> Result<(), TablesError> {
+    for (at, value) in values.iter().enumerate() {
+        statement.raw_bind_parameter(at + 1, as_sql(value, Seq(0))).map_err(engine)?;
+    }
+    statement.raw_bind_parameter(values.len() + 1, limit).map_err(engine)
+}
+
+/// How many rows the scan has, exact up to `cap`.
+pub(super) fn count(state: &State, conn: &Connection, scan: &Scan, cap: u64) -> Result<u64, TablesError> {
+    let ordered = state.schema.check_scan(scan)?;
+    let sql = &state.sql[state.schema.at(scan.table)?];
+    in_snapshot(conn, || {
+        let mut found = 0;
+        for range in ranges(&ordered) {
+            if found >= cap {
+                break;
+            }
+            let text =
+                format!("SELECT count(*) FROM (SELECT 1{} LIMIT ?)", from_where(&ordered, sql, &range));
+            let mut statement = conn.prepare_cached(&text).map_err(engine)?;
+            bind(&mut statement, &range.params, i64::try_from(cap - found).unwrap_or(i64::MAX))?;
+            let mut rows = statement.raw_query();
+            if let Some(row) = rows.next().map_err(engine)? {
+                found += row.get::<_, i64>(0).map_err(engine)?.unsigned_abs();
+            }
+        }
+        Ok(found)
+    })
+}
+
+/// Outbox entries behind `after`: whole commits, at least one, then up to `limit`.
+pub(super) fn changes(conn: &Connection, after: Seq, limit: u32) -> Result<Vec<Change>, TablesError> {
+    in_snapshot(conn, || {
+        let floor: i64 = conn
+            .prepare_cached("SELECT value FROM hilum_state WHERE name = 'outbox_floor'")
+            .and_then(|mut s| s.query_row([], |row| row.get(0)))
+            .map_err(engine)?;
+        if after.0.saturating_add(1) < floor {
+            return Err(TablesError::Pruned { oldest: Seq(floor) });
+        }
+        let mut statement = conn
+            .prepare_cached("SELECT t, n, topic, key, body FROM hilum_outbox WHERE t > ?1 ORDER BY t, n")
+            .map_err(engine)?;
+        let mut rows = statement.query([after.0]).map_err(engine)?;
+        let mut found: Vec<Change> = Vec::new();
+        // Where the newest commit among `found` begins.
+        let mut commit = 0;
+        while let Some(row) = rows.next().map_err(engine)? {
+            let change = decode_change(row).map_err(engine)?;
+            if found.last().is_some_and(|last| last.t != change.t) {
+                if found.len() >= limit as usize {
+                    break;
+                }
+                commit = found.len();
+            }
+            found.push(change);
+            if found.len() > limit as usize && commit > 0 {
+                found.truncate(commit);
+                break;
+            }
+        }
+        Ok(found)
+    })
+}
+
+fn decode_change(row: &rusqlite::Row<'_>) -> rusqlite::Result<Change> {
+    Ok(Change {
+        t: Seq(row.get(0)?),
+        n: row.get(1)?,
+        topic: row.get(2)?,
+        key: Id::from_bytes(row.get(3)?),
+        body: Bytes::from(row.get::<_, Vec<u8>>(4)?),
+    })
+}
+
+/// The stored offset row: epoch and next offset.
+pub(super) fn offset_row(
+    conn: &Connection,
+    projection: &str,
+    stream: Stream,
+    partition: u16,
+) -> rusqlite::Result<Option<(String, i64)>> {
+    conn.prepare_cached(
+        "SELECT epoch, next FROM hilum_offset WHERE projection = ?1 AND stream = ?2 AND partition = ?3",
+    )?
+    .query_row(params![projection, stream.as_str(), partition], |row| Ok((row.get(0)?, row.get(1)?)))
+    .optional()
+}
+
+/// The next offset of a projection, 0 at first.
+pub(super) fn offset(
+    conn: &Connection,
+    projection: &str,
+    stream: Stream,
+    partition: u16,
+    epoch: Epoch,
+) -> Result<u64, TablesError> {
+    match offset_row(conn, projection, stream, partition).map_err(engine)? {
+        None => Ok(0),
+        Some((stored, next)) => {
+            same_epoch(&stored, epoch)?;
+            Ok(next.unsigned_abs())
+        }
+    }
+}
+
+/// Refuses an offset row of another log.
+pub(super) fn same_epoch(stored: &str, given: Epoch) -> Result<(), TablesError> {
+    let stored =
+        Uuid::try_parse(stored).map_err(|_| TablesError::Engine("an offset row has no epoch".to_owned()))?;
+    if stored == given.0 { Ok(()) } else { Err(TablesError::OtherLog { stored: Epoch(stored), given }) }
+}
