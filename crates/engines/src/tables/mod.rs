@@ -9,7 +9,6 @@ use bytes::Bytes;
 use hilum_core::{Epoch, Id, Kind, Seq, Stream, Timestamp};
 
 pub mod postgres;
-
 pub(crate) mod shape;
 pub mod sqlite;
 
