@@ -1,0 +1,296 @@
+//! Live pages: one stream of events per visible page, fed by the outbox. An event carries topics, ids and `t`, no
+//! content: the page fetches what it shows under its own authority.
+//!
+//! ```text
+//! id: 4711
+//! event: change
+//! data: {"t":4711,"topics":{"adt.board":["0190…"]}}        ids of at most LIVE_IDS_MAX subjects
+//! data: {"t":4711,"topics":{"adt.board":null}}             more than that: read all again
+//! event: beat
+//! data: {"t":4711,"at":"2026-03-12T10:42:07.000000Z"}
+//! event: end                                               the session is over
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::extract::Query;
+use axum::http::HeaderMap;
+use axum::response::sse::{Event, Sse};
+use axum::response::{IntoResponse, Response};
+use hilum_core::{Clock, Id, Kind, Role, Seq};
+use hilum_engines::tables::{Change, Tables, TablesError};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio::time::Instant;
+
+use crate::outcome::Fault;
+use crate::shell::Shell;
+use crate::visit::{Caller, Via};
+use crate::{keys, limits, session};
+
+/// A topic of the outbox that pages may listen to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Topic {
+    /// Its name (`adt.board`).
+    pub name: &'static str,
+    /// Who may.
+    pub roles: &'static [Role],
+}
+
+/// The hub: reads the outbox once for all pages.
+#[derive(Debug)]
+pub struct Live {
+    tables: Tables,
+    topics: Vec<Topic>,
+    changes: broadcast::Sender<Arc<Vec<Change>>>,
+    subscribers: Arc<Semaphore>,
+    /// Tells every stream to end, when the server is asked to.
+    closing: tokio::sync::watch::Sender<bool>,
+}
+
+impl Live {
+    /// Starts to follow the outbox of `tables` from now on.
+    ///
+    /// # Errors
+    /// [`TablesError::Engine`].
+    pub async fn start(tables: Tables, topics: Vec<Topic>) -> Result<Self, TablesError> {
+        let (changes, _) = broadcast::channel(limits::LIVE_BACKLOG);
+        let from = tables.now().await?;
+        tokio::spawn(follow(tables.clone(), from, changes.clone()));
+        let (closing, _) = tokio::sync::watch::channel(false);
+        let subscribers = Arc::new(Semaphore::new(limits::LIVE_SUBSCRIBERS_MAX));
+        Ok(Self { tables, topics, changes, subscribers, closing })
+    }
+
+    /// Ends every stream, so that the server can drain.
+    pub fn close(&self) {
+        self.closing.send_replace(true);
+    }
+}
+
+async fn follow(tables: Tables, mut from: Seq, out: broadcast::Sender<Arc<Vec<Change>>>) {
+    let mut committed = tables.committed();
+    loop {
+        match tables.changes(from, limits::LIVE_CHANGES_MAX).await {
+            Ok(changes) => {
+                if let Some(last) = changes.last() {
+                    from = last.t;
+                    let is_more = changes.len() >= limits::LIVE_CHANGES_MAX as usize;
+                    // Without a page that listens there is nobody to tell.
+                    drop(out.send(Arc::new(changes)));
+                    if is_more {
+                        continue;
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "outbox not read for live pages");
+                tokio::time::sleep(limits::LIVE_EVENT_EVERY).await;
+            }
+        }
+        // A hint may be lost: looking again costs little. The pause bounds how often we look.
+        tokio::time::sleep(limits::LIVE_EVENT_EVERY / 5).await;
+        let waited = tokio::time::timeout(limits::AUDIT_DELAY_MAX, committed.changed()).await;
+        if matches!(waited, Ok(Err(_))) {
+            return; // the engine is closed
+        }
+    }
+}
+
+/// What a stream still has to say.
+#[derive(Debug, Default)]
+struct Pending {
+    t: Seq,
+    /// `None` = too many, read all again.
+    topics: BTreeMap<String, Option<BTreeSet<Id>>>,
+}
+
+impl Pending {
+    fn add(&mut self, wanted: &[String], changes: &[Change]) {
+        let seen = self.t;
+        // What was caught up from the outbox may come by the hub once more.
+        for change in changes.iter().filter(|change| change.t > seen) {
+            if wanted.contains(&change.topic) {
+                let ids = self.topics.entry(change.topic.clone()).or_insert_with(|| Some(BTreeSet::new()));
+                if let Some(set) = ids {
+                    set.insert(change.key);
+                    if set.len() > limits::LIVE_IDS_MAX {
+                        *ids = None;
+                    }
+                }
+            }
+        }
+        if let Some(last) = changes.last() {
+            self.t = self.t.max(last.t);
+        }
+    }
+
+    /// Something was missed: all topics are to be read again.
+    fn all(&mut self, wanted: &[String], t: Seq) {
+        self.topics = wanted.iter().map(|topic| (topic.clone(), None)).collect();
+        self.t = self.t.max(t);
+    }
+
+    fn take(&mut self) -> Option<Event> {
+        if self.topics.is_empty() {
+            return None;
+        }
+        let topics = std::mem::take(&mut self.topics);
+        let data = json!({"t": self.t, "topics": topics});
+        Some(Event::default().id(self.t.to_string()).event("change").data(data.to_string()))
+    }
+}
+
+/// `?topics=adt.board,adt.message`.
+#[derive(Debug, Deserialize)]
+pub struct Asked {
+    #[serde(default)]
+    topics: String,
+    /// As `Last-Event-ID`, for a page that comes back with a new connection.
+    from: Option<i64>,
+}
+
+struct Stream {
+    shell: Shell,
+    caller: Caller,
+    via: Via,
+    wanted: Vec<String>,
+    changes: broadcast::Receiver<Arc<Vec<Change>>>,
+    closing: tokio::sync::watch::Receiver<bool>,
+    pending: Pending,
+    /// Not before this.
+    next_event: Instant,
+    next_beat: Instant,
+    is_over: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Stream {
+    /// The next event, or the end.
+    async fn next(&mut self) -> Option<Event> {
+        if self.is_over {
+            return None;
+        }
+        loop {
+            let now = Instant::now();
+            if now >= self.next_event && !self.pending.topics.is_empty() {
+                if !self.holds().await {
+                    return Some(self.end());
+                }
+                self.next_event = now + limits::LIVE_EVENT_EVERY;
+                return self.pending.take();
+            }
+            if now >= self.next_beat {
+                if !self.holds().await {
+                    return Some(self.end());
+                }
+                self.next_beat = now + limits::LIVE_BEAT_EVERY;
+                let data = json!({"t": self.pending.t, "at": self.shell.clock().now().to_string()});
+                return Some(Event::default().event("beat").data(data.to_string()));
+            }
+            let wake = if self.pending.topics.is_empty() {
+                self.next_beat
+            } else {
+                self.next_event.min(self.next_beat)
+            };
+            tokio::select! {
+                () = tokio::time::sleep_until(wake) => {}
+                _ = self.closing.changed() => return None,
+                received = self.changes.recv() => match received {
+                    Ok(changes) => self.pending.add(&self.wanted, &changes),
+                    Err(broadcast::error::RecvError::Lagged(_)) => self.pending.all(&self.wanted, Seq(0)),
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                },
+            }
+        }
+    }
+
+    fn end(&mut self) -> Event {
+        self.is_over = true;
+        Event::default().event("end").data("{}")
+    }
+
+    /// Whether who listens may still: the session or key holds and has the role that it had.
+    async fn holds(&self) -> bool {
+        let (tables, clock): (&Tables, &Clock) = (self.shell.tables(), self.shell.clock());
+        let role = match self.via {
+            Via::Session(digest) => session::by_digest(tables, clock, digest, false)
+                .await
+                .map(|session| session.map(|session| session.account.role)),
+            Via::Key(digest) => keys::role_of(tables, digest).await,
+        };
+        match role {
+            Ok(role) => role == Some(self.caller.authority.role()),
+            // The engine does not answer: nothing new can be told either; the page asks again.
+            Err(_) => false,
+        }
+    }
+}
+
+/// `GET /live?topics=…`.
+pub async fn stream(
+    caller: Caller,
+    headers: HeaderMap,
+    Query(asked): Query<Asked>,
+) -> Result<Response, Fault> {
+    let shell = caller.shell().clone();
+    let live = shell.live();
+    let wanted: Vec<String> =
+        asked.topics.split(',').filter(|topic| !topic.is_empty()).map(str::to_owned).collect();
+    if wanted.len() > limits::LIVE_TOPICS_MAX {
+        return Err(Fault::new(Kind::Invalid));
+    }
+    for name in &wanted {
+        let known = live.topics.iter().find(|topic| topic.name == name);
+        let known = known.ok_or(Fault::new(Kind::Invalid))?;
+        if !known.roles.contains(&caller.authority.role()) {
+            return Err(Fault::new(Kind::Forbidden));
+        }
+    }
+    let Some(via) = caller.signed_in().map(|who| who.via) else {
+        return Err(Fault::new(Kind::Unauthenticated));
+    };
+    let permit = Arc::clone(&live.subscribers)
+        .try_acquire_owned()
+        .map_err(|_| Fault::new(Kind::Transient).retry_after(30))?;
+    // Subscribed before the outbox is read, so that nothing falls between.
+    let changes = live.changes.subscribe();
+    let mut pending = Pending::default();
+    let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
+    if let Some(last) = last.or(asked.from).map(Seq) {
+        pending.t = last;
+        let missed = live.tables.changes(last, limits::LIVE_CHANGES_MAX).await?;
+        if missed.len() >= limits::LIVE_CHANGES_MAX as usize {
+            pending.all(&wanted, live.tables.now().await?);
+        } else {
+            pending.add(&wanted, &missed);
+        }
+    } else {
+        pending.t = live.tables.now().await?;
+    }
+    let now = Instant::now();
+    let stream = Stream {
+        closing: live.closing.subscribe(),
+        shell: shell.clone(),
+        caller,
+        via,
+        wanted,
+        changes,
+        pending,
+        next_event: now,
+        next_beat: now,
+        is_over: false,
+        _permit: permit,
+    };
+    let events = futures::stream::unfold(stream, async |mut stream| {
+        let event = stream.next().await?;
+        Some((Ok::<_, Infallible>(event), stream))
+    });
+    let mut response = Sse::new(events).into_response();
+    // A proxy that buffers would hold events back.
+    response.headers_mut().insert("x-accel-buffering", axum::http::HeaderValue::from_static("no"));
+    Ok(response)
+}

@@ -1,0 +1,241 @@
+//! The frame around every page, and the page that a failure becomes.
+
+use askama::Template;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use hilum_core::{Id, Kind};
+use serde_json::json;
+
+use crate::assets::{URLS, Urls};
+use crate::outcome::Fault;
+use crate::route::{Access, Surface};
+use crate::shell::FeedHealth;
+use crate::visit::{Theme, Visit};
+use crate::words::{Lang, Words};
+
+/// One item of the top bar.
+struct Item {
+    href: &'static str,
+    word: &'static str,
+    is_here: bool,
+}
+
+#[derive(Template)]
+#[template(path = "layout.html")]
+struct Layout<'a> {
+    w: Words,
+    urls: &'static Urls,
+    title: &'a str,
+    theme: Theme,
+    themes: [Theme; 3],
+    items: Vec<Item>,
+    user: Option<(String, &'static str)>,
+    csrf: String,
+    health: Option<FeedHealth>,
+    is_demo: bool,
+    topics: String,
+    banner: Option<&'a str>,
+    body: &'a str,
+    is_wide: bool,
+    is_bare: bool,
+    back: &'a str,
+    printed: String,
+}
+
+/// A page on its way out: [`Visit::page`] begins it, [`Page::body`] ends it.
+#[derive(Debug)]
+#[must_use]
+pub struct Page {
+    visit: Visit,
+    title: String,
+    here: Option<&'static str>,
+    banner: Option<String>,
+    topics: Vec<&'static str>,
+    is_wide: bool,
+    is_bare: bool,
+    status: StatusCode,
+}
+
+impl Page {
+    pub(crate) fn new(visit: Visit, title: String) -> Self {
+        let here = Some(visit.0.route.path);
+        Self {
+            visit,
+            title,
+            here,
+            banner: None,
+            topics: Vec::new(),
+            is_wide: false,
+            is_bare: false,
+            status: StatusCode::OK,
+        }
+    }
+
+    /// Belongs to the top bar's item of this path (a message's page to `/messages`).
+    pub const fn under(mut self, path: &'static str) -> Self {
+        self.here = Some(path);
+        self
+    }
+
+    /// With a patient banner that never scrolls away.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when the template fails.
+    pub fn banner(mut self, banner: &impl Template) -> Result<Self, Fault> {
+        self.banner = Some(banner.render().map_err(|error| Fault::because(Kind::Internal, &error))?);
+        Ok(self)
+    }
+
+    /// Listens to these topics while it is visible; each change fires the event `change:<topic>` on `body`, for
+    /// `hx-trigger="change:adt.board from:body"`.
+    pub fn live(mut self, topics: &[&'static str]) -> Self {
+        self.topics = topics.to_vec();
+        self
+    }
+
+    /// Uses the whole width (boards, long tables).
+    pub const fn wide(mut self) -> Self {
+        self.is_wide = true;
+        self
+    }
+
+    /// Without top bar (sign-in).
+    pub const fn bare(mut self) -> Self {
+        self.is_bare = true;
+        self
+    }
+
+    /// With another status than 200.
+    pub const fn status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// The whole page around `body`.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when a template fails.
+    pub fn body(self, body: &impl Template) -> Result<Response, Fault> {
+        let fail = |error: askama::Error| Fault::because(Kind::Internal, &error);
+        let body = body.render().map_err(fail)?;
+        let inner = &self.visit.0;
+        let role = inner.signed_in.as_ref().map(|who| who.authority.role());
+        let items = inner
+            .shell
+            .nav()
+            .iter()
+            .filter(|(route, _)| route.allows(role) && route.access != Access::Public)
+            .map(|(route, nav)| Item {
+                href: route.path,
+                word: nav.word,
+                is_here: self.here == Some(route.path),
+            })
+            .collect();
+        let user = inner
+            .signed_in
+            .as_ref()
+            .map(|who| (who.authority.principal().to_owned(), who.authority.role().as_str()));
+        let words = self.visit.words();
+        let printed_by = user.as_ref().map_or("", |(name, _)| name.as_str());
+        let printed = words.f("page.printed", &[("at", &words.at(&inner.at)), ("who", &printed_by)]);
+        let page = Layout {
+            urls: &URLS,
+            title: &self.title,
+            theme: inner.theme,
+            themes: Theme::ALL,
+            items,
+            user,
+            csrf: self.visit.csrf(),
+            health: role.and_then(|_| inner.shell.feed_health()),
+            is_demo: inner.shell.is_demo(),
+            topics: self.topics.join(","),
+            banner: self.banner.as_deref(),
+            body: &body,
+            is_wide: self.is_wide,
+            is_bare: self.is_bare,
+            back: &inner.target,
+            printed,
+            w: words,
+        };
+        let html = page.render().map_err(fail)?;
+        Ok((self.status, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], html).into_response())
+    }
+}
+
+#[derive(Template)]
+#[template(path = "failure.html")]
+struct Failure {
+    title: String,
+    text: String,
+    help: String,
+    status: u16,
+    request: Id,
+    request_word: String,
+    home: Option<&'static str>,
+    home_word: String,
+    is_now: bool,
+}
+
+fn failure_of(visit: &Visit, fault: &Fault) -> Failure {
+    let words = visit.words();
+    let word = |part: &str| {
+        let own = format!("fault.{}.{part}", fault.word());
+        words.get(&own).map_or_else(|| words.t("fault.internal.text").to_owned(), str::to_owned)
+    };
+    let role = visit.signed_in().map(|who| who.authority.role());
+    let home = visit.shell().home(role);
+    Failure {
+        title: word("title"),
+        text: word("text"),
+        help: word("help"),
+        status: fault.status_code().as_u16(),
+        request: visit.request(),
+        request_word: words.t("fault.request").to_owned(),
+        home: (fault.kind() != Kind::Unauthenticated).then_some(home),
+        home_word: words.t("fault.home").to_owned(),
+        is_now: matches!(fault.kind(), Kind::Internal | Kind::Transient),
+    }
+}
+
+/// What a failure becomes: a page, a fragment, or JSON; for a browser that is not signed in, the way there.
+pub(crate) fn failure(visit: &Visit, fault: &Fault, bare: Response) -> Response {
+    let (mut parts, _) = bare.into_parts();
+    parts.headers.remove(header::CONTENT_TYPE);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    if visit.0.wants_html && fault.kind() == Kind::Unauthenticated && fault.word() == "unauthenticated" {
+        return visit.go(&sign_in_path(visit));
+    }
+    let failure = failure_of(visit, fault);
+    let body = if !visit.0.wants_html {
+        let english = Words::new(visit.shell().dictionary(), Lang::En, visit.shell().zone().clone());
+        let word = |part: &str| english.get(&format!("fault.{}.{part}", fault.word())).unwrap_or_default();
+        let error = json!({"error": {
+            "kind": fault.kind_name(),
+            "message": word("text"),
+            "help": word("help"),
+            "request": visit.request().to_string(),
+        }});
+        ([(header::CONTENT_TYPE, "application/json")], error.to_string()).into_response()
+    } else if visit.is_htmx() {
+        visit.fragment(&failure).unwrap_or_else(|_| parts.status.into_response())
+    } else {
+        let page = visit.page(failure.title.clone());
+        let page = if visit.signed_in().is_none() { page.bare() } else { page };
+        page.body(&failure).unwrap_or_else(|_| parts.status.into_response())
+    };
+    let (own, body) = body.into_parts();
+    parts.headers.extend(own.headers);
+    Response::from_parts(parts, body)
+}
+
+/// Where to sign in, and where to come back to: only paths that hold nothing but our own words and ids.
+fn sign_in_path(visit: &Visit) -> String {
+    let route = visit.0.route;
+    let path = visit.0.target.split('?').next().unwrap_or("/");
+    let is_ours = route.surface == Surface::Page
+        && route.method == axum::http::Method::GET
+        && path.split('/').zip(route.path.split('/')).all(|(part, template)| {
+            part == template || (template.starts_with('{') && part.parse::<Id>().is_ok())
+        });
+    if is_ours && path != "/" { format!("/sign-in?to={path}") } else { "/sign-in".to_owned() }
+}
