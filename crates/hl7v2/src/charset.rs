@@ -550,3 +550,321 @@ fn undeclared(
     let rule = if flaws.is_empty() { Rule::Fallback } else { Rule::FlaggedFallback };
     Ok(Decision::new(charset, rule, bytes, flaws))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use encoding_rs::{BIG5, EUC_KR, GB18030, SHIFT_JIS, WINDOWS_1252};
+
+    fn decided(
+        bytes: &[u8],
+        msh_18: &str,
+        override_with: Option<&str>,
+        fallback: Option<&str>,
+    ) -> Result<(&'static str, &'static str, Vec<Flaw>), CharsetError> {
+        let settings = CharsetSettings::new(override_with, fallback)?;
+        let decision = decide(bytes, msh_18.split('~').map(str::as_bytes), &settings)?;
+        Ok((decision.rule().as_str(), decision.charset().name(), decision.flaws().iter().collect()))
+    }
+
+    #[test]
+    fn the_ladder() {
+        let cp949 = |text: &str| EUC_KR.encode(text).0.into_owned();
+        let latin = |text: &str| WINDOWS_1252.encode(text).0.into_owned();
+        let utf8 = |text: &str| text.as_bytes().to_vec();
+        let bom = |text: &str| [BOM_UTF8, text.as_bytes()].concat();
+        let (differs, undecodable) = (Flaw::CharsetDiffers, Flaw::CharsetUndecodable);
+        let (kr, latin1, utf) = ("KS X 1001", "8859/1", "UNICODE UTF-8");
+        type Want = (&'static str, &'static str, Vec<Flaw>);
+        type Case = (&'static str, Vec<u8>, &'static str, Option<&'static str>, Option<&'static str>, Want);
+        let cases: Vec<Case> = vec![
+            ("ASCII, nothing said", utf8("Kim"), "", None, None, ("utf8-valid", utf, vec![])),
+            ("ASCII, declared", utf8("Kim"), "8859/1", None, None, ("msh18", latin1, vec![])),
+            (
+                "ASCII, unknown name",
+                utf8("Kim"),
+                "KLINGON",
+                None,
+                None,
+                ("utf8-valid", utf, vec![Flaw::CharsetUnknown]),
+            ),
+            (
+                "ASCII, ISO 2022 declared and not used",
+                utf8("Kim"),
+                "~ISO IR87",
+                None,
+                None,
+                ("utf8-valid", utf, vec![]),
+            ),
+            ("override", cp949("김"), "UNICODE UTF-8", Some("EUC-KR"), None, ("override", kr, vec![])),
+            ("override on ASCII", utf8("Kim"), "", Some("EUC-KR"), None, ("override", kr, vec![])),
+            (
+                "override that does not fit",
+                utf8("한"),
+                "",
+                Some("EUC-KR"),
+                None,
+                ("override", kr, vec![undecodable]),
+            ),
+            ("byte order mark", bom("김"), "", None, Some("EUC-KR"), ("utf8-bom", utf, vec![])),
+            (
+                "byte order mark against MSH-18",
+                bom("김"),
+                "8859/1",
+                None,
+                None,
+                ("utf8-bom", utf, vec![differs]),
+            ),
+            (
+                "byte order mark over two-byte UTF-8",
+                bom("Ȳȣ"),
+                "",
+                None,
+                Some("EUC-KR"),
+                ("utf8-bom", utf, vec![]),
+            ),
+            (
+                "byte order mark that lies",
+                [BOM_UTF8, &cp949("각")].concat(),
+                "EUC-KR",
+                None,
+                None,
+                ("msh18", kr, vec![undecodable]),
+            ),
+            ("MSH-18", cp949("뷁"), "KS X 1001", None, None, ("msh18", kr, vec![])),
+            ("MSH-18, alias", cp949("뷁"), "ks_c_5601-1987", None, None, ("msh18", kr, vec![])),
+            ("MSH-18, second repetition", cp949("뷁"), "ASCII~KS X 1001", None, None, ("msh18", kr, vec![])),
+            (
+                "MSH-18, a fitting multibyte repetition",
+                cp949("황호"),
+                "8859/1~KS X 1001",
+                None,
+                None,
+                ("msh18", kr, vec![]),
+            ),
+            ("MSH-18 says UTF-8", utf8("é"), "UNICODE UTF-8", None, Some("EUC-KR"), ("msh18", utf, vec![])),
+            ("MSH-18 says UNICODE", utf8("한"), "UNICODE", None, None, ("msh18", utf, vec![])),
+            ("MSH-18 says 8859/1", latin("é"), "8859/1", None, None, ("msh18", latin1, vec![])),
+            (
+                "8859/1 that is UTF-8",
+                utf8("Jürgen"),
+                "8859/1",
+                None,
+                None,
+                ("utf8-valid", utf, vec![differs]),
+            ),
+            (
+                "KS X 1001 that is UTF-8",
+                utf8("한글이름"),
+                "KS X 1001",
+                None,
+                None,
+                ("utf8-valid", utf, vec![differs]),
+            ),
+            ("nothing said, UTF-8", utf8("Jürgen"), "", None, None, ("utf8-valid", utf, vec![])),
+            (
+                "nothing said, UTF-8 of three bytes",
+                utf8("한"),
+                "",
+                None,
+                Some("EUC-KR"),
+                ("utf8-valid", utf, vec![]),
+            ),
+            (
+                "rule 22: 황호 is valid UTF-8",
+                cp949("황호"),
+                "",
+                None,
+                Some("CP949"),
+                ("fallback", kr, vec![]),
+            ),
+            ("rule 22: 천호", cp949("천호"), "", None, Some("CP949"), ("fallback", kr, vec![])),
+            (
+                "rule 22: a syllable beyond KS X 1001",
+                cp949("뷁"),
+                "",
+                None,
+                Some("EUC-KR"),
+                ("fallback", kr, vec![]),
+            ),
+            (
+                "two-byte UTF-8 that the fallback does not have",
+                utf8("À"),
+                "",
+                None,
+                Some("EUC-KR"),
+                ("utf8-valid", utf, vec![]),
+            ),
+            ("single-byte fallback", latin("é"), "", None, Some("8859/1"), ("fallback", latin1, vec![])),
+            ("single-byte fallback, UTF-8", utf8("é"), "", None, Some("8859/1"), ("utf8-valid", utf, vec![])),
+            (
+                "rule 22: declared 8859/1",
+                cp949("황호"),
+                "8859/1",
+                None,
+                Some("EUC-KR"),
+                ("flagged-fallback", kr, vec![differs]),
+            ),
+            (
+                "rule 22: declared ASCII",
+                cp949("황호"),
+                "ASCII",
+                None,
+                Some("EUC-KR"),
+                ("flagged-fallback", kr, vec![differs]),
+            ),
+            (
+                "declared ASCII, UTF-8",
+                utf8("황호"),
+                "ASCII",
+                None,
+                Some("EUC-KR"),
+                ("utf8-valid", utf, vec![differs]),
+            ),
+            (
+                "declared UTF-8 that is not",
+                cp949("각"),
+                "UTF-8",
+                None,
+                Some("EUC-KR"),
+                ("flagged-fallback", kr, vec![differs]),
+            ),
+            (
+                "unknown name, fallback",
+                cp949("천호"),
+                "KLINGON",
+                None,
+                Some("EUC-KR"),
+                ("flagged-fallback", kr, vec![Flaw::CharsetUnknown]),
+            ),
+            (
+                "a cut character",
+                [&cp949("김철수")[..], b"\xC8"].concat(),
+                "EUC-KR",
+                None,
+                None,
+                ("msh18", kr, vec![undecodable]),
+            ),
+            (
+                "UTF-8 with one cut character",
+                [&utf8("황호 천호 길동")[..], b"\xED\x95"].concat(),
+                "UTF-8",
+                None,
+                Some("EUC-KR"),
+                ("msh18", utf, vec![undecodable]),
+            ),
+            (
+                "U+FFFD sent",
+                utf8("Kim \u{fffd}"),
+                "UTF-8",
+                None,
+                None,
+                ("msh18", utf, vec![Flaw::ReplacementSent]),
+            ),
+        ];
+        for (why, bytes, msh_18, override_with, fallback, want) in cases {
+            assert_eq!(decided(&bytes, msh_18, override_with, fallback), Ok(want), "{why}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_by_name() {
+        let cp949 = EUC_KR.encode("황호각").0.into_owned();
+        let cases: [(&str, &[u8], &str, CharsetError); 12] = [
+            ("ISO 2022 escape", b"\x1B$B6b\x1B(B", "~ISO IR87", CharsetError::Unsupported("ISO 2022")),
+            ("ISO 2022 escape, nothing said", b"\x1B$)C\x0E", "", CharsetError::Unsupported("ISO 2022")),
+            (
+                "ISO 2022 declared, bytes beyond ASCII",
+                b"\xB6",
+                "ISO IR87",
+                CharsetError::Unsupported("ISO 2022"),
+            ),
+            ("Johab", b"\x88\x61", "Johab", CharsetError::Unsupported("Johab")),
+            ("CNS 11643", b"\xC4\xE3", "CNS 11643-1992", CharsetError::Unsupported("CNS 11643")),
+            ("UTF-16 LE", b"\xFF\xFEM\0S\0H\0", "", CharsetError::Unsupported("UTF-16")),
+            ("UTF-16 BE without a mark", b"\0M\0S\0H", "", CharsetError::Unsupported("UTF-16")),
+            ("UTF-16 declared", b"\xB6", "UNICODE UTF-16", CharsetError::Unsupported("UTF-16")),
+            ("UTF-32", b"\xFF\xFE\0\0M\0\0\0", "", CharsetError::Unsupported("UTF-32")),
+            ("not UTF-8, no fallback", &cp949, "", CharsetError::Undecided),
+            ("not UTF-8 though declared, no fallback", &cp949, "UNICODE UTF-8", CharsetError::Undecided),
+            ("not ASCII though declared, no fallback", &cp949, "ASCII", CharsetError::Undecided),
+        ];
+        for (why, bytes, msh_18, want) in cases {
+            assert_eq!(decided(bytes, msh_18, None, None), Err(want), "{why}");
+        }
+        for (name, want) in [
+            ("ISO-2022-JP", CharsetError::Unsupported("ISO 2022")),
+            ("UTF-16LE", CharsetError::Unsupported("UTF-16")),
+            ("Johab", CharsetError::Unsupported("Johab")),
+            ("KLINGON", CharsetError::Unknown),
+            ("", CharsetError::Unknown),
+            ("x-user-defined", CharsetError::Unknown),
+            ("replacement", CharsetError::Unknown),
+        ] {
+            assert_eq!(Charset::parse(name), Err(want), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_escape_character_alone_is_no_iso_2022() {
+        assert_eq!(decided(b"a\x1Bb", "", None, None).map(|found| found.0), Ok("utf8-valid"));
+    }
+
+    #[test]
+    fn table_0211_and_aliases() {
+        let cases = [
+            (&["ASCII", "us-ascii", "ISO IR6"][..], "ASCII"),
+            (&["8859/1", "ISO-8859-1", "ISO_8859-1:1987", "latin1", "windows-1252"], "8859/1"),
+            (&["8859/2", "iso8859-2"], "8859/2"),
+            (&["8859/9", "ISO 8859-9"], "8859/9"),
+            (&["8859/15", "ISO8859/15"], "8859/15"),
+            (&["UNICODE UTF-8", "UTF-8", "utf8", "UNICODE"], "UNICODE UTF-8"),
+            (
+                &[
+                    "KS X 1001",
+                    "KSX1001",
+                    "EUC-KR",
+                    "euckr",
+                    "CP949",
+                    "ms949",
+                    "UHC",
+                    "ks_c_5601-1987",
+                    "KS C 5601",
+                ],
+                "KS X 1001",
+            ),
+            (&["Shift_JIS", "SJIS", "CP932", "windows-31j", "ISO IR14", "ISO IR13"], "Shift_JIS"),
+            (&["GB 18030-2000", "GB18030", "GBK", "GB2312", "CP936"], "GB 18030-2000"),
+            (&["BIG-5", "Big5", "CP950"], "BIG-5"),
+            (&["EUC-JP"], "EUC-JP"),
+            (&["windows-1251", "cp1251"], "windows-1251"),
+        ];
+        for (names, want) in cases {
+            for name in names {
+                assert_eq!(Charset::parse(name).map(Charset::name), Ok(want), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_three_charsets_have_delimiters_in_second_bytes() {
+        for (encoding, want) in [
+            (SHIFT_JIS, true),
+            (GB18030, true),
+            (BIG5, true),
+            (EUC_KR, false),
+            (encoding_rs::EUC_JP, false),
+            (WINDOWS_1252, false),
+        ] {
+            let mut hits = false;
+            for lead in 0x80..=0xFF_u8 {
+                for trail in *b"|^~\\&" {
+                    hits |= !encoding.decode_without_bom_handling(&[lead, trail]).1
+                        && encoding.decode_without_bom_handling(&[lead, trail]).0.chars().count() == 1;
+                }
+            }
+            assert_eq!((hits, trails_below_0x80(encoding)), (want, want), "{}", encoding.name());
+        }
+    }
+}

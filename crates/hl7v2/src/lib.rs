@@ -8,6 +8,7 @@
 //! | [`charset`] | which charset a message is in, and by which rule (clinical-rules 21, 22) |
 //! | [`delimiters`] | MSH-1 and MSH-2 |
 //! | [`edit`] | changing one place of a message |
+//! | [`fields`] | what fields are called |
 //! | [`finding`] | what is odd about a message that is nevertheless taken |
 //! | [`limits`] | the bounds of this crate |
 //! | [`message`] | [`Message`], [`Segment`], [`Slot`] |
@@ -22,6 +23,7 @@ pub mod charset;
 pub mod delimiters;
 pub mod edit;
 mod escape;
+pub mod fields;
 pub mod finding;
 pub mod limits;
 pub mod message;
@@ -35,6 +37,7 @@ pub use ack::{Acknowledgment, Answer, Headers, Problem, acknowledge};
 pub use charset::{Charset, CharsetError, CharsetSettings};
 pub use delimiters::Delimiters;
 pub use edit::{EditError, Value};
+pub use fields::{field_name, segment_title};
 pub use finding::{Finding, Flaw, Flaws};
 pub use message::{Decoded, Message, ParseError, Parts, Presence, Segment, Slot};
 pub use path::{Path, PathError};

@@ -431,7 +431,8 @@ impl<'m> Segment<'m> {
 
     /// MSH, FHS and BHS: their first field is the delimiter itself.
     fn is_header(&self) -> bool {
-        self.raw.starts_with(b"MSH") || self.raw.starts_with(b"FHS") || self.raw.starts_with(b"BHS")
+        matches!(self.raw.first_chunk(), Some(b"MSH" | b"FHS" | b"BHS"))
+            && self.raw.get(3) == Some(&self.context.delimiters.field)
     }
 
     /// The `n`th field, from 1.

@@ -243,3 +243,135 @@ pub fn format_utc(at: Timestamp) -> String {
         civil.millisecond()
     )
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::CharsetSettings;
+
+    fn defaults(zone_name: &str) -> Defaults {
+        Defaults::zone(zone(zone_name).unwrap())
+    }
+
+    #[test]
+    fn what_a_time_says() {
+        let seoul = defaults("Asia/Seoul");
+        let cases = [
+            ("year", "2026", "2025-12-31T15:00:00.000000Z", Precision::Year, false),
+            ("month", "202607", "2026-06-30T15:00:00.000000Z", Precision::Month, false),
+            ("day", "20260714", "2026-07-13T15:00:00.000000Z", Precision::Day, false),
+            ("hour", "2026071409", "2026-07-14T00:00:00.000000Z", Precision::Hour, false),
+            ("minute", "202607140930", "2026-07-14T00:30:00.000000Z", Precision::Minute, false),
+            ("second", "20260714093015", "2026-07-14T00:30:15.000000Z", Precision::Second, false),
+            ("fraction", "20260714093015.1234", "2026-07-14T00:30:15.123400Z", Precision::Fraction, false),
+            ("offset", "202607140930+0000", "2026-07-14T09:30:00.000000Z", Precision::Minute, true),
+            ("offset west", "202607140930-0500", "2026-07-14T14:30:00.000000Z", Precision::Minute, true),
+            ("odd offset", "198908181126+0215", "1989-08-18T09:11:00.000000Z", Precision::Minute, true),
+            ("offset on a day", "20260714-0500", "2026-07-14T05:00:00.000000Z", Precision::Day, true),
+            ("blanks around", " 20260714 ", "2026-07-13T15:00:00.000000Z", Precision::Day, false),
+            ("leap day", "20240229", "2024-02-28T15:00:00.000000Z", Precision::Day, false),
+            ("long ago", "19000101", "1899-12-31T15:32:08.000000Z", Precision::Day, false),
+            ("far ahead", "9999", "9998-12-31T15:00:00.000000Z", Precision::Year, false),
+        ];
+        for (why, raw, lower, precision, had_offset) in cases {
+            let time = parse(raw, &seoul).unwrap();
+            assert_eq!(
+                (time.lower.to_string().as_str(), time.precision, time.had_offset),
+                (lower, precision, had_offset),
+                "{why}"
+            );
+            assert!(time.flaws.is_empty(), "{why}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_time() {
+        let utc = defaults("UTC");
+        let cases = [
+            ("empty", "", TimeError::Empty),
+            ("blanks", "  ", TimeError::Empty),
+            ("letters", "today", TimeError::Form),
+            ("odd length", "2026071", TimeError::Form),
+            ("ISO form", "2026-07-14", TimeError::Form),
+            ("ISO form with time", "2026-07-14T09:30:00Z", TimeError::Form),
+            ("30 February", "20260230", TimeError::Range),
+            ("month 13", "202613", TimeError::Range),
+            ("month 0", "20260014", TimeError::Range),
+            ("zeros", "00000000", TimeError::Range),
+            ("hour 24", "2026071424", TimeError::Range),
+            ("minute 60", "202607140960", TimeError::Range),
+            ("second 60", "20260714093060", TimeError::Range),
+            ("fraction of a minute", "202607140930.5", TimeError::Form),
+            ("empty fraction", "20260714093015.", TimeError::Form),
+            ("fraction with letters", "20260714093015.1x", TimeError::Form),
+            ("offset too short", "202607140930+09", TimeError::Form),
+            ("offset too large", "202607140930+1600", TimeError::Range),
+            ("offset minutes", "202607140930+0960", TimeError::Range),
+            ("offset alone", "+0900", TimeError::Form),
+            ("two offsets", "20260714+0900+0900", TimeError::Form),
+            ("digits of another script", "２０２６", TimeError::Form),
+            ("before the calendar", "00000101", TimeError::Range),
+            ("the last instant in a zone behind", "99991231235959-1200", TimeError::Range),
+        ];
+        for (why, raw, want) in cases {
+            assert_eq!(parse(raw, &utc), Err(want), "{why}");
+        }
+    }
+
+    #[test]
+    fn gaps_and_overlaps_take_the_earlier_offset() {
+        let berlin = defaults("Europe/Berlin");
+        let cases = [
+            ("before the gap", "202603290159", "2026-03-29T00:59:00.000000Z", None),
+            ("in the gap", "202603290230", "2026-03-29T01:30:00.000000Z", Some(Flaw::TimeGap)),
+            ("after the gap", "202603290300", "2026-03-29T01:00:00.000000Z", None),
+            ("overlap", "202610250230", "2026-10-25T00:30:00.000000Z", Some(Flaw::TimeOverlap)),
+            ("overlap with offset", "202610250230+0100", "2026-10-25T01:30:00.000000Z", None),
+        ];
+        for (why, raw, lower, flaw) in cases {
+            let time = parse(raw, &berlin).unwrap();
+            assert_eq!((time.lower.to_string().as_str(), time.flaws.iter().next()), (lower, flaw), "{why}");
+        }
+        // Midnight is skipped in Santiago; the day is a day all the same.
+        assert!(parse("20240908", &defaults("America/Santiago")).unwrap().flaws.is_empty());
+    }
+
+    #[test]
+    fn the_offset_of_msh_7_is_the_default_of_the_message() {
+        let seoul = zone("Asia/Seoul").unwrap();
+        for (msh_7, want) in [
+            ("20260714093000-0500", "2026-07-14T14:00:00.000000Z"),
+            ("20260714093000", "2026-07-14T00:00:00.000000Z"),
+            ("nonsense", "2026-07-14T00:00:00.000000Z"),
+            ("", "2026-07-14T00:00:00.000000Z"),
+        ] {
+            let raw = format!("MSH|^~\\&|A|B|C|D|{msh_7}||ADT^A01|1|P|2.5\rEVN||2026071409|x|||20260299\r");
+            let message = Message::parse(raw.into(), &CharsetSettings::default()).unwrap();
+            let defaults = Defaults::of(&message, &seoul);
+            let at = |path| read(&message.get(path), path, &defaults);
+            assert_eq!(at(Path::of("EVN-2")).unwrap().unwrap().lower.to_string(), want, "{msh_7}");
+            assert_eq!(at(Path::of("EVN-4")), Ok(None));
+            assert_eq!(at(Path::of("EVN-6")), Err(Finding::at(Flaw::TimeInvalid, Path::of("EVN-6"))));
+        }
+    }
+
+    #[test]
+    fn intervals() {
+        let utc = defaults("UTC");
+        let time = |raw| parse(raw, &utc).unwrap();
+        assert!(time("20260714").overlaps(&time("202607142359")));
+        assert!(!time("20260714").overlaps(&time("20260715")));
+        assert!(time("2026").overlaps(&time("20261231")));
+        assert_eq!(time("202607").fhir_date(), "2026-07");
+        assert_eq!(time("2026").fhir_date(), "2026");
+        assert_eq!(time("19800101120000+0900").fhir_date(), "1980-01-01");
+    }
+
+    #[test]
+    fn written_in_utc() {
+        assert_eq!(format_utc(Timestamp::from_micros(0)), "19700101000000.000+0000");
+        assert_eq!(format_utc(Timestamp::from_micros(i64::MIN)).len(), 23);
+        assert_eq!(format_utc(Timestamp::from_micros(i64::MAX)).len(), 23);
+    }
+}
