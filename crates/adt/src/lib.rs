@@ -8,6 +8,7 @@ pub mod fold;
 pub mod identity;
 pub mod limits;
 pub mod order;
+pub mod routes;
 pub mod settings;
 pub mod sources;
 pub mod state;

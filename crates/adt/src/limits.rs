@@ -61,3 +61,10 @@ pub const MESSAGE_PAGES_MAX: usize = 20;
 pub const FIRSTS_MAX: usize = 32;
 /// Items that one group of one source keeps, history included: those that were sent last.
 pub const GROUP_KEPT_MAX: usize = 1_024;
+
+/// Seconds that `?applied=` waits at most.
+pub const APPLIED_WAIT_S: u64 = 5;
+/// Rows of a list that are given when no number is asked for.
+pub const LIST_ROWS: u32 = 100;
+/// Rows of a list that are given at most.
+pub const LIST_ROWS_MAX: u32 = 1_000;

@@ -46,6 +46,9 @@ pub enum ViewError {
     /// The engine.
     #[error(transparent)]
     Tables(#[from] TablesError),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] hilum_engines::log::LogError),
     /// A stored row is not what this program writes.
     #[error("table {table}: column {column} is not what it should be")]
     Row {
@@ -64,8 +67,15 @@ impl ViewError {
     pub const fn kind(&self) -> Kind {
         match self {
             Self::Tables(fault) => fault.kind(),
+            Self::Log(fault) => fault.kind(),
             Self::Row { .. } => Kind::Internal,
             Self::NotFound => Kind::NotFound,
         }
+    }
+}
+
+impl From<ViewError> for hilum_web::Fault {
+    fn from(error: ViewError) -> Self {
+        Self::because(error.kind(), &error)
     }
 }

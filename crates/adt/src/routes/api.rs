@@ -1,0 +1,162 @@
+//! The JSON twins of the pages: the same readings, in a stable order, without relative times. Opened by API keys by
+//! role; never with patient data in the URL (searches are POST).
+
+use std::time::Duration;
+
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use hilum_core::{Id, Kind, Position, Timestamp};
+use hilum_web::outcome::Fault;
+use hilum_web::route::{Access, READERS, Route, Surface};
+use hilum_web::visit::Caller;
+use serde::{Deserialize, Serialize};
+
+use super::Room;
+use crate::limits;
+use crate::state::BoardList;
+use crate::view::{Freshness, census, messages};
+
+/// The routes of this file.
+pub fn routes(room: &Room) -> Vec<Route> {
+    let readers = Access::Roles(READERS);
+    vec![
+        Route::get("/api/census", readers, Surface::Api, room.clone(), read_census),
+        Route::get("/api/messages", readers, Surface::Api, room.clone(), list_messages),
+        Route::get("/api/messages/{id}", readers, Surface::Api, room.clone(), read_message),
+        Route::get("/api/quarantine", readers, Surface::Api, room.clone(), list_quarantine),
+    ]
+}
+
+/// `?applied=stream/partition/offset` waits until that record is applied, at most 5 s.
+#[derive(Debug, Deserialize)]
+struct Applied {
+    applied: Option<String>,
+}
+
+impl Applied {
+    async fn wait(&self, room: &Room) -> Result<(), Fault> {
+        let Some(raw) = &self.applied else { return Ok(()) };
+        let position: Position = raw.parse().map_err(|_| Fault::new(Kind::Invalid))?;
+        room.wait_applied(position, Duration::from_secs(limits::APPLIED_WAIT_S)).await;
+        Ok(())
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CensusQuery {
+    list: Option<BoardList>,
+    facility: Option<String>,
+    unit: Option<String>,
+    class: Option<String>,
+    status: Option<String>,
+    #[serde(default)]
+    marked: bool,
+    applied: Option<String>,
+}
+
+async fn read_census(
+    State(room): State<Room>,
+    caller: Caller,
+    Query(asked): Query<CensusQuery>,
+) -> Result<Response, Fault> {
+    Applied { applied: asked.applied }.wait(&room).await?;
+    let query = census::Query {
+        list: asked.list,
+        facility: asked.facility,
+        unit: asked.unit,
+        class: asked.class,
+        status: asked.status,
+        marked: asked.marked,
+        q: None,
+    };
+    let freshness = room.freshness().await?;
+    let census = census::read(&room.tables, &caller.authority, &query, freshness).await?;
+    caller.saw_rows(census.encounters.len() as u64);
+    caller.json(&census)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MessagesQuery {
+    control_id: Option<String>,
+    status: Option<String>,
+    rule: Option<String>,
+    source: Option<String>,
+    patient: Option<Id>,
+    encounter: Option<Id>,
+    kind: Option<String>,
+    /// RFC 3339: the `received` of the last message of the page before.
+    before: Option<String>,
+    limit: Option<u32>,
+    applied: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Messages {
+    messages: Vec<messages::Line>,
+    #[serde(flatten)]
+    freshness: Freshness,
+}
+
+async fn list_messages(
+    State(room): State<Room>,
+    caller: Caller,
+    Query(asked): Query<MessagesQuery>,
+) -> Result<Response, Fault> {
+    Applied { applied: asked.applied }.wait(&room).await?;
+    let query = messages::Query {
+        control_id: asked.control_id,
+        status: asked.status,
+        rule: asked.rule,
+        source: asked.source,
+        patient: asked.patient,
+        encounter: asked.encounter,
+        kind: asked.kind,
+        before: asked.before.as_deref().map(instant).transpose()?,
+        limit: asked.limit.unwrap_or(limits::LIST_ROWS).min(limits::LIST_ROWS_MAX),
+    };
+    answer_messages(&room, &caller, &query).await
+}
+
+async fn list_quarantine(
+    State(room): State<Room>,
+    caller: Caller,
+    Query(asked): Query<MessagesQuery>,
+) -> Result<Response, Fault> {
+    Applied { applied: asked.applied }.wait(&room).await?;
+    let query = messages::Query {
+        status: Some("quarantined".to_owned()),
+        rule: asked.rule,
+        source: asked.source,
+        before: asked.before.as_deref().map(instant).transpose()?,
+        limit: asked.limit.unwrap_or(limits::LIST_ROWS).min(limits::LIST_ROWS_MAX),
+        ..messages::Query::default()
+    };
+    answer_messages(&room, &caller, &query).await
+}
+
+async fn answer_messages(room: &Room, caller: &Caller, query: &messages::Query) -> Result<Response, Fault> {
+    let freshness = room.freshness().await?;
+    let messages = messages::read(&room.tables, &caller.authority, query).await?;
+    caller.saw_rows(messages.len() as u64);
+    caller.json(&Messages { messages, freshness })
+}
+
+async fn read_message(
+    State(room): State<Room>,
+    caller: Caller,
+    Path(id): Path<Id>,
+    Query(asked): Query<Applied>,
+) -> Result<Response, Fault> {
+    asked.wait(&room).await?;
+    let message = messages::read_one(&room.tables, &caller.authority, id).await?;
+    if let Some(patient) = message.patient {
+        caller.saw(patient);
+    }
+    caller.json(&message)
+}
+
+fn instant(raw: &str) -> Result<Timestamp, Fault> {
+    raw.parse::<jiff::Timestamp>().map(Timestamp::from_jiff).map_err(|_| Fault::new(Kind::Invalid))
+}

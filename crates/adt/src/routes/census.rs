@@ -1,0 +1,296 @@
+//! The census page: who is in the house, and where, as of now.
+
+use askama::Template;
+use axum::extract::{Form, Query, State};
+use axum::response::Response;
+use hilum_core::Timestamp;
+use hilum_web::audit::Action;
+use hilum_web::outcome::Fault;
+use hilum_web::route::{Access, READERS, Route, Surface};
+use hilum_web::ui::{Notice, NoticeKind, Tag, Tone};
+use hilum_web::visit::Caller;
+use hilum_web::words::Words;
+use serde::Deserialize;
+
+use super::{BOARD_TOPIC, Room, word_of};
+use crate::sources::SourceHealth;
+use crate::state::BoardList;
+use crate::view::census::{self, Census, Line};
+
+/// The routes of this file.
+pub fn routes(room: &Room) -> Vec<Route> {
+    let readers = Access::Roles(READERS);
+    vec![
+        Route::get("/census", readers, Surface::Page, room.clone(), page).nav("nav.census", 10),
+        // POST, because a search for a name must not stand in a URL.
+        Route::post("/census/rows", readers, Surface::Page, room.clone(), rows).audit(Action::Read),
+    ]
+}
+
+/// The filters: all but `q` live in the page's URL.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(default)]
+struct Asked {
+    list: Option<BoardList>,
+    unit: String,
+    marked: String,
+    q: String,
+}
+
+impl Asked {
+    fn list(&self) -> BoardList {
+        self.list.unwrap_or(BoardList::Inpatient)
+    }
+
+    fn query(&self) -> census::Query {
+        let text = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+        census::Query {
+            list: Some(self.list()),
+            unit: text(&self.unit),
+            marked: !self.marked.is_empty(),
+            q: text(&self.q),
+            ..census::Query::default()
+        }
+    }
+}
+
+/// The page, and the piece of it that changes by itself.
+#[derive(Template)]
+#[template(path = "adt/census.html")]
+struct CensusPage {
+    w: Words,
+    rows: Rows,
+    asked: Asked,
+}
+
+/// One tab.
+struct Tab {
+    list: BoardList,
+    word: &'static str,
+    count: usize,
+    is_here: bool,
+}
+
+/// One unit with its lines.
+struct Unit {
+    /// Its code; absent = no place, or withheld.
+    name: Option<String>,
+    is_withheld: bool,
+    lines: Vec<Row>,
+}
+
+/// One line in words.
+struct Row {
+    line: Line,
+    place: String,
+    class: String,
+    status: String,
+    age: Option<String>,
+    born: Option<String>,
+    sex: Option<String>,
+    since: Option<(String, String, String)>,
+    marks: Vec<Tag>,
+    pending: Vec<String>,
+    version: String,
+}
+
+#[derive(Template)]
+#[template(path = "adt/census_rows.html")]
+struct Rows {
+    w: Words,
+    tabs: Vec<Tab>,
+    units: Vec<Unit>,
+    unit_names: Vec<(String, usize)>,
+    asked: Asked,
+    state: Option<Notice>,
+    /// "214 in the house, 214 shown"; a difference must be acted on.
+    counted: String,
+    is_different: bool,
+    without_bed: Option<String>,
+    undecided: Option<String>,
+    as_of: Timestamp,
+    lag: Option<String>,
+}
+
+impl askama::filters::HtmlSafe for Rows {}
+
+impl Rows {
+    fn new(w: &Words, asked: &Asked, census: Census, room: &Room, at: Timestamp) -> Self {
+        let tabs = [
+            (BoardList::Inpatient, "census.list.inpatient"),
+            (BoardList::Emergency, "census.list.emergency"),
+            (BoardList::Outpatient, "census.list.outpatient"),
+            (BoardList::Leave, "census.list.leave"),
+            (BoardList::Expected, "census.list.expected"),
+        ]
+        .map(|(list, word)| Tab {
+            list,
+            word,
+            count: census.lists.get(list.as_str()).copied().unwrap_or(0),
+            is_here: list == asked.list(),
+        });
+        let some = |key: &'static str, n: u64| (n > 0).then(|| w.n(key, n));
+        let state = state_of(w, asked, &census, room, at);
+        let mut units: Vec<Unit> = Vec::new();
+        for line in census.encounters {
+            let same = units
+                .last()
+                .is_some_and(|unit| unit.is_withheld == line.confidential && unit.name == line.unit);
+            if !same {
+                units.push(Unit {
+                    name: line.unit.clone(),
+                    is_withheld: line.confidential,
+                    lines: Vec::new(),
+                });
+            }
+            if let Some(unit) = units.last_mut() {
+                unit.lines.push(Row::new(w, line, at));
+            }
+        }
+        Self {
+            w: w.clone(),
+            tabs: tabs.into(),
+            units,
+            unit_names: census.units.into_iter().collect(),
+            asked: asked.clone(),
+            state,
+            counted: w.f2("census.count", "open", census.count.open, "shown", census.count.shown),
+            is_different: census.count.open != census.count.shown,
+            without_bed: some("census.without_bed", census.count.without_bed as u64),
+            undecided: some("census.undecided", census.count.identity_undecided as u64),
+            as_of: census.freshness.as_of,
+            lag: some("census.lag", census.freshness.lag),
+        }
+    }
+}
+
+/// Why the list may be empty or old: an outage never looks like an empty ward.
+fn state_of(w: &Words, asked: &Asked, census: &Census, room: &Room, at: Timestamp) -> Option<Notice> {
+    if let Some(why) = room.progress.health().paused() {
+        return Some(Notice::new(
+            NoticeKind::Error,
+            w.t("census.paused.title"),
+            w.f1("census.paused.text", "why", why),
+        ));
+    }
+    let oldest = room.progress.health().oldest_unapplied();
+    if let Some(oldest) = oldest.filter(|oldest| at.micros_since(*oldest) > 10_000_000) {
+        let text = w.f2("census.late.text", "n", w.number(census.freshness.lag), "at", w.at_second(&oldest));
+        return Some(Notice::new(NoticeKind::Stale, w.t("census.late.title"), text));
+    }
+    let troubled = room
+        .sources
+        .states(at)
+        .into_iter()
+        .filter(|source| matches!(source.health, SourceHealth::Silent | SourceHealth::Failing))
+        .map(|source| source.name.to_string());
+    let troubled: Vec<String> = troubled.collect();
+    if !troubled.is_empty() {
+        let text = w.f1("census.silent.text", "names", troubled.join(", "));
+        return Some(
+            Notice::new(NoticeKind::Stale, w.t("census.silent.title"), text)
+                .action("/sources", w.t("nav.sources")),
+        );
+    }
+    if census.truncated {
+        return Some(Notice::new(
+            NoticeKind::Partial,
+            w.t("census.truncated.title"),
+            w.t("census.truncated.text"),
+        ));
+    }
+    if census.encounters.is_empty() {
+        let is_filtered = !asked.unit.is_empty() || !asked.marked.is_empty() || !asked.q.is_empty();
+        let (title, text) = if is_filtered {
+            ("census.none_match.title", "census.none_match.text")
+        } else {
+            ("census.none.title", "census.none.text")
+        };
+        return Some(Notice::new(NoticeKind::Empty, w.t(title), w.t(text)));
+    }
+    None
+}
+
+impl Row {
+    fn new(w: &Words, line: Line, at: Timestamp) -> Self {
+        let place = [&line.room, &line.bed].into_iter().flatten().cloned().collect::<Vec<_>>().join(" · ");
+        let birth = line.patient.birth_date.as_deref();
+        let day = birth.and_then(|date| date.parse::<jiff::civil::Date>().ok());
+        let today = at.to_jiff().to_zoned(w.zone().clone()).date();
+        let age =
+            day.and_then(|day| Words::age_years(day, today)).map(|years| w.f1("census.age", "n", years));
+        let marks = line.marks.iter().map(|mark| mark_tag(w, mark)).collect();
+        let pending = line.pending.iter().map(|pending| {
+            let what = format!("pending.{}", pending_word(pending.what));
+            let mut text = w.t(&what).to_owned();
+            for more in [&pending.place, &pending.expected].into_iter().flatten() {
+                text.push(' ');
+                text.push_str(more);
+            }
+            text
+        });
+        Self {
+            place,
+            class: word_of(w, "class", &line.class).to_owned(),
+            status: word_of(w, "status", &line.status).to_owned(),
+            born: day.map(|day| w.date(day)).or_else(|| birth.map(str::to_owned)),
+            age,
+            sex: line.patient.gender.as_deref().map(|code| word_of(w, "sex", code).to_owned()),
+            since: line.since.as_ref().map(|since| (w.machine(since), w.at(since), w.ago(since, &at))),
+            marks,
+            pending: pending.collect(),
+            version: line.t.to_string(),
+            line,
+        }
+    }
+}
+
+const fn pending_word(what: crate::state::PendingWhat) -> &'static str {
+    match what {
+        crate::state::PendingWhat::Admit => "admit",
+        crate::state::PendingWhat::Transfer => "transfer",
+        crate::state::PendingWhat::Discharge => "discharge",
+    }
+}
+
+/// A mark in words: what must be acted on is said so, the rest is a warning.
+pub(crate) fn mark_tag(w: &Words, mark: &str) -> Tag {
+    let (id, count) =
+        mark.split_once(':').map_or((mark, None), |(id, count)| (id, count.parse::<u64>().ok()));
+    let key = format!("mark.{id}");
+    let text = match count {
+        Some(count) => w.n(&key, count),
+        None => w.get(&key).unwrap_or(id).to_owned(),
+    };
+    let tone = match id {
+        "not-applied" | "merge-implausible" | "patient-differs" => Tone::Act,
+        "key-inferred" | "admission-unseen" | "unknown-person" => Tone::Info,
+        _ => Tone::Warn,
+    };
+    Tag::new(tone, text)
+}
+
+async fn gather(room: &Room, caller: &Caller, asked: &Asked) -> Result<Rows, Fault> {
+    let freshness = room.freshness().await?;
+    let census = census::read(&room.tables, &caller.authority, &asked.query(), freshness).await?;
+    caller.saw_rows(census.encounters.len() as u64);
+    Ok(Rows::new(&caller.words(), asked, census, room, freshness.as_of))
+}
+
+async fn page(
+    State(room): State<Room>,
+    caller: Caller,
+    Query(mut asked): Query<Asked>,
+) -> Result<Response, Fault> {
+    // A name in a URL would be kept by browsers and proxies.
+    asked.q.clear();
+    let rows = gather(&room, &caller, &asked).await?;
+    let w = caller.words();
+    let page = CensusPage { w: w.clone(), rows, asked };
+    caller.page(w.t("census.title")).wide().live(&[BOARD_TOPIC]).body(&page)
+}
+
+async fn rows(State(room): State<Room>, caller: Caller, Form(asked): Form<Asked>) -> Result<Response, Fault> {
+    let rows = gather(&room, &caller, &asked).await?;
+    caller.fragment(&rows)
+}

@@ -1,0 +1,88 @@
+//! The room's pages and JSON twins. One file per page: decode, call, encode.
+
+pub mod api;
+pub mod census;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hilum_chart::{Chart, Progress};
+use hilum_core::{Clock, Entropy, InstallationKey, Position, Role};
+use hilum_engines::log::Log;
+use hilum_engines::tables::Tables;
+use hilum_web::live::Topic;
+use hilum_web::route::{READERS, Route};
+use hilum_web::words::{WordFile, Words};
+
+use crate::sources::Sources;
+use crate::view::{Freshness, ViewError};
+
+/// The outbox topic that the board's changes go out by: encounter ids.
+pub const BOARD_TOPIC: &str = "adt.board";
+
+/// The room's words.
+pub const WORDS: WordFile = WordFile {
+    name: "adt",
+    en: include_str!("../../words/en.toml"),
+    ko: include_str!("../../words/ko.toml"),
+};
+
+/// The topics that the room's pages listen to.
+pub const TOPICS: [Topic; 1] = [Topic { name: BOARD_TOPIC, roles: READERS }];
+
+/// Roles that the room's pages are made for.
+pub const ROLES: [Role; 4] = Role::ALL;
+
+/// What the room's handlers work with. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Room {
+    /// The room's tables.
+    pub tables: Tables,
+    /// The chart.
+    pub chart: Chart,
+    /// The log.
+    pub log: Log,
+    /// The time.
+    pub clock: Clock,
+    /// Randomness for record ids.
+    pub entropy: Entropy,
+    /// Keys every id.
+    pub key: InstallationKey,
+    /// Who speaks.
+    pub sources: Arc<Sources>,
+    /// How far the fold is.
+    pub progress: Progress,
+}
+
+impl Room {
+    /// How fresh an answer of now is.
+    ///
+    /// # Errors
+    /// The engines'.
+    pub async fn freshness(&self) -> Result<Freshness, ViewError> {
+        let mut lag = 0;
+        for partition in self.progress.health().partitions {
+            let end = self.log.end(partition.stream, partition.partition).await?;
+            lag += end.saturating_sub(partition.applied);
+        }
+        Ok(Freshness { as_of: self.clock.now(), applied: self.tables.now().await?, lag })
+    }
+
+    /// Waits until the record at `position` is applied, no longer than `timeout`; the answer's `lag` says the rest.
+    pub async fn wait_applied(&self, position: Position, timeout: Duration) {
+        let _applied_in_time = self.progress.wait_applied(position, timeout).await;
+    }
+}
+
+/// All routes of the room but its door.
+pub fn routes(room: &Room) -> Vec<Route> {
+    let mut routes = census::routes(room);
+    routes.extend(api::routes(room));
+    routes
+}
+
+/// The word of a code that data names (`class.I`), else the code itself: unmapped codes stay visible.
+pub(crate) fn word_of<'a>(w: &'a Words, group: &str, code: &'a str) -> &'a str {
+    let key = format!("{group}.{}", code.to_lowercase());
+    w.get(&key).unwrap_or(code)
+}
