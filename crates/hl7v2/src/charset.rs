@@ -76,6 +76,10 @@ fn folded<'b>(raw: &[u8], buffer: &'b mut [u8; 32]) -> &'b [u8] {
 /// Table 0211 and the names that senders use instead.
 fn by_name(raw: &[u8]) -> Named {
     use encoding_rs as e;
+    // The most frequent names, before they are folded.
+    if raw == b"UNICODE UTF-8" {
+        return Named::Known(Charset::UTF_8);
+    }
     let mut buffer = [0; 32];
     match folded(raw, &mut buffer) {
         b"ASCII" | b"USASCII" | b"ISO646" | b"ISOIR6" | b"ISO646US" | b"ANSIX341968" | b"ISO646IRV" => {
@@ -285,12 +289,18 @@ impl Decision {
         if self.pairs { Some(self.charset.encoding) } else { None }
     }
 
-    fn new(charset: Charset, rule: Rule, bytes: &[u8], flaws: Flaws) -> Self {
-        let mut decision =
-            Self { charset, rule, ascii: bytes.is_ascii(), pairs: false, flaws, broken_at: None };
-        if decision.ascii {
-            return decision;
+    fn of(charset: Charset, rule: Rule, bytes: &[u8], ascii: bool) -> Self {
+        if ascii {
+            Self::ascii(charset, rule, Flaws::NONE)
+        } else {
+            Self::new(charset, rule, bytes, Flaws::NONE)
         }
+    }
+
+    /// For bytes beyond ASCII.
+    fn new(charset: Charset, rule: Rule, bytes: &[u8], flaws: Flaws) -> Self {
+        let mut decision = Self { flaws, ..Self::ascii(charset, rule, flaws) };
+        decision.ascii = false;
         decision.pairs = trails_below_0x80(charset.encoding);
         if let Some(at) = first_malformed(charset.encoding, bytes) {
             decision.flaws.insert(Flaw::CharsetUndecodable);
@@ -346,10 +356,19 @@ struct Utf8 {
     errors: usize,
 }
 
+/// The first byte of a sequence of three or four.
+const fn is_long_lead(byte: u8) -> bool {
+    byte >= 0xE0
+}
+
 fn measure_utf8(bytes: &[u8]) -> Utf8 {
+    if str::from_utf8(bytes).is_ok() {
+        let long_sequences = bytes.iter().copied().filter(|byte| is_long_lead(*byte)).count();
+        return Utf8 { valid: true, long_sequences, errors: 0 };
+    }
     let mut found = Utf8 { valid: true, long_sequences: 0, errors: 0 };
     for chunk in bytes.utf8_chunks() {
-        found.long_sequences += chunk.valid().bytes().filter(|byte| *byte >= 0xE0).count();
+        found.long_sequences += chunk.valid().bytes().filter(|byte| is_long_lead(*byte)).count();
         if !chunk.invalid().is_empty() {
             found.valid = false;
             found.errors += 1;
@@ -456,31 +475,30 @@ pub fn decide<'a>(
     declared: impl Iterator<Item = &'a [u8]>,
     settings: &CharsetSettings,
 ) -> Result<Decision, CharsetError> {
+    let ascii = bytes.is_ascii();
     if settings.unicode {
-        return Ok(Decision::new(Charset::UTF_8, Rule::Unicode, bytes, Flaws::NONE));
+        return Ok(Decision::of(Charset::UTF_8, Rule::Unicode, bytes, ascii));
     }
     refuse_wide(bytes)?;
     if switches_charset(bytes) {
         return Err(CharsetError::Unsupported("ISO 2022"));
     }
-    let ascii = bytes.is_ascii();
     let mut flaws = Flaws::NONE;
-    if let Some(charset) = settings.override_with {
-        if ascii {
-            return Ok(Decision::ascii(charset, Rule::Override, flaws));
-        }
-        if charset.family != Family::Ascii {
-            return Ok(Decision::new(charset, Rule::Override, bytes, flaws));
-        }
+    if let Some(charset) = settings.override_with
+        && (ascii || charset.family != Family::Ascii)
+    {
+        return Ok(Decision::of(charset, Rule::Override, bytes, ascii));
     }
     let declared = read_declared(declared, bytes, ascii);
     if declared.unknown {
         flaws.insert(Flaw::CharsetUnknown);
     }
     if ascii {
-        return Ok(match declared.charset {
-            Some(charset) => Decision::ascii(charset, Rule::Msh18, flaws),
-            None => Decision::ascii(Charset::UTF_8, Rule::Utf8Valid, flaws),
+        // The charset still matters for \X escapes and for edits.
+        return Ok(match (declared.charset, settings.fallback) {
+            (Some(charset), _) => Decision::ascii(charset, Rule::Msh18, flaws),
+            (None, Some(charset)) => Decision::ascii(charset, Rule::Utf8Valid, flaws),
+            (None, None) => Decision::ascii(Charset::UTF_8, Rule::Utf8Valid, flaws),
         });
     }
     if let Some(text) = bytes.strip_prefix(BOM_UTF8)
@@ -491,53 +509,52 @@ pub fn decide<'a>(
         }
         return Ok(Decision::new(Charset::UTF_8, Rule::Utf8Bom, bytes, flaws));
     }
-    if declared.charset.is_none()
-        && let Some(name) = declared.unsupported
-    {
-        return Err(CharsetError::Unsupported(name));
-    }
-    let utf8 = measure_utf8(bytes);
-    match declared.charset {
-        None => undeclared(bytes, &utf8, settings.fallback, flaws),
-        Some(charset) => match charset.family {
-            Family::Utf8 if utf8.valid || utf8.damaged() => {
-                Ok(Decision::new(charset, Rule::Msh18, bytes, flaws))
-            }
-            Family::MultiByte => {
-                let fits = first_malformed(charset.encoding, bytes).is_none();
-                if utf8.valid && utf8.long_sequences > 0 {
-                    if !fits {
-                        flaws.insert(Flaw::CharsetDiffers);
-                        return Ok(Decision::new(Charset::UTF_8, Rule::Utf8Valid, bytes, flaws));
-                    }
-                    flaws.insert(Flaw::CharsetDoubtful);
-                }
-                Ok(Decision::new(charset, Rule::Msh18, bytes, flaws))
-            }
-            Family::SingleByte if !settings.fallback.is_some_and(Charset::is_multibyte) => {
-                if utf8.valid {
-                    flaws.insert(Flaw::CharsetDiffers);
-                    return Ok(Decision::new(Charset::UTF_8, Rule::Utf8Valid, bytes, flaws));
-                }
-                Ok(Decision::new(charset, Rule::Msh18, bytes, flaws))
-            }
-            // Rule 22: ASCII or 8859-x with bytes beyond ASCII, or UTF-8 that is none: the sender does not know.
-            Family::Ascii | Family::SingleByte | Family::Utf8 => {
-                flaws.insert(Flaw::CharsetDiffers);
-                undeclared(bytes, &utf8, settings.fallback, flaws)
-            }
-        },
+    match (declared.charset, declared.unsupported) {
+        (Some(charset), _) => weigh_declared(bytes, charset, settings.fallback, flaws),
+        (None, Some(name)) => Err(CharsetError::Unsupported(name)),
+        (None, None) => undeclared(bytes, settings.fallback, flaws),
     }
 }
 
-/// The lower half of the ladder: valid UTF-8, then the fallback.
-fn undeclared(
+/// Whether what MSH-18 says can be true of these bytes beyond ASCII.
+fn weigh_declared(
     bytes: &[u8],
-    utf8: &Utf8,
+    charset: Charset,
     fallback: Option<Charset>,
-    flaws: Flaws,
+    mut flaws: Flaws,
 ) -> Result<Decision, CharsetError> {
+    let utf8_flagged = |mut flaws: Flaws| {
+        flaws.insert(Flaw::CharsetDiffers);
+        Ok(Decision::new(Charset::UTF_8, Rule::Utf8Valid, bytes, flaws))
+    };
+    match charset.family {
+        Family::Utf8 if str::from_utf8(bytes).is_ok() || measure_utf8(bytes).damaged() => {}
+        Family::MultiByte => {
+            if str::from_utf8(bytes).is_ok_and(|text| text.bytes().any(is_long_lead)) {
+                if first_malformed(charset.encoding, bytes).is_some() {
+                    return utf8_flagged(flaws);
+                }
+                flaws.insert(Flaw::CharsetDoubtful);
+            }
+        }
+        Family::SingleByte if !fallback.is_some_and(Charset::is_multibyte) => {
+            if str::from_utf8(bytes).is_ok() {
+                return utf8_flagged(flaws);
+            }
+        }
+        // Rule 22: ASCII or 8859-x with bytes beyond ASCII, or UTF-8 that is none: the sender does not know.
+        Family::Ascii | Family::SingleByte | Family::Utf8 => {
+            flaws.insert(Flaw::CharsetDiffers);
+            return undeclared(bytes, fallback, flaws);
+        }
+    }
+    Ok(Decision::new(charset, Rule::Msh18, bytes, flaws))
+}
+
+/// The lower half of the ladder: valid UTF-8, then the fallback.
+fn undeclared(bytes: &[u8], fallback: Option<Charset>, flaws: Flaws) -> Result<Decision, CharsetError> {
     let fallback = fallback.filter(|charset| !matches!(charset.family, Family::Ascii | Family::Utf8));
+    let utf8 = measure_utf8(bytes);
     if utf8.proven(fallback) || utf8.damaged() {
         return Ok(Decision::new(Charset::UTF_8, Rule::Utf8Valid, bytes, flaws));
     }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use encoding_rs::Encoding;
 
+use crate::charset::Rule;
 use crate::delimiters::Delimiters;
 use crate::escape;
 use crate::message::{Message, ParseError, Presence};
@@ -147,14 +148,10 @@ impl Message {
     }
 
     /// The encodings that the message may be written in: its own; for an ASCII message that declares none, also
-    /// the one that its source falls back to.
+    /// UTF-8, where it proves itself.
     fn encodings(&self) -> impl Iterator<Item = &'static Encoding> {
-        let fallback = self
-            .settings()
-            .fallback
-            .filter(|_| self.charset().is_ascii() && self.charset().rule() == crate::charset::Rule::Utf8Valid)
-            .map(crate::charset::Charset::encoding);
-        fallback.into_iter().chain([self.charset().encoding()])
+        let open = self.charset().is_ascii() && self.charset().rule() == Rule::Utf8Valid;
+        [self.charset().encoding()].into_iter().chain(open.then_some(encoding_rs::UTF_8))
     }
 
     fn splice(&self, segment: &[u8], path: Path, is_header: bool, raw: &[u8]) -> Option<Vec<u8>> {

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`ack`] | acknowledgments, and the header without the rest (clinical-rules 23, 24) |
 //! | [`batch`] | files of messages |
+//! | [`census`] | the nine values of a census row, for measuring |
 //! | [`charset`] | which charset a message is in, and by which rule (clinical-rules 21, 22) |
 //! | [`delimiters`] | MSH-1 and MSH-2 |
 //! | [`edit`] | changing one place of a message |
@@ -19,6 +20,7 @@
 
 pub mod ack;
 pub mod batch;
+pub mod census;
 pub mod charset;
 pub mod delimiters;
 pub mod edit;

@@ -466,6 +466,24 @@ impl<'m> Segment<'m> {
         first.into_iter().chain(rest)
     }
 
+    /// The fields of these numbers, in one pass. `numbers` must grow; what does not is absent.
+    pub fn pick<const N: usize>(&self, numbers: [u16; N]) -> [Slot<'m>; N] {
+        let mut picked = [Slot::absent(Level::Field, self.context); N];
+        if self.is_header() {
+            return numbers.map(|number| self.field(number));
+        }
+        let pairs = self.context.charset.pairs();
+        let mut fields = Pieces::new(pairs, Some(self.context.delimiters.field), Some(self.raw));
+        let mut next = 0;
+        for (slot, number) in picked.iter_mut().zip(numbers) {
+            let Some(skip) = number.checked_sub(next).filter(|_| number > 0) else { continue };
+            let Some(raw) = fields.nth(usize::from(skip)) else { break };
+            slot.raw = Some(raw);
+            next = number.saturating_add(1);
+        }
+        picked
+    }
+
     /// The slot at `path` in this segment, whatever segment `path` names.
     pub fn get(&self, path: Path) -> Slot<'m> {
         let field = self.field(path.field());
@@ -582,7 +600,7 @@ pub struct Decoded<'m> {
 fn decode_charset<'m>(raw: &'m [u8], context: &Context) -> Decoded<'m> {
     let mut flaws = Flaws::NONE;
     let text = match str::from_utf8(raw) {
-        Ok(text) if text.is_ascii() || context.charset.encoding() == encoding_rs::UTF_8 => {
+        Ok(text) if context.charset.encoding() == encoding_rs::UTF_8 || text.is_ascii() => {
             if !context.charset.is_ascii() && text.contains('\u{fffd}') {
                 flaws.insert(Flaw::ReplacementSent);
             }
@@ -687,22 +705,19 @@ impl<'m> Slot<'m> {
     fn leaf(&self) -> &'m [u8] {
         let raw = self.raw();
         let delimiters = &self.context.delimiters;
-        // A delimiter that does not exist or belongs to a coarser level is replaced by one that is searched anyway.
+        // A delimiter that does not exist is replaced by one that is searched anyway.
         let component = delimiters.component;
         let subcomponent = delimiters.subcomponent.unwrap_or(component);
-        let end = match self.level {
-            Level::Literal | Level::Subcomponent => None,
-            Level::Field => {
-                let repetition = delimiters.repetition.unwrap_or(component);
-                split::find_any(self.pairs(), &[repetition, component, subcomponent], raw)
-            }
-            Level::Repetition => split::find_any(self.pairs(), &[component, subcomponent], raw),
+        let needles = match self.level {
+            Level::Literal | Level::Subcomponent => return raw,
+            Level::Field => [delimiters.repetition.unwrap_or(component), component, subcomponent],
+            Level::Repetition => [component, component, subcomponent],
             Level::Component => match delimiters.subcomponent {
-                Some(subcomponent) => split::find_any(self.pairs(), &[subcomponent], raw),
-                None => None,
+                Some(subcomponent) => [subcomponent; 3],
+                None => return raw,
             },
         };
-        end.and_then(|end| raw.get(..end)).unwrap_or(raw)
+        split::find_any(self.pairs(), needles, raw).and_then(|end| raw.get(..end)).unwrap_or(raw)
     }
 
     fn parts(&self, needle: Option<u8>, level: Level) -> Parts<'m> {

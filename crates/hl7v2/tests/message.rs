@@ -256,6 +256,15 @@ fn nothing_undecodable_is_silent() {
 }
 
 #[test]
+fn hexadecimal_is_in_the_message_s_charset() {
+    let raw = format!("{HEAD}\rPID|1||7||\\XC8B2\\\\XC8A3\\\r");
+    let message = Message::parse(raw.clone().into(), &settings("CP949")).unwrap();
+    assert_eq!(message.text("PID-5").as_deref(), Some("황호"));
+    let declared = parse(raw.replacen("|2.5", "|2.5||||||KS X 1001", 1));
+    assert_eq!(declared.text("PID-5").as_deref(), Some("황호"));
+}
+
+#[test]
 fn text_that_came_as_json_is_utf_8() {
     let raw = format!("{HEAD}||||||8859/1\rPID|1||7||황호\r");
     let message = Message::parse(raw.into(), &settings("EUC-KR").unicode()).unwrap();
@@ -306,6 +315,8 @@ fn edits_are_written_in_the_message_s_charset() {
     assert_eq!(edited.charset().rule(), Rule::Fallback);
     assert_eq!(edited.text("PID-5").as_deref(), Some("황호"));
     assert!(edited.bytes().ends_with(&[&EUC_KR.encode("황호").0[..], b"\r"].concat()));
+    let edited = korean.edit(at("PID-5"), "😀").unwrap();
+    assert_eq!((edited.charset().rule(), edited.text("PID-5").as_deref()), (Rule::Utf8Valid, Some("😀")));
     let latin = parse(format!("{HEAD}||||||8859/1\rPID|1||7||Kim\r"));
     assert_eq!(latin.edit(at("PID-5"), "황호").unwrap_err(), EditError::NotRepresentable);
     assert_eq!(latin.edit(at("PID-5"), "é").unwrap().text("PID-5").as_deref(), Some("é"));
