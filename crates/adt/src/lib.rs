@@ -7,6 +7,7 @@ pub mod facts;
 pub mod fold;
 pub mod identity;
 pub mod limits;
+pub mod map;
 pub mod order;
 pub mod routes;
 pub mod settings;

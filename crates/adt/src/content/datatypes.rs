@@ -258,7 +258,7 @@ pub struct Provider {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Place {
-    /// PL.4, else the source's authority, else MSH-4, else the source's name.
+    /// PL.4, else MSH-4, else the source's authority, else the source's name.
     #[serde(rename = "f", skip_serializing_if = "String::is_empty")]
     pub facility: String,
     /// Whether PL.4 was not valued.

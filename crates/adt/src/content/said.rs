@@ -111,6 +111,8 @@ pub trait Words: Default + Clone {
     fn forget(&mut self, newer: &Self);
     /// Whether nothing is said.
     fn is_silent(&self) -> bool;
+    /// The names of the fields that are spoken about, in order of declaration.
+    fn said(&self) -> Vec<&'static str>;
 }
 
 /// Declares a struct of [`Said`] fields: `/// doc` `name: Type = "key when stored"`.
@@ -138,6 +140,12 @@ macro_rules! words {
 
             fn is_silent(&self) -> bool {
                 true $(&& self.$field.is_nothing())*
+            }
+
+            fn said(&self) -> Vec<&'static str> {
+                let mut names = Vec::new();
+                $(if self.$field.is_said() { names.push(stringify!($field)); })*
+                names
             }
         }
 
