@@ -4,6 +4,8 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::wildcard_imports)]
 
 mod checks;
+mod postgres_only;
+mod proxy;
 mod sample;
 mod subject;
 
@@ -11,6 +13,13 @@ use subject::{EngineUnderTest, Fault, Subject};
 
 macro_rules! contract {
     ($($check:ident)+) => {
+        mod sqlite { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $check() {
+                let mut subject = super::Subject::new(super::EngineUnderTest::Sqlite).await;
+                super::checks::$check(&mut subject).await.unwrap();
+            }
+        )+ }
         mod postgres { $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $check() {
@@ -54,7 +63,7 @@ macro_rules! planted {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
             use super::{EngineUnderTest, Fault, Subject, checks};
-            for engine in [EngineUnderTest::Postgres] {
+            for engine in [EngineUnderTest::Sqlite, EngineUnderTest::Postgres] {
                 $(
                     let mut subject = Subject::planted(engine, Fault::$fault).await;
                     let outcome = checks::$check(&mut subject).await;

@@ -1,0 +1,360 @@
+//! What only a server can do to its clients: die in mid-call, lose an answer, be slow, be unsafe.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use hilum_core::{Kind, Seq};
+use hilum_engines::tables::postgres::{Postgres, PostgresConfig};
+use hilum_engines::tables::{Batch, Read, Scan, TablesError, Value};
+use hilum_testkit::postgres::Postgres as Server;
+
+use crate::proxy::{Mode, Proxy};
+use crate::sample::*;
+
+async fn raw(url: &str) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+async fn through(proxy: &Proxy) -> Postgres {
+    let server = Server::shared();
+    let mut config = PostgresConfig::new(server.url_at(proxy.port), server.fresh_schema());
+    config.pool_size = 1;
+    Postgres::open(config, &TABLES).await.unwrap()
+}
+
+fn both(n: u64) -> Batch {
+    Batch {
+        expects: vec![
+            expect(&ROOM, vec![id(n)], None),
+            expect(&PAIR, vec![text("n"), Value::Int(n as i64)], None),
+        ],
+        writes: vec![
+            put(&ROOM, room(n, "3W", None)),
+            put(&PAIR, pair("n", n as i64, "x")),
+            put_if_newer(code("c", 1, "one")),
+        ],
+        outbox: vec![outgoing(n)],
+        ..Batch::default()
+    }
+}
+
+async fn there(tables: &Postgres, n: u64) -> usize {
+    let reads = [get(&ROOM, vec![id(n)]), get(&PAIR, vec![text("n"), Value::Int(n as i64)])];
+    tables.read(&reads).await.unwrap().concat().len()
+}
+
+/// Whatever a commit or a read holds, it is one turn on the wire once its statements are known there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_is_one_turn_and_so_is_a_read() {
+    let proxy = Proxy::start(Server::shared().port()).await;
+    let tables = through(&proxy).await;
+    let reads = [
+        get(&ROOM, vec![id(1)]),
+        get(&ROOM, vec![id(2)]),
+        get(&PAIR, vec![text("n"), Value::Int(1)]),
+        Read::Scan(Scan::by_index(ROOM.name, "by_place", vec![text("3W")])),
+        Read::Scan(Scan::by_key(PAIR.name, vec![])),
+    ];
+    tables.commit(both(1)).await.unwrap();
+    tables.read(&reads).await.unwrap();
+
+    let before = proxy.turns();
+    tables.commit(both(2)).await.unwrap();
+    assert_eq!(proxy.turns() - before, 1, "turns of a commit");
+    let before = proxy.turns();
+    let answer = tables.read(&reads).await.unwrap();
+    assert_eq!(proxy.turns() - before, 1, "turns of a read");
+    assert_eq!(answer.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 1, 2, 2]);
+    // A refused one too, and eight that come at once: the first alone, seven together.
+    let before = proxy.turns();
+    let refused = tables.commit(both(2)).await;
+    assert!(matches!(refused, Err(TablesError::Conflict(_))), "{refused:?}");
+    assert_eq!(proxy.turns() - before, 1, "turns of a refused commit");
+    let before = proxy.turns();
+    let eight = futures::future::join_all((10..18).map(|n| tables.commit(both(n)))).await;
+    assert!(eight.iter().all(Result::is_ok), "{eight:?}");
+    assert!((1..=2).contains(&(proxy.turns() - before)), "{} turns of eight commits", proxy.turns() - before);
+    // The check can fail: two calls one after the other are two turns.
+    let before = proxy.turns();
+    tables.now().await.unwrap();
+    tables.now().await.unwrap();
+    assert!(proxy.turns() - before >= 2);
+}
+
+/// A commit whose answer is lost is asked about: it stands, and the caller is told its t.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_answer_is_asked_about() {
+    let proxy = Proxy::start(Server::shared().port()).await;
+    let tables = through(&proxy).await;
+    let t1 = tables.commit(both(1)).await.unwrap();
+    proxy.arm(Mode::LoseTheAnswer);
+    let t2 = tables.commit(both(2)).await.expect("it is committed, so it is told");
+    assert!(t2 > t1);
+    assert_eq!(there(&tables, 2).await, 2);
+    let row = tables.read(&[get(&ROOM, vec![id(2)])]).await.unwrap().concat();
+    assert_eq!(row[0].t, t2);
+
+    // The same for a group of which one was refused: it is held up behind another flight until both are in it.
+    tables.commit(both(3)).await.unwrap();
+    proxy.arm(Mode::HoldTheEnd);
+    let commit = |n| {
+        tokio::spawn({
+            let tables = tables.clone();
+            async move { tables.commit(both(n)).await }
+        })
+    };
+    let held = commit(4);
+    proxy.reached().await;
+    let (whole, refused) = (commit(5), commit(2));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    proxy.arm(Mode::LoseTheAnswer);
+    proxy.release();
+    held.await.unwrap().unwrap();
+    let (whole, refused) = (whole.await.unwrap().unwrap(), refused.await.unwrap());
+    assert!(matches!(refused, Err(TablesError::Conflict(_))), "{refused:?}");
+    let row = tables.read(&[get(&ROOM, vec![id(5)])]).await.unwrap().concat();
+    assert_eq!(row[0].t, whole);
+    assert!(tables.commit(both(6)).await.unwrap() > whole);
+}
+
+/// A commit that the server gets only after the client has given it up is never made, however late it comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_flight_does_not_land() {
+    let proxy = Proxy::start(Server::shared().port()).await;
+    let tables = through(&proxy).await;
+    let t1 = tables.commit(both(1)).await.unwrap();
+    proxy.arm(Mode::DeliverLate);
+    let answer = tables.commit(both(2)).await;
+    assert!(matches!(&answer, Err(error) if error.kind() == Kind::Transient), "{answer:?}");
+    proxy.reached().await; // broken off
+    assert_eq!(there(&tables, 2).await, 0);
+    proxy.release();
+    proxy.reached().await; // the server has had it, and has answered
+    assert_eq!(there(&tables, 2).await, 0, "a commit that was told to have failed is there");
+    assert_eq!(tables.now().await.unwrap(), t1);
+    tables.commit(both(2)).await.unwrap();
+    assert_eq!(there(&tables, 2).await, 2);
+}
+
+/// While one process holds an open commit, the next one waits behind it, and who follows the changes sees neither:
+/// so no commit is ever seen late. Open transactions of others, in this database or another, delay nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_commit_is_not_overtaken() {
+    let server = Server::shared();
+    let proxy = Proxy::start(server.port()).await;
+    let schema = server.fresh_schema();
+    let slow =
+        Postgres::open(PostgresConfig::new(server.url_at(proxy.port), &schema), &TABLES).await.unwrap();
+    let fast = Postgres::open(PostgresConfig::new(server.url(), &schema), &TABLES).await.unwrap();
+
+    let url = server.url();
+    let here = raw(&url).await;
+    here.batch_execute(&format!("CREATE DATABASE other_{schema}")).await.unwrap();
+    here.batch_execute(&format!("CREATE TABLE {schema}.strange (n int8)")).await.unwrap();
+    let (address, _) = url.rsplit_once('/').unwrap();
+    let there = raw(&format!("{address}/other_{schema}")).await;
+    there
+        .batch_execute("CREATE TABLE strange (n int8); BEGIN; INSERT INTO strange VALUES (1)")
+        .await
+        .unwrap();
+    here.batch_execute(&format!("BEGIN; INSERT INTO {schema}.strange VALUES (1)")).await.unwrap();
+
+    slow.commit(both(1)).await.unwrap();
+    let first = fast.changes(Seq(0), 100).await.unwrap();
+    assert_eq!(first.len(), 1, "an open transaction of somebody else hides a commit");
+
+    proxy.arm(Mode::HoldTheEnd);
+    let held = tokio::spawn({
+        let slow = slow.clone();
+        async move { slow.commit(both(2)).await }
+    });
+    proxy.reached().await;
+    let overtakes = tokio::spawn({
+        let fast = fast.clone();
+        async move { fast.commit(both(3)).await }
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!overtakes.is_finished(), "it did not wait for the commit before it");
+    assert_eq!(fast.changes(Seq(0), 100).await.unwrap().len(), 1, "a commit is seen before it is made");
+    proxy.release();
+    let (held, overtakes) = (held.await.unwrap().unwrap(), overtakes.await.unwrap().unwrap());
+    assert!(held < overtakes, "{held} and {overtakes}");
+    let seen: Vec<Seq> = fast.changes(first[0].t, 100).await.unwrap().iter().map(|change| change.t).collect();
+    assert_eq!(seen, [held, overtakes]);
+    here.batch_execute("ROLLBACK").await.unwrap();
+}
+
+/// The server is killed under load and comes back: callers get a transient error, the same handle goes on, what was
+/// acknowledged is there, nothing is half there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_server_dies_in_mid_call() {
+    let server = Server::start(&[]);
+    let tables = Postgres::open(PostgresConfig::new(server.url(), "dies"), &TABLES).await.unwrap();
+    let (stop, next) = (AtomicBool::new(false), AtomicU64::new(0));
+    let writer = || async {
+        let (mut acknowledged, mut failed) = (Vec::new(), Vec::new());
+        while !stop.load(Ordering::SeqCst) {
+            let n = next.fetch_add(1, Ordering::SeqCst);
+            match tables.commit(both(n)).await {
+                Ok(_) => acknowledged.push(n),
+                Err(error) => {
+                    assert_eq!(error.kind(), Kind::Transient, "{error}");
+                    failed.push(n);
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        }
+        (acknowledged, failed)
+    };
+    let killer = async {
+        for _ in 0..2 {
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            tokio::task::block_in_place(|| server.kill());
+            let down = tables.read(&[get(&ROOM, vec![id(0)])]).await;
+            assert!(matches!(&down, Err(error) if error.kind() == Kind::Transient), "{down:?}");
+            tokio::task::block_in_place(|| server.restart());
+        }
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        stop.store(true, Ordering::SeqCst);
+    };
+    let (a, b, c, ()) = tokio::join!(writer(), writer(), writer(), killer);
+    let acknowledged: Vec<u64> = [&a.0, &b.0, &c.0].into_iter().flatten().copied().collect();
+    let failed: Vec<u64> = [&a.1, &b.1, &c.1].into_iter().flatten().copied().collect();
+    assert!(acknowledged.len() > 50, "{} commits", acknowledged.len());
+    for n in acknowledged {
+        assert_eq!(there(&tables, n).await, 2, "commit {n} was acknowledged");
+    }
+    for n in failed {
+        assert_eq!(there(&tables, n).await, 0, "commit {n} was told to have failed");
+    }
+    let entries = tables.changes(Seq(0), 100_000).await.unwrap();
+    let rows = tables.count(&Scan::by_key(ROOM.name, vec![]), 1_000_000).await.unwrap();
+    assert_eq!(entries.len() as u64, rows, "outbox and rows");
+    let newest = tables.commit(both(1_000_000)).await.unwrap();
+    assert!(entries.iter().all(|change| change.t < newest));
+}
+
+/// A server that may lose what it acknowledged is refused by name, unless it is asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unsafe_server_is_refused() {
+    let server = Server::start(&["fsync=off", "full_page_writes=off"]);
+    let mut config = PostgresConfig::new(server.url(), "unsafe");
+    let refused = Postgres::open(config.clone(), &TABLES).await.expect_err("fsync is off");
+    assert!(refused.to_string().contains("fsync, full_page_writes off"), "{refused}");
+    config.allow_unsafe = true;
+    let tables = Postgres::open(config, &TABLES).await.unwrap();
+    assert_eq!(tables.describe(), "postgresql UNSAFE (fsync, full_page_writes off)");
+
+    let shared = Server::shared();
+    let url = format!("{}?options=-c%20synchronous_commit%3Doff", shared.url());
+    let refused = Postgres::open(PostgresConfig::new(url, shared.fresh_schema()), &TABLES).await;
+    let refused = refused.expect_err("synchronous_commit is off").to_string();
+    assert!(refused.contains("synchronous_commit off"), "{refused}");
+    let config = PostgresConfig::new(shared.url(), shared.fresh_schema());
+    assert!(!format!("{config:?}").contains("test-"), "the password is printed");
+    assert_eq!(Postgres::open(config, &TABLES).await.unwrap().describe(), "postgresql fsync");
+}
+
+/// A server that is not there, a wrong password, a schema's bad name: an error that tells, without the password.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_opened_says_why() {
+    let server = Server::shared();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let cases = [
+        (server.url_at(port), "fine", "the connection failed"),
+        (server.url().replace(":test-", ":wrong-"), "fine", "28P01"),
+        ("http://nothing".to_owned(), "fine", "no connection url"),
+        (server.url(), "Bad-Name", "lower-case"),
+        (server.url(), "pg_own", "lower-case"),
+    ];
+    for (url, schema, want) in cases {
+        let error =
+            Postgres::open(PostgresConfig::new(url, schema), &TABLES).await.expect_err(want).to_string();
+        assert!(error.contains(want) && !error.contains("wrong-") && !error.contains("test-"), "{error}");
+    }
+}
+
+/// At 100,000 rows every declared index is walked in its order, from the cursor on, and no table is read whole.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plans_walk_indexes() {
+    const ROWS: u64 = 100_000;
+    let server = Server::shared();
+    let schema = server.fresh_schema();
+    let tables = Postgres::open(PostgresConfig::new(server.url(), &schema), &TABLES).await.unwrap();
+    for part in 0..ROWS / 10_000 {
+        let rows = (part * 10_000..(part + 1) * 10_000).map(|n| {
+            let bed = (n % 3 > 0).then(|| format!("{}", n % 7));
+            let mut row = room(n, &format!("U{}", n % 50), bed.as_deref());
+            row[3] = if n % 4 == 0 { Value::Null } else { time(n as i64) };
+            put(&ROOM, row)
+        });
+        tables.commit(writes(rows.collect())).await.unwrap();
+    }
+    let at = |n: u64| vec![get(&ROOM, vec![id(n)])];
+    let middle = tables.read(&at(51_000)).await.unwrap().concat().remove(0);
+    let indexes = std::iter::once(None).chain(ROOM.indexes.iter().map(|index| Some(index.name)));
+    for index in indexes {
+        let whole = Scan { index, limit: 20, ..Scan::by_key(ROOM.name, vec![]) };
+        let after = Some(cursor(&ROOM, index, &middle));
+        let first = after.clone().unwrap().remove(0);
+        let mut shapes = vec![whole.clone(), Scan { after: after.clone(), ..whole.clone() }];
+        if index.is_some() {
+            shapes.push(Scan { prefix: vec![first.clone()], after, ..whole.clone() });
+        }
+        if first != Value::Null {
+            shapes.push(Scan { from: Some(first.clone()), ..whole.clone() });
+            shapes.push(Scan { to: Some(first), ..whole });
+        }
+        for scan in shapes {
+            for scan in [scan.clone(), Scan { descending: true, ..scan }] {
+                let plan = tables.explain(&scan).await.unwrap();
+                assert!(plan.contains("Index Scan"), "{scan:?}\n{plan}");
+                for bad in ["Seq Scan", "Sort", "Bitmap", "Rows Removed by Filter", "Hash"] {
+                    assert!(!plan.contains(bad), "{bad} in {scan:?}\n{plan}");
+                }
+            }
+        }
+    }
+    // The other statements, by what the server counts: gets, expectations, puts, deletes and counts read no table.
+    for n in 0..20u64 {
+        let row = tables.read(&at(n)).await.unwrap().concat().remove(0);
+        let batch = Batch {
+            expects: vec![expect(&ROOM, vec![id(n)], Some(row.t)), expect(&ROOM, vec![id(n + ROWS)], None)],
+            writes: vec![put(&ROOM, room(n, "3W", None)), delete(&ROOM, vec![id(ROWS - 1 - n)])],
+            ..Batch::default()
+        };
+        tables.commit(batch).await.unwrap();
+    }
+    tables.count(&Scan::by_index(ROOM.name, "by_place", vec![text("U7")]), 100).await.unwrap();
+    tables.close().await;
+    let client = raw(&server.url()).await;
+    let sql = "SELECT coalesce(seq_tup_read, 0)::int8, coalesce(idx_scan, 0)::int8 FROM pg_stat_user_tables WHERE schemaname = $1 AND relname = $2";
+    let mut counted = (i64::MAX, 0_i64);
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(50)).await; // the server counts when its process ends
+        let row = client.query_one(sql, &[&schema, &ROOM.name]).await.unwrap();
+        counted = (row.get(0), row.get(1));
+        if counted.1 > 80 {
+            break;
+        }
+    }
+    assert!(counted.1 > 80, "the counts do not come: {counted:?}");
+    assert!(counted.0 < 1_000, "{} rows were read by scanning the table", counted.0);
+}
+
+/// Processes that start at once make the schema one after the other, and all of them work.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_open_at_once() {
+    let server = Server::shared();
+    let schema = server.fresh_schema();
+    let opened = (0..4).map(|_| Postgres::open(PostgresConfig::new(server.url(), &schema), &TABLES));
+    let opened = futures::future::try_join_all(opened).await.unwrap();
+    let ts =
+        futures::future::try_join_all(opened.iter().zip(0..).map(|(tables, n)| tables.commit(both(n)))).await;
+    let mut ts = ts.unwrap();
+    ts.sort();
+    assert_eq!(ts, [Seq(1), Seq(2), Seq(3), Seq(4)]);
+    assert_eq!(opened[0].count(&Scan::by_key(ROOM.name, vec![]), 100).await.unwrap(), 4);
+}
