@@ -3,6 +3,7 @@
 
 pub mod accept;
 pub mod acks;
+pub mod announce;
 pub mod content;
 pub mod decision;
 pub mod facts;

@@ -72,3 +72,7 @@ pub const APPLIED_WAIT_S: u64 = 5;
 pub const LIST_ROWS: u32 = 100;
 /// Rows of a list that are given at most.
 pub const LIST_ROWS_MAX: u32 = 1_000;
+/// Decisions read at a time when the process starts.
+pub const DECISIONS_READ_RECORDS: usize = 1_000;
+/// Bytes of decisions read at a time when the process starts.
+pub const DECISIONS_READ_BYTES: usize = 8 << 20;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use hilum_adt::accept::{Door, DoorParts};
 use hilum_adt::acks::AckTimes;
-use hilum_adt::import;
 use hilum_adt::sources::Sources;
+use hilum_adt::{announce, import};
 use hilum_core::{Clock, Entropy, InstallationKey};
 use hilum_engines::log::Log;
 use hilum_engines::log::embedded::{self, Embedded};
@@ -50,9 +50,8 @@ pub struct House {
 
 /// All tables of the process.
 fn schema() -> Vec<&'static Table> {
-    use hilum_adt::tables::{BOARD, MESSAGE, SEEN, SETTINGS, WORK};
-    let room = [&BOARD, &MESSAGE, &WORK, &SEEN, &SETTINGS];
-    hilum_web::tables::ALL.iter().copied().chain(room).collect()
+    let parts = [hilum_web::tables::ALL, hilum_chart::resources::TABLES, hilum_adt::tables::TABLES];
+    parts.into_iter().flatten().copied().collect()
 }
 
 /// Says which engine keeps the rows of this folder, so that a command that was given another configuration than the
@@ -99,6 +98,12 @@ impl House {
         let log = Embedded::open(&log_path, clock.clone(), entropy.clone(), embedded::Options::default())
             .with_context(|| format!("{}", log_path.display()))?;
         let log = Log::Embedded(log);
+        // Before a door opens: envelopes name settings by their digest.
+        let known = announce::known(&log).await?;
+        let announced = announce::announce(&sources, &known, &log, &tables, &clock, &entropy, &key).await?;
+        if announced > 0 {
+            tracing::info!(announced, "settings of sources written down");
+        }
         let acks = Arc::new(AckTimes::default());
         let door = Door::new(DoorParts {
             log: log.clone(),

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use hilum_adt::mllp::{self, Mllp};
+use hilum_adt::routes::{self, Room};
 use hilum_adt::sources::{DEFAULT, SourceHealth};
+use hilum_chart::{Chart, Progress};
+use hilum_core::Stream;
 use hilum_web::audit::Durability;
 use hilum_web::session::SessionSecret;
 use hilum_web::shell::{FeedHealth, FeedState, Mode, Parts, Probes, Readiness, Settings, Shell};
@@ -65,7 +68,19 @@ impl Running {
         }
 
         let shell = shell(&house, metrics, mode, stopped.clone()).await?;
-        let mounted = shell.mount(vec![hilum_adt::http::route(house.door.clone())]);
+        let room = Room {
+            tables: house.tables.clone(),
+            chart: Chart::open(house.tables.clone(), house.clock.clone()),
+            log: house.log.clone(),
+            clock: house.clock.clone(),
+            entropy: house.entropy.clone(),
+            key: house.key.clone(),
+            sources: Arc::clone(&house.sources),
+            progress: Progress::new("adt", &[Stream::Decisions, Stream::Hl7In], house.log.partitions()),
+        };
+        let mut rooms = vec![hilum_adt::http::route(house.door.clone())];
+        rooms.extend(routes::routes(&room));
+        let mounted = shell.mount(rooms);
         let socket = Socket::open(&house.folder)?;
         tasks.spawn(socket.serve(Arc::clone(&house), stopped.clone()));
 
@@ -152,8 +167,8 @@ async fn shell(
         audit: house.audit.clone(),
         secret: SessionSecret::new(house.folder.session_key(&house.entropy)?),
         settings,
-        words: Vec::new(),
-        topics: Vec::new(),
+        words: vec![routes::WORDS],
+        topics: routes::TOPICS.to_vec(),
         probes,
     };
     Ok(Shell::start(parts).await?)
