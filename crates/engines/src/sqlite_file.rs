@@ -151,22 +151,27 @@ pub(crate) fn open_reader(path: &Path, cache_kib: u32) -> rusqlite::Result<Conne
 }
 
 /// Moves the write-ahead log into the file now and then.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Checkpoints {
+    pages_max: i64,
     /// Pages in the log before which nothing is tried again (a reader may have held the last try back).
     not_before: i64,
 }
 
 impl Checkpoints {
+    pub(crate) const fn new(pages_max: i64) -> Self {
+        Self { pages_max, not_before: 0 }
+    }
+
     /// Checkpoints when the log has grown to its bound. An error is final, as one of a commit.
     pub(crate) fn run_if_due(&mut self, conn: &Connection, fault: Option<&Fault>) -> Result<(), String> {
         let (pages, moved) = wal_pages(conn, "NOOP").map_err(|why| why.to_string())?;
-        if pages - moved < limits::WAL_PAGES_MAX || pages < self.not_before {
+        if pages - moved < self.pages_max || pages < self.not_before {
             return Ok(());
         }
         ask(fault, "checkpoint")?;
         let (pages, moved) = wal_pages(conn, "PASSIVE").map_err(|why| format!("checkpoint: {why}"))?;
-        self.not_before = if moved < pages { pages + limits::WAL_PAGES_MAX / 4 } else { 0 };
+        self.not_before = if moved < pages { pages + self.pages_max / 4 } else { 0 };
         Ok(())
     }
 
@@ -286,7 +291,7 @@ mod tests {
         let conn =
             open_writer(&path, Tuning { sync: SyncMode::Off, cache_kib: 1024, page_bytes: 512 }).unwrap();
         conn.execute_batch("CREATE TABLE x (b BLOB)").unwrap();
-        let mut checkpoints = Checkpoints::default();
+        let mut checkpoints = Checkpoints::new(limits::WAL_PAGES_MAX);
         checkpoints.run_if_due(&conn, None).unwrap();
         assert_eq!(wal_pages(&conn, "NOOP").unwrap().1, 0, "nothing is moved before the bound");
         conn.execute("INSERT INTO x VALUES (zeroblob(?1))", [limits::WAL_PAGES_MAX * 520]).unwrap();

@@ -88,7 +88,7 @@ fn memory() -> Sqlite {
 }
 
 fn file(path: &Path) -> Sqlite {
-    Sqlite::open(path, SCHEMA, Options { sync: SyncMode::Off, fault: None }).expect("opens")
+    Sqlite::open(path, SCHEMA, Options { sync: SyncMode::Off, ..Options::default() }).expect("opens")
 }
 
 fn text(raw: &str) -> Value {
@@ -502,7 +502,7 @@ impl Gate {
             }
             Ok(())
         };
-        (Self(open), Options { sync: SyncMode::Off, fault: Some(Arc::new(fault)) })
+        (Self(open), Options { sync: SyncMode::Off, fault: Some(Arc::new(fault)), ..Options::default() })
     }
 }
 
@@ -571,7 +571,7 @@ async fn a_disk_error_refuses_the_group_and_all_after_it_until_a_restart() {
             if broken.load(Ordering::Acquire) { Err(io::Error::other("EIO")) } else { Ok(()) }
         }
     };
-    let options = Options { sync: SyncMode::Full, fault: Some(Arc::new(fault)) };
+    let options = Options { fault: Some(Arc::new(fault)), ..Options::default() };
     let tables = Sqlite::open(path.as_path(), SCHEMA, options).expect("opens");
     let t = tables.commit(writes(vec![bed("A", 1, 1)])).await.expect("commits");
     broken.store(true, Ordering::Release);

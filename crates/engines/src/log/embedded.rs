@@ -38,6 +38,8 @@ pub struct Options {
     pub group_bytes_max: usize,
     /// Share of the volume that stays free.
     pub disk_reserve_ratio: f64,
+    /// Pages in the write-ahead log before they are moved into the file.
+    pub wal_pages_max: i64,
     /// A test's hook that makes the disk fail: asked before each commit (`commit`) and checkpoint (`checkpoint`).
     pub fault: Option<Fault>,
 }
@@ -51,6 +53,7 @@ impl Default for Options {
             group_records_max: limits::LOG_GROUP_RECORDS_MAX,
             group_bytes_max: limits::LOG_GROUP_BYTES_MAX,
             disk_reserve_ratio: limits::DISK_RESERVE_RATIO,
+            wal_pages_max: limits::WAL_PAGES_MAX,
             fault: None,
         }
     }

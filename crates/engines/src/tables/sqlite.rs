@@ -43,12 +43,20 @@ impl From<&Path> for Place {
 }
 
 /// How the tables are kept. [`Options::default`] is what a server runs with; a test or a bench chooses otherwise.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Options {
     /// When a commit counts as durable.
     pub sync: SyncMode,
+    /// Pages in the write-ahead log before they are moved into the file.
+    pub wal_pages_max: i64,
     /// A test's hook that makes the disk fail: asked before each commit (`commit`) and checkpoint (`checkpoint`).
     pub fault: Option<Fault>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { sync: SyncMode::Full, wal_pages_max: limits::WAL_PAGES_MAX, fault: None }
+    }
 }
 
 impl fmt::Debug for Options {
@@ -200,7 +208,7 @@ impl Sqlite {
             describe,
         });
         let (jobs, receiver) = mpsc::channel(limits::TABLES_QUEUE_MAX);
-        let writer = Writer::new(Arc::clone(&state), conn, owned, t, in_file, options.fault);
+        let writer = Writer::new(Arc::clone(&state), conn, owned, t, in_file, options);
         let thread = std::thread::Builder::new()
             .name("tables-writer".to_owned())
             .spawn(move || writer.run(receiver))

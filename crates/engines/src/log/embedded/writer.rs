@@ -74,16 +74,8 @@ impl Drop for Alarm {
 
 impl Writer {
     pub(super) fn new(state: Arc<State>, conn: Connection, owned: Owned, ends: Vec<u64>, group: i64) -> Self {
-        Self {
-            state,
-            conn,
-            _owned: owned,
-            ends,
-            group,
-            unwritten: None,
-            checkpoints: Checkpoints::default(),
-            broken: None,
-        }
+        let checkpoints = Checkpoints::new(state.options.wal_pages_max);
+        Self { state, conn, _owned: owned, ends, group, unwritten: None, checkpoints, broken: None }
     }
 
     /// Runs until it is asked to close or nobody is left to ask.

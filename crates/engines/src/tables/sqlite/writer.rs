@@ -7,9 +7,9 @@ use hilum_core::{Seq, Timestamp, failpoint};
 use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, params};
 use tokio::sync::{mpsc, oneshot};
 
-use super::State;
 use super::read::{offset_row, same_epoch};
 use super::value::{as_sql, same};
+use super::{Options, State};
 use crate::limits;
 use crate::sqlite_file::{Checkpoints, Fault, Owned, ask};
 use crate::tables::shape::key_of;
@@ -130,10 +130,11 @@ impl Writer {
         owned: Option<Owned>,
         t: Seq,
         in_file: bool,
-        fault: Option<Fault>,
+        options: Options,
     ) -> Self {
+        let checkpoints = Checkpoints::new(options.wal_pages_max);
         let updates = HashMap::new();
-        Self { state, conn, _owned: owned, t, in_file, fault, checkpoints: Checkpoints::default(), updates }
+        Self { state, conn, _owned: owned, t, in_file, fault: options.fault, checkpoints, updates }
     }
 
     /// Runs until it is asked to close or nobody is left to ask.
