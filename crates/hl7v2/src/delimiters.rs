@@ -81,9 +81,11 @@ impl Delimiters {
     }
 }
 
-/// Punctuation, and the control bytes that mark no line or frame: a letter would cut every text.
+/// Punctuation, and the control bytes that mark no line or frame. A letter would cut every text; `.`, `+`, `-` would
+/// cut every number and time; `"` would leave no null.
 const fn is_delimiter(byte: u8) -> bool {
-    byte.is_ascii_punctuation() && byte != b'"' || matches!(byte, 0x01..=0x08 | 0x0E..=0x1A | 0x1D..=0x1F)
+    byte.is_ascii_punctuation() && !matches!(byte, b'"' | b'.' | b'+' | b'-')
+        || matches!(byte, 0x01..=0x08 | 0x0E..=0x1A | 0x1D..=0x1F)
 }
 
 #[cfg(test)]
@@ -92,7 +94,7 @@ mod tests {
 
     #[test]
     fn msh_1_and_2() {
-        let cases: [(&str, &[u8], Result<Delimiters, DelimiterError>); 10] = [
+        let cases: [(&str, &[u8], Result<Delimiters, DelimiterError>); 12] = [
             ("usual", b"MSH|^~\\&|A", Ok(Delimiters::USUAL)),
             ("v2.7", b"MSH|^~\\&#|A", Ok(Delimiters::V27)),
             (
@@ -114,6 +116,8 @@ mod tests {
             ),
             ("nothing", b"MSH", Err(DelimiterError::Field)),
             ("letter", b"MSHA^~\\&A", Err(DelimiterError::Field)),
+            ("a point cuts every number", b"MSH.^~\\&.A", Err(DelimiterError::Field)),
+            ("a sign cuts every offset", b"MSH|+~\\&|A", Err(DelimiterError::Encoding)),
             ("no MSH-2", b"MSH||A", Err(DelimiterError::Encoding)),
             ("too long", b"MSH|^~\\&#@|A", Err(DelimiterError::Encoding)),
             ("twice", b"MSH|^^\\&|A", Err(DelimiterError::Twice)),

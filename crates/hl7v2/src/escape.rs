@@ -16,11 +16,13 @@ pub(crate) fn has_escape(
     delimiters.escape.is_some_and(|escape| split::find(pairs, escape, raw).is_some())
 }
 
-/// Replaces escape sequences, in the message's charset. What is not understood stays as it is, with a flaw.
+/// Replaces escape sequences, in the message's charset. What is not understood stays as it is, with a flaw; so does
+/// hexadecimal, where the caller found that the charset does not have those bytes.
 pub(crate) fn unescape(
     raw: &[u8],
     delimiters: &Delimiters,
     pairs: Option<&'static encoding_rs::Encoding>,
+    keep_hex: bool,
     flaws: &mut Flaws,
 ) -> Vec<u8> {
     let mut out = Vec::with_capacity(raw.len());
@@ -39,7 +41,7 @@ pub(crate) fn unescape(
             return out;
         };
         let (body, close) = after_open.split_at(len);
-        match expand(body, delimiters, &mut out) {
+        match expand(body, delimiters, keep_hex, &mut out) {
             Ok(()) => rest = close.get(1..).unwrap_or_default(),
             Err(flaw) => {
                 flaws.insert(flaw);
@@ -59,7 +61,7 @@ pub(crate) fn unescape(
     out
 }
 
-fn expand(body: &[u8], delimiters: &Delimiters, out: &mut Vec<u8>) -> Result<(), Flaw> {
+fn expand(body: &[u8], delimiters: &Delimiters, keep_hex: bool, out: &mut Vec<u8>) -> Result<(), Flaw> {
     match body {
         b"F" => out.push(delimiters.field),
         b"S" => out.push(delimiters.component),
@@ -69,6 +71,7 @@ fn expand(body: &[u8], delimiters: &Delimiters, out: &mut Vec<u8>) -> Result<(),
         b"P" => out.push(delimiters.truncation.unwrap_or(b'#')),
         // Highlighting on and off: the text is the same without.
         b"H" | b"N" => {}
+        [b'X', ..] if keep_hex => return Err(Flaw::EscapeHex),
         [b'X', digits @ ..] => return expand_hex(digits, out),
         [b'Z', ..] => return Err(Flaw::EscapeLocal),
         [b'C', digits @ ..] if digits.len() == 4 && digits.iter().all(u8::is_ascii_hexdigit) => {
@@ -160,7 +163,7 @@ mod tests {
 
     fn read(raw: &str) -> (String, Vec<Flaw>) {
         let mut flaws = Flaws::NONE;
-        let out = unescape(raw.as_bytes(), &Delimiters::V27, None, &mut flaws);
+        let out = unescape(raw.as_bytes(), &Delimiters::V27, None, false, &mut flaws);
         (String::from_utf8(out).unwrap(), flaws.iter().collect())
     }
 

@@ -42,8 +42,9 @@ flaws! {
     EscapeUnknown = "escape-unknown", "unknown escape sequence, kept as it stands";
     /// An escape character without its partner: kept as it stands.
     EscapeOpen = "escape-open", "an escape sequence that does not end, kept as it stands";
-    /// `\X..\` without an even number of hexadecimal digits: kept as it stands.
-    EscapeHex = "escape-hex", "an \\X escape that is not hexadecimal, kept as it stands";
+    /// `\X..\` without an even number of hexadecimal digits, or with bytes that the charset does not have: kept as
+    /// it stands.
+    EscapeHex = "escape-hex", "an \\X escape that is no text, kept as it stands";
     /// `\C..\` or `\M..\`, a change of charset inside a value: kept as it stands.
     EscapeCharset = "escape-charset", "a charset escape, kept as it stands";
     /// `\Z..\`, agreed on locally: kept as it stands.

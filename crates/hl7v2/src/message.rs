@@ -263,6 +263,19 @@ impl Message {
         (0..self.segments.len()).filter_map(|index| self.segment_at(index))
     }
 
+    /// All segments, in order, each with its place; absent for a line that is no segment. One pass.
+    pub fn segments_with_paths(&self) -> impl Iterator<Item = (Option<Path>, Segment<'_>)> + '_ {
+        let mut seen = std::collections::HashMap::new();
+        self.all_segments().map(move |segment| {
+            let path = segment.name_bytes().map(|name| {
+                let count = seen.entry(name).or_insert(0_u32);
+                *count += 1;
+                Path::segment_only(name).with_occurrence(*count)
+            });
+            (path, segment)
+        })
+    }
+
     /// The segments called `name`, in order.
     pub fn segments<'m>(&'m self, name: &'m str) -> impl Iterator<Item = Segment<'m>> + 'm {
         self.all_segments().filter(move |segment| segment.is(name))
@@ -292,7 +305,8 @@ impl Message {
         self.get(path.ok()?).value().map(Cow::into_owned)
     }
 
-    /// The place of a segment, as a path with its occurrence; absent for a line that is no segment.
+    /// The place of a segment, as a path with its occurrence; absent for a line that is no segment. Counts the
+    /// segments before it: for all of them take [`Message::segments_with_paths`].
     pub fn path_of(&self, segment: &Segment<'_>) -> Option<Path> {
         let name = segment.name_bytes()?;
         let before = self.all_segments().take(segment.index).filter(|other| other.is_bytes(name)).count();
@@ -627,11 +641,19 @@ fn decode<'m>(raw: &'m [u8], level: Level, context: &Context) -> Decoded<'m> {
     if level == Level::Literal || !escape::has_escape(raw, &context.delimiters, pairs) {
         return decode_charset(raw, context);
     }
-    let mut flaws = Flaws::NONE;
-    let bytes = escape::unescape(raw, &context.delimiters, pairs, &mut flaws);
-    let decoded = decode_charset(&bytes, context);
-    flaws.extend(decoded.flaws);
-    Decoded { text: Cow::Owned(decoded.text.into_owned()), flaws }
+    let unescaped = |keep_hex| {
+        let mut flaws = Flaws::NONE;
+        let bytes = escape::unescape(raw, &context.delimiters, pairs, keep_hex, &mut flaws);
+        let decoded = decode_charset(&bytes, context);
+        flaws.extend(decoded.flaws);
+        Decoded { text: Cow::Owned(decoded.text.into_owned()), flaws }
+    };
+    let decoded = unescaped(false);
+    if decoded.flaws.contains(Flaw::CharsetUndecodable) {
+        // Hexadecimal that is no text must not become U+FFFD.
+        return unescaped(true);
+    }
+    decoded
 }
 
 impl<'m> Slot<'m> {

@@ -66,6 +66,9 @@ fn what_stands_where() {
         .map(|(number, slot)| (number, slot.text().into_owned()))
         .collect();
     assert_eq!(fields[2], (3, "7".to_owned()));
+    let paths: Vec<String> =
+        message.segments_with_paths().filter_map(|(path, _)| path).map(|path| path.to_string()).collect();
+    assert_eq!(paths, ["MSH", "PID", "OBX", "OBX[2]", "ZXX"]);
     assert_eq!(message.path_of(&message.segment_at(3).unwrap()).unwrap().to_string(), "OBX[2]");
 }
 
@@ -251,8 +254,9 @@ fn nothing_undecodable_is_silent() {
     assert_eq!(sent.findings(), [Finding::at(Flaw::ReplacementSent, at("PID-5[2]"))]);
     assert!(sent.get(at("PID-5[2]")).decode().flaws.contains(Flaw::ReplacementSent));
 
-    let hex = parse(format!("{HEAD}\rPID|1||7||\\XFF\\\r"));
-    assert!(hex.get(at("PID-5")).decode().flaws.contains(Flaw::CharsetUndecodable));
+    let hex = parse(format!("{HEAD}\rPID|1||7||\\XFF\\\\F\\\r"));
+    let decoded = hex.get(at("PID-5")).decode();
+    assert_eq!((decoded.text.as_ref(), decoded.flaws.contains(Flaw::EscapeHex)), ("\\XFF\\|", true));
 }
 
 #[test]
