@@ -24,6 +24,7 @@ use std::time::Duration;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use hilum_core::{Epoch, Id, Seq, Stream, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, NoTls, Row as PgRow, Statement};
 
 use super::shape::{Schema, shape};
@@ -110,7 +111,12 @@ impl Catalog {
 fn engine(step: &str, error: &tokio_postgres::Error) -> TablesError {
     use tokio_postgres::error::SqlState;
     let Some(code) = error.code() else {
-        let why = if error.is_closed() { "the connection is closed" } else { "the connection failed" };
+        let io = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+        let why = match io {
+            _ if error.is_closed() => "the connection is closed".to_owned(),
+            Some(io) => format!("the connection failed: {}", io.kind()),
+            None => "the connection failed".to_owned(),
+        };
         return TablesError::Engine(format!("postgresql, {step}: {why}"));
     };
     if [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code) {
@@ -138,6 +144,11 @@ fn client_config(config: &PostgresConfig) -> Result<tokio_postgres::Config, Tabl
         .url
         .parse()
         .map_err(|_| TablesError::Engine("postgresql: the url is no connection url".to_owned()))?;
+    if client.get_ssl_mode() == SslMode::Require {
+        return Err(TablesError::Engine(
+            "postgresql: the url asks for TLS, which is not built in yet".to_owned(),
+        ));
+    }
     let options = match client.get_options() {
         Some(given) => format!("{given} {SETTINGS}"),
         None => SETTINGS.to_owned(),
@@ -529,6 +540,11 @@ impl Postgres {
     /// The newest commit that this process made or saw.
     pub fn committed(&self) -> watch::Receiver<Seq> {
         self.0.committed.subscribe()
+    }
+
+    /// The schema's name.
+    pub fn schema(&self) -> &str {
+        &self.0.schema
     }
 
     /// `postgresql` and how durable its commits are.

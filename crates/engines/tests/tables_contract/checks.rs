@@ -656,6 +656,11 @@ pub async fn offsets_are_fenced(subject: &mut Subject) -> Outcome {
     );
     let skip = subject.commit(batch(epoch, 30, 40, 3)).await;
     ensure!(matches!(skip, Err(TablesError::Fenced { .. })), "a gap: {skip:?}");
+    // Who has lost the partition is told so, also when what was read has changed as well: reading again is no help.
+    let mut stale = batch(epoch, 10, 20, 3);
+    stale.expects.push(expect(&ROOM, vec![id(1)], None));
+    let late = subject.commit(stale).await;
+    ensure!(matches!(late, Err(TablesError::Fenced { .. })), "fenced and changed: {late:?}");
     let foreign = subject.commit(batch(other, 25, 30, 3)).await;
     ensure!(
         matches!(foreign, Err(TablesError::OtherLog { stored, given }) if stored == epoch && given == other),
@@ -860,70 +865,84 @@ pub async fn newer_schemas_are_refused(subject: &mut Subject) -> Outcome {
 mod declared {
     use hilum_engines::tables::{Column, Index, Table, Type};
 
-    const ID: Column = Column::new("id", Type::Int);
-    const UNIT: Column = Column::new("unit", Type::Text);
-    const STAMP: Column = Column::new("stamp", Type::Int);
-    const BED: Column = Column::optional("bed", Type::Text);
-    const BY_UNIT: Index = Index { name: "by_unit", columns: &["unit"] };
-    const BY_BED: Index = Index { name: "by_bed", columns: &["bed", "unit"] };
-    const BASE: Table = Table {
+    pub static BEFORE: Table = Table {
         name: "sample_grows",
         key_len: 1,
-        columns: &[ID, UNIT, STAMP],
-        indexes: &[BY_UNIT],
+        columns: &[
+            Column::new("id", Type::Int),
+            Column::new("unit", Type::Text),
+            Column::new("gone", Type::Text),
+        ],
+        indexes: &[
+            Index { name: "by_unit", columns: &["unit"] },
+            Index { name: "by_gone", columns: &["gone"] },
+        ],
         register: None,
     };
-
-    pub static BEFORE: Table = BASE;
-    /// A new column and a new index.
-    pub static AFTER: Table = Table { columns: &[ID, UNIT, BED, STAMP], indexes: &[BY_BED, BY_UNIT], ..BASE };
-
-    pub static OTHER_TYPE: Table = Table { columns: &[ID, Column::new("unit", Type::Bytes), STAMP], ..BASE };
-    pub static OPTIONAL_NOW: Table =
-        Table { columns: &[ID, Column::optional("unit", Type::Text), STAMP], ..BASE };
-    pub static OTHER_KEY: Table = Table { key_len: 2, ..BASE };
-    pub static REQUIRED: Table =
-        Table { columns: &[ID, UNIT, STAMP, Column::new("bed", Type::Text)], ..BASE };
-    pub static COLUMN_GONE: Table = Table { columns: &[ID, UNIT], ..BASE };
-    pub static INDEX_GONE: Table = Table { indexes: &[], ..BASE };
-    pub static OTHER_INDEX: Table =
-        Table { indexes: &[Index { name: "by_unit", columns: &["stamp", "unit"] }], ..BASE };
-    pub static REGISTER: Table = Table { register: Some("stamp"), ..BASE };
+    /// A new column, one that may be absent now, one index more, one changed, one gone.
+    pub static AFTER: Table = Table {
+        columns: &[
+            Column::new("id", Type::Int),
+            Column::optional("unit", Type::Text),
+            Column::new("gone", Type::Text),
+            Column::optional("bed", Type::Text),
+        ],
+        indexes: &[
+            Index { name: "by_unit", columns: &["unit", "bed"] },
+            Index { name: "by_bed", columns: &["bed"] },
+        ],
+        ..BEFORE_BASE
+    };
+    pub static OTHER_TYPE: Table =
+        Table { columns: &[Column::new("id", Type::Int), Column::new("unit", Type::Int)], ..BEFORE_BASE };
+    pub static OTHER_KEY: Table = Table { key_len: 2, ..BEFORE_BASE };
+    pub static REQUIRED: Table = Table {
+        columns: &[
+            Column::new("id", Type::Int),
+            Column::new("unit", Type::Text),
+            Column::new("gone", Type::Text),
+            Column::new("bed", Type::Text),
+        ],
+        ..BEFORE_BASE
+    };
+    const BEFORE_BASE: Table = Table {
+        name: "sample_grows",
+        key_len: 1,
+        columns: &[
+            Column::new("id", Type::Int),
+            Column::new("unit", Type::Text),
+            Column::new("gone", Type::Text),
+        ],
+        indexes: &[],
+        register: None,
+    };
 }
 
 /// A declaration that only adds is followed; what would lose or reinterpret rows is refused.
 pub async fn schemas_grow(subject: &mut Subject) -> Outcome {
     subject.reopen(&[&declared::BEFORE]).await?;
-    let old = vec![Value::Int(1), text("3W"), Value::Int(0)];
+    let old = vec![Value::Int(1), text("3W"), text("x")];
     subject.commit(writes(vec![put(&declared::BEFORE, old)])).await?;
     for (why, table) in [
         ("another type", &declared::OTHER_TYPE),
-        ("optional now", &declared::OPTIONAL_NOW),
         ("another key", &declared::OTHER_KEY),
         ("a column that old rows lack", &declared::REQUIRED),
-        ("a column is gone", &declared::COLUMN_GONE),
-        ("an index is gone", &declared::INDEX_GONE),
-        ("another index of that name", &declared::OTHER_INDEX),
-        ("a register now", &declared::REGISTER),
     ] {
         let answer = subject.reopen(&[table]).await;
         ensure!(shape(&answer), "{why}: {answer:?}");
     }
     subject.reopen(&[&declared::AFTER]).await?;
     let row = subject.get(&declared::AFTER, vec![Value::Int(1)]).await?.ok_or("the row is gone")?;
-    ensure!(row.values == [Value::Int(1), text("3W"), Value::Null, Value::Int(0)], "{row:?}");
-    let new = vec![Value::Int(2), text("4E"), text("7"), Value::Int(0)];
+    ensure!(row.values == [Value::Int(1), text("3W"), text("x"), Value::Null], "{row:?}");
+    let new = vec![Value::Int(2), Value::Null, text("y"), text("7")];
     subject.commit(writes(vec![put(&declared::AFTER, new.clone())])).await?;
-    let beds = subject.scan(Scan::by_index(declared::AFTER.name, "by_bed", vec![])).await?;
-    ensure!(beds.len() == 2 && beds[1].values == new, "the new index: {beds:?}");
-    let older = subject.reopen(&[&declared::BEFORE]).await;
-    ensure!(shape(&older), "an older program opens a newer one's table: {older:?}");
+    let scan = Scan::by_index(declared::AFTER.name, "by_unit", vec![]);
+    let rows: Vec<Vec<Value>> = subject.scan(scan).await?.into_iter().map(|row| row.values).collect();
+    ensure!(rows.len() == 2 && rows[0] == new, "the changed index: {rows:?}");
+    let bed = Scan::by_index(declared::AFTER.name, "by_bed", vec![text("7")]);
+    ensure!(subject.scan(bed).await?.len() == 1, "the new index");
     subject.reopen(&[&declared::AFTER]).await?;
     ensure!(subject.scan(Scan::by_key(declared::AFTER.name, vec![])).await?.len() == 2, "opened again");
-    // A table that is not declared this time stays as it is.
-    subject.reopen(&TABLES).await?;
-    subject.reopen(&[&declared::AFTER]).await?;
-    ensure!(subject.scan(Scan::by_key(declared::AFTER.name, vec![])).await?.len() == 2, "declared again");
     Ok(())
 }
 

@@ -92,6 +92,7 @@ async fn a_lost_answer_is_asked_about() {
     proxy.arm(Mode::LoseTheAnswer);
     let t2 = tables.commit(both(2)).await.expect("it is committed, so it is told");
     assert!(t2 > t1);
+    proxy.reached().await;
     assert_eq!(there(&tables, 2).await, 2);
     let row = tables.read(&[get(&ROOM, vec![id(2)])]).await.unwrap().concat();
     assert_eq!(row[0].t, t2);
@@ -357,4 +358,75 @@ async fn many_open_at_once() {
     ts.sort();
     assert_eq!(ts, [Seq(1), Seq(2), Seq(3), Seq(4)]);
     assert_eq!(opened[0].count(&Scan::by_key(ROOM.name, vec![]), 100).await.unwrap(), 4);
+}
+
+/// A row that the server cannot take fails alone: batches that flew with it are made, and the error holds no value.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_server_refuses_falls_alone() {
+    let server = Server::shared();
+    let config = PostgresConfig::new(server.url(), server.fresh_schema());
+    let tables = Postgres::open(config.clone(), &TABLES).await.unwrap();
+    let sql = format!("ALTER TABLE {}.sample_pair ADD CHECK (\"order\" <> 'hong')", config.schema);
+    raw(&server.url()).await.batch_execute(&sql).await.unwrap();
+    let calls = (0..20).map(|n| {
+        let order = if n == 7 { "hong" } else { "fine" };
+        tables.commit(writes(vec![put(&PAIR, pair("a", n, order)), put(&PAIR, pair("b", n, "fine"))]))
+    });
+    for (n, answer) in futures::future::join_all(calls).await.into_iter().enumerate() {
+        match answer {
+            Ok(_) => assert_ne!(n, 7),
+            Err(error) => {
+                assert_eq!(n, 7, "{error}");
+                assert!(
+                    error.to_string().contains("23514") && !error.to_string().contains("hong"),
+                    "{error}"
+                );
+            }
+        }
+    }
+    assert_eq!(tables.count(&Scan::by_key(PAIR.name, vec![]), 100).await.unwrap(), 38);
+}
+
+/// An operator ends the connection in mid-flight: nothing is half there, the caller is told, the next call works.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ended_connection_is_asked_about() {
+    let proxy = Proxy::start(Server::shared().port()).await;
+    let tables = through(&proxy).await;
+    tables.commit(both(1)).await.unwrap();
+    proxy.arm(Mode::HoldTheEnd);
+    let held = tokio::spawn({
+        let tables = tables.clone();
+        async move { tables.commit(both(2)).await }
+    });
+    proxy.reached().await;
+    let operator = raw(&Server::shared().url()).await;
+    let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks \
+               WHERE relation = $1::text::regclass AND mode = 'RowExclusiveLock'";
+    let counter = format!("{}.hilum_counter", tables.schema());
+    let ended: i64 = operator.query_one(sql, &[&counter]).await.unwrap().get(0);
+    assert_eq!(ended, 1);
+    proxy.release();
+    let answer = held.await.unwrap();
+    assert!(matches!(&answer, Err(error) if error.kind() == Kind::Transient), "{answer:?}");
+    assert_eq!(there(&tables, 2).await, 0);
+    tables.commit(both(2)).await.unwrap();
+    assert_eq!(there(&tables, 2).await, 2);
+}
+
+/// Another session holds the counter row for a while: commits wait for it and are made then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_wait_for_the_counter() {
+    let server = Server::shared();
+    let schema = server.fresh_schema();
+    let tables = Postgres::open(PostgresConfig::new(server.url(), &schema), &TABLES).await.unwrap();
+    let other = raw(&server.url()).await;
+    other.batch_execute(&format!("BEGIN; UPDATE {schema}.hilum_counter SET t = t + 5")).await.unwrap();
+    let waiting = tokio::spawn({
+        let tables = tables.clone();
+        async move { tables.commit(both(1)).await }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!waiting.is_finished());
+    other.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(waiting.await.unwrap().unwrap(), Seq(6));
 }

@@ -106,8 +106,7 @@ impl Subject {
         match &self.place {
             Place::Dir(dir) => {
                 let db = rusqlite::Connection::open(dir.path().join("tables.sqlite")).expect("the file");
-                db.execute("UPDATE hilum_state SET value = 1000000 WHERE name = 'version'", [])
-                    .expect("a newer version");
+                db.pragma_update(None, "user_version", 1_000_000).expect("a newer version");
             }
             Place::Schema(config) => {
                 let (client, connection) =

@@ -1,8 +1,7 @@
 //! The schema: made, extended and checked when the tables are opened, under an advisory lock, in one transaction.
 //!
-//! What only adds (a table, an index, an optional column) is done here; whatever else differs is refused by name, so
-//! that nobody loses data to a changed declaration, and an older program does not write rows without a newer one's
-//! columns.
+//! What only adds (a table, an index, an optional column, a column that may now be absent) is done here; what does
+//! not is refused by name, so that nobody loses data to a changed declaration.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +9,7 @@ use tokio_postgres::{Client, Transaction};
 
 use super::super::{Column, Table, TablesError};
 use super::engine;
-use super::plan::{column_type, element_type, quote};
+use super::plan::{column_type, quote};
 use crate::tables::shape::shape;
 
 /// The version of what the engine itself keeps in a schema.
@@ -92,27 +91,29 @@ async fn migrate_in(
     .map_err(|e| failed(&e))?;
     for table in tables {
         let stored = stored_columns(tx, schema, table).await?;
-        let new = stored.is_empty();
-        let statements = if new { vec![create(schema, table)] } else { extend(schema, table, &stored)? };
+        let statements = if stored.is_empty() {
+            vec![create(schema, table)]
+        } else {
+            extend(tx, schema, table, &stored).await?
+        };
         for sql in statements {
             tx.batch_execute(&sql).await.map_err(|e| failed(&e))?;
         }
-        register(tx, schema, table, new).await?;
         indexes(tx, schema, table).await?;
     }
     Ok(())
 }
 
 fn create(schema: &str, table: &Table) -> String {
-    let mut parts: Vec<String> = table.columns.iter().map(column_line).collect();
+    let mut parts: Vec<String> = table.columns.iter().map(|column| column_line(column, true)).collect();
     parts.push("t_ int8 NOT NULL".to_owned());
     let key: Vec<String> = table.columns.iter().take(table.key_len).map(|c| quote(c.name)).collect();
     parts.push(format!("PRIMARY KEY ({})", key.join(", ")));
     format!("CREATE TABLE {}.{} ({})", quote(schema), quote(table.name), parts.join(", "))
 }
 
-fn column_line(column: &Column) -> String {
-    let null = if column.optional { "" } else { " NOT NULL" };
+fn column_line(column: &Column, required: bool) -> String {
+    let null = if column.optional || !required { "" } else { " NOT NULL" };
     format!("{} {}{null}", quote(column.name), column_type(column.ty))
 }
 
@@ -163,73 +164,68 @@ async fn stored_columns(
     Ok(columns)
 }
 
-/// The statements that add what is new; whatever else differs is refused by name.
-fn extend(
+/// The statements that bring a table to its declaration, or why there are none.
+async fn extend(
+    tx: &Transaction<'_>,
     schema: &str,
     table: &Table,
     stored: &BTreeMap<String, Stored>,
 ) -> Result<Vec<String>, TablesError> {
-    let no = |why: String| Err(shape(table.name, why));
-    if let Some(name) = stored.keys().find(|name| *name != "t_" && table.column(name).is_none()) {
-        return no(format!("column {name}: stored, but not declared"));
-    }
+    let refuse = |why: String| shape(table.name, why);
+    let name = format!("{}.{}", quote(schema), quote(table.name));
+    let has_rows = tx
+        .query_one(&format!("SELECT EXISTS (SELECT 1 FROM {name})"), &[])
+        .await
+        .and_then(|row| row.try_get::<_, bool>(0))
+        .map_err(|e| engine("migration", &e))?;
     let mut statements = Vec::new();
     for (at, column) in table.columns.iter().enumerate() {
-        let key = if at < table.key_len { i32::try_from(at + 1).unwrap_or(0) } else { 0 };
-        match stored.get(column.name) {
-            Some(there) if there.key != key => {
-                return no(format!(
-                    "column {}: its place in the key differs from the stored one",
-                    column.name
-                ));
+        let want_key = if at < table.key_len { i32::try_from(at + 1).unwrap_or(0) } else { 0 };
+        let Some(there) = stored.get(column.name) else {
+            if want_key > 0 {
+                return Err(refuse(format!("key column {} is new: the key cannot change", column.name)));
             }
-            Some(there)
-                if there.ty == element_type(column.ty)
-                    && there.binary
-                    && there.required != column.optional => {}
-            Some(_) => return no(format!("column {}: differs from the stored one", column.name)),
-            None if column.optional => statements.push(format!(
-                "ALTER TABLE {}.{} ADD COLUMN {}",
-                quote(schema),
-                quote(table.name),
-                column_line(column)
-            )),
-            None => return no(format!("column {}: new, so it must be optional", column.name)),
+            if !column.optional && has_rows {
+                return Err(refuse(format!(
+                    "new column {} is required, but there are rows: declare it optional",
+                    column.name
+                )));
+            }
+            statements.push(format!("ALTER TABLE {name} ADD COLUMN {}", column_line(column, true)));
+            continue;
+        };
+        let want_type = super::plan::element_type(column.ty);
+        if there.ty != want_type || !there.binary {
+            return Err(refuse(format!("column {} is stored as {}, not {want_type}", column.name, there.ty)));
+        }
+        if there.key != want_key {
+            return Err(refuse(format!("column {} has another place in the key", column.name)));
+        }
+        if there.required && column.optional {
+            statements.push(format!("ALTER TABLE {name} ALTER COLUMN {} DROP NOT NULL", quote(column.name)));
+        } else if !there.required && !column.optional {
+            if has_rows {
+                return Err(refuse(format!("column {} is required now, but there are rows", column.name)));
+            }
+            statements.push(format!("ALTER TABLE {name} ALTER COLUMN {} SET NOT NULL", quote(column.name)));
+        }
+    }
+    for (column, there) in stored {
+        if column == "t_" || table.column(column).is_some() {
+            continue;
+        }
+        if there.key > 0 {
+            return Err(refuse(format!("stored key column {column} is not declared: the key cannot change")));
+        }
+        // A column that nobody declares any more stays, and rows without it are welcome.
+        if there.required {
+            statements.push(format!("ALTER TABLE {name} ALTER COLUMN {} DROP NOT NULL", quote(column)));
         }
     }
     Ok(statements)
 }
 
-/// What an index or a table says of itself in its comment: the part of the declaration that the catalog does not
-/// hold in a form to compare.
-const OURS: &str = "hilum: ";
-
-async fn comment(tx: &Transaction<'_>, of: &str, says: &str) -> Result<(), TablesError> {
-    // Names of columns only: nothing in it needs a quote.
-    let sql = format!("COMMENT ON {of} IS '{OURS}{says}'");
-    tx.batch_execute(&sql).await.map_err(|e| engine("migration", &e))
-}
-
-/// Holds the register to the stored one, or notes it down for a table that is new.
-async fn register(tx: &Transaction<'_>, schema: &str, table: &Table, new: bool) -> Result<(), TablesError> {
-    let name = format!("{}.{}", quote(schema), quote(table.name));
-    let says = table.register.map_or_else(|| "no register".to_owned(), |column| format!("register {column}"));
-    if new {
-        return comment(tx, &format!("TABLE {name}"), &says).await;
-    }
-    let stored = tx
-        .query_one("SELECT coalesce(obj_description($1::text::regclass, 'pg_class'), '')", &[&name])
-        .await
-        .and_then(|row| row.try_get::<_, String>(0))
-        .map_err(|e| engine("migration", &e))?;
-    match stored.strip_prefix(OURS) {
-        Some(stored) if stored != says => Err(shape(table.name, "the register differs from the stored one")),
-        _ => Ok(()),
-    }
-}
-
-/// Makes new indexes; one that differs, or that nobody declares any more, is refused. Indexes that somebody else put
-/// on the table carry no comment of ours and are left alone.
+/// Makes declared indexes, anew where their columns have changed, and drops those of this table that nobody declares.
 async fn indexes(tx: &Transaction<'_>, schema: &str, table: &Table) -> Result<(), TablesError> {
     let failed = |e: &tokio_postgres::Error| engine("migration", e);
     let rows = tx
@@ -254,28 +250,33 @@ async fn indexes(tx: &Transaction<'_>, schema: &str, table: &Table) -> Result<()
                 columns.push(key.name);
             }
         }
-        let says = columns.join(", ");
-        if let Some(there) = stored.remove(&name) {
-            if there.strip_prefix(OURS) == Some(says.as_str()) {
-                continue;
-            }
-            return Err(shape(table.name, format!("index {}: differs from the stored one", index.name)));
+        // The comment says what the index was made of; only indexes that carry one are ours to drop.
+        let comment = format!("hilum: {}", columns.join(", "));
+        let full = format!("{}.{}", quote(schema), quote(&name));
+        match stored.remove(&name) {
+            Some(there) if there == comment => continue,
+            Some(_) => tx.batch_execute(&format!("DROP INDEX {full}")).await.map_err(|e| failed(&e))?,
+            None => {}
         }
         let order: Vec<String> = columns.iter().map(|c| format!("{} ASC NULLS FIRST", quote(c))).collect();
-        let sql = format!(
-            "CREATE INDEX {} ON {}.{} ({})",
+        tx.batch_execute(&format!(
+            "CREATE INDEX {} ON {}.{} ({}); COMMENT ON INDEX {full} IS '{comment}'",
             quote(&name),
             quote(schema),
             quote(table.name),
             order.join(", ")
-        );
-        tx.batch_execute(&sql).await.map_err(|e| failed(&e))?;
-        comment(tx, &format!("INDEX {}.{}", quote(schema), quote(&name)), &says).await?;
+        ))
+        .await
+        .map_err(|e| failed(&e))?;
     }
-    match stored.iter().find(|(_, comment)| comment.starts_with(OURS)) {
-        Some((name, _)) => Err(shape(table.name, format!("index {name}: stored, but not declared"))),
-        None => Ok(()),
+    for (name, comment) in stored {
+        if comment.starts_with("hilum: ") {
+            tx.batch_execute(&format!("DROP INDEX {}.{}", quote(schema), quote(&name)))
+                .await
+                .map_err(|e| failed(&e))?;
+        }
     }
+    Ok(())
 }
 
 /// The name of an index in the schema: PostgreSQL names indexes beside tables, in 63 bytes.

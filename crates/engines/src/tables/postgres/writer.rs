@@ -173,6 +173,7 @@ struct Sql {
     outbox: String,
     sign: String,
     register: String,
+    unregister: String,
     fence: String,
     ask: String,
 }
@@ -219,6 +220,7 @@ impl Sql {
                 "WITH old AS (DELETE FROM {s}.hilum_writer WHERE seen < now() - interval '30 days') \
                  INSERT INTO {s}.hilum_writer (writer, seq) VALUES (gen_random_uuid(), 0) RETURNING writer"
             ),
+            unregister: format!("DELETE FROM {s}.hilum_writer WHERE writer = $1::uuid"),
             fence: format!(
                 "UPDATE {s}.hilum_writer SET seq = $2::int8, base = NULL, bad = NULL, seen = now() \
                  WHERE writer = $1::uuid AND seq = $2::int8 - 1 RETURNING seq"
@@ -270,7 +272,9 @@ enum Landing {
     Committed { base: i64, refused: BTreeMap<usize, Verdict> },
     /// Rolled back: every batch was refused.
     AllRefused(BTreeMap<usize, Verdict>),
-    /// Rolled back.
+    /// Rolled back by an error of the server: one of the batches, or its state.
+    RolledBack(TablesError),
+    /// Not sent, or given up for good.
     Failed(TablesError),
     /// Rolled back: this process's row is not as it was left.
     Unsigned,
@@ -293,6 +297,9 @@ impl Writer {
                     None => break,
                 }
             }
+            // Callers whose commit has just been answered are about to come with their next: without this turn the first
+            // of them would fly alone, and the others behind it.
+            tokio::task::yield_now().await;
             while closing.is_none()
                 && waiting.len() < limits::TABLES_GROUP_BATCHES_MAX * 2
                 && let Ok(order) = orders.try_recv()
@@ -308,7 +315,12 @@ impl Writer {
             }
         }
         drop(orders); // who still waits to send, learns that the tables are closed
-        drop(self.link.take());
+        if let (Some(link), Some(identity)) = (self.link.take(), self.identity)
+            && !identity.unknown
+            && let Err(error) = link.client.execute(&self.sql.unregister, &[&identity.writer]).await
+        {
+            tracing::debug!(closed = error.is_closed(), "the row of this process stays behind");
+        }
         if let Some(done) = closing {
             // Whoever asked to close may have stopped waiting.
             done.send(()).unwrap_or_default();
@@ -316,17 +328,34 @@ impl Writer {
     }
 
     async fn commit(&mut self, group: Vec<Waiting>) {
-        let landing = match self.fly(&group).await {
+        let landing = self.attempt(&group).await;
+        if matches!(landing, Landing::RolledBack(_)) && group.len() > 1 {
+            // One of them is what the server cannot take: its neighbours must not fall with it.
+            for waiting in group {
+                let alone = vec![waiting];
+                let landing = self.attempt(&alone).await;
+                self.answer(alone, &landing);
+            }
+            return;
+        }
+        self.answer(group, &landing);
+    }
+
+    async fn attempt(&mut self, group: &[Waiting]) -> Landing {
+        match self.fly(group).await {
             Ok(Landing::Unknown) => self.resolve().await,
             Ok(landing) => landing,
             Err(error) => Landing::Failed(error),
-        };
-        if let Landing::Committed { base, .. } = &landing {
+        }
+    }
+
+    fn answer(&self, group: Vec<Waiting>, landing: &Landing) {
+        if let Landing::Committed { base, .. } = landing {
             heard(&self.setup.committed, Seq(base + group.len() as i64));
         }
         for (at, Waiting { checked, reply }) in group.into_iter().enumerate() {
             let n = at + 1;
-            let answer = match &landing {
+            let answer = match landing {
                 Landing::Committed { base, refused } => match refused.get(&n) {
                     None => Ok(Seq(base + n as i64)),
                     Some(verdict) => Err(refusal(verdict, &checked.batch)),
@@ -334,7 +363,7 @@ impl Writer {
                 Landing::AllRefused(refused) => {
                     Err(refusal(refused.get(&n).unwrap_or(&Verdict::Refused), &checked.batch))
                 }
-                Landing::Failed(error) => Err(error.clone()),
+                Landing::RolledBack(error) | Landing::Failed(error) => Err(error.clone()),
                 Landing::Unsigned => Err(TablesError::Engine(
                     "postgresql, commit: the row of this process is gone; nothing was written".to_owned(),
                 )),
@@ -403,8 +432,8 @@ impl Writer {
                 self.identity = Some(Identity { unknown: true, ..identity });
                 self.link = None;
             }
-            Landing::AllRefused(_) => {}
-            // Whatever it was, the next group begins on a connection without a past.
+            // The transaction is over, the connection is as good as before.
+            Landing::AllRefused(_) | Landing::RolledBack(_) => {}
             Landing::Failed(_) => self.link = None,
             Landing::Unsigned => self.identity = None,
         }
@@ -644,13 +673,13 @@ impl<'a> Flight<'a> {
         for ((answer, part), call) in answers.into_iter().zip(&self.parts).zip(&self.calls) {
             let rows = match answer {
                 Ok(rows) => rows,
-                Err(error) if error.code().is_none() => return Landing::Unknown,
+                Err(error) if ends_the_connection(&error) => return Landing::Unknown,
                 Err(error) => {
                     let none_left = error.code() == Some(&SqlState::DIVISION_BY_ZERO);
                     return match part {
                         Part::Gate if none_left => Landing::AllRefused(refused),
                         Part::Sign if none_left => Landing::Unsigned,
-                        _ => Landing::Failed(engine(call.step, &error)),
+                        _ => Landing::RolledBack(engine(call.step, &error)),
                     };
                 }
             };
@@ -663,6 +692,16 @@ impl<'a> Flight<'a> {
             None => Landing::Unknown,
         }
     }
+}
+
+/// Whether nothing follows from an error about the transaction: the connection is lost, or the server has ended it
+/// (which it may do behind a commit that waits for a standby).
+fn ends_the_connection(error: &tokio_postgres::Error) -> bool {
+    use tokio_postgres::error::Severity;
+    error.as_db_error().is_none_or(|said| {
+        matches!(said.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
+            || said.severity() == "FATAL"
+    })
 }
 
 type Rows<'a> = Vec<(usize, &'a Vec<Value>)>;
