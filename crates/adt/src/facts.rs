@@ -1,5 +1,7 @@
 //! A message's facts: what it says of one encounter, small enough to be kept one by one and folded again and again.
 
+pub mod read;
+
 use hilum_core::{Id, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -226,6 +228,9 @@ pub struct FactBody {
     /// PV1-3 is an emergency place for the source.
     #[serde(rename = "ed", skip_serializing_if = "std::ops::Not::not")]
     pub emergency: bool,
+    /// The class that an inferred visit's facts are gathered by.
+    #[serde(rename = "i", skip_serializing_if = "Option::is_none")]
+    pub inferred_class: Option<String>,
     /// The visit that this one goes on from, or goes on as.
     #[serde(rename = "c", skip_serializing_if = "Option::is_none")]
     pub other: Option<Id>,

@@ -85,9 +85,11 @@ pub struct PatientState {
     /// What merged records fill in where this one says nothing, nearest first: the number, and only the fields that it
     /// gives. To be marked as such.
     pub filled: Vec<(Id, PersonContent)>,
-    /// Next of kin, those of merged records among them, in order of (origin, key).
+    /// Next of kin, those of merged records among them, nearest record first, then in order of key. Empty also where
+    /// nothing was said of them now (an item never goes, it is no longer sent), and in a merged record: they are the
+    /// survivor's.
     pub next_of_kin: Vec<Item<NextOfKin>>,
-    /// Allergies, those of merged records among them (clinical-rules 16), in order of (origin, key).
+    /// Allergies (AL1, IAM), those of merged records among them (clinical-rules 16), likewise.
     pub allergies: Vec<Item<Allergy>>,
     /// What a person should know.
     pub marks: Vec<Mark>,
@@ -417,9 +419,15 @@ pub struct BoardDetail {
     /// Died at, or `unknown` when only that is known (rule 18).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub died: Option<String>,
-    /// The attending's identifier and authority, for filters.
+    /// The attending's number, for filters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attending_id: Option<String>,
+    /// The marks of the encounter alone: the row's `marks` are these and the patient's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub encounter_marks: Vec<String>,
+    /// Whether the encounter alone asks for confidentiality.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub encounter_confidential: bool,
 }
 
 /// One identifier of a board row.

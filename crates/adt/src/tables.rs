@@ -212,6 +212,7 @@ pub const NUMBER: Table = Table {
         opt("deleted", Type::Bytes),    // the newest A29's stamp
         req("not_applied", Type::Text), // JSON array: messages in quarantine that name it
         req("marks", Type::Text),       // JSON array of mark ids
+        req("carries", Type::Text),     // JSON array: further identifying numbers that it was ever named with
         req("survivor", Type::Id),
     ],
     indexes: &[

@@ -7,7 +7,7 @@ pub const BATCH_RECORDS_MAX: usize = 2_000;
 /// Bytes of bodies in one batch of a projection.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Rounds of reading that one batch may ask for.
-pub const NEEDS_ROUNDS_MAX: usize = 4;
+pub const NEEDS_ROUNDS_MAX: usize = 6;
 /// Rows that one range of a projection may have; the runner pages through it.
 pub const RANGE_ROWS_MAX: usize = 50_000;
 /// Batches of one process that are between read and commit at the same time: bounds memory.

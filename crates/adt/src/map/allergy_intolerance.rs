@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::convert::{concept, identifier, meta, origin, required, standing, words_or_concept};
 use super::element::{Beside, Coding, Concept, Extension, Identifier, Meta, Reference, Value};
 use super::vocabulary::{
-    ALLERGEN, ALLERGEN_TYPE, ALLERGY_CLINICAL, ALLERGY_CRITICALITY, ALLERGY_STATUS, ALLERGY_VERIFICATION,
+    ALLERGEN_TYPE, ALLERGY_CLINICAL, ALLERGY_CRITICALITY, ALLERGY_STATUS, ALLERGY_VERIFICATION, NO_TABLE,
     REACTION_SEVERITY,
 };
 use super::{Mapped, Notes, ids};
@@ -79,7 +79,7 @@ pub fn resource(item: &Item<Allergy>, patient: &PatientState, key: &Installation
     let manifestation: Vec<Concept<'_>> = allergy
         .reactions
         .iter()
-        .map(|coded| words_or_concept(coded, &ALLERGEN, "AllergyIntolerance.reaction", &mut notes))
+        .map(|coded| words_or_concept(coded, &NO_TABLE, "AllergyIntolerance.reaction", &mut notes))
         .collect();
     let severity = REACTION_SEVERITY.target(&allergy.severity.code).map(|(_, severity, _)| severity);
     let resource = AllergyIntolerance {
@@ -95,7 +95,7 @@ pub fn resource(item: &Item<Allergy>, patient: &PatientState, key: &Installation
         category: category.into_iter().collect(),
         criticality,
         criticality_beside,
-        code: words_or_concept(&allergy.code, &ALLERGEN, "AllergyIntolerance.code", &mut notes),
+        code: words_or_concept(&allergy.code, &NO_TABLE, "AllergyIntolerance.code", &mut notes),
         patient: Reference::to("Patient", patient.id),
         onset_date_time: allergy.onset.as_ref().map(When::as_str),
         onset_string: (allergy.onset.is_none() && !allergy.onset_text.is_empty())

@@ -70,16 +70,21 @@ pub fn origin(origin: Id, patient: Id) -> Option<Extension<'static>> {
         .then(|| Extension { url: ORIGIN, value: Value::Reference(Reference::to("Patient", origin)) })
 }
 
-/// The system of a code that names none, or names the table itself, is the table's.
-fn system_of<'a>(name: &'a str, table: &Table, path: &'static str, notes: &mut Notes) -> Cow<'a, str> {
+/// The system of a code that names none, or names the table itself, is the table's; absent where there is no table.
+fn system_of<'a>(
+    name: &'a str,
+    table: &Table,
+    path: &'static str,
+    notes: &mut Notes,
+) -> Option<Cow<'a, str>> {
     if name.is_empty() {
-        return Cow::Borrowed(table.system);
+        return (!table.system.is_empty()).then_some(Cow::Borrowed(table.system));
     }
     let (uri, is_known) = coding_system(name);
     if !is_known {
         notes.unmapped("0396", path);
     }
-    uri
+    Some(uri)
 }
 
 /// Whether a code is of the table: its system is not said, or is the table's.
@@ -111,7 +116,7 @@ pub fn concept<'a>(
             }
         }
         coding.push(Coding {
-            system: Some(system_of(system, table, path, notes)),
+            system: system_of(system, table, path, notes),
             version,
             code,
             display: text,

@@ -228,6 +228,7 @@ pub enum Value<'a> {
     Coding(Coding<'a>),
     Concept(Concept<'a>),
     Address(Box<Address<'a>>),
+    Identifier(Box<Identifier<'a>>),
     Reference(Reference<'a>),
     Nested(Vec<Extension<'a>>),
 }
@@ -248,6 +249,7 @@ impl Serialize for Extension<'_> {
             Value::Coding(value) => map.serialize_entry("valueCoding", value)?,
             Value::Concept(value) => map.serialize_entry("valueCodeableConcept", value)?,
             Value::Address(value) => map.serialize_entry("valueAddress", value)?,
+            Value::Identifier(value) => map.serialize_entry("valueIdentifier", value)?,
             Value::Reference(value) => map.serialize_entry("valueReference", value)?,
             Value::Nested(_) => {}
         }

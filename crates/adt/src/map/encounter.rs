@@ -10,9 +10,9 @@ use super::convert::{
 };
 use super::element::{Coding, Concept, Extension, Identifier, Meta, Period, Reference, Value};
 use super::vocabulary::{
-    ADMISSION_TYPE, ADMIT_REASON, ADMIT_SOURCE, AMBULATORY_STATUS, ARRIVAL_MODE, DIAGNOSIS_TYPE, DIET,
-    DISCHARGE_DISPOSITION, HOSPITAL_SERVICE, IDENTIFIER_TYPE, PATIENT_CLASS, PATIENT_TYPE, READMISSION,
-    V3_PARTICIPATION, VIP, VISIT_PRIORITY, authority_system,
+    ADMISSION_TYPE, ADMIT_SOURCE, AMBULATORY_STATUS, ARRIVAL_MODE, DIAGNOSIS_TYPE, DIET,
+    DISCHARGE_DISPOSITION, HOSPITAL_SERVICE, IDENTIFIER_TYPE, NO_TABLE, PATIENT_CLASS, PATIENT_TYPE,
+    READMISSION, V3_PARTICIPATION, VIP, VISIT_PRIORITY, authority_system,
 };
 use super::{Mapped, Notes, ids, summary};
 use crate::content::datatypes::{Coded, Place, Provider};
@@ -173,7 +173,7 @@ pub fn resource(state: &EncounterState, confidential: bool, key: &InstallationKe
         reason_code: content
             .reason
             .value()
-            .map(|coded| concept(coded, &ADMIT_REASON, "Encounter.reasonCode", &mut notes))
+            .map(|coded| concept(coded, &NO_TABLE, "Encounter.reasonCode", &mut notes))
             .into_iter()
             .collect(),
         diagnosis: diagnoses(&state.diagnoses, key, &mut notes),
@@ -466,7 +466,7 @@ fn extensions<'a>(state: &'a EncounterState, notes: &mut Notes) -> Vec<Extension
         }
     }
     if let Some(reason) = content.transfer_reason.value() {
-        let reason = concept(reason, &ADMIT_REASON, "Encounter.extension(transferReason)", notes);
+        let reason = concept(reason, &NO_TABLE, "Encounter.extension(transferReason)", notes);
         extension.push(Extension { url: TRANSFER_REASON, value: Value::Concept(reason) });
     }
     if let Some(description) = content.description.value() {

@@ -21,6 +21,8 @@ use crate::state::PatientState;
 
 /// What merged records filled in where this one says nothing: the record, and the elements (`valueCode`).
 pub const FILLED: &str = "urn:hilum:extension:filled-from";
+/// The mother's number (PID-21, `valueIdentifier`): two newborns of one mother are two patients.
+pub const MOTHER: &str = "urn:hilum:extension:mother-identifier";
 /// The sender says that it does not know who this is (PID-31, `valueBoolean`).
 pub const IDENTITY_UNKNOWN: &str = "urn:hilum:extension:identity-unknown";
 
@@ -228,6 +230,9 @@ fn extensions<'a>(state: &PatientState, person: &'a PersonContent, notes: &mut N
     if let Some(nationality) = person.nationality.value() {
         let url = "http://hl7.org/fhir/StructureDefinition/patient-nationality";
         coded(url, nationality, &NATIONALITY, "Patient.extension(nationality)");
+    }
+    for mother in person.mother.items() {
+        extension.push(Extension { url: MOTHER, value: Value::Identifier(Box::new(identifier(mother))) });
     }
     if person.identity_unknown.value() == Some(&true) {
         extension.push(Extension { url: IDENTITY_UNKNOWN, value: Value::Boolean(true) });

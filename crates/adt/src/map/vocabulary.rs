@@ -67,13 +67,12 @@ open_table! {
     LANGUAGE = "0296";
     /// Identifier type: `NNxxx` and local types stand as sent.
     IDENTIFIER_TYPE = "0203";
-    /// Admission reason.
-    ADMIT_REASON = "0129";
-    /// Allergen and reaction: the field names the system.
-    ALLERGEN = "0130";
     /// Access restriction value.
     ACCESS_RESTRICTION = "0717";
 }
+
+/// A field whose codes are of no table of HL7 (PV2-3, AL1-3): the field itself names the system, or nobody does.
+pub const NO_TABLE: Table = Table { number: "", system: "", rows: &[], kept: &[] };
 
 /// FHIR's v3 code systems.
 pub const V3_ACT_CODE: &str = "http://terminology.hl7.org/CodeSystem/v3-ActCode";
@@ -533,6 +532,9 @@ const SYSTEMS: &[(&str, &str)] = &[
     ("ATC", "http://www.whocc.no/atc"),
     ("ISO3166_1", "urn:iso:std:iso:3166"),
     ("ISO3166-1", "urn:iso:std:iso:3166"),
+    ("ISO639", "urn:oid:2.16.840.1.113883.6.100"),
+    ("ISO639-1", "urn:oid:2.16.840.1.113883.6.99"),
+    ("ISO639-2", "urn:oid:2.16.840.1.113883.6.100"),
     ("NULLFL", "http://terminology.hl7.org/CodeSystem/v3-NullFlavor"),
 ];
 

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::ConfigFile;
 use crate::config::{self, Overrides};
-use crate::out;
+use crate::machine;
 
 /// `hilum config`
 #[derive(Debug, Args)]
@@ -37,6 +37,6 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Some(Sub::Reference) => config::reference(),
         None => arguments.file.load(&Overrides::default())?.to_toml(),
     };
-    out::line(text.trim_end());
+    machine::say(text.trim_end());
     Ok(ExitCode::SUCCESS)
 }
