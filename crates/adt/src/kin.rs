@@ -19,7 +19,7 @@ use crate::fold::ties::{Refusal, Survivors, Tie, TieKind};
 use crate::identity;
 use crate::limits::{CARRIED_MAX, CARRIERS_MAX};
 use crate::order::Stamp;
-use crate::state::{EncounterState, Item, Mark, PatientState, Standing, Status};
+use crate::state::{EncounterState, Mark, PatientState, Standing, Status};
 use crate::tables::{BOARD, CARRIER, CONTENT, DECIDED, ENCOUNTER, FACT, NUMBER, TIE, WORK};
 
 /// What of a number or visit is kept as a register.

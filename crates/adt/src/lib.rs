@@ -2,14 +2,20 @@
 //! encounters, patients and a ward census that any order of arrival leaves the same.
 
 pub mod board;
+pub mod accept;
+pub mod acks;
+pub mod announce;
 pub mod content;
 pub mod decision;
 pub mod facts;
 pub mod fold;
+pub mod http;
 pub mod identity;
 pub mod kin;
+pub mod import;
 pub mod limits;
 pub mod map;
+pub mod mllp;
 pub mod order;
 pub mod project;
 mod render;

@@ -16,14 +16,18 @@ pub const MLLP_READ_S: u64 = 30;
 pub const MLLP_WRITE_S: u64 = 30;
 /// Seconds of silence before TCP asks whether the peer is still there.
 pub const MLLP_KEEPALIVE_S: u64 = 60;
-/// Bytes outside frames that one connection may send between two frames before it is closed.
-pub const MLLP_STRAY_BYTES_MAX: usize = 4 << 10;
 /// Bytes that one read of a socket takes at most.
-pub const MLLP_READ_BYTES: usize = 64 << 10;
+pub const MLLP_READ_BYTES: usize = 16 << 10;
+/// Milliseconds in which a closing connection still drops what its peer sends, so that the last answer arrives.
+pub const MLLP_LINGER_MS: u64 = 1_000;
 /// Connections that the kernel keeps for us until they are accepted.
 pub const MLLP_BACKLOG: i32 = 4_096;
 /// Milliseconds between two looks at whether the log accepts again.
 pub const GATE_LOOK_MS: u64 = 50;
+/// Bytes of messages between read and durable, over all doors, beyond which HTTP answers 503.
+pub const HTTP_BUFFER_BYTES_MAX: usize = 96 << 20;
+/// Bytes of a body that is too large that are kept, so that it can be answered.
+pub const HTTP_HEAD_BYTES: usize = 4 << 10;
 /// Seconds after which a client may ask again when the log does not accept.
 pub const HTTP_RETRY_AFTER_S: u64 = 5;
 /// Acknowledgment instants that are remembered until the projection asks for them.
@@ -79,3 +83,7 @@ pub const CARRIERS_MAX: usize = 64;
 pub const SEEN_MAX: usize = 64;
 /// Hours within which the same MSH-10 with other bytes is flagged; senders restart their numbers daily.
 pub const CONTROL_ID_REUSE_H: i64 = 24;
+/// Decisions read at a time when the process starts.
+pub const DECISIONS_READ_RECORDS: usize = 1_000;
+/// Bytes of decisions read at a time when the process starts.
+pub const DECISIONS_READ_BYTES: usize = 8 << 20;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use hilum_core::{Digest, SourceName, Timestamp};
+use hilum_hl7v2::CharsetSettings;
 use serde::{Deserialize, Serialize};
 
 use crate::settings::SourceSettings;
@@ -151,9 +152,30 @@ impl Source {
         self.settings_sha
     }
 
-    /// Its live figures.
-    pub const fn live(&self) -> &Live {
-        &self.live
+    /// A message was kept and answered.
+    pub fn told(&self, told: Told, received: Timestamp, acked: Timestamp) {
+        self.live.told(told, received, acked);
+    }
+
+    /// A message could not be kept for a reason of ours.
+    pub fn failed(&self, at: Timestamp) {
+        self.live.failed(at);
+    }
+
+    /// A message was refused that was not even read to its end.
+    pub fn refused_unread(&self) {
+        self.live.refused_unread();
+    }
+
+    /// What the tables know of the time before this process: the last message.
+    pub fn seed(&self, last_received: Timestamp) {
+        self.live.seed(last_received);
+    }
+
+    /// A connection was opened; it counts until the guard is dropped.
+    pub fn connected(self: &Arc<Self>) -> Connected {
+        self.live.connections.fetch_add(1, Ordering::Relaxed);
+        Connected(Arc::clone(self))
     }
 
     /// How it does at `now`.
@@ -248,7 +270,7 @@ pub enum Told {
 
 /// Live figures of one source.
 #[derive(Debug)]
-pub struct Live {
+struct Live {
     started: Timestamp,
     connections: AtomicU64,
     accepted: AtomicU64,
@@ -258,13 +280,20 @@ pub struct Live {
     last_fault: AtomicI64,
     rate: Rate,
     ack_times: AckHistogram,
+    accepted_total: metrics::Counter,
+    refused_total: metrics::Counter,
+    faults_total: metrics::Counter,
 }
 
 const NEVER: i64 = i64::MIN;
 
 impl Live {
-    fn new(started: Timestamp) -> Self {
+    fn new(name: &str, started: Timestamp) -> Self {
+        let counter = |outcome: &'static str| metrics::counter!("hilum_messages_total", "source" => name.to_owned(), "outcome" => outcome);
         Self {
+            accepted_total: counter("accepted"),
+            refused_total: counter("refused"),
+            faults_total: counter("not-kept"),
             started,
             connections: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
@@ -285,31 +314,35 @@ impl Live {
         }
     }
 
-    /// A connection was opened; it counts until the guard is dropped.
-    pub fn connected(source: &Arc<Source>) -> Connected {
-        source.live.connections.fetch_add(1, Ordering::Relaxed);
-        Connected(Arc::clone(source))
+    /// A message was refused that was not even read to its end.
+    fn refused_unread(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        self.refused_total.increment(1);
     }
 
     /// A message was kept and answered.
-    pub fn told(&self, told: Told, received: Timestamp, acked: Timestamp) {
+    fn told(&self, told: Told, received: Timestamp, acked: Timestamp) {
         match told {
-            Told::Accepted => self.accepted.fetch_add(1, Ordering::Relaxed),
-            Told::Refused => self.refused.fetch_add(1, Ordering::Relaxed),
-        };
+            Told::Accepted => {
+                self.accepted.fetch_add(1, Ordering::Relaxed);
+                self.accepted_total.increment(1);
+            }
+            Told::Refused => self.refused_unread(),
+        }
         self.last_received.fetch_max(received.as_micros(), Ordering::Relaxed);
         self.rate.count(received);
         self.ack_times.count(acked.micros_since(received).max(0).unsigned_abs());
     }
 
     /// A message could not be kept for a reason of ours.
-    pub fn failed(&self, at: Timestamp) {
+    fn failed(&self, at: Timestamp) {
         self.faults.fetch_add(1, Ordering::Relaxed);
+        self.faults_total.increment(1);
         self.last_fault.fetch_max(at.as_micros(), Ordering::Relaxed);
     }
 
     /// What the tables know of the time before this process: the last message.
-    pub fn seed(&self, last_received: Timestamp) {
+    fn seed(&self, last_received: Timestamp) {
         self.last_received.fetch_max(last_received.as_micros(), Ordering::Relaxed);
     }
 }
@@ -452,7 +485,7 @@ impl Sources {
                 settings,
                 configured: true,
                 peers,
-                live: Live::new(started),
+                live: Live::new(&raw_name, started),
             });
             for (by, values, index) in
                 [("listener", &rules.listeners, &mut by_listener), ("key", &rules.keys, &mut by_key)]
@@ -483,7 +516,7 @@ impl Sources {
                     settings,
                     configured: false,
                     peers: Vec::new(),
-                    live: Live::new(started),
+                    live: Live::new(DEFAULT, started),
                 })
             })
             .clone();
@@ -528,6 +561,8 @@ fn check(settings: &SourceSettings) -> Result<(), String> {
     if jiff::tz::TimeZone::get(&settings.zone).is_err() {
         return Err(format!("zone `{}` is no IANA time zone (write Asia/Seoul)", settings.zone));
     }
+    CharsetSettings::new(settings.charset.as_deref(), settings.charset_fallback.as_deref())
+        .map_err(|why| format!("charset: {why}"))?;
     Ok(())
 }
 
@@ -618,12 +653,12 @@ mod tests {
         assert_eq!(ed.state(at(10)).health, SourceHealth::Live, "just started");
         assert_eq!(ed.state(at(601)).health, SourceHealth::Silent, "configured and never heard of");
         assert_eq!(sources.default_source().state(at(9_999)).health, SourceHealth::Unused);
-        ed.live().told(Told::Accepted, at(700), at(700).plus_micros(900));
+        ed.told(Told::Accepted, at(700), at(700).plus_micros(900));
         assert_eq!(ed.state(at(1_300)).health, SourceHealth::Live);
         assert_eq!(ed.state(at(1_301)).health, SourceHealth::Silent);
-        ed.live().failed(at(1_302));
+        ed.failed(at(1_302));
         assert_eq!(ed.state(at(1_302)).health, SourceHealth::Failing);
-        ed.live().told(Told::Refused, at(1_303), at(1_303).plus_micros(900));
+        ed.told(Told::Refused, at(1_303), at(1_303).plus_micros(900));
         let state = ed.state(at(1_303));
         assert_eq!(
             (state.health, state.accepted, state.refused, state.faults),

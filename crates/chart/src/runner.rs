@@ -236,7 +236,16 @@ impl<P: Projection> Runner<P> {
         if let Some(next) = self.next {
             return Ok(next);
         }
-        let next = self.tables.offset(P::NAME, self.stream, self.partition, self.log.epoch()).await?;
+        let epoch = self.log.epoch();
+        let next = self.tables.offset(P::NAME, self.stream, self.partition, epoch).await?;
+        if next == 0 {
+            // A partition of which nothing was applied does not know its log: its siblings may.
+            for &stream in P::STREAMS {
+                for partition in 0..self.log.partitions() {
+                    self.tables.offset(P::NAME, stream, partition, epoch).await?;
+                }
+            }
+        }
         self.progress.update(self.stream, self.partition, |slot| slot.applied = next);
         self.next = Some(next);
         Ok(next)

@@ -3,6 +3,10 @@
 const FILES: &[(&str, &str)] = &[
     ("core", include_str!("../../core/src/limits.rs")),
     ("engines", include_str!("../../engines/src/limits.rs")),
+    ("hl7v2", include_str!("../../hl7v2/src/limits.rs")),
+    ("fhir", include_str!("../../fhir/src/limits.rs")),
+    ("chart", include_str!("../../chart/src/limits.rs")),
+    ("web", include_str!("../../web/src/limits.rs")),
     ("adt", include_str!("../../adt/src/limits.rs")),
 ];
 
@@ -52,7 +56,7 @@ mod tests {
         for bound in &all {
             assert!(!bound.value.is_empty() && !bound.meaning.is_empty(), "{bound:?}");
         }
-        let frame = all.iter().find(|bound| bound.name == "MESSAGE_BYTES_MAX").expect("a bound of the room");
-        assert_eq!((frame.part, frame.value), ("adt", "16 << 20"));
+        let frame = all.iter().find(|bound| bound.name == "MLLP_READ_BYTES").expect("a bound of the room");
+        assert_eq!((frame.part, frame.value), ("adt", "16 << 10"));
     }
 }

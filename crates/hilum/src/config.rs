@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use figment::Figment;
@@ -29,6 +30,8 @@ pub struct Config {
     pub mllp: Mllp,
     /// Where rows are kept.
     pub tables: Tables,
+    /// Who looked.
+    pub audit: Audit,
     /// What the process says about itself.
     pub logging: Logging,
     /// How it stops.
@@ -43,11 +46,15 @@ pub struct Config {
 pub struct Http {
     /// Address of the HTTP listener.
     pub listen: String,
+    /// Whether browsers reach it by https.
+    pub https: bool,
+    /// Zone in which pages show times.
+    pub zone: String,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8080".to_owned() }
+        Self { listen: "127.0.0.1:8080".to_owned(), https: false, zone: "UTC".to_owned() }
     }
 }
 
@@ -94,6 +101,22 @@ impl Default for Mllp {
     }
 }
 
+impl Mllp {
+    /// The bounds as the door takes them.
+    pub fn limits(&self) -> hilum_adt::mllp::Limits {
+        hilum_adt::mllp::Limits {
+            message_bytes_max: self.message_bytes_max,
+            connections_max: self.connections_max,
+            window_messages: self.window_messages,
+            buffer_bytes_max: self.buffer_bytes_max,
+            idle: Duration::from_secs(self.idle_s),
+            read: Duration::from_secs(self.read_s),
+            write: Duration::from_secs(self.write_s),
+            keepalive: Duration::from_secs(self.keepalive_s),
+        }
+    }
+}
+
 /// Which engine keeps rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -112,11 +135,29 @@ pub struct Tables {
     pub engine: TablesEngine,
     /// Where it is, for `postgres`.
     pub url: String,
+    /// Which schema of it, for `postgres`.
+    pub schema: String,
 }
 
 impl Default for Tables {
     fn default() -> Self {
-        Self { engine: TablesEngine::Sqlite, url: String::new() }
+        Self { engine: TablesEngine::Sqlite, url: String::new(), schema: "hilum".to_owned() }
+    }
+}
+
+/// `[audit]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Audit {
+    /// Whether an event is on disk before the answer goes out; else within a second.
+    pub at_once: bool,
+    /// Whether an answer that cannot be written down is held back.
+    pub fails_closed: bool,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self { at_once: true, fails_closed: true }
     }
 }
 
@@ -404,6 +445,8 @@ fn write_table(out: &mut String, path: &str, tree: &Value) {
 /// What each key means; a test holds that this is the tree, no more and no less.
 pub const REFERENCE: &[(&str, &str)] = &[
     ("http.listen", "Address of the HTTP door and of the pages. Port 0 takes a free one."),
+    ("http.https", "Whether a proxy in front of it ends https: cookies are then for https alone."),
+    ("http.zone", "IANA zone in which pages show times."),
     (
         "mllp.listen",
         "Address of the MLLP door that everybody has; its listener is called `default`. Empty = none.",
@@ -435,6 +478,9 @@ pub const REFERENCE: &[(&str, &str)] = &[
         "tables.url",
         "For `postgres`: postgres://user:password@host/database. Rather in the environment: HILUM_TABLES__URL.",
     ),
+    ("tables.schema", "For `postgres`: the schema, one for each installation."),
+    ("audit.at_once", "Whether it is on disk who looked before they see; else within a second."),
+    ("audit.fails_closed", "Whether what cannot be written down is not shown."),
     ("logging.format", "`human` or `json`, one line an event, on standard error."),
     (
         "logging.level",

@@ -2,15 +2,19 @@
 //! the machine.
 #![allow(dead_code)] // `serve`, which uses what is here, comes with the log
 
+mod admin;
 mod bounds;
 mod commands;
 mod config;
 mod failpoints;
 mod folder;
 mod generate;
+mod house;
 mod logging;
 mod machine;
+mod metrics;
 mod out;
+mod running;
 
 use std::process::ExitCode;
 

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::ConfigFile;
 use crate::config::{self, Overrides};
-use crate::machine;
+use crate::out;
 
 /// `hilum config`
 #[derive(Debug, Args)]
@@ -37,6 +37,6 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Some(Sub::Reference) => config::reference(),
         None => arguments.file.load(&Overrides::default())?.to_toml(),
     };
-    machine::say(text.trim_end());
+    out::line(text.trim_end());
     Ok(ExitCode::SUCCESS)
 }

@@ -2,14 +2,19 @@
 
 mod bench;
 mod config;
+mod import;
+mod keys;
+pub mod serve;
+mod users;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use serde_json::Value;
 
 use crate::config::{Config, Overrides};
-use crate::machine;
+use crate::{machine, out};
 
 /// A hospital's HL7 v2 feed becomes a live chart: acknowledged when it is on disk, shown when it is folded.
 #[derive(Debug, Parser)]
@@ -25,6 +30,14 @@ pub struct CommandLine {
 pub enum Command {
     /// Measure hilum on this machine, the raw engine beside it
     Bench(bench::Bench),
+    /// Take messages in and show the chart
+    Serve(serve::Arguments),
+    /// Import files
+    Import(import::Arguments),
+    /// API keys
+    Keys(keys::Arguments),
+    /// Accounts
+    Users(users::Arguments),
     /// Print the effective configuration, or a commented reference of all keys
     Config(config::Arguments),
 }
@@ -33,7 +46,7 @@ pub enum Command {
 #[derive(Debug, Clone, Args)]
 pub struct DataFolder {
     /// The data folder: log, tables, audit log, secrets
-    #[arg(long = "data", value_name = "DIR", env = "HILUM_DATA")]
+    #[arg(id = "data", long = "data", value_name = "DIR", env = "HILUM_DATA")]
     pub path: PathBuf,
 }
 
@@ -41,7 +54,7 @@ pub struct DataFolder {
 #[derive(Debug, Clone, Args)]
 pub struct ConfigFile {
     /// The configuration file (TOML); `hilum config reference` prints one to start from
-    #[arg(long = "config", value_name = "FILE", env = "HILUM_CONFIG")]
+    #[arg(id = "config", long = "config", value_name = "FILE", env = "HILUM_CONFIG")]
     pub path: Option<PathBuf>,
 }
 
@@ -62,7 +75,38 @@ impl ConfigFile {
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Bench(arguments) => bench::run(arguments).map(|()| ExitCode::SUCCESS),
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Import(arguments) => import::run(arguments),
+        Command::Keys(arguments) => keys::run(arguments),
+        Command::Users(arguments) => users::run(arguments),
         Command::Config(arguments) => config::run(&arguments),
+    }
+}
+
+/// Prints an array of objects as columns.
+fn table(rows: &Value, columns: &[&str]) {
+    let text = |value: Option<&Value>| match value {
+        Some(Value::String(text)) => text.clone(),
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(other) => other.to_string(),
+    };
+    let mut lines: Vec<Vec<String>> = vec![columns.iter().map(|name| (*name).to_owned()).collect()];
+    for row in rows.as_array().into_iter().flatten() {
+        lines.push(columns.iter().map(|name| text(row.get(name))).collect());
+    }
+    let width = |at: usize| {
+        lines
+            .iter()
+            .filter_map(|line| line.get(at))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    for line in &lines {
+        let cells: Vec<String> =
+            line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        out::line(cells.join("  ").trim_end());
     }
 }
 

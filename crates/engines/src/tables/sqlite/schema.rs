@@ -1,4 +1,5 @@
-//! From declarations to tables: made when they are not there, extended when that loses nothing, refused otherwise.
+//! From declarations to tables: made when they are not there, changed when no row is lost or read otherwise, refused
+//! by name when one would be.
 
 #![allow(clippy::format_push_string)] // written once, at opening
 
@@ -19,7 +20,7 @@ const APPLICATION_ID: i32 = 0x6874_6162;
 
 const OURS: &str = "
     CREATE TABLE hilum_state (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-    INSERT INTO hilum_state VALUES ('version', 1), ('t', 0), ('outbox_floor', 0);
+    INSERT INTO hilum_state VALUES ('t', 0), ('outbox_floor', 0);
     CREATE TABLE hilum_table (name TEXT PRIMARY KEY, declaration TEXT NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE hilum_offset (
         projection TEXT NOT NULL, stream TEXT NOT NULL, partition INTEGER NOT NULL,
@@ -100,20 +101,18 @@ fn engine(why: rusqlite::Error) -> TablesError {
 }
 
 fn migrate_inside(conn: &Connection, schema: &Schema) -> Result<Seq, TablesError> {
-    let application: i32 = conn.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(engine)?;
-    let tables: i64 =
-        conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(engine)?;
-    if tables == 0 {
+    let pragma = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(engine);
+    if pragma("SELECT count(*) FROM sqlite_schema")? == 0 {
         conn.execute_batch(OURS).map_err(engine)?;
-        conn.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}")).map_err(engine)?;
-    } else if application != APPLICATION_ID {
+        conn.execute_batch(&format!(
+            "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"
+        ))
+        .map_err(engine)?;
+    } else if pragma("PRAGMA application_id")? != i64::from(APPLICATION_ID) {
         return Err(TablesError::Engine("the file is another database, not hilum's tables".to_owned()));
     }
-    let state = |name: &str| {
-        conn.query_row("SELECT value FROM hilum_state WHERE name = ?1", [name], |row| row.get::<_, i64>(0))
-            .map_err(engine)
-    };
-    let stored = state("version")?;
+    // A newer program's tables are not touched, not even by what would change nothing.
+    let stored = pragma("PRAGMA user_version")?;
     if stored > VERSION {
         return Err(TablesError::Newer { stored, ours: VERSION });
     }
@@ -122,64 +121,101 @@ fn migrate_inside(conn: &Connection, schema: &Schema) -> Result<Seq, TablesError
             .query_row("SELECT declaration FROM hilum_table WHERE name = ?1", [table.name], |row| row.get(0))
             .optional()
             .map_err(engine)?;
-        match stored {
-            None => conn.execute_batch(&create(table)).map_err(engine)?,
-            Some(stored) => extend(conn, table, &stored)?,
-        }
-        let declaration =
-            serde_json::to_string(&Stored::of(table)).map_err(|why| TablesError::Engine(why.to_string()))?;
+        let declared = Stored::of(table);
+        let now = match stored {
+            None => {
+                conn.execute_batch(&create(table)).map_err(engine)?;
+                declared
+            }
+            Some(stored) => change(conn, table, declared, &stored)?,
+        };
+        let declaration = serde_json::to_string(&now).map_err(|why| TablesError::Engine(why.to_string()))?;
         conn.execute(
             "INSERT INTO hilum_table VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET declaration = excluded.declaration",
             params![table.name, declaration],
         )
         .map_err(engine)?;
     }
-    Ok(Seq(state("t")?))
+    conn.query_row("SELECT value FROM hilum_state WHERE name = 't'", [], |row| row.get(0))
+        .map(Seq)
+        .map_err(engine)
 }
 
-/// Adds what is new; whatever else differs is refused by name.
-fn extend(conn: &Connection, table: &Table, stored: &str) -> Result<(), TablesError> {
+/// Brings a table to its declaration and gives what stands then: columns that nobody declares any more stay, and
+/// rows without them are welcome.
+fn change(
+    conn: &Connection,
+    table: &Table,
+    mut declared: Stored,
+    stored: &str,
+) -> Result<Stored, TablesError> {
     let no = |why: String| Err(TablesError::Shape { table: table.name.to_owned(), why });
     let Ok(stored) = serde_json::from_str::<Stored>(stored) else {
         return no("the stored declaration cannot be read".to_owned());
     };
-    let declared = Stored::of(table);
+    if stored == declared {
+        return Ok(declared);
+    }
     if stored.key != declared.key {
         return no("the key differs from the stored one".to_owned());
     }
-    if stored.register != declared.register {
-        return no("the register differs from the stored one".to_owned());
-    }
-    if let Some(name) = stored.columns.keys().find(|name| !declared.columns.contains_key(*name)) {
-        return no(format!("column {name}: stored, but not declared"));
-    }
-    if let Some(name) = stored.indexes.keys().find(|name| !declared.indexes.contains_key(*name)) {
-        return no(format!("index {name}: stored, but not declared"));
-    }
+    let name = table.name;
     let mut sql = String::new();
+    // What rows that are there may not have.
+    let mut demands = None;
     for column in table.columns {
         match stored.columns.get(column.name) {
-            Some(stored) if Some(stored) == declared.columns.get(column.name) => {}
-            Some(_) => return no(format!("column {}: differs from the stored one", column.name)),
+            Some(there) if there.ty != type_name(column.ty) => {
+                return no(format!("column {}: is stored as {}", column.name, there.ty));
+            }
+            Some(there) if there.optional == column.optional => {}
+            Some(_) if column.optional => sql += &drop_not_null(name, column.name),
             None if column.optional => {
                 sql += &format!(
-                    "ALTER TABLE \"{}\" ADD COLUMN \"{}\" {};",
-                    table.name,
+                    "ALTER TABLE \"{name}\" ADD COLUMN \"{}\" {};",
                     column.name,
                     sql_type(column.ty)
                 );
             }
-            None => return no(format!("column {}: new, so it must be optional", column.name)),
+            Some(_) | None => demands = Some(column.name),
+        }
+    }
+    if let Some(column) = demands {
+        let rows: bool = conn
+            .query_row(&format!("SELECT EXISTS (SELECT 1 FROM \"{name}\")"), [], |row| row.get(0))
+            .map_err(engine)?;
+        if rows {
+            return no(format!("column {column}: is required now, but there are rows"));
+        }
+        conn.execute_batch(&format!("DROP TABLE \"{name}\"; {}", create(table))).map_err(engine)?;
+        return Ok(declared);
+    }
+    for (column, mut there) in stored.columns {
+        if declared.columns.contains_key(&column) {
+            continue;
+        }
+        if !there.optional {
+            sql += &drop_not_null(name, &column);
+            there.optional = true;
+        }
+        declared.columns.insert(column, there);
+    }
+    for (index, columns) in &stored.indexes {
+        if declared.indexes.get(index) != Some(columns) {
+            sql += &format!("DROP INDEX {};", index_name(table, index));
         }
     }
     for index in table.indexes {
-        match stored.indexes.get(index.name) {
-            Some(stored) if stored == index.columns => {}
-            Some(_) => return no(format!("index {}: differs from the stored one", index.name)),
-            None => sql += &create_index(table, index.name, index.columns),
+        if stored.indexes.get(index.name).is_none_or(|columns| columns != index.columns) {
+            sql += &create_index(table, index.name, index.columns);
         }
     }
-    conn.execute_batch(&sql).map_err(engine)
+    conn.execute_batch(&sql).map_err(engine)?;
+    Ok(declared)
+}
+
+fn drop_not_null(table: &str, column: &str) -> String {
+    format!("ALTER TABLE \"{table}\" ALTER COLUMN \"{column}\" DROP NOT NULL;")
 }
 
 /// Whether rows stand in the tree of the key itself: right for small rows, while large ones would spread over many

@@ -1,0 +1,128 @@
+//! The settings of sources on their way into the log: envelopes name them by digest, so they are written down before
+//! the first envelope is, as a decision (for a rebuild) and as a row (for the fold that runs now).
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use hilum_core::{Clock, ContentType, Digest, Entropy, Envelope, InstallationKey, Kind, SourceName, Stream};
+use hilum_engines::log::{Log, LogError, ReadMax};
+use hilum_engines::tables::{Batch, Read, Tables, TablesError, Value, Write};
+
+use crate::decision::Decision;
+use crate::limits;
+use crate::settings::SourceSettings;
+use crate::sources::Sources;
+use crate::tables::SETTINGS;
+
+/// Why settings could not be written down or read back.
+#[derive(Debug, thiserror::Error)]
+pub enum AnnounceError {
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The tables.
+    #[error(transparent)]
+    Tables(#[from] TablesError),
+}
+
+impl AnnounceError {
+    /// What the caller may do.
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Log(error) => error.kind(),
+            Self::Tables(error) => error.kind(),
+        }
+    }
+}
+
+/// All settings that the log has ever named, by digest. Read at the start, so that a fold whose tables are new knows
+/// them before it reads the first message.
+///
+/// # Errors
+/// [`AnnounceError::Log`].
+pub async fn known(log: &Log) -> Result<BTreeMap<Digest, SourceSettings>, AnnounceError> {
+    let mut known = BTreeMap::new();
+    for partition in 0..log.partitions() {
+        let mut from = 0;
+        loop {
+            let max =
+                ReadMax { records: limits::DECISIONS_READ_RECORDS, bytes: limits::DECISIONS_READ_BYTES };
+            let records = log.read(Stream::Decisions, partition, from, max).await?;
+            let Some(last) = records.last() else { break };
+            from = last.position.offset + 1;
+            for record in &records {
+                if let Ok(Decision::Settings { settings, .. }) = Decision::parse(&record.envelope.body) {
+                    known.insert(settings.sha(), *settings);
+                }
+            }
+        }
+    }
+    Ok(known)
+}
+
+/// Writes down the settings of `sources` that are not among `known`; returns how many there were. To be called
+/// before a door opens.
+///
+/// # Errors
+/// [`AnnounceError`]: then no door may open.
+pub async fn announce(
+    sources: &Sources,
+    known: &BTreeMap<Digest, SourceSettings>,
+    log: &Log,
+    tables: &Tables,
+    clock: &Clock,
+    entropy: &Entropy,
+    key: &InstallationKey,
+) -> Result<usize, AnnounceError> {
+    let mut announced = 0;
+    for source in sources.all() {
+        let (settings, sha) = (source.settings(), source.settings_sha());
+        if !known.contains_key(&sha) {
+            let decision = Decision::Settings {
+                source: source.name().to_string(),
+                settings: Box::new(settings.clone()),
+            };
+            log.append(envelope(&decision, source.name(), sha, clock, entropy, key)).await?;
+            announced += 1;
+        }
+        let row_key = vec![Value::Bytes(Bytes::copy_from_slice(sha.as_bytes()))];
+        let found = tables.read(&[Read::Get { table: SETTINGS.name, key: row_key.clone() }]).await?;
+        if found.iter().all(Vec::is_empty) {
+            let mut values = row_key;
+            values.push(Value::Text(settings.canonical()));
+            let write = Write::Put { table: SETTINGS.name, values };
+            tables.commit(Batch { writes: vec![write], ..Batch::default() }).await?;
+        }
+    }
+    Ok(announced)
+}
+
+/// The envelope of a decision, in the stream that a rebuild reads first.
+pub fn envelope(
+    decision: &Decision,
+    source: &SourceName,
+    settings_sha: Digest,
+    clock: &Clock,
+    entropy: &Entropy,
+    key: &InstallationKey,
+) -> Envelope {
+    let body = Bytes::from(decision.to_bytes());
+    let received = clock.now();
+    Envelope {
+        v: Envelope::VERSION,
+        id: entropy.record_id(received),
+        stream: Stream::Decisions,
+        source: source.clone(),
+        settings_sha,
+        received,
+        peer: None,
+        digest: Digest::of(&body),
+        key: key.id("Partition", &[b"decision", source.as_str().as_bytes()]),
+        content_type: ContentType::Decision,
+        charset_rule: None,
+        replaces: None,
+        cipher_key: None,
+        trace: None,
+        body,
+    }
+}

@@ -1,0 +1,258 @@
+//! What the runner does when something goes wrong: poison, engine errors, other workers, another log.
+
+#![allow(clippy::unwrap_used)]
+
+mod toy;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hilum_chart::projection::Projection;
+use hilum_chart::runner::Stepped;
+use hilum_chart::{Chart, Progress, Runner, Running, family, resources, run_all};
+use hilum_core::{Authority, Digest, Entropy, Id, Position, Stream};
+use hilum_engines::log::Log;
+use hilum_engines::tables::sqlite::{self, Sqlite};
+use hilum_engines::tables::{Batch, Scan, Table, Tables, Value, Write};
+use toy::{
+    FACT, Message, REFUSED, Toy, all, append, clock, envelope, id, open_log, open_tables, oracle, standing,
+};
+
+const PATIENCE: Duration = Duration::from_mins(1);
+
+fn note(n: u32) -> Message {
+    Message::Note { account: n % 7, visit: n, place: n % 3, value: n, at: n / 2 }
+}
+
+async fn caught_up(running: &Running) {
+    let mut moved = running.progress().moved();
+    let wait = async {
+        while !running.progress().health().caught_up() {
+            // Partitions without records say where they are without moving.
+            tokio::time::timeout(Duration::from_millis(20), moved.changed()).await.ok();
+        }
+    };
+    let health = || running.progress().health();
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("not caught up: {:?}", health()));
+}
+
+async fn until_paused(running: &Running) -> String {
+    let wait = async {
+        loop {
+            if let Some(why) = running.progress().health().paused() {
+                return why.to_owned();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_the_poison_is_rejected() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, tables, random) = (open_log(folder.path()), open_tables(), Entropy::seeded(1));
+    let mut messages: Vec<Message> = (0..120).map(note).collect();
+    messages.insert(20, Message::Panic { account: 0 });
+    messages.insert(21, Message::Panic { account: 0 });
+    messages.insert(50, Message::PanicInNeeds);
+    messages.insert(51, Message::Bad);
+    messages.insert(52, Message::Nul);
+    append(&log, &messages, &random).await;
+    let running = run_all(&toy::toy(), &log, &tables, &clock());
+    caught_up(&running).await;
+    assert_eq!(running.progress().health().paused(), None);
+    running.stop().await;
+    assert_eq!(standing(&tables).await, oracle(&messages));
+    let mut rules: BTreeMap<String, usize> = BTreeMap::new();
+    for row in all(&tables, &REFUSED).await {
+        let Value::Text(rule) = &row.values[1] else { panic!("a rule") };
+        *rules.entry(rule.clone()).or_default() += 1;
+    }
+    let want = [("apply.panic", 3), ("apply.shape", 1), ("toy.bad", 1)];
+    assert_eq!(rules, want.into_iter().map(|(rule, count)| (rule.to_owned(), count)).collect());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_that_all_want_one_family_come_to_an_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, tables, random) = (open_log(folder.path()), open_tables(), Entropy::seeded(2));
+    // One chain of merges makes one family of all accounts; every partition has notes about it.
+    let mut messages: Vec<Message> = (1..40).map(|n| Message::Merge { old: n, new: n - 1, at: n }).collect();
+    messages.extend((0..300).map(|n| Message::Note { account: n % 40, visit: 0, place: 0, value: n, at: n }));
+    append(&log, &messages, &random).await;
+    let running = run_all(&toy::toy(), &log, &tables, &clock());
+    caught_up(&running).await;
+    let health = running.progress().health();
+    running.stop().await;
+    assert!(health.partitions.iter().map(|one| one.conflicts).sum::<u64>() > 0, "they must have met");
+    assert_eq!(standing(&tables).await, oracle(&messages));
+    assert!(all(&tables, &REFUSED).await.is_empty());
+}
+
+fn schema() -> Vec<&'static Table> {
+    resources::TABLES.iter().chain(toy::TABLES).copied().collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_error_pauses_and_nothing_is_rejected() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, random) = (open_log(folder.path()), Entropy::seeded(3));
+    let place = folder.path().join("tables.sqlite");
+    let broken = Arc::new(AtomicBool::new(false));
+    let fault =
+        {
+            let broken = Arc::clone(&broken);
+            Arc::new(move |_: &str| {
+                if broken.load(Ordering::Relaxed) { Err(std::io::Error::other("planted")) } else { Ok(()) }
+            })
+        };
+    let options = sqlite::Options { fault: Some(fault), ..Default::default() };
+    let tables = Tables::Sqlite(Sqlite::open(place.as_path(), &schema(), options).unwrap());
+    let messages: Vec<Message> = (0..50).map(note).collect();
+    append(&log, &messages[..25], &random).await;
+    let running = run_all(&toy::toy(), &log, &tables, &clock());
+    caught_up(&running).await;
+
+    broken.store(true, Ordering::Relaxed);
+    append(&log, &messages[25..], &random).await;
+    let why = until_paused(&running).await;
+    assert!(why.contains("tables engine"), "{why}");
+    assert!(running.progress().health().lag_records() > 0, "what waits is seen");
+    assert!(running.progress().health().oldest_unapplied().is_some());
+    running.stop().await;
+    tables.close().await;
+
+    let tables =
+        Tables::Sqlite(Sqlite::open(place.as_path(), &schema(), sqlite::Options::default()).unwrap());
+    assert!(all(&tables, &REFUSED).await.is_empty());
+    let running = run_all(&toy::toy(), &log, &tables, &clock());
+    caught_up(&running).await;
+    assert_eq!(running.progress().health().paused(), None);
+    running.stop().await;
+    assert_eq!(standing(&tables).await, oracle(&messages));
+    assert!(all(&tables, &REFUSED).await.is_empty(), "nothing was quarantined for the engine's fault");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_log_is_refused_by_name() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let tables = open_tables();
+    let random = Entropy::seeded(4);
+    let first = open_log(folders[0].path());
+    append(&first, &[note(1)], &random).await;
+    let running = run_all(&toy::toy(), &first, &tables, &clock());
+    caught_up(&running).await;
+    running.stop().await;
+    let before = standing(&tables).await;
+
+    // Its ids are drawn from another seed, so its epoch is another.
+    let other = hilum_engines::log::embedded::Embedded::open(
+        &folders[1].path().join("log.sqlite"),
+        clock(),
+        Entropy::seeded(99),
+        hilum_engines::log::embedded::Options { disk_reserve_ratio: 0.0, ..Default::default() },
+    );
+    let other = Log::Embedded(other.unwrap());
+    append(&other, &[note(1), note(2), note(8)], &random).await;
+    let running = run_all(&toy::toy(), &other, &tables, &clock());
+    let why = until_paused(&running).await;
+    assert!(why.contains("epoch"), "{why}");
+    running.stop().await;
+    assert_eq!(standing(&tables).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waits_for_a_position() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, tables, random) = (open_log(folder.path()), open_tables(), Entropy::seeded(5));
+    let running = run_all(&toy::toy(), &log, &tables, &clock());
+    caught_up(&running).await;
+    let never = Position { stream: Stream::Hl7In, partition: 0, offset: 1_000 };
+    assert!(!running.progress().wait_applied(never, Duration::from_millis(30)).await);
+    for n in 0..10 {
+        let position = log.append(envelope(&note(n), &random)).await.unwrap();
+        assert!(running.progress().wait_applied(position, PATIENCE).await, "woken by the log: {n}");
+    }
+    running.stop().await;
+    assert_eq!(standing(&tables).await, oracle(&(0..10).map(note).collect::<Vec<_>>()));
+}
+
+#[tokio::test]
+async fn a_range_longer_than_one_scan_is_read_and_moved_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, tables, random) = (open_log(folder.path()), open_tables(), Entropy::seeded(6));
+    // Account 0 has more facts than one scan gives; it joins account 1 under whichever name is smaller.
+    let (zero, one) = (id("Account", 0), id("Account", 1));
+    let (many, name) = if zero < one { (1, one) } else { (0, zero) };
+    let notes: Vec<Message> =
+        (0..10_050).map(|n| Message::Note { account: many, visit: 5, place: 0, value: n, at: n }).collect();
+    let family = Value::Id(name);
+    let mut writes: Vec<Write> = notes
+        .iter()
+        .map(|note| {
+            let text = serde_json::to_string(note).unwrap();
+            let digest = Digest::of(text.as_bytes()).as_bytes().to_vec();
+            let values = vec![
+                family.clone(),
+                Value::Bytes(digest.into()),
+                Value::Text(text),
+                Value::Int(0),
+                Value::ThisCommit,
+            ];
+            Write::Put { table: FACT.name, values }
+        })
+        .collect();
+    for head in [name, id("Visit", 5)] {
+        let values = vec![Value::Id(head), family.clone(), Value::Int(0)];
+        writes.push(Write::Put { table: family::HEAD.name, values });
+    }
+    writes.push(Write::Put { table: family::FAMILY.name, values: vec![family, Value::Int(2)] });
+    tables.commit(Batch { writes, ..Batch::default() }).await.unwrap();
+
+    let merge = Message::Merge { old: many, new: 1 - many, at: 1 };
+    append(&log, std::slice::from_ref(&merge), &random).await;
+    let running = run_all(&toy::toy(), &log, &tables, &clock());
+    caught_up(&running).await;
+    running.stop().await;
+    let new = if name == zero { one } else { zero };
+    let under = |family: Id| {
+        let (tables, scan) = (tables.clone(), Scan::by_key(FACT.name, vec![Value::Id(family)]));
+        async move { tables.count(&scan, 100_000).await.unwrap() }
+    };
+    assert_eq!((under(name).await, under(new).await), (0, 10_051), "all facts moved, and the merge");
+    let heads = all(&tables, &family::HEAD).await;
+    assert_eq!(heads.len(), 3);
+    assert!(heads.iter().all(|row| row.values[1] == Value::Id(new)));
+    assert_eq!(all(&tables, &family::FAMILY).await[0].values, [Value::Id(new), Value::Int(3)]);
+    let chart = Chart::open(tables.clone(), clock());
+    let survivor = chart.read(&Authority::system("test"), "Account", new).await.unwrap();
+    assert_eq!(survivor.text().unwrap().matches(',').count(), 4 + 10_049, "all notes were folded");
+}
+
+#[tokio::test]
+async fn a_commit_that_is_fenced_or_conflicts_has_no_effect() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, tables, random) = (open_log(folder.path()), open_tables(), Entropy::seeded(7));
+    let position = log.append(envelope(&note(1), &random)).await.unwrap();
+    let place = (position.stream, position.partition);
+    let progress = Progress::new(Toy::NAME, Toy::STREAMS, log.partitions());
+    let runner = || Runner::new(toy::toy(), log.clone(), tables.clone(), clock(), place, progress.clone());
+    let (mut one, mut other) = (runner(), runner());
+    for runner in [&mut one, &mut other] {
+        assert_eq!(runner.step().await.unwrap(), Stepped::Read { records: 1 });
+        assert_eq!(runner.step().await.unwrap(), Stepped::Applied);
+    }
+    let committed = one.step().await.unwrap();
+    let Stepped::Committed { t, records: 1, rejected: 0 } = committed else { panic!("{committed:?}") };
+    let lost = other.step().await.unwrap();
+    assert!(matches!(lost, Stepped::Fenced | Stepped::Conflict), "{lost:?}");
+    assert_eq!(tables.now().await.unwrap(), t, "nothing was committed");
+    for _ in 0..4 {
+        other.step().await.unwrap();
+    }
+    assert_eq!(other.step().await.unwrap(), Stepped::Idle, "it asked where the offset stands");
+    assert_eq!(tables.now().await.unwrap(), t);
+}

@@ -1,0 +1,252 @@
+//! The test that decides: three workers over eight partitions of two streams, their steps interleaved by a seeded
+//! scheduler, partitions taken from one worker by another in between. Every schedule ends in what the sequential
+//! oracle says. Planted faults must not.
+
+#![allow(clippy::unwrap_used)]
+
+mod toy;
+
+use std::sync::Arc;
+
+use hilum_chart::projection::Projection;
+use hilum_chart::runner::Stepped;
+use hilum_chart::{Progress, Runner};
+use hilum_core::{Entropy, Position, Stream};
+use hilum_engines::log::Log;
+use hilum_engines::log::embedded::partition_of;
+use hilum_engines::tables::{Batch, Tables, Value, Write};
+use toy::{Message, Toy, append, below, clock, day, envelope, open_log, open_tables, oracle, standing};
+
+const WORKERS: usize = 3;
+
+type Place = (Stream, u16);
+
+/// What is taken out of a batch before it is committed.
+type Plant = fn(&mut Batch);
+
+fn nothing(_: &mut Batch) {}
+
+/// Runs one schedule to the end of the log. Returns how often workers were in each other's way.
+async fn schedule(toy: &Arc<Toy>, log: &Log, tables: &Tables, seed: u64, plant: Plant) -> usize {
+    let random = Entropy::seeded(seed);
+    let progress = Progress::new(Toy::NAME, Toy::STREAMS, log.partitions());
+    let places: Vec<Place> =
+        Toy::STREAMS.iter().flat_map(|&stream| (0..log.partitions()).map(move |one| (stream, one))).collect();
+    let mut left = places.clone();
+    for &(stream, partition) in &places {
+        if log.end(stream, partition).await.unwrap() == 0 {
+            left.retain(|place| *place != (stream, partition));
+        }
+    }
+    let mut workers: Vec<Option<(Place, Runner<Toy>)>> = (0..WORKERS).map(|_| None).collect();
+    let mut in_the_way = 0;
+    for _ in 0..200_000 {
+        if left.is_empty() {
+            return in_the_way;
+        }
+        let worker = &mut workers[below(&random, WORKERS as u32) as usize];
+        let Some((place, runner)) = worker else {
+            // Any partition, also one that another worker has: the offset decides who was right.
+            let place = left[below(&random, left.len() as u32) as usize];
+            let runner =
+                Runner::new(Arc::clone(toy), log.clone(), tables.clone(), clock(), place, progress.clone());
+            *worker = Some((place, runner.batches_of(1 + below(&random, 6) as usize)));
+            continue;
+        };
+        if let Some(batch) = runner.ready_mut() {
+            plant(batch);
+        }
+        match runner.step().await.unwrap() {
+            Stepped::Read { .. } | Stepped::Applied | Stepped::Halved => {}
+            Stepped::Conflict => in_the_way += 1,
+            Stepped::Fenced => {
+                in_the_way += 1;
+                *worker = None;
+            }
+            Stepped::Committed { .. } => {
+                let (stream, partition) = *place;
+                let end = log.end(stream, partition).await.unwrap();
+                if progress.applied(Position { stream, partition, offset: end - 1 }) {
+                    left.retain(|one| one != place);
+                }
+                if below(&random, 2) == 0 {
+                    *worker = None;
+                }
+            }
+            Stepped::Idle => *worker = None,
+        }
+    }
+    panic!("seed {seed}: the schedule does not end");
+}
+
+/// How many of the schedules end elsewhere than the oracle, and how often workers met.
+async fn wrong(toy: Toy, days: u64, orders: u64, plant: Plant) -> (Vec<(u64, u64)>, usize) {
+    wrong_days(toy, day, days, orders, plant).await
+}
+
+async fn wrong_days(
+    toy: Toy,
+    day: fn(&Entropy, u32) -> Vec<Message>,
+    days: u64,
+    orders: u64,
+    plant: Plant,
+) -> (Vec<(u64, u64)>, usize) {
+    let toy = Arc::new(toy);
+    let (mut wrong, mut in_the_way) = (Vec::new(), 0);
+    for seed in 0..days {
+        let random = Entropy::seeded(seed);
+        let messages = day(&random, 60 + below(&random, 60));
+        let want = oracle(&messages);
+        let folder = tempfile::tempdir().unwrap();
+        let log = open_log(folder.path());
+        append(&log, &shuffled(messages, &random), &random).await;
+        for order in 0..orders {
+            let tables = open_tables();
+            in_the_way += schedule(&toy, &log, &tables, seed * 1_000 + order, plant).await;
+            if standing(&tables).await != want {
+                wrong.push((seed, order));
+            }
+            tables.close().await;
+        }
+        log.close().await;
+    }
+    (wrong, in_the_way)
+}
+
+fn shuffled(mut messages: Vec<Message>, random: &Entropy) -> Vec<Message> {
+    let count = messages.len();
+    for at in 0..count {
+        messages.swap(at, below(random, count as u32) as usize);
+    }
+    messages
+}
+
+#[tokio::test]
+async fn every_schedule_ends_as_the_oracle_says() {
+    let (wrong, in_the_way) = wrong(Toy::default(), 8, 4, nothing).await;
+    assert_eq!(wrong, [], "(day, order)");
+    assert!(in_the_way > 100, "the workers must have met, or nothing was tested: {in_the_way}");
+}
+
+#[tokio::test]
+async fn without_expectations_it_is_red() {
+    let (wrong, _) = wrong(Toy::default(), 3, 3, |batch| batch.expects.clear()).await;
+    assert!(!wrong.is_empty());
+}
+
+#[tokio::test]
+async fn without_the_check_of_heads_and_families_it_is_red() {
+    let plant: Plant = |batch| batch.expects.retain(|expect| !expect.table.starts_with("chart_"));
+    let (wrong, _) = wrong(Toy::default(), 3, 3, plant).await;
+    assert!(!wrong.is_empty());
+}
+
+#[tokio::test]
+async fn without_the_bump_of_families_it_is_red() {
+    // Only new families are put: whoever adds a fact under one that stands does not say so.
+    let plant: Plant = |batch| {
+        let expected: Vec<_> = batch
+            .expects
+            .iter()
+            .filter(|expect| expect.t.is_some())
+            .map(|expect| expect.key.clone())
+            .collect();
+        batch.expects.retain(|expect| expect.table != "chart_resource");
+        batch.writes.retain(|write| {
+            !matches!(write, Write::Put { table: "chart_family", values } if expected.iter().any(|key| values.starts_with(key)))
+        });
+    };
+    let (wrong, _) = wrong(Toy::default(), 3, 3, plant).await;
+    assert!(!wrong.is_empty());
+}
+
+#[tokio::test]
+async fn ties_decided_by_arrival_are_red() {
+    let (wrong, _) = wrong(Toy { by_arrival: true }, 2, 2, nothing).await;
+    assert!(!wrong.is_empty());
+}
+
+/// Notes of as many accounts as there are notes, about thirty places: workers meet at the places alone.
+fn places_day(random: &Entropy, count: u32) -> Vec<Message> {
+    (0..count)
+        .map(|n| Message::Note {
+            account: n,
+            visit: n,
+            place: below(random, 30),
+            value: below(random, 2),
+            at: below(random, count),
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn registers_keep_the_newest_in_every_schedule() {
+    let (wrong, in_the_way) = wrong_days(Toy::default(), places_day, 6, 4, nothing).await;
+    assert_eq!(wrong, [], "(day, order)");
+    assert!(in_the_way > 10, "{in_the_way}");
+}
+
+/// Three notes about one place: the first one's body and the newest one's are the same, the one between differs.
+/// `first` of the two later ones is committed while the other is on its way. Returns whether the newest stands.
+async fn newest_stands(newest_first: bool, plant: Plant) -> bool {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, tables, random) = (open_log(folder.path()), open_tables(), Entropy::seeded(1));
+    let progress = Progress::new(Toy::NAME, Toy::STREAMS, log.partitions());
+    let mut runners = Vec::new();
+    let mut taken = Vec::new();
+    for (value, at) in [(0, 1), (1, 2), (0, 3)] {
+        // Accounts until one lies in a partition of its own.
+        let (note, place) = (0..)
+            .find_map(|account| {
+                let note = Message::Note { account, visit: account, place: 7, value, at };
+                let partition = partition_of(envelope(&note, &random).key, log.partitions());
+                (!taken.contains(&partition)).then_some((note, (Stream::Hl7In, partition)))
+            })
+            .unwrap();
+        taken.push(place.1);
+        append(&log, &[note], &random).await;
+        runners.push(Runner::new(toy::toy(), log.clone(), tables.clone(), clock(), place, progress.clone()));
+    }
+    let [first, between, newest] = runners.as_mut_slice() else { panic!("three") };
+    to_the_end(first, nothing).await;
+    let (one, other) = if newest_first { (newest, between) } else { (between, newest) };
+    for runner in [&mut *one, &mut *other] {
+        while runner.ready_mut().is_none() {
+            runner.step().await.unwrap();
+        }
+    }
+    to_the_end(one, plant).await;
+    to_the_end(other, plant).await;
+    let standing = standing(&tables).await;
+    standing.bodies.values().any(|body| body.contains("Location") && body.contains("\"value\":0"))
+}
+
+async fn to_the_end(runner: &mut Runner<Toy>, plant: Plant) {
+    loop {
+        if let Some(batch) = runner.ready_mut() {
+            plant(batch);
+        }
+        if matches!(runner.step().await.unwrap(), Stepped::Committed { .. }) {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_register_checks_body_and_stamp() {
+    let without_body: Plant = |batch| {
+        let location = Value::Text("Location".to_owned());
+        batch
+            .expects
+            .retain(|expect| expect.table != "chart_resource" || expect.key.first() != Some(&location));
+    };
+    let without_stamp: Plant = |batch| batch.expects.retain(|expect| expect.table != "chart_register");
+    for newest_first in [false, true] {
+        assert!(newest_stands(newest_first, nothing).await, "newest first: {newest_first}");
+    }
+    assert!(
+        !newest_stands(false, without_body).await,
+        "the newest brings no body: the one that stands must be checked"
+    );
+    assert!(!newest_stands(true, without_stamp).await, "an older body comes late: the stamp must be checked");
+}

@@ -1,0 +1,88 @@
+//! `hilum import`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use hilum_adt::import::Imported;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{ConfigFile, DataFolder};
+use crate::admin::{self, Ask};
+use crate::{machine, out};
+
+/// `hilum import`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  hilum import hl7 backlog/ --source his --data /srv/hilum")]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Sub,
+}
+
+#[derive(Debug, Subcommand)]
+enum Sub {
+    /// Import HL7 v2 files: single messages, many in a file, FHS/BHS batches, MLLP captures
+    #[command(
+        after_help = "The same command goes on where an import was interrupted, and does nothing once it is done.\n\n\
+                            Examples:\n  hilum import hl7 2026-01.hl7 --data /srv/hilum\n  \
+                            hilum import hl7 backlog/ more.txt --source his --json --data /srv/hilum"
+    )]
+    Hl7 {
+        /// Files, or folders of .hl7, .txt, .msg, .dat, .er7, .adt and .mllp files
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// The source that the messages count for; `default` unless named
+        #[arg(long, value_name = "NAME")]
+        source: Option<String>,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        data: DataFolder,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+}
+
+/// Does it.
+///
+/// # Errors
+/// What went wrong, naming the file.
+pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let Sub::Hl7 { paths, source, json, data, config } = arguments.command;
+    // Whoever holds the folder reads the files, and stands elsewhere.
+    let paths = paths
+        .iter()
+        .map(|path| path.canonicalize().with_context(|| format!("{}", path.display())))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let bar = if json || !machine::is_terminal() { ProgressBar::hidden() } else { ProgressBar::new(0) };
+    let style = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} · {msg} · {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let done = admin::ask(&data, &config, "import", Ask::Import { paths, source }, |step| {
+        let Ok(step) = serde_json::from_value::<Imported>(step.clone()) else { return };
+        bar.set_length(step.bytes);
+        bar.set_position(step.bytes_done);
+        bar.set_message(format!("{} messages, {} of {} files", step.messages, step.files_done, step.files));
+    });
+    bar.finish_and_clear();
+    let done = done?;
+    if json {
+        out::line(&done.to_string());
+    } else {
+        let done: Imported = serde_json::from_value(done)?;
+        out::line(&format!(
+            "{} messages of {} files are in the log, {} of them refused (and kept)",
+            done.messages,
+            done.files_done - done.files_skipped,
+            done.refused
+        ));
+        if done.files_skipped > 0 {
+            out::line(&format!("{} files were there already", done.files_skipped));
+        }
+        if done.too_large > 0 {
+            out::line(&format!("{} messages were larger than the bound: not kept", done.too_large));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,84 @@
+//! `hilum serve`
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use hilum_web::shell::Mode;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{ConfigFile, DataFolder};
+use crate::config::{Config, LogFormat, Overrides};
+use crate::folder::Folder;
+use crate::house::House;
+use crate::running::Running;
+use crate::{failpoints, logging, machine, metrics};
+
+/// `hilum serve`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  hilum serve --data /srv/hilum\n  \
+                        hilum serve --data /srv/hilum --config /etc/hilum.toml --log-format json\n  \
+                        hilum serve --data /tmp/try --http 127.0.0.1:0 --mllp 127.0.0.1:0 --ready-file /tmp/ready")]
+pub struct Arguments {
+    #[command(flatten)]
+    data: DataFolder,
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Address of the HTTP door and the pages; port 0 takes a free one [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    http: Option<String>,
+    /// Address of the MLLP door; port 0 takes a free one [default: 127.0.0.1:2575]
+    #[arg(long, value_name = "ADDR")]
+    mllp: Option<String>,
+    /// Write {"http":"ADDR","mllp":"ADDR"} to this file when the doors accept
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+    /// How log lines look
+    #[arg(long, value_name = "FORMAT", env = "HILUM_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
+}
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What could not be opened, by name.
+pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let overrides =
+        Overrides { http: arguments.http, mllp: arguments.mllp, log_format: arguments.log_format };
+    let config = arguments.config.load(&overrides)?;
+    failpoints::install(machine::variable("HILUM_FAILPOINT").as_deref())?;
+    logging::start(&config.logging)?;
+    let folder = Folder::take(&arguments.data.path, "serve")?;
+    machine::raise_file_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(folder, config, arguments.ready_file.as_deref()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(folder: Folder, config: Config, ready_file: Option<&Path>) -> anyhow::Result<()> {
+    // Before anything is open, so that an early signal is not lost.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let metrics = metrics::start()?;
+    let house = Arc::new(House::open(folder, config).await?);
+    let running = Running::start(Arc::clone(&house), metrics, Mode::Serve).await?;
+    if let Some(path) = ready_file {
+        running.write_ready_file(path)?;
+    }
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: finishing what was accepted"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: finishing what was accepted"),
+    }
+    let drain = Duration::from_secs(house.config.shutdown.drain_s);
+    tokio::select! {
+        () = running.stop(drain) => {}
+        // Whoever asks twice means now: what was acknowledged is on disk.
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    house.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! Everything that is open while a data folder is held: log, tables, secrets, sources, the door.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use hilum_adt::accept::{Door, DoorParts};
+use hilum_adt::acks::AckTimes;
+use hilum_adt::sources::Sources;
+use hilum_adt::{announce, import};
+use hilum_core::{Clock, Entropy, InstallationKey};
+use hilum_engines::log::Log;
+use hilum_engines::log::embedded::{self, Embedded};
+use hilum_engines::tables::postgres::{Postgres, PostgresConfig};
+use hilum_engines::tables::sqlite::{self, Sqlite};
+use hilum_engines::tables::{Table, Tables};
+use serde_json::Value;
+
+use crate::admin::Progress;
+use crate::config::{Config, TablesEngine};
+use crate::folder::Folder;
+use crate::machine;
+
+/// An open house.
+#[derive(Debug)]
+pub struct House {
+    /// Held for as long as the house is open.
+    pub folder: Folder,
+    /// As it applies.
+    pub config: Config,
+    /// The machine's clock.
+    pub clock: Clock,
+    /// The machine's randomness.
+    pub entropy: Entropy,
+    /// What ids are made with.
+    pub key: InstallationKey,
+    /// What came in.
+    pub log: Log,
+    /// Rows.
+    pub tables: Tables,
+    /// Who looked: a database of its own.
+    pub audit: Tables,
+    /// Where messages come from.
+    pub sources: Arc<Sources>,
+    /// When they were answered.
+    pub acks: Arc<AckTimes>,
+    /// Where they come in.
+    pub door: Door,
+}
+
+/// All tables of the process.
+fn schema() -> Vec<&'static Table> {
+    let parts = [hilum_web::tables::ALL, hilum_chart::resources::TABLES, hilum_adt::tables::TABLES];
+    parts.into_iter().flatten().copied().collect()
+}
+
+/// Says which engine keeps the rows of this folder, so that a command that was given another configuration than the
+/// server does not quietly begin new ones.
+fn check_engine(folder: &Folder, engine: TablesEngine) -> anyhow::Result<()> {
+    let name = match engine {
+        TablesEngine::Sqlite => "sqlite",
+        TablesEngine::Postgres => "postgres",
+    };
+    let place = folder.path().join("tables.engine");
+    match std::fs::read_to_string(&place) {
+        Ok(before) if before.trim() == name => Ok(()),
+        Ok(before) => bail!(
+            "the rows of {} are kept by `{}`, the configuration says `{name}`: give the server's --config, or \
+             delete {} to begin anew from the log",
+            folder.path().display(),
+            before.trim(),
+            place.display()
+        ),
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
+            std::fs::write(&place, name).with_context(|| format!("{} cannot be written", place.display()))
+        }
+        Err(why) => Err(why).with_context(|| format!("{} cannot be read", place.display())),
+    }
+}
+
+impl House {
+    /// Opens everything that stands in `folder`.
+    ///
+    /// # Errors
+    /// Names what cannot be opened.
+    pub async fn open(folder: Folder, config: Config) -> anyhow::Result<Self> {
+        let (clock, entropy) = (machine::clock(), machine::entropy());
+        let key = folder.installation_key(&entropy)?;
+        let configured = config
+            .sources
+            .iter()
+            .map(|(name, source)| (name.clone(), source.rules.clone(), source.settings.clone()));
+        let sources = Arc::new(Sources::new(configured, clock.now()).context("configuration")?);
+        check_engine(&folder, config.tables.engine)?;
+        let tables = open_tables(&folder, &config).await?;
+        let audit = open_sqlite(&folder, "audit.sqlite", hilum_web::tables::AUDIT_ALL)?;
+        let log_path = folder.path().join("log.sqlite");
+        let log = Embedded::open(&log_path, clock.clone(), entropy.clone(), embedded::Options::default())
+            .with_context(|| format!("{}", log_path.display()))?;
+        let log = Log::Embedded(log);
+        // Before a door opens: envelopes name settings by their digest.
+        let known = announce::known(&log).await?;
+        let announced = announce::announce(&sources, &known, &log, &tables, &clock, &entropy, &key).await?;
+        if announced > 0 {
+            tracing::info!(announced, "settings of sources written down");
+        }
+        let acks = Arc::new(AckTimes::default());
+        let door = Door::new(DoorParts {
+            log: log.clone(),
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            key: key.clone(),
+            sources: Arc::clone(&sources),
+            acks: Arc::clone(&acks),
+            message_bytes_max: config.mllp.message_bytes_max,
+        });
+        Ok(Self { folder, config, clock, entropy, key, log, tables, audit, sources, acks, door })
+    }
+
+    /// Writes out what waits, and closes.
+    pub async fn close(&self) {
+        self.log.close().await;
+        self.tables.close().await;
+        self.audit.close().await;
+    }
+
+    /// Imports HL7 v2 files.
+    ///
+    /// # Errors
+    /// When there is no such source or file, or the log does not take it.
+    pub async fn import(
+        &self,
+        paths: Vec<PathBuf>,
+        source: Option<String>,
+        progress: &Progress,
+    ) -> anyhow::Result<Value> {
+        let source = match source {
+            Some(name) => {
+                let known =
+                    || self.sources.all().map(|source| source.name().as_str()).collect::<Vec<_>>().join(", ");
+                self.sources
+                    .get(&name)
+                    .with_context(|| format!("no source `{name}`; there are: {}", known()))?
+            }
+            None => self.sources.default_source(),
+        };
+        let files = tokio::task::spawn_blocking(move || import::files(&paths)).await??;
+        if files.is_empty() {
+            bail!("no file to import: a folder gives its .hl7, .txt, .msg, .dat, .er7, .adt and .mllp files");
+        }
+        let state = self.folder.path().join("import");
+        let show = |imported: &import::Imported| {
+            // A reader that is slow misses a step, not the end.
+            progress.try_send(serde_json::to_value(imported).unwrap_or_default()).ok();
+        };
+        let imported = import::run(&self.door, source, files, &state, show).await?;
+        Ok(serde_json::to_value(imported)?)
+    }
+}
+
+fn open_sqlite(folder: &Folder, name: &str, schema: &[&'static Table]) -> anyhow::Result<Tables> {
+    let path = folder.path().join(name);
+    Sqlite::open(path.as_path(), schema, sqlite::Options::default())
+        .map(Tables::Sqlite)
+        .with_context(|| format!("{}", path.display()))
+}
+
+async fn open_tables(folder: &Folder, config: &Config) -> anyhow::Result<Tables> {
+    match config.tables.engine {
+        TablesEngine::Sqlite => open_sqlite(folder, "tables.sqlite", &schema()),
+        TablesEngine::Postgres => {
+            let place = PostgresConfig::new(&config.tables.url, &config.tables.schema);
+            let shown = crate::config::mask_url(&config.tables.url);
+            Postgres::open(place, &schema())
+                .await
+                .map(Tables::Postgres)
+                .with_context(|| format!("tables in {shown}, schema {}", config.tables.schema))
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The doors, and whatever else runs while a house is open.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use hilum_adt::mllp::{self, Mllp};
+use hilum_adt::routes::{self, Room};
+use hilum_adt::sources::{DEFAULT, SourceHealth};
+use hilum_chart::{Chart, Progress};
+use hilum_core::Stream;
+use hilum_web::audit::Durability;
+use hilum_web::session::SessionSecret;
+use hilum_web::shell::{FeedHealth, FeedState, Mode, Parts, Probes, Readiness, Settings, Shell};
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::admin::Socket;
+use crate::house::House;
+
+/// What runs.
+#[derive(Debug)]
+pub struct Running {
+    /// Where MLLP is accepted; absent when the configuration has no `mllp.listen`.
+    pub mllp: Option<SocketAddr>,
+    /// Where HTTP is accepted.
+    pub http: SocketAddr,
+    /// The pages' shell: accounts, keys, links.
+    pub shell: Shell,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+fn address(key: &str, raw: &str) -> anyhow::Result<SocketAddr> {
+    raw.parse().with_context(|| format!("{key}: `{raw}` is no address: write 127.0.0.1:2575"))
+}
+
+fn bind(key: &str, raw: &str) -> anyhow::Result<TcpListener> {
+    mllp::bind(address(key, raw)?).with_context(|| {
+        format!("{key}: {raw} cannot be bound: is another server there? Port 0 takes a free one")
+    })
+}
+
+impl Running {
+    /// Opens the doors. Returns when they accept.
+    ///
+    /// # Errors
+    /// What could not be opened or bound, by name.
+    pub async fn start(house: Arc<House>, metrics: PrometheusHandle, mode: Mode) -> anyhow::Result<Self> {
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+
+        // Everything is bound before anything is served: a port that is taken is said before a message is.
+        let http_listener = bind("http.listen", &house.config.http.listen)?;
+        let http = http_listener.local_addr()?;
+        let config = &house.config.mllp;
+        let mut mllp_listeners = Vec::new();
+        if !config.listen.is_empty() {
+            mllp_listeners.push((DEFAULT.to_owned(), bind("mllp.listen", &config.listen)?));
+        }
+        for (name, raw) in &config.listeners {
+            mllp_listeners.push((name.clone(), bind(&format!("mllp.listeners.{name}"), raw)?));
+        }
+
+        let shell = shell(&house, metrics, mode, stopped.clone()).await?;
+        let room = Room {
+            tables: house.tables.clone(),
+            chart: Chart::open(house.tables.clone(), house.clock.clone()),
+            log: house.log.clone(),
+            clock: house.clock.clone(),
+            entropy: house.entropy.clone(),
+            key: house.key.clone(),
+            sources: Arc::clone(&house.sources),
+            progress: Progress::new("adt", &[Stream::Decisions, Stream::Hl7In], house.log.partitions()),
+        };
+        let mut rooms = vec![hilum_adt::http::route(house.door.clone())];
+        rooms.extend(routes::routes(&room));
+        let mounted = shell.mount(rooms);
+        let socket = Socket::open(&house.folder)?;
+        tasks.spawn(socket.serve(Arc::clone(&house), stopped.clone()));
+
+        let door = Mllp::new(house.door.clone(), config.limits());
+        let mut mllp = None;
+        for (name, listener) in mllp_listeners {
+            let local = listener.local_addr()?;
+            tracing::info!(listener = name, address = %local, "MLLP door open");
+            if name == DEFAULT {
+                mllp = Some(local);
+            }
+            let (door, stopped) = (door.clone(), stopped.clone());
+            tasks.spawn(async move { door.serve(listener, name, stopped).await });
+        }
+        tracing::info!(address = %http, "HTTP door open");
+        tasks.spawn({
+            let (shell, mut stopped) = (shell.clone(), stopped);
+            async move {
+                let stop = async move {
+                    // A sender that is gone means the same.
+                    stopped.wait_for(|&stop| stop).await.map(drop).unwrap_or_default();
+                };
+                let served = hilum_web::listen::serve(http_listener, shell, mounted.router, stop).await;
+                if let Err(error) = served {
+                    tracing::error!(%error, "HTTP door closed");
+                }
+            }
+        });
+        Ok(Self { mllp, http, shell, stop, tasks })
+    }
+
+    /// Writes where the doors are, whole or not at all: whoever waits for the file may read it when it is there.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_ready_file(&self, path: &Path) -> anyhow::Result<()> {
+        let text = json!({
+            "http": self.http.to_string(),
+            "mllp": self.mllp.map(|address| address.to_string()),
+        });
+        let temporary = path.with_extension(format!("{}.new", std::process::id()));
+        std::fs::write(&temporary, text.to_string())
+            .and_then(|()| std::fs::rename(&temporary, path))
+            .with_context(|| format!("ready file {} cannot be written", path.display()))
+    }
+
+    /// Closes the doors, answers what was accepted, and waits for it for at most `drain`.
+    pub async fn stop(mut self, drain: Duration) {
+        self.stop.send_replace(true);
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(drain, all).await.is_err() {
+            tracing::warn!("not everything was finished in time");
+            self.tasks.shutdown().await;
+        }
+    }
+}
+
+async fn shell(
+    house: &Arc<House>,
+    metrics: PrometheusHandle,
+    mode: Mode,
+    stopped: watch::Receiver<bool>,
+) -> anyhow::Result<Shell> {
+    let config = &house.config;
+    let settings = Settings {
+        mode,
+        https: config.http.https,
+        zone: jiff::tz::TimeZone::get(&config.http.zone).with_context(|| {
+            format!("http.zone: `{}` is no IANA time zone (write Asia/Seoul)", config.http.zone)
+        })?,
+        audit: if config.audit.at_once { Durability::AtOnce } else { Durability::WithinSecond },
+        audit_fails_closed: config.audit.fails_closed,
+    };
+    let (for_ready, for_health) = (Arc::clone(house), Arc::clone(house));
+    let probes = Probes {
+        ready: Box::new(move || readiness(&for_ready, *stopped.borrow())),
+        metrics: Box::new(move || metrics.render()),
+        feed_health: Box::new(move || Some(feed_health(&for_health))),
+    };
+    let parts = Parts {
+        clock: house.clock.clone(),
+        entropy: house.entropy.clone(),
+        tables: house.tables.clone(),
+        audit: house.audit.clone(),
+        secret: SessionSecret::new(house.folder.session_key(&house.entropy)?),
+        settings,
+        words: vec![routes::WORDS],
+        topics: routes::TOPICS.to_vec(),
+        probes,
+    };
+    Ok(Shell::start(parts).await?)
+}
+
+fn readiness(house: &House, is_stopping: bool) -> Readiness {
+    let log = house.log.health();
+    if is_stopping {
+        Readiness::Draining
+    } else if let Some(why) = log.read_only.or(log.full) {
+        Readiness::ReadOnly { why }
+    } else {
+        Readiness::Ready
+    }
+}
+
+fn feed_health(house: &House) -> FeedHealth {
+    let states = house.sources.states(house.clock.now());
+    let is = |health| states.iter().any(|state| state.health == health);
+    let log = house.log.health();
+    let state = if log.read_only.is_some() || log.full.is_some() || is(SourceHealth::Failing) {
+        FeedState::Failing
+    } else if is(SourceHealth::Silent) {
+        FeedState::Silent
+    } else {
+        FeedState::Ok
+    };
+    FeedHealth { state, last: states.iter().filter_map(|state| state.last_received).max(), href: "/sources" }
+}

@@ -1,0 +1,13 @@
+//! The real binary over real sockets.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    clippy::type_complexity,
+    clippy::format_push_string
+)]
+
+mod http;
+mod lifecycle;
+mod mllp;
+mod server;
