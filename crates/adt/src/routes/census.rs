@@ -101,7 +101,6 @@ struct Rows {
     tabs: Vec<Tab>,
     units: Vec<Unit>,
     unit_names: Vec<(String, usize)>,
-    asked: Asked,
     state: Option<Notice>,
     /// "214 in the house, 214 shown"; a difference must be acted on.
     counted: String,
@@ -152,7 +151,6 @@ impl Rows {
             tabs: tabs.into(),
             units,
             unit_names: census.units.into_iter().collect(),
-            asked: asked.clone(),
             state,
             counted: w.f2("census.count", "open", census.count.open, "shown", census.count.shown),
             is_different: census.count.open != census.count.shown,
