@@ -2,6 +2,7 @@
 
 mod bench;
 mod config;
+mod demo;
 mod import;
 mod keys;
 pub mod serve;
@@ -38,6 +39,8 @@ pub enum Command {
     Keys(keys::Arguments),
     /// Accounts
     Users(users::Arguments),
+    /// Run the main job with a simulated hospital, and print the address to open
+    Demo(demo::Arguments),
     /// Print the effective configuration, or a commented reference of all keys
     Config(config::Arguments),
 }
@@ -79,6 +82,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Import(arguments) => import::run(arguments),
         Command::Keys(arguments) => keys::run(arguments),
         Command::Users(arguments) => users::run(arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
     }
 }
