@@ -186,7 +186,7 @@
   // ---- keyboard
   let wentG = 0;
   document.addEventListener("keydown", (event) => {
-    const target = event.target;
+    const target = event.target instanceof Element ? event.target : body;
     const isTyping = target.closest("input, textarea, select, [contenteditable]");
     if (event.key === "Escape") {
       const menu = $("details.menu[open]");

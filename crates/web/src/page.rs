@@ -38,7 +38,6 @@ struct Layout<'a> {
     body: &'a str,
     is_wide: bool,
     is_bare: bool,
-    back: &'a str,
     printed: String,
 }
 
@@ -153,7 +152,6 @@ impl Page {
             body: &body,
             is_wide: self.is_wide,
             is_bare: self.is_bare,
-            back: &inner.target,
             printed,
             w: words,
         };

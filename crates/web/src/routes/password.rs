@@ -30,6 +30,7 @@ pub struct Change {
 struct PasswordPage {
     w: Words,
     csrf: String,
+    name: String,
     has_password: bool,
     chars_min: usize,
     problem: Option<&'static str>,
@@ -41,6 +42,7 @@ async fn answer(caller: &Caller, problem: Option<&'static str>, is_done: bool) -
     let page = PasswordPage {
         w: caller.words(),
         csrf: caller.csrf(),
+        name: caller.authority.principal().to_owned(),
         has_password: account.is_some_and(|account| account.has_password),
         chars_min: limits::PASSWORD_CHARS_MIN,
         problem,

@@ -1,7 +1,7 @@
 //! `POST /preferences`: language and theme, kept in cookies of the browser.
 
 use axum::Form;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use serde::Deserialize;
 
@@ -14,8 +14,6 @@ use crate::words::Lang;
 pub struct Wanted {
     lang: Option<String>,
     theme: Option<String>,
-    #[serde(default)]
-    back: String,
 }
 
 /// Whether `path` is a place on this server: one leading slash, nothing that a browser would read as a host.
@@ -26,10 +24,16 @@ pub(super) fn is_local(path: &str) -> bool {
         && path.bytes().all(|b| b.is_ascii_graphic() && b != b'\\')
 }
 
+/// The page of ours that the form stood on, by the browser's own word.
+fn back(headers: &HeaderMap) -> Option<&str> {
+    let host = headers.get(header::HOST)?.to_str().ok()?;
+    let (_, rest) = headers.get(header::REFERER)?.to_str().ok()?.split_once("://")?;
+    rest.strip_prefix(host).filter(|path| is_local(path))
+}
+
 /// Sets what is asked for and goes back.
-pub async fn submit(visit: Visit, Form(wanted): Form<Wanted>) -> Result<Response, Fault> {
-    let back = if is_local(&wanted.back) { wanted.back.as_str() } else { "/" };
-    let mut response = visit.go(back);
+pub async fn submit(visit: Visit, headers: HeaderMap, Form(wanted): Form<Wanted>) -> Result<Response, Fault> {
+    let mut response = visit.go(back(&headers).unwrap_or("/"));
     let lang = wanted.lang.as_deref().and_then(Lang::parse).map(|lang| ("hilum_lang", lang.as_str()));
     let theme = wanted.theme.as_deref().and_then(Theme::parse).map(|theme| ("hilum_theme", theme.as_str()));
     let secure = if visit.shell().is_https() { "; Secure" } else { "" };

@@ -1,0 +1,208 @@
+//! Who looked, and whether that can be denied.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use bytes::Bytes;
+use hilum_core::{Id, Role};
+use hilum_engines::tables::{Batch, Read, Row, Scan, Value, Write};
+use hilum_web::audit::{Audit, AuditRow, Durability, Filter, Verdict};
+use hilum_web::limits;
+use hilum_web::session::SessionSecret;
+use hilum_web::shell::Settings;
+use hilum_web::tables::{AUDIT, AUDIT_HEAD};
+
+use crate::bench::Bench;
+
+async fn all(bench: &Bench) -> Vec<AuditRow> {
+    let mut rows = bench.shell.audit().page(&Filter::All, None).await.unwrap();
+    rows.reverse();
+    rows
+}
+
+#[tokio::test]
+async fn what_was_seen_is_written_down() {
+    let bench = Bench::new().await;
+    bench.account("ada", Role::Operator, None).await;
+    let cookie = bench.sign_in("ada").await;
+    let patient = Id::from_bytes([4; 16]);
+    bench.get(&format!("/patients/{patient}"), &[("cookie", &cookie)]).await;
+    bench.get("/api/census?secret=1", &[("cookie", &cookie)]).await;
+    let denied = bench.get("/audit", &[("cookie", &cookie)]).await;
+    assert_eq!(denied.status, StatusCode::FORBIDDEN);
+    bench.get("/api/census", &[("x-api-key", "hlm_wrong")]).await;
+    bench.get("/healthz", &[]).await;
+
+    let rows = all(&bench).await;
+    let short: Vec<_> = rows
+        .iter()
+        .map(|row| (row.n, row.principal.as_str(), row.action.as_str(), row.route.as_str(), row.outcome))
+        .collect();
+    let want = [
+        (1, "ada", "sign-in", "GET /sign-in/link/{token}", 200),
+        (2, "ada", "read", "GET /patients/{id}", 200),
+        (3, "ada", "read", "GET /api/census", 200),
+        (4, "ada", "admin", "GET /audit", 403),
+    ];
+    assert_eq!(short, want);
+    assert_eq!((rows[1].patient, rows[2].detail.as_str()), (Some(patient), "rows=2"));
+    let about = bench.shell.audit().page(&Filter::Patient(patient), None).await.unwrap();
+    assert_eq!(about.iter().map(|row| row.n).collect::<Vec<_>>(), [2]);
+
+    // An admin reads it, and that is written down as well.
+    let key = bench.key(Role::Admin).await;
+    let answer = bench.get(&format!("/api/audit?patient={patient}"), &[("x-api-key", &key)]).await;
+    let json: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(json["events"][0]["principal"], "ada");
+    let about = bench.shell.audit().page(&Filter::Patient(patient), None).await.unwrap();
+    assert_eq!(about.iter().map(|row| row.principal.as_str()).collect::<Vec<_>>(), ["admin", "ada"]);
+    let page = bench.get("/audit?verify=1", &[("x-api-key", &key), ("accept", "text/html")]).await;
+    assert!(page.body.contains("The audit log is whole"), "{}", page.body);
+}
+
+#[tokio::test]
+async fn a_live_pages_refreshes_count_once() {
+    let bench = Bench::new().await;
+    bench.account("ada", Role::Viewer, None).await;
+    let cookie = bench.sign_in("ada").await;
+    let refresh = async || {
+        bench.get("/census", &[("cookie", &cookie), ("hilum-live", "1"), ("hx-request", "true")]).await
+    };
+    for _ in 0..10 {
+        refresh().await;
+    }
+    assert_eq!(all(&bench).await.len(), 2, "sign-in and one");
+    bench.pass(limits::AUDIT_LIVE_EVERY);
+    refresh().await;
+    refresh().await;
+    assert_eq!(all(&bench).await.len(), 3);
+    // Another patient's page is another view, whatever the request says of itself.
+    for n in 1..=2 {
+        let path = format!("/patients/{}", Id::from_bytes([n; 16]));
+        bench.get(&path, &[("cookie", &cookie), ("hilum-live", "1")]).await;
+    }
+    assert_eq!(all(&bench).await.len(), 5);
+    // And without the mark each one counts.
+    bench.get("/census", &[("cookie", &cookie)]).await;
+    bench.get("/census", &[("cookie", &cookie)]).await;
+    assert_eq!(all(&bench).await.len(), 7);
+}
+
+async fn row(bench: &Bench, n: i64) -> Row {
+    let read = Read::Get { table: AUDIT.name, key: vec![Value::Int(n)] };
+    bench.audit.read(&[read]).await.unwrap().remove(0).remove(0)
+}
+
+async fn tamper(bench: &Bench, writes: Vec<Write>) {
+    bench.audit.commit(Batch { writes, ..Batch::default() }).await.unwrap();
+}
+
+async fn verdict(bench: &Bench) -> Verdict {
+    bench.shell.audit().verify().await.unwrap()
+}
+
+#[tokio::test]
+async fn the_chain_shows_what_was_done_to_it() {
+    let bench = Bench::new().await;
+    assert_eq!(verdict(&bench).await, Verdict::Whole { rows: 0 });
+    let key = bench.key(Role::Viewer).await;
+    for _ in 0..5 {
+        bench.get("/api/census", &[("x-api-key", &key)]).await;
+    }
+    assert_eq!(verdict(&bench).await, Verdict::Whole { rows: 5 });
+    let kept: Vec<Row> =
+        bench.audit.read(&[Read::Scan(Scan::by_key(AUDIT.name, Vec::new()))]).await.unwrap().remove(0);
+    let head = bench.audit.read(&[Read::Scan(Scan::by_key(AUDIT_HEAD.name, Vec::new()))]).await.unwrap();
+    let put = |row: &Row| Write::Put { table: AUDIT.name, values: row.values.clone() };
+    let delete = |n: i64| Write::Delete { table: AUDIT.name, key: vec![Value::Int(n)] };
+
+    tamper(&bench, vec![delete(3)]).await;
+    assert_eq!(verdict(&bench).await, Verdict::Missing { n: 3 });
+    tamper(&bench, vec![put(&kept[2])]).await;
+    assert_eq!(verdict(&bench).await, Verdict::Whole { rows: 5 }, "put back as it was");
+
+    for (column, other) in [
+        (1, Value::Time(hilum_core::Timestamp::from_micros(1))),
+        (2, Value::Text("somebody else".to_owned())),
+        (6, Value::Id(Id::from_bytes([8; 16]))),
+        (7, Value::Int(404)),
+        (10, Value::Bytes(Bytes::from_static(&[0; 32]))),
+    ] {
+        let mut values = row(&bench, 4).await.values;
+        values[column] = other;
+        tamper(&bench, vec![Write::Put { table: AUDIT.name, values }]).await;
+        assert_eq!(verdict(&bench).await, Verdict::Altered { n: 4 }, "column {column}");
+        tamper(&bench, vec![put(&kept[3])]).await;
+    }
+
+    tamper(&bench, vec![delete(5)]).await;
+    assert_eq!(verdict(&bench).await, Verdict::End { last: 4, sealed: Some(5) });
+    // A head that is moved back without the key is no seal.
+    let mut values = head[0][0].values.clone();
+    values[1] = Value::Int(4);
+    values[2] = kept[3].values[10].clone();
+    tamper(&bench, vec![Write::Put { table: AUDIT_HEAD.name, values }]).await;
+    assert_eq!(verdict(&bench).await, Verdict::End { last: 4, sealed: None });
+    // Nor is one that is gone.
+    tamper(&bench, vec![Write::Delete { table: AUDIT_HEAD.name, key: vec![Value::Int(0)] }]).await;
+    assert_eq!(verdict(&bench).await, Verdict::End { last: 4, sealed: None });
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_audited_does_not_leave() {
+    let bench = Bench::new().await;
+    let key = bench.key(Role::Operator).await;
+    let patient = format!("/patients/{}", Id::from_bytes([4; 16]));
+    assert_eq!(bench.get(&patient, &[("x-api-key", &key)]).await.status, StatusCode::OK);
+    bench.disk_fails.store(true, Ordering::SeqCst);
+    let answer = bench.get(&patient, &[("x-api-key", &key)]).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(!answer.body.contains("04040404"), "{}", answer.body);
+    assert!(!answer.header("retry-after").is_empty());
+    // What would change something is not begun.
+    let path = format!("/decide/{}", Id::from_bytes([1; 16]));
+    assert_eq!(bench.post(&path, &[("x-api-key", &key)], "").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    // What shows nothing about anybody goes on.
+    assert_eq!(bench.get("/healthz", &[]).await.status, StatusCode::OK);
+
+    let open = Bench::with(Settings { audit_fails_closed: false, ..Settings::default() }).await;
+    let key = open.key(Role::Operator).await;
+    open.disk_fails.store(true, Ordering::SeqCst);
+    assert_eq!(open.get(&patient, &[("x-api-key", &key)]).await.status, StatusCode::OK, "by setting");
+}
+
+#[tokio::test]
+async fn within_a_second_is_written_within_a_second() {
+    let bench = Bench::with(Settings { audit: Durability::WithinSecond, ..Settings::default() }).await;
+    let key = bench.key(Role::Viewer).await;
+    for _ in 0..3 {
+        bench.get("/api/census", &[("x-api-key", &key)]).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(verdict(&bench).await, Verdict::Whole { rows: 3 });
+    // Another process that has the same log goes on where this one is.
+    let other = Audit::start(bench.audit.clone(), &SessionSecret::new([9; 32]), Durability::AtOnce);
+    let mut event = event_of(&all(&bench).await[0]);
+    event.principal = "other".to_owned();
+    let auth = [("x-api-key", key.as_str())];
+    let (mine, theirs) = tokio::join!(bench.get("/api/census", &auth), other.record(event));
+    assert_eq!(mine.status, StatusCode::OK);
+    theirs.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(verdict(&bench).await, Verdict::Whole { rows: 5 });
+}
+
+fn event_of(row: &AuditRow) -> hilum_web::audit::AuditEvent {
+    hilum_web::audit::AuditEvent {
+        at: row.at,
+        principal: row.principal.clone(),
+        role: None,
+        action: hilum_web::audit::Action::Read,
+        route: row.route.clone(),
+        patient: None,
+        outcome: 200,
+        detail: String::new(),
+        request: row.request,
+    }
+}

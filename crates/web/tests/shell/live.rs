@@ -1,0 +1,139 @@
+//! Event streams.
+
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream};
+use axum::http::StatusCode;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use hilum_core::{Id, Role};
+use hilum_engines::tables::{Batch, Outgoing};
+use hilum_web::{keys, users};
+
+use crate::bench::{Bench, request};
+
+async fn change(bench: &Bench, topic: &'static str, n: u8) -> i64 {
+    let outbox = vec![Outgoing {
+        topic,
+        key: Id::from_bytes([n; 16]),
+        body: Bytes::from_static(b"{\"name\":\"secret\"}"),
+    }];
+    bench.rows.commit(Batch { outbox, ..Batch::default() }).await.unwrap().0
+}
+
+async fn open(bench: &Bench, query: &str, headers: &[(&str, &str)]) -> BodyDataStream {
+    let response = bench.send(request("GET", &format!("/live?{query}"), headers, Body::empty())).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    response.into_body().into_data_stream()
+}
+
+/// The next event of this name.
+async fn next(stream: &mut BodyDataStream, name: &str) -> String {
+    let read = async {
+        while let Some(chunk) = stream.next().await {
+            let text = String::from_utf8(chunk.unwrap().to_vec()).unwrap();
+            if text.contains(&format!("event: {name}\n")) {
+                return text;
+            }
+        }
+        "closed".to_owned()
+    };
+    tokio::time::timeout(Duration::from_secs(5), read).await.expect("an event within 5 s")
+}
+
+#[tokio::test]
+async fn a_change_arrives_as_ids_and_is_resumed() {
+    let bench = Bench::new().await;
+    let key = bench.key(Role::Viewer).await;
+    let auth = ("x-api-key", key.as_str());
+    let mut stream = open(&bench, "topics=adt.board", &[auth]).await;
+    assert!(next(&mut stream, "beat").await.contains("\"at\":"));
+    let t = change(&bench, "adt.board", 1).await;
+    change(&bench, "adt.other", 2).await;
+    let event = next(&mut stream, "change").await;
+    assert!(event.contains(&format!("id: {t}")) || event.contains(&format!("id: {}", t + 1)), "{event}");
+    assert!(event.contains(&Id::from_bytes([1; 16]).to_string()) && !event.contains("secret"), "{event}");
+    assert!(!event.contains(&Id::from_bytes([2; 16]).to_string()), "{event}");
+
+    let missed = change(&bench, "adt.board", 3).await;
+    for (why, query, header) in [
+        ("by the browser", "topics=adt.board".to_owned(), Some(t.to_string())),
+        ("by a new page", format!("topics=adt.board&from={t}"), None),
+    ] {
+        let headers: Vec<_> =
+            [auth].into_iter().chain(header.as_deref().map(|last| ("last-event-id", last))).collect();
+        let mut again = open(&bench, &query, &headers).await;
+        let event = next(&mut again, "change").await;
+        assert!(event.contains(&format!("id: {missed}")), "{why}: {event}");
+        assert!(event.contains(&Id::from_bytes([3; 16]).to_string()), "{why}: {event}");
+        assert!(!event.contains(&Id::from_bytes([1; 16]).to_string()), "{why}: seen before: {event}");
+    }
+}
+
+#[tokio::test]
+async fn a_burst_is_at_most_two_events_a_second() {
+    let bench = Bench::new().await;
+    let key = bench.key(Role::Viewer).await;
+    let mut stream = open(&bench, "topics=adt.board", &[("x-api-key", &key)]).await;
+    next(&mut stream, "beat").await;
+    let writer = async {
+        for n in 0..40 {
+            change(&bench, "adt.board", n).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let reader = async {
+        let (mut events, mut ids) = (0, std::collections::BTreeSet::new());
+        while ids.len() < 40 {
+            let event = next(&mut stream, "change").await;
+            events += 1;
+            for n in 0..40_u8 {
+                let id = Id::from_bytes([n; 16]).to_string();
+                if event.contains(&id) {
+                    ids.insert(id);
+                }
+            }
+        }
+        events
+    };
+    let ((), events) = tokio::join!(writer, reader);
+    assert!((2..=7).contains(&events), "{events} events in 2 to 3 seconds");
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_right_to_it() {
+    let bench = Bench::new().await;
+    let key = bench.key(Role::Viewer).await;
+    bench.account("ada", Role::Viewer, None).await;
+    let cookie = bench.sign_in("ada").await;
+    let mut by_key = open(&bench, "topics=adt.board", &[("x-api-key", &key)]).await;
+    let mut by_cookie = open(&bench, "topics=adt.board", &[("cookie", &cookie)]).await;
+    next(&mut by_key, "beat").await;
+    next(&mut by_cookie, "beat").await;
+
+    keys::revoke(&bench.rows, bench.clock(), "viewer").await.unwrap();
+    bench.pass(Duration::from_secs(1));
+    users::set_disabled(&bench.rows, bench.clock(), "ada", true).await.unwrap();
+    change(&bench, "adt.board", 1).await;
+    for stream in [&mut by_key, &mut by_cookie] {
+        let end = next(stream, "end").await;
+        assert!(end.contains("event: end") && !end.contains("change"), "{end}");
+        assert_eq!(next(stream, "change").await, "closed");
+    }
+}
+
+#[tokio::test]
+async fn topics_are_asked_for_by_who_may() {
+    let bench = Bench::new().await;
+    let viewer = bench.key(Role::Viewer).await;
+    let get =
+        async |query: &str| bench.get(&format!("/live?{query}"), &[("x-api-key", &viewer)]).await.status;
+    assert_eq!(get("topics=adt.work").await, StatusCode::FORBIDDEN);
+    assert_eq!(get("topics=nope").await, StatusCode::BAD_REQUEST);
+    assert_eq!(get(&format!("topics={}", "adt.board,".repeat(17))).await, StatusCode::BAD_REQUEST);
+    // The server's end is theirs.
+    let mut stream = open(&bench, "topics=adt.board", &[("x-api-key", &viewer)]).await;
+    next(&mut stream, "beat").await;
+    bench.shell.live().close();
+    assert_eq!(next(&mut stream, "change").await, "closed");
+}
