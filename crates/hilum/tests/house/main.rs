@@ -7,6 +7,8 @@
     clippy::format_push_string
 )]
 
+mod canary;
+mod crash;
 mod http;
 mod lifecycle;
 mod mllp;

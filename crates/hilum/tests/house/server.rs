@@ -34,6 +34,8 @@ pub struct Start<'a> {
     pub config: &'a str,
     pub environment: &'a [(&'a str, &'a str)],
     pub arguments: &'a [&'a str],
+    /// Largest file that it may write; the signal that goes with it is ignored.
+    pub file_kib_max: Option<u32>,
 }
 
 /// A server on ports of its own. Killed when it goes out of scope.
@@ -85,7 +87,16 @@ impl Server {
         std::fs::remove_file(&ready).ok();
         std::fs::write(&config, start.config).unwrap();
         let said = std::fs::File::options().create(true).append(true).open(&stderr).unwrap();
-        let mut child = hilum()
+        let mut command = match start.file_kib_max {
+            None => hilum(),
+            Some(kib) => {
+                let limited = format!("trap '' XFSZ; ulimit -f {kib}; exec \"$0\" \"$@\"");
+                let mut command = Command::new("bash");
+                command.args(["-c", &limited, env!("CARGO_BIN_EXE_hilum")]);
+                command
+            }
+        };
+        let mut child = command
             .args(["serve", "--http", "127.0.0.1:0", "--mllp", "127.0.0.1:0", "--data"])
             .arg(&data)
             .arg("--config")
@@ -205,7 +216,10 @@ pub fn frame(body: &[u8]) -> Vec<u8> {
 
 impl Mllp {
     pub fn new(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
+        Self::over(TcpStream::connect(address).unwrap())
+    }
+
+    pub fn over(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.set_nodelay(true).unwrap();
         Self { stream, held: Vec::new() }
@@ -213,6 +227,11 @@ impl Mllp {
 
     pub fn write(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
+    }
+
+    /// Sends, unless the connection is gone.
+    pub fn try_send(&mut self, body: &str) -> bool {
+        self.stream.write_all(&frame(body.as_bytes())).is_ok()
     }
 
     pub fn send(&mut self, body: &str) {
