@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use hilum_adt::accept::{Door, DoorParts};
 use hilum_adt::acks::AckTimes;
+use hilum_adt::project::Adt;
 use hilum_adt::sources::Sources;
 use hilum_adt::{announce, import};
 use hilum_core::{Clock, Entropy, InstallationKey};
@@ -46,6 +47,8 @@ pub struct House {
     pub acks: Arc<AckTimes>,
     /// Where they come in.
     pub door: Door,
+    /// What they become.
+    pub fold: Arc<Adt>,
 }
 
 /// All tables of the process.
@@ -105,6 +108,12 @@ impl House {
             tracing::info!(announced, "settings of sources written down");
         }
         let acks = Arc::new(AckTimes::default());
+        let remembered = Arc::clone(&acks);
+        let fold = Adt::new(key.clone(), clock.clone()).acked_by(move |record| remembered.get(record));
+        let fold = Arc::new(fold);
+        for settings in known.into_values() {
+            fold.know(settings);
+        }
         let door = Door::new(DoorParts {
             log: log.clone(),
             clock: clock.clone(),
@@ -114,7 +123,7 @@ impl House {
             acks: Arc::clone(&acks),
             message_bytes_max: config.mllp.message_bytes_max,
         });
-        Ok(Self { folder, config, clock, entropy, key, log, tables, audit, sources, acks, door })
+        Ok(Self { folder, config, clock, entropy, key, log, tables, audit, sources, acks, door, fold })
     }
 
     /// Writes out what waits, and closes.

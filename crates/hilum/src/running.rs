@@ -9,8 +9,7 @@ use anyhow::Context as _;
 use hilum_adt::mllp::{self, Mllp};
 use hilum_adt::routes::{self, Room};
 use hilum_adt::sources::{DEFAULT, SourceHealth};
-use hilum_chart::{Chart, Progress};
-use hilum_core::Stream;
+use hilum_chart::{Chart, PartitionHealth, Progress, run_all};
 use hilum_web::audit::Durability;
 use hilum_web::session::SessionSecret;
 use hilum_web::shell::{FeedHealth, FeedState, Mode, Parts, Probes, Readiness, Settings, Shell};
@@ -32,6 +31,8 @@ pub struct Running {
     pub http: SocketAddr,
     /// The pages' shell: accounts, keys, links.
     pub shell: Shell,
+    house: Arc<House>,
+    fold: hilum_chart::Running,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -67,7 +68,9 @@ impl Running {
             mllp_listeners.push((name.clone(), bind(&format!("mllp.listeners.{name}"), raw)?));
         }
 
-        let shell = shell(&house, metrics, mode, stopped.clone()).await?;
+        let fold = run_all(&house.fold, &house.log, &house.tables, &house.clock);
+        let progress = fold.progress().clone();
+        let shell = shell(&house, metrics, mode, &progress, stopped.clone()).await?;
         let room = Room {
             tables: house.tables.clone(),
             chart: Chart::open(house.tables.clone(), house.clock.clone()),
@@ -76,7 +79,7 @@ impl Running {
             entropy: house.entropy.clone(),
             key: house.key.clone(),
             sources: Arc::clone(&house.sources),
-            progress: Progress::new("adt", &[Stream::Decisions, Stream::Hl7In], house.log.partitions()),
+            progress: progress.clone(),
         };
         let mut rooms = vec![hilum_adt::http::route(house.door.clone())];
         rooms.extend(routes::routes(&room));
@@ -109,7 +112,7 @@ impl Running {
                 }
             }
         });
-        Ok(Self { mllp, http, shell, stop, tasks })
+        Ok(Self { mllp, http, shell, house, fold, stop, tasks })
     }
 
     /// Writes where the doors are, whole or not at all: whoever waits for the file may read it when it is there.
@@ -127,21 +130,43 @@ impl Running {
             .with_context(|| format!("ready file {} cannot be written", path.display()))
     }
 
-    /// Closes the doors, answers what was accepted, and waits for it for at most `drain`.
+    /// Closes the doors, answers what was accepted, applies it, and waits for that for at most `drain`. What is not
+    /// applied by then is at the next start.
     pub async fn stop(mut self, drain: Duration) {
         self.stop.send_replace(true);
+        let until = tokio::time::Instant::now() + drain;
         let all = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(drain, all).await.is_err() {
-            tracing::warn!("not everything was finished in time");
+        if tokio::time::timeout_at(until, all).await.is_err() {
+            tracing::warn!("not every door was closed in time");
             self.tasks.shutdown().await;
         }
+        let applied = async {
+            let mut moved = self.fold.progress().moved();
+            while !is_applied(&self.house, self.fold.progress()).await && moved.changed().await.is_ok() {}
+        };
+        if tokio::time::timeout_at(until, applied).await.is_err() {
+            tracing::warn!("not everything is applied: it will be at the next start");
+        }
+        self.fold.stop().await;
     }
+}
+
+/// Whether everything in the log is applied. A fold that stands still is not waited for.
+async fn is_applied(house: &House, progress: &Progress) -> bool {
+    for partition in progress.health().partitions {
+        let Ok(end) = house.log.end(partition.stream, partition.partition).await else { return true };
+        if partition.applied < end && partition.paused.is_none() {
+            return false;
+        }
+    }
+    true
 }
 
 async fn shell(
     house: &Arc<House>,
     metrics: PrometheusHandle,
     mode: Mode,
+    progress: &Progress,
     stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<Shell> {
     let config = &house.config;
@@ -154,11 +179,15 @@ async fn shell(
         audit: if config.audit.at_once { Durability::AtOnce } else { Durability::WithinSecond },
         audit_fails_closed: config.audit.fails_closed,
     };
-    let (for_ready, for_health) = (Arc::clone(house), Arc::clone(house));
+    let with = || (Arc::clone(house), progress.clone());
+    let ((ready_house, ready_fold), (feed_house, feed_fold), (gauge_house, gauge_fold)) = (with(), with(), with());
     let probes = Probes {
-        ready: Box::new(move || readiness(&for_ready, *stopped.borrow())),
-        metrics: Box::new(move || metrics.render()),
-        feed_health: Box::new(move || Some(feed_health(&for_health))),
+        ready: Box::new(move || readiness(&ready_house, &ready_fold, *stopped.borrow())),
+        metrics: Box::new(move || {
+            gauges(&gauge_house, &gauge_fold);
+            metrics.render()
+        }),
+        feed_health: Box::new(move || Some(feed_health(&feed_house, &feed_fold))),
     };
     let parts = Parts {
         clock: house.clock.clone(),
@@ -174,27 +203,66 @@ async fn shell(
     Ok(Shell::start(parts).await?)
 }
 
-fn readiness(house: &House, is_stopping: bool) -> Readiness {
+fn readiness(house: &House, progress: &Progress, is_stopping: bool) -> Readiness {
     let log = house.log.health();
+    let fold = progress.health();
     if is_stopping {
         Readiness::Draining
     } else if let Some(why) = log.read_only.or(log.full) {
         Readiness::ReadOnly { why }
-    } else {
+    } else if fold.caught_up() {
         Readiness::Ready
+    } else {
+        let sum = |of: fn(&PartitionHealth) -> u64| fold.partitions.iter().map(of).sum();
+        Readiness::CatchingUp {
+            applied: sum(|one| one.applied.min(one.target.unwrap_or(one.end))),
+            target: sum(|one| one.target.unwrap_or(one.end)),
+        }
     }
 }
 
-fn feed_health(house: &House) -> FeedHealth {
-    let states = house.sources.states(house.clock.now());
+/// How the fold lags when it is called late, in microseconds from receipt.
+const LATE_US: i64 = 60_000_000;
+
+fn feed_health(house: &House, progress: &Progress) -> FeedHealth {
+    let now = house.clock.now();
+    let states = house.sources.states(now);
     let is = |health| states.iter().any(|state| state.health == health);
-    let log = house.log.health();
+    let (log, fold) = (house.log.health(), progress.health());
+    let is_late = fold.oldest_unapplied().is_some_and(|oldest| now.micros_since(oldest) > LATE_US);
     let state = if log.read_only.is_some() || log.full.is_some() || is(SourceHealth::Failing) {
         FeedState::Failing
+    } else if is_late || fold.paused().is_some() {
+        FeedState::Late
     } else if is(SourceHealth::Silent) {
         FeedState::Silent
     } else {
         FeedState::Ok
     };
-    FeedHealth { state, last: states.iter().filter_map(|state| state.last_received).max(), href: "/sources" }
+    FeedHealth {
+        state,
+        last: states.iter().filter_map(|state| state.last_received).max(),
+        href: "/sources",
+    }
+}
+
+/// What is read when it is asked for, rather than counted as it happens.
+fn gauges(house: &House, progress: &Progress) {
+    let log = house.log.health();
+    metrics::gauge!("hilum_log_queue_bytes").set(log.queue_bytes as f64);
+    metrics::gauge!("hilum_in_flight_bytes").set(house.door.in_flight_bytes() as f64);
+    metrics::gauge!("hilum_read_only").set(if log.read_only.or(log.full).is_some() { 1.0 } else { 0.0 });
+    for one in progress.health().partitions {
+        let labels = [("stream", one.stream.to_string()), ("partition", one.partition.to_string())];
+        metrics::gauge!("hilum_lag_records", &labels).set(one.lag_records() as f64);
+        metrics::gauge!("hilum_paused", &labels).set(if one.paused.is_some() { 1.0 } else { 0.0 });
+        metrics::counter!("hilum_commits_total", &labels).absolute(one.commits);
+        metrics::counter!("hilum_conflicts_total", &labels).absolute(one.conflicts);
+        metrics::counter!("hilum_rejected_total", &labels).absolute(one.rejected);
+    }
+    let now = house.clock.now();
+    for state in house.sources.states(now) {
+        let silence_s = state.last_received.map_or(f64::NAN, |last| now.micros_since(last) as f64 / 1e6);
+        metrics::gauge!("hilum_source_silence_seconds", "source" => state.name.to_string()).set(silence_s);
+    }
 }
