@@ -77,6 +77,9 @@ pub enum Ask {
         /// Its password.
         password: Secret,
     },
+    /// What is wrong.
+    #[serde(rename = "doctor")]
+    Doctor,
     /// Import HL7 v2 files.
     #[serde(rename = "import.hl7")]
     Import {
@@ -171,6 +174,7 @@ async fn answer(house: &House, ask: Ask, progress: &Progress) -> anyhow::Result<
                 .with_context(|| format!("account `{name}`"))?;
             Ok(json!({ "name": name }))
         }
+        Ask::Doctor => Ok(serde_json::to_value(crate::commands::doctor::inside(house).await)?),
         Ask::Import { paths, source } => house.import(paths, source, progress).await,
     }
 }

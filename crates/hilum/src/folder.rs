@@ -160,6 +160,28 @@ impl Folder {
     }
 }
 
+/// Who holds a folder, without taking it; `None` = nobody.
+///
+/// # Errors
+/// When its lock cannot be read.
+pub fn holder(path: &Path) -> anyhow::Result<Option<String>> {
+    let lock_path = path.join(LOCK);
+    let mut lock = match File::open(&lock_path) {
+        Ok(lock) => lock,
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(why) => return Err(why).with_context(|| format!("{} cannot be read", lock_path.display())),
+    };
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => {
+            let mut who = String::new();
+            lock.read_to_string(&mut who).ok();
+            Ok(Some(who.trim().to_owned()))
+        }
+        Err(TryLockError::Error(why)) => Err(why).with_context(|| format!("{}", lock_path.display())),
+    }
+}
+
 /// What `doctor` finds about files that should be ours alone: `(path, mode)` of each that others may read.
 pub fn open_to_others(path: &Path) -> Vec<(PathBuf, u32)> {
     let mut found = Vec::new();

@@ -52,7 +52,7 @@ pub struct House {
 }
 
 /// All tables of the process.
-fn schema() -> Vec<&'static Table> {
+pub fn schema() -> Vec<&'static Table> {
     let parts = [hilum_web::tables::ALL, hilum_chart::resources::TABLES, hilum_adt::tables::TABLES];
     parts.into_iter().flatten().copied().collect()
 }

@@ -5,6 +5,15 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogFormat, Logging};
 
+/// Starts logging for a command that has an output of its own: warnings only, unless more is configured than that.
+///
+/// # Errors
+/// When the level cannot be read.
+pub fn start_quietly(logging: &Logging) -> anyhow::Result<()> {
+    let level = if logging.level == Logging::default().level { "warn" } else { &logging.level };
+    start(&Logging { format: logging.format, level: level.to_owned() })
+}
+
 /// Starts logging as configured.
 ///
 /// # Errors

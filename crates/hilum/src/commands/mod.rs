@@ -3,8 +3,10 @@
 mod bench;
 mod config;
 mod demo;
+pub mod doctor;
 mod import;
 mod keys;
+mod rebuild;
 pub mod serve;
 mod users;
 
@@ -35,12 +37,16 @@ pub enum Command {
     Serve(serve::Arguments),
     /// Import files
     Import(import::Arguments),
+    /// Make again from the log what was folded from it
+    Rebuild(rebuild::Arguments),
     /// API keys
     Keys(keys::Arguments),
     /// Accounts
     Users(users::Arguments),
     /// Run the main job with a simulated hospital, and print the address to open
     Demo(demo::Arguments),
+    /// Look for what is wrong, and say what to do
+    Doctor(doctor::Arguments),
     /// Print the effective configuration, or a commented reference of all keys
     Config(config::Arguments),
 }
@@ -80,6 +86,8 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench(arguments) => bench::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Serve(arguments) => serve::run(arguments),
         Command::Import(arguments) => import::run(arguments),
+        Command::Rebuild(arguments) => rebuild::run(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
         Command::Keys(arguments) => keys::run(arguments),
         Command::Users(arguments) => users::run(arguments),
         Command::Demo(arguments) => demo::run(&arguments),

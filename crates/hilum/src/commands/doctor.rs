@@ -1,0 +1,285 @@
+//! `hilum doctor`
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{ConfigFile, DataFolder};
+use crate::admin::{self, Ask};
+use crate::config::{Config, Overrides};
+use crate::folder;
+use crate::house::House;
+use crate::{machine, out};
+
+/// `hilum doctor`
+#[derive(Debug, Args)]
+#[command(after_help = "Works beside a running server and without one. Exit code 1 when something must be done.\n\n\
+                        Examples:\n  hilum doctor --data /srv/hilum --config /etc/hilum.toml\n  hilum doctor --json --data /srv/hilum")]
+pub struct Arguments {
+    /// Print the findings as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    data: DataFolder,
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// Should be looked at.
+    Warn,
+    /// Must be mended.
+    Bad,
+}
+
+/// One finding, with its remedy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub level: Level,
+    /// What was looked at.
+    pub about: String,
+    /// What was found.
+    pub found: String,
+    /// What to do; empty when nothing is to be done.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub remedy: String,
+}
+
+impl Finding {
+    fn ok(about: &str, found: impl Into<String>) -> Self {
+        Self { level: Level::Ok, about: about.to_owned(), found: found.into(), remedy: String::new() }
+    }
+
+    fn warn(about: &str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { level: Level::Warn, about: about.to_owned(), found: found.into(), remedy: remedy.into() }
+    }
+
+    fn bad(about: &str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { level: Level::Bad, ..Self::warn(about, found, remedy) }
+    }
+}
+
+/// Looks, and says what it found.
+///
+/// # Errors
+/// Only when the findings cannot be printed.
+pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let path = &arguments.data.path;
+    let mut findings = Vec::new();
+    let config = match arguments.config.load(&Overrides::default()) {
+        Ok(config) => {
+            findings.push(Finding::ok("configuration", "can be read"));
+            Some(config)
+        }
+        Err(error) => {
+            let remedy = "mend the key that it names; `hilum config reference` lists all";
+            findings.push(Finding::bad("configuration", format!("{error:#}"), remedy));
+            None
+        }
+    };
+    findings.push(clock_of_machine());
+    if path.is_dir() {
+        findings.extend(folder_itself(path));
+        match folder::holder(path) {
+            Ok(Some(who)) => findings.push(Finding::ok("server", format!("runs ({who})"))),
+            Ok(None) => {
+                findings.push(Finding::ok("server", "does not run"));
+                findings.extend(config.iter().flat_map(ports));
+            }
+            Err(error) => findings.push(Finding::bad("folder", format!("{error:#}"), "give the server's user the folder")),
+        }
+        if let Some(config) = &config {
+            findings.extend(limits_of_process(config));
+        }
+        if findings.iter().all(|finding| finding.level != Level::Bad) {
+            match admin::ask(&arguments.data, &arguments.config, "doctor", Ask::Doctor, |_| {}) {
+                Ok(inside) => findings.extend(serde_json::from_value::<Vec<Finding>>(inside)?),
+                Err(error) => {
+                    findings.push(Finding::bad("engines", format!("{error:#}"), "mend what it names, then look again"));
+                }
+            }
+        }
+    } else {
+        let remedy = format!("`hilum serve --data {}` makes it", path.display());
+        findings.push(Finding::warn("folder", format!("{} is not there", path.display()), remedy));
+    }
+    show(&findings, arguments.json);
+    let is_bad = findings.iter().any(|finding| finding.level == Level::Bad);
+    Ok(if is_bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn show(findings: &[Finding], json: bool) {
+    if json {
+        out::line(&serde_json::to_value(findings).unwrap_or(Value::Null).to_string());
+        return;
+    }
+    for finding in findings {
+        let mark = match finding.level {
+            Level::Ok => "ok  ",
+            Level::Warn => "warn",
+            Level::Bad => "BAD ",
+        };
+        out::line(&format!("{mark}  {}: {}", finding.about, finding.found));
+        if !finding.remedy.is_empty() {
+            out::line(&format!("      → {}", finding.remedy));
+        }
+    }
+}
+
+/// Before this program was written no clock can be right: 2026-01-01.
+const EARLIEST_MICROS: i64 = 1_767_225_600_000_000;
+
+fn clock_of_machine() -> Finding {
+    let now = machine::clock().now();
+    if now.as_micros() < EARLIEST_MICROS {
+        let remedy = "set the clock and keep it by NTP: times of receipt and record ids come from it";
+        return Finding::bad("clock", format!("says {now}, which cannot be"), remedy);
+    }
+    Finding::ok("clock", format!("says {now}"))
+}
+
+fn folder_itself(path: &Path) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let probe = path.join(".doctor");
+    match OpenOptions::new().write(true).create(true).truncate(true).open(&probe) {
+        Ok(_) => {
+            std::fs::remove_file(&probe).ok();
+            findings.push(Finding::ok("folder", format!("{} can be written", path.display())));
+        }
+        Err(why) => findings.push(Finding::bad(
+            "folder",
+            format!("{} cannot be written: {why}", path.display()),
+            "run as the user that owns it, or chown it",
+        )),
+    }
+    for (place, mode) in folder::open_to_others(path) {
+        let remedy = format!("chmod go= {}", place.display());
+        findings.push(Finding::bad("permissions", format!("{} is open to others ({mode:o})", place.display()), remedy));
+    }
+    if let Ok(volume) = rustix::fs::statvfs(path) {
+        let (free, size) = (volume.f_bavail * volume.f_frsize, volume.f_blocks * volume.f_frsize);
+        let reserve = (size as f64 * hilum_engines::limits::DISK_RESERVE_RATIO) as u64;
+        let found = format!("{} MiB free of {} MiB, {} MiB are reserved", free >> 20, size >> 20, reserve >> 20);
+        findings.push(if free < reserve {
+            Finding::bad("disk", found, "make room: nothing is accepted until there is")
+        } else if free < 2 * reserve {
+            Finding::warn("disk", found, "make room soon: below the reserve nothing is accepted")
+        } else {
+            Finding::ok("disk", found)
+        });
+    }
+    let owner = path.metadata().map(|metadata| metadata.uid()).unwrap_or_default();
+    let me = rustix::process::geteuid().as_raw();
+    if owner != me {
+        let found = format!("{} belongs to user {owner}, this is user {me}", path.display());
+        findings.push(Finding::warn("folder", found, "run hilum as one user"));
+    }
+    findings
+}
+
+fn ports(config: &Config) -> Vec<Finding> {
+    let mut asked = vec![("http.listen".to_owned(), &config.http.listen)];
+    if !config.mllp.listen.is_empty() {
+        asked.push(("mllp.listen".to_owned(), &config.mllp.listen));
+    }
+    asked.extend(config.mllp.listeners.iter().map(|(name, raw)| (format!("mllp.listeners.{name}"), raw)));
+    asked
+        .into_iter()
+        .map(|(key, raw)| match std::net::TcpListener::bind(raw.as_str()) {
+            Ok(_) => Finding::ok("ports", format!("{key} {raw} is free")),
+            Err(why) => Finding::bad(
+                "ports",
+                format!("{key} {raw} cannot be bound: {why}"),
+                format!("stop what listens there, or set {key}"),
+            ),
+        })
+        .collect()
+}
+
+fn limits_of_process(config: &Config) -> Option<Finding> {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum?;
+    let wanted = config.mllp.connections_max as u64 + 1_024;
+    (files < wanted).then(|| {
+        Finding::warn(
+            "open files",
+            format!("{files} are allowed, mllp.connections_max asks for {wanted}"),
+            "raise LimitNOFILE, or lower mllp.connections_max",
+        )
+    })
+}
+
+/// What only whoever holds the folder can see.
+pub async fn inside(house: &House) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let log = house.log.health();
+    findings.push(match (&log.read_only, &log.full) {
+        (Some(why), _) => Finding::bad("log", format!("read-only: {why}"), "mend the disk, then restart: an fsync is never retried"),
+        (_, Some(why)) => Finding::bad("log", format!("does not accept: {why}"), "make room on the volume"),
+        _ => Finding::ok("log", format!("accepts, durable by {}", log.durability)),
+    });
+    let now = house.clock.now();
+    match house.tables.now().await {
+        Ok(t) => findings.push(Finding::ok("tables", format!("{}, at commit {t}", house.tables.describe()))),
+        Err(error) => {
+            let remedy = "see that the database runs and tables.url is right";
+            findings.push(Finding::bad("tables", error.to_string(), remedy));
+        }
+    }
+    match last_received(house).await {
+        Ok(Some(last)) if last.micros_since(now) > 60_000_000 => findings.push(Finding::bad(
+            "clock",
+            format!("the log holds a record of {last}, now it is {now}"),
+            "the clock went back: keep it by NTP",
+        )),
+        Ok(Some(last)) => findings.push(Finding::ok("log", format!("last record at {last}"))),
+        Ok(None) => findings.push(Finding::ok("log", "holds nothing yet")),
+        Err(error) => {
+            findings.push(Finding::bad("log", error.to_string(), "restore the log from the backup"));
+        }
+    }
+    for source in house.sources.states(now) {
+        let about = format!("source {}", source.name);
+        match source.health {
+            hilum_adt::sources::SourceHealth::Failing => findings.push(Finding::bad(
+                &about,
+                "the last message could not be kept",
+                "see the log and the disk; the sender still has it unless it was answered AR or AE",
+            )),
+            hilum_adt::sources::SourceHealth::Silent => findings.push(Finding::warn(
+                &about,
+                format!("nothing for more than {} s", source.silence_alarm_s),
+                "see whether the sender runs, or raise its silence_alarm_s",
+            )),
+            hilum_adt::sources::SourceHealth::Live | hilum_adt::sources::SourceHealth::Unused => {}
+        }
+    }
+    findings
+}
+
+async fn last_received(
+    house: &House,
+) -> Result<Option<hilum_core::Timestamp>, hilum_engines::log::LogError> {
+    use hilum_engines::log::ReadMax;
+    let mut last = None;
+    for stream in hilum_core::Stream::ALL {
+        for partition in 0..house.log.partitions() {
+            let end = house.log.end(stream, partition).await?;
+            let Some(offset) = end.checked_sub(1) else { continue };
+            let max = ReadMax { records: 1, bytes: 0 };
+            let read = house.log.read(stream, partition, offset, max).await?;
+            last = last.max(read.first().map(|record| record.envelope.received));
+        }
+    }
+    Ok(last)
+}

@@ -1,0 +1,139 @@
+//! `hilum rebuild`
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
+use hilum_chart::rebuild::{Report, rebuild};
+use hilum_engines::sqlite_file::SyncMode;
+use hilum_engines::tables::Tables;
+use hilum_engines::tables::sqlite::{Options, Sqlite};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::{ConfigFile, DataFolder, table};
+use crate::config::Overrides;
+use crate::folder::Folder;
+use crate::house::{House, schema};
+use crate::{logging, machine, out};
+
+/// `hilum rebuild`
+#[derive(Debug, Args)]
+#[command(after_help = "Computes beside what the log gives, and writes only what differs, as new versions. The server must be \
+                        stopped. Exit code 0: it is as the log says; 3: it was not, and now is.\n\n\
+                        Examples:\n  hilum rebuild chart --data /srv/hilum\n  hilum rebuild census --json --data /srv/hilum")]
+pub struct Arguments {
+    /// What to make again from the log
+    what: What,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    data: DataFolder,
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Patients, encounters and what belongs to them
+    Chart,
+    /// The board, the messages' journeys, the work queue
+    Census,
+}
+
+impl What {
+    /// One projection makes both, so that they never disagree: both are made again, and one is shown.
+    fn shows(self, table: &str) -> bool {
+        (self == Self::Chart) == table.starts_with("chart_")
+    }
+}
+
+/// How many rows were not as the log says: not an error, and yet not nothing.
+const DIFFERED: u8 = 3;
+
+/// Does it.
+///
+/// # Errors
+/// When the folder is held, or an engine fails.
+pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let config = arguments.config.load(&Overrides::default())?;
+    logging::start_quietly(&config.logging)?;
+    if !arguments.data.path.is_dir() {
+        bail!("data folder {} is not there", arguments.data.path.display());
+    }
+    let folder = Folder::take(&arguments.data.path, "rebuild")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let report = runtime.block_on(async {
+        let house = House::open(folder, config).await?;
+        let done = compute(&house, arguments.json).await;
+        house.close().await;
+        done
+    })?;
+    show(arguments.what, &report, arguments.json);
+    Ok(if report.differing() == 0 { ExitCode::SUCCESS } else { ExitCode::from(DIFFERED) })
+}
+
+async fn compute(house: &House, json: bool) -> anyhow::Result<Report> {
+    let bar = if json || !machine::is_terminal() { ProgressBar::hidden() } else { ProgressBar::new(0) };
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} records · {per_sec} · {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    // A file of its own: what a hospital has does not fit into memory. Nothing of it is kept.
+    let beside_folder = house.folder.path().join("rebuild");
+    std::fs::remove_dir_all(&beside_folder).or_else(|why| match why.kind() {
+        std::io::ErrorKind::NotFound => Ok(()),
+        _ => Err(why),
+    })?;
+    std::fs::create_dir(&beside_folder).with_context(|| format!("{}", beside_folder.display()))?;
+    let path = beside_folder.join("tables.sqlite");
+    let options = Options { sync: SyncMode::Off, ..Options::default() };
+    let beside = Tables::Sqlite(Sqlite::open(path.as_path(), &schema(), options)?);
+    let shown = AtomicU64::new(0);
+    let done = |applied: u64, total: u64| {
+        shown.fetch_max(applied, Ordering::Relaxed);
+        bar.set_length(total);
+        bar.set_position(shown.load(Ordering::Relaxed));
+    };
+    let report = rebuild(&house.fold, &house.log, &house.tables, &beside, &house.clock, &done).await;
+    bar.finish_and_clear();
+    beside.close().await;
+    std::fs::remove_dir_all(&beside_folder).ok();
+    let report = report?;
+    if report.hash_after != report.hash_log {
+        bail!("after the rebuild the chart is still not what the log gives: nothing else may write meanwhile");
+    }
+    Ok(report)
+}
+
+fn show(what: What, report: &Report, json: bool) {
+    let rows: Vec<Value> = report
+        .tables
+        .iter()
+        .filter(|table| what.shows(table.table))
+        .map(|table| {
+            json!({
+                "table": table.table, "same": table.same, "added": table.added,
+                "changed": table.changed, "removed": table.removed,
+            })
+        })
+        .collect();
+    if json {
+        let whole = json!({
+            "records": report.records,
+            "differing": report.differing(),
+            "tables": rows,
+            "hashBefore": report.hash_before.to_string(),
+            "hashLog": report.hash_log.to_string(),
+            "hashAfter": report.hash_after.to_string(),
+        });
+        out::line(&whole.to_string());
+        return;
+    }
+    table(&Value::Array(rows), &["table", "same", "added", "changed", "removed"]);
+    out::line(&format!("chart of {} records: {}", report.records, report.hash_after));
+    match report.differing() {
+        0 => out::line("nothing differs from the log"),
+        count => out::line(&format!("{count} rows were not as the log says; they are made anew")),
+    }
+}
