@@ -359,6 +359,14 @@ fn telecoms_are_what_one_would_dial() {
             "PRN",
             "Internet",
         ),
+        ("in parts before the withdrawn form", "555^PRN^PH^^^431^2780404", "431 2780404", "PRN", "PH"),
+        (
+            "a local part alone is no number",
+            "(02)2072-0000^PRN^PH^^^^2072-0000",
+            "(02)2072-0000",
+            "PRN",
+            "PH",
+        ),
         ("in parts", "^WPN^PH^^82^2^20720000", "+82 2 20720000", "WPN", "PH"),
         ("unformatted", "^^PH^^^^^^^^^0212345678", "0212345678", "PRN", "PH"),
     ];

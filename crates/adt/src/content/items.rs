@@ -84,9 +84,12 @@ pub struct Allergy {
     /// AL1-4, IAM-4 (table 0128).
     #[serde(rename = "s", default, skip_serializing_if = "Coded::is_empty")]
     pub severity: Coded,
-    /// AL1-5, IAM-5.
+    /// AL1-5, IAM-5, IAR-1.
     #[serde(rename = "r", default, skip_serializing_if = "Vec::is_empty")]
     pub reactions: Vec<Coded>,
+    /// IAR-2 of the first reaction that has one (table 0128).
+    #[serde(rename = "rs", default, skip_serializing_if = "Coded::is_empty")]
+    pub reaction_severity: Coded,
     /// AL1-6, IAM-11.
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
     pub onset: Option<When>,

@@ -290,8 +290,8 @@ impl<'a> Reader<'a> {
         self.one(field, path, |reader, parts, path| {
             let text = reader.text(parts.get(1), path);
             match text.as_str() {
-                "Y" | "y" => Some(true),
-                "N" | "n" => Some(false),
+                "Y" | "y" | "YES" | "Yes" | "yes" => Some(true),
+                "N" | "n" | "NO" | "No" | "no" => Some(false),
                 _ => {
                     reader.find("flag-invalid", path, "neither Y nor N");
                     None
@@ -606,23 +606,15 @@ impl<'a> Reader<'a> {
         let (country, area, local) = (get(5), get(6), get(7));
         let unformatted = get(12);
         let first = get(1);
-        let composed = if local.is_empty() {
+        let composed = if local.is_empty() || area.is_empty() {
             String::new()
         } else {
-            let mut number = String::new();
-            if !country.is_empty() {
-                number.push('+');
-                number.push_str(country.trim_start_matches('+'));
-                number.push(' ');
-            }
-            if !area.is_empty() {
-                number.push_str(&area);
-                number.push(' ');
-            }
-            number.push_str(&local);
-            number
+            let country = country.trim_start_matches('+');
+            if country.is_empty() { format!("{area} {local}") } else { format!("+{country} {area} {local}") }
         };
-        let numbers = [&first, &unformatted, &composed];
+        // What newer versions of the standard say stands before what they withdrew: whole, in parts, then XTN.1. A local
+        // part alone is no number where XTN.1 has a whole one.
+        let numbers = [&unformatted, &composed, &first, &local];
         let number = numbers.into_iter().find(|number| !number.is_empty());
         telecom.value = match (is_mail && !mail.is_empty(), number) {
             (true, _) | (false, None) => mail,
@@ -770,6 +762,10 @@ impl<'a> Reader<'a> {
                 "NK1" => groups.next_of_kin.push((segment, path)),
                 "AL1" => groups.allergies.push((segment, path)),
                 "IAM" => groups.adverse_reactions.push((segment, path)),
+                "IAR" => {
+                    let of = groups.adverse_reactions.last().map(|(_, iam)| iam.occurrence());
+                    groups.reactions.extend(of.map(|iam| (iam, segment, path)));
+                }
                 _ => groups.diagnoses.push((segment, path)),
             }
         }
@@ -784,7 +780,9 @@ impl<'a> Reader<'a> {
         let groups = std::mem::take(groups);
         block.next_of_kin = self.group(&groups.next_of_kin, Self::nk1, |_, _| {});
         block.allergies = self.group(&groups.allergies, Self::al1, unite);
-        block.adverse_reactions = self.group(&groups.adverse_reactions, Self::iam, unite);
+        let reactions = &groups.reactions;
+        block.adverse_reactions =
+            self.group(&groups.adverse_reactions, |reader, iam, at| reader.iam(iam, at, reactions), unite);
         block.diagnoses = self.group(&groups.diagnoses, Self::dg1, |_, _| {});
         if let Some(visit) = block.visit.as_mut()
             && visit.account.is_nothing()
@@ -1139,6 +1137,7 @@ impl<'a> Reader<'a> {
             code: substance,
             severity,
             reactions: reactions.items().to_vec(),
+            reaction_severity: Coded::default(),
             onset: onset.value().cloned(),
             onset_text: String::new(),
             reported: None,
@@ -1157,7 +1156,12 @@ impl<'a> Reader<'a> {
         self.item_key(&["allergy", "code", &substance.system, &substance.code])
     }
 
-    fn iam(&mut self, segment: Segment<'_>, at: Path) -> Option<Allergy> {
+    fn iam(
+        &mut self,
+        segment: Segment<'_>,
+        at: Path,
+        reactions: &[(u32, Segment<'_>, Path)],
+    ) -> Option<Allergy> {
         let mut code =
             |n: u16| self.coded(segment.field(n), at.with_field(n)).value().cloned().unwrap_or_default();
         let (kind, substance, severity, status) = (code(2), code(3), code(4), code(17));
@@ -1166,7 +1170,16 @@ impl<'a> Reader<'a> {
         if substance.is_empty() && identifier.is_none() {
             return None;
         }
-        let reactions = self.codeds(segment.field(5), at.with_field(5));
+        let mut reaction_severity = Coded::default();
+        let mut known = self.codeds(segment.field(5), at.with_field(5)).items().to_vec();
+        for &(_, iar, path) in reactions.iter().filter(|(iam, ..)| *iam == at.occurrence()) {
+            known.extend(self.coded(iar.field(1), path.with_field(1)).value().cloned());
+            let said = self.coded(iar.field(2), path.with_field(2));
+            if let (true, Some(said)) = (reaction_severity.is_empty(), said.value()) {
+                reaction_severity = said.clone();
+            }
+        }
+        known.truncate(REPETITIONS_MAX);
         let mut time = |n: u16| self.moment(segment.field(n), at.with_field(n)).value().cloned();
         let (onset, reported) = (time(11), time(13));
         let onset_text = self.text(Some(segment.field(12)), at.with_field(12));
@@ -1177,7 +1190,8 @@ impl<'a> Reader<'a> {
             kind,
             code: substance,
             severity,
-            reactions: reactions.items().to_vec(),
+            reactions: known,
+            reaction_severity,
             onset,
             onset_text,
             reported,
@@ -1231,7 +1245,7 @@ impl<'a> Reader<'a> {
 }
 
 /// The segments that are read.
-const SEGMENTS: [&str; 10] = ["PID", "PD1", "MRG", "PV1", "PV2", "ARV", "NK1", "AL1", "IAM", "DG1"];
+const SEGMENTS: [&str; 11] = ["PID", "PD1", "MRG", "PV1", "PV2", "ARV", "NK1", "AL1", "IAM", "IAR", "DG1"];
 
 /// What waits until its block ends.
 #[derive(Default)]
@@ -1241,6 +1255,8 @@ struct Groups<'m> {
     next_of_kin: Vec<(Segment<'m>, Path)>,
     allergies: Vec<(Segment<'m>, Path)>,
     adverse_reactions: Vec<(Segment<'m>, Path)>,
+    /// IAR, with the occurrence of its IAM.
+    reactions: Vec<(u32, Segment<'m>, Path)>,
     diagnoses: Vec<(Segment<'m>, Path)>,
 }
 

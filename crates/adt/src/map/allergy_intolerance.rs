@@ -81,7 +81,9 @@ pub fn resource(item: &Item<Allergy>, patient: &PatientState, key: &Installation
         .iter()
         .map(|coded| words_or_concept(coded, &NO_TABLE, "AllergyIntolerance.reaction", &mut notes))
         .collect();
-    let severity = REACTION_SEVERITY.target(&allergy.severity.code).map(|(_, severity, _)| severity);
+    let severity =
+        if allergy.reaction_severity.is_empty() { &allergy.severity } else { &allergy.reaction_severity };
+    let severity = REACTION_SEVERITY.target(&severity.code).map(|(_, severity, _)| severity);
     let resource = AllergyIntolerance {
         resource_type: "AllergyIntolerance",
         id,
