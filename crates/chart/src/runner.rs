@@ -448,7 +448,7 @@ impl<P: Projection> Runner<P> {
             Ok(t) => {
                 self.next = to;
                 self.conflicts = 0;
-                self.size = (self.size * 2).min(self.size_max);
+                self.size = (self.size + self.size.div_ceil(8)).min(self.size_max);
                 let oldest = self.queue.front().map(|item| item.received);
                 self.progress.update(self.stream, self.partition, |slot| {
                     slot.applied = to.unwrap_or(slot.applied);
