@@ -14,6 +14,7 @@ use crate::family::{Head, Ties};
 use crate::limits::{
     COMMIT_ATTEMPTS_MAX, CONFLICT_BACKOFF, HISTORY_VERSIONS_MAX, READ_RESOURCES_MAX, WALK_PAGE_ROWS,
 };
+use crate::port;
 use crate::projection::{Changes, Reads, ResourceChange, Rows};
 use crate::resources::{HISTORY, RESOURCE, Stored, Version, Writer, key, read_current, read_stamp};
 
@@ -129,7 +130,7 @@ impl Chart {
             });
         }
         let reads: Vec<Read> = wanted.iter().map(|(ty, id)| read_current(ty, *id)).collect();
-        let found = self.tables.read(&reads).await?;
+        let found = port::read(&self.tables, &reads).await?;
         found.into_iter().map(|rows| rows.first().map(Stored::current).transpose()).collect()
     }
 
@@ -148,7 +149,7 @@ impl Chart {
         let mut earlier = key(resource_type, id);
         earlier.push(Value::Int(version));
         let reads = [read_current(resource_type, id), Read::Get { table: HISTORY.name, key: earlier }];
-        let mut found = self.tables.read(&reads).await?.into_iter();
+        let mut found = port::read(&self.tables, &reads).await?.into_iter();
         let (current, earlier) = (found.next().unwrap_or_default(), found.next().unwrap_or_default());
         if let Some(stored) = current.first().map(Stored::current).transpose()?
             && stored.version == version
@@ -179,7 +180,7 @@ impl Chart {
             ..Scan::by_key(HISTORY.name, key(resource_type, id))
         };
         let reads = [read_current(resource_type, id), Read::Scan(earlier)];
-        let mut found = self.tables.read(&reads).await?.into_iter();
+        let mut found = port::read(&self.tables, &reads).await?.into_iter();
         let (current, earlier) = (found.next().unwrap_or_default(), found.next().unwrap_or_default());
         let current = Stored::current(current.first().ok_or(ChartError::NotFound)?)?;
         let mut out: Vec<Stored> = Vec::new();
@@ -370,7 +371,7 @@ impl Chart {
         batch.writes.extend(
             changes.registers.into_iter().map(|((table, _), values)| Write::PutIfNewer { table, values }),
         );
-        let t = self.tables.commit(batch).await?;
+        let t = port::commit(&self.tables, batch).await?;
         Ok(Committed { t, versions })
     }
 
@@ -388,7 +389,7 @@ impl Chart {
             ties.needs(&[], &rows, &mut reads);
             let gets: Vec<Read> =
                 reads.gets.iter().map(|(table, key)| Read::Get { table, key: key.clone() }).collect();
-            let found = self.tables.read(&gets).await?;
+            let found = port::read(&self.tables, &gets).await?;
             for ((table, key), mut found) in reads.gets.into_iter().zip(found) {
                 rows.put_get(table, key, found.pop());
             }
@@ -413,7 +414,7 @@ impl Chart {
         read: fn(&str, Id) -> Read,
     ) -> Result<BTreeMap<(&'static str, Id), Row>, ChartError> {
         let reads: Vec<Read> = places.iter().map(|&(ty, id)| read(ty, id)).collect();
-        let found = self.tables.read(&reads).await?;
+        let found = port::read(&self.tables, &reads).await?;
         let rows = found.into_iter().map(|mut rows| rows.pop());
         Ok(places.iter().zip(rows).filter_map(|(place, row)| Some((*place, row?))).collect())
     }
@@ -430,7 +431,7 @@ pub(crate) fn expectations(rows: &Rows) -> impl Iterator<Item = Expect> + '_ {
 
 /// The rows of one scan.
 pub(crate) async fn page(tables: &Tables, scan: Scan) -> Result<Vec<Row>, ChartError> {
-    Ok(tables.read(&[Read::Scan(scan)]).await?.pop().unwrap_or_default())
+    Ok(port::read(tables, &[Read::Scan(scan)]).await?.pop().unwrap_or_default())
 }
 
 fn check_version(

@@ -17,6 +17,7 @@ pub mod chart;
 pub mod error;
 pub mod family;
 pub mod limits;
+mod port;
 pub mod progress;
 pub mod projection;
 pub mod rebuild;

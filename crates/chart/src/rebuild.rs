@@ -18,6 +18,7 @@ use hilum_engines::tables::{Batch, Expect, OffsetMove, Row, Scan, Table, Tables,
 use crate::chart::{Chart, page};
 use crate::error::ChartError;
 use crate::limits::{BATCHES_IN_FLIGHT_MAX, REBUILD_WRITES_MAX, WALK_PAGE_ROWS};
+use crate::port;
 use crate::progress::Progress;
 use crate::projection::Projection;
 use crate::resources::{REGISTER, RESOURCE, Stored, Version, Writer};
@@ -97,10 +98,10 @@ pub async fn rebuild<P: Projection>(
     tables.push(compare_registers::<P>(beside, &mut mend).await?);
     mend.flush().await?;
     for end in &ends {
-        let from = live.offset(P::NAME, end.stream, end.partition, end.epoch).await?;
+        let from = port::offset(live, P::NAME, end.stream, end.partition, end.epoch).await?;
         if from != end.to {
             let offset = Some(OffsetMove { from, ..end.clone() });
-            live.commit(Batch { offset, ..Batch::default() }).await?;
+            port::commit(live, Batch { offset, ..Batch::default() }).await?;
         }
     }
     Ok(Report {
@@ -124,7 +125,7 @@ async fn replay<P: Projection>(
     let mut ends = Vec::new();
     for &stream in P::STREAMS {
         for partition in 0..log.partitions() {
-            let to = log.end(stream, partition).await?;
+            let to = port::end(log, stream, partition).await?;
             ends.push(OffsetMove { projection: P::NAME, stream, partition, epoch, from: 0, to });
         }
     }
@@ -161,7 +162,7 @@ impl Mend<'_> {
     async fn flush(&mut self) -> Result<(), ChartError> {
         let batch = std::mem::take(&mut self.batch);
         if !batch.writes.is_empty() {
-            self.live.commit(batch).await?;
+            port::commit(self.live, batch).await?;
         }
         Ok(())
     }
@@ -373,6 +374,6 @@ async fn compare_registers<P: Projection>(
 
 async fn owner_of(tables: &Tables, resource_type: &str, id: Id) -> Result<Option<String>, ChartError> {
     let read = crate::resources::read_current(resource_type, id);
-    let found = tables.read(&[read]).await?.pop().unwrap_or_default();
+    let found = port::read(tables, &[read]).await?.pop().unwrap_or_default();
     Ok(found.first().map(Stored::current).transpose()?.map(|stored| stored.owner))
 }

@@ -27,6 +27,7 @@ use crate::limits::{
     BATCH_BYTES_MAX, BATCH_RECORDS_MAX, BATCHES_IN_FLIGHT_MAX, CONFLICT_BACKOFF, IDLE_POLL, NEEDS_ROUNDS_MAX,
     PAUSE_BACKOFF, RANGE_ROWS_MAX, WAKE_COALESCE,
 };
+use crate::port;
 use crate::progress::Progress;
 use crate::projection::{Changes, Projection, Reads, Rejected, Rows};
 use crate::resources::{self, Version, Writer};
@@ -237,12 +238,12 @@ impl<P: Projection> Runner<P> {
             return Ok(next);
         }
         let epoch = self.log.epoch();
-        let next = self.tables.offset(P::NAME, self.stream, self.partition, epoch).await?;
+        let next = port::offset(&self.tables, P::NAME, self.stream, self.partition, epoch).await?;
         if next == 0 {
             // A partition of which nothing was applied does not know its log: its siblings may.
             for &stream in P::STREAMS {
                 for partition in 0..self.log.partitions() {
-                    self.tables.offset(P::NAME, stream, partition, epoch).await?;
+                    port::offset(&self.tables, P::NAME, stream, partition, epoch).await?;
                 }
             }
         }
@@ -253,7 +254,7 @@ impl<P: Projection> Runner<P> {
 
     /// Reads and decodes records from `next` on into the queue.
     async fn fetch(&mut self, next: u64) -> Result<(), ChartError> {
-        let end = self.log.end(self.stream, self.partition).await?;
+        let end = port::end(&self.log, self.stream, self.partition).await?;
         if end < next {
             return Err(ChartError::LogBehind { stream: self.stream, partition: self.partition, end, next });
         }
@@ -261,7 +262,7 @@ impl<P: Projection> Runner<P> {
         let records = if end == next {
             Vec::new()
         } else {
-            self.log.read(self.stream, self.partition, next, max).await?
+            port::records(&self.log, (self.stream, self.partition), next, max).await?
         };
         self.progress.update(self.stream, self.partition, |slot| {
             slot.end = end;
@@ -342,7 +343,7 @@ impl<P: Projection> Runner<P> {
         let mut reads: Vec<Read> =
             gets.iter().map(|(table, key)| Read::Get { table, key: key.clone() }).collect();
         reads.extend(scans.iter().map(|scan| page(scan, None)));
-        let mut answers = self.tables.read(&reads).await?.into_iter();
+        let mut answers = port::read(&self.tables, &reads).await?.into_iter();
         for ((table, key), mut found) in gets.into_iter().zip(&mut answers) {
             rows.put_get(table, key, found.pop());
         }
@@ -355,7 +356,8 @@ impl<P: Projection> Runner<P> {
                 let Some(after) = found.last().and_then(|row| place_of::<P>(&scan, row)) else {
                     return Ok(false);
                 };
-                let more = self.tables.read(&[page(&scan, Some(after))]).await?.pop().unwrap_or_default();
+                let more =
+                    port::read(&self.tables, &[page(&scan, Some(after))]).await?.pop().unwrap_or_default();
                 last = more.len();
                 found.extend(more);
             }
@@ -437,14 +439,14 @@ impl<P: Projection> Runner<P> {
         if reads.is_empty() {
             return Ok(Vec::new());
         }
-        Ok(self.tables.read(&reads).await?.into_iter().map(|mut found| found.pop()).collect())
+        Ok(port::read(&self.tables, &reads).await?.into_iter().map(|mut found| found.pop()).collect())
     }
 
     async fn commit(&mut self, ready: Ready<P>) -> Result<Stepped, ChartError> {
         let Ready { mut taken, batch, rejected } = ready;
         let records = taken.events.len();
         let to = batch.offset.as_ref().map(|offset| offset.to);
-        match self.tables.commit(batch).await {
+        match port::commit(&self.tables, batch).await {
             Ok(t) => {
                 self.next = to;
                 self.conflicts = 0;

@@ -17,7 +17,8 @@ use hilum_engines::log::Log;
 use hilum_engines::tables::sqlite::{self, Sqlite};
 use hilum_engines::tables::{Batch, Scan, Table, Tables, Value, Write};
 use toy::{
-    FACT, Message, REFUSED, Toy, all, append, clock, envelope, id, open_log, open_tables, oracle, standing,
+    FACT, Message, REFUSED, Toy, all, append, clock, envelope, id, open_log, open_postgres, open_tables,
+    oracle, standing,
 };
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -134,6 +135,35 @@ async fn an_engine_error_pauses_and_nothing_is_rejected() {
     running.stop().await;
     assert_eq!(standing(&tables).await, oracle(&messages));
     assert!(all(&tables, &REFUSED).await.is_empty(), "nothing was quarantined for the engine's fault");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_that_comes_back_is_gone_on_with() {
+    let server = hilum_testkit::postgres::Postgres::start(&["fsync=off"]);
+    let folder = tempfile::tempdir().unwrap();
+    let (log, random) = (open_log(folder.path()), Entropy::seeded(8));
+    let tables = open_postgres(&server, &server.url()).await;
+    let messages: Vec<Message> = (0..60).map(note).collect();
+    append(&log, &messages[..30], &random).await;
+    let running = run_all(&toy::toy(), &log, &tables, &clock());
+    caught_up(&running).await;
+
+    server.kill();
+    let mut last = None;
+    for message in &messages[30..] {
+        last = Some(log.append(envelope(message, &random)).await.unwrap());
+    }
+    until_paused(&running).await;
+    server.restart();
+    assert!(running.progress().wait_applied(last.unwrap(), PATIENCE).await);
+    while running.progress().health().lag_records() > 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(running.progress().health().paused(), None);
+    running.stop().await;
+    assert_eq!(standing(&tables).await, oracle(&messages));
+    assert!(all(&tables, &REFUSED).await.is_empty());
+    tables.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,7 +15,9 @@ use hilum_core::{Entropy, Position, Stream};
 use hilum_engines::log::Log;
 use hilum_engines::log::embedded::partition_of;
 use hilum_engines::tables::{Batch, Tables, Value, Write};
-use toy::{Message, Toy, append, below, clock, day, envelope, open_log, open_tables, oracle, standing};
+use toy::{
+    Message, Toy, append, below, clock, day, envelope, open_log, open_postgres, open_tables, oracle, standing,
+};
 
 const WORKERS: usize = 3;
 
@@ -249,4 +251,22 @@ async fn a_register_checks_body_and_stamp() {
         "the newest brings no body: the one that stands must be checked"
     );
     assert!(!newest_stands(true, without_stamp).await, "an older body comes late: the stamp must be checked");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgresql_it_ends_alike() {
+    let server = hilum_testkit::postgres::Postgres::shared();
+    let toy = toy::toy();
+    for seed in 0..2 {
+        let random = Entropy::seeded(seed);
+        let messages = day(&random, 60);
+        let want = oracle(&messages);
+        let folder = tempfile::tempdir().unwrap();
+        let log = open_log(folder.path());
+        append(&log, &shuffled(messages, &random), &random).await;
+        let tables = open_postgres(server, &server.url()).await;
+        schedule(&toy, &log, &tables, seed, nothing).await;
+        assert_eq!(standing(&tables).await, want, "seed {seed}");
+        tables.close().await;
+    }
 }

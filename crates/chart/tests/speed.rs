@@ -29,7 +29,9 @@ async fn hundred_thousand() {
             let account = below(&random, ACCOUNTS);
             let message = match below(&random, 200) {
                 0 => Message::Merge { old: account, new: below(&random, ACCOUNTS), at: n },
-                _ => Message::Note { account, visit: account, place: below(&random, 300), value: 3 * n, at: n },
+                _ => {
+                    Message::Note { account, visit: account, place: below(&random, 300), value: 3 * n, at: n }
+                }
             };
             envelope(&message, &random)
         })

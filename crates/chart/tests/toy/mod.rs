@@ -19,6 +19,7 @@ use hilum_core::{
 use hilum_engines::log::embedded::{self, Embedded};
 use hilum_engines::log::{Log, Record};
 use hilum_engines::sqlite_file::SyncMode;
+use hilum_engines::tables::postgres::{Postgres, PostgresConfig};
 use hilum_engines::tables::sqlite::{self, Place, Sqlite};
 use hilum_engines::tables::{Column, Read, Row, Scan, Table, Tables, Type, Value};
 use serde::{Deserialize, Serialize};
@@ -450,6 +451,13 @@ pub fn open_log(folder: &Path) -> Log {
 pub fn open_tables() -> Tables {
     let schema: Vec<&'static Table> = resources::TABLES.iter().chain(TABLES).copied().collect();
     Tables::Sqlite(Sqlite::open(Place::Memory, &schema, sqlite::Options::default()).unwrap())
+}
+
+/// Empty tables in a schema of their own.
+pub async fn open_postgres(server: &hilum_testkit::postgres::Postgres, url: &str) -> Tables {
+    let schema: Vec<&'static Table> = resources::TABLES.iter().chain(TABLES).copied().collect();
+    let config = PostgresConfig { allow_unsafe: true, ..PostgresConfig::new(url, server.fresh_schema()) };
+    Tables::Postgres(Postgres::open(config, &schema).await.unwrap())
 }
 
 pub fn envelope(message: &Message, random: &Entropy) -> Envelope {
