@@ -1,18 +1,18 @@
 //! The ADT room: HL7 v2 messages come in by three doors, are acknowledged when they are durable, and become
 //! encounters, patients and a ward census that any order of arrival leaves the same.
 
-pub mod board;
 pub mod accept;
 pub mod acks;
 pub mod announce;
+pub mod board;
 pub mod content;
 pub mod decision;
 pub mod facts;
 pub mod fold;
 pub mod http;
 pub mod identity;
-pub mod kin;
 pub mod import;
+pub mod kin;
 pub mod limits;
 pub mod map;
 pub mod mllp;

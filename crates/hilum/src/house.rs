@@ -23,7 +23,6 @@ use crate::folder::Folder;
 use crate::machine;
 
 /// An open house.
-#[derive(Debug)]
 pub struct House {
     /// Held for as long as the house is open.
     pub folder: Folder,
@@ -49,6 +48,12 @@ pub struct House {
     pub door: Door,
     /// What they become.
     pub fold: Arc<Adt>,
+}
+
+impl std::fmt::Debug for House {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("House").field("folder", &self.folder).finish_non_exhaustive()
+    }
 }
 
 /// All tables of the process.

@@ -180,7 +180,8 @@ async fn shell(
         audit_fails_closed: config.audit.fails_closed,
     };
     let with = || (Arc::clone(house), progress.clone());
-    let ((ready_house, ready_fold), (feed_house, feed_fold), (gauge_house, gauge_fold)) = (with(), with(), with());
+    let ((ready_house, ready_fold), (feed_house, feed_fold), (gauge_house, gauge_fold)) =
+        (with(), with(), with());
     let probes = Probes {
         ready: Box::new(move || readiness(&ready_house, &ready_fold, *stopped.borrow())),
         metrics: Box::new(move || {
@@ -239,11 +240,7 @@ fn feed_health(house: &House, progress: &Progress) -> FeedHealth {
     } else {
         FeedState::Ok
     };
-    FeedHealth {
-        state,
-        last: states.iter().filter_map(|state| state.last_received).max(),
-        href: "/sources",
-    }
+    FeedHealth { state, last: states.iter().filter_map(|state| state.last_received).max(), href: "/sources" }
 }
 
 /// What is read when it is asked for, rather than counted as it happens.

@@ -18,8 +18,10 @@ use crate::{machine, out};
 
 /// `hilum doctor`
 #[derive(Debug, Args)]
-#[command(after_help = "Works beside a running server and without one. Exit code 1 when something must be done.\n\n\
-                        Examples:\n  hilum doctor --data /srv/hilum --config /etc/hilum.toml\n  hilum doctor --json --data /srv/hilum")]
+#[command(
+    after_help = "Works beside a running server and without one. Exit code 1 when something must be done.\n\n\
+                        Examples:\n  hilum doctor --data /srv/hilum --config /etc/hilum.toml\n  hilum doctor --json --data /srv/hilum"
+)]
 pub struct Arguments {
     /// Print the findings as JSON
     #[arg(long)]
@@ -97,7 +99,11 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 findings.push(Finding::ok("server", "does not run"));
                 findings.extend(config.iter().flat_map(ports));
             }
-            Err(error) => findings.push(Finding::bad("folder", format!("{error:#}"), "give the server's user the folder")),
+            Err(error) => findings.push(Finding::bad(
+                "folder",
+                format!("{error:#}"),
+                "give the server's user the folder",
+            )),
         }
         if let Some(config) = &config {
             findings.extend(limits_of_process(config));
@@ -106,7 +112,11 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             match admin::ask(&arguments.data, &arguments.config, "doctor", Ask::Doctor, |_| {}) {
                 Ok(inside) => findings.extend(serde_json::from_value::<Vec<Finding>>(inside)?),
                 Err(error) => {
-                    findings.push(Finding::bad("engines", format!("{error:#}"), "mend what it names, then look again"));
+                    findings.push(Finding::bad(
+                        "engines",
+                        format!("{error:#}"),
+                        "mend what it names, then look again",
+                    ));
                 }
             }
         }
@@ -165,12 +175,17 @@ fn folder_itself(path: &Path) -> Vec<Finding> {
     }
     for (place, mode) in folder::open_to_others(path) {
         let remedy = format!("chmod go= {}", place.display());
-        findings.push(Finding::bad("permissions", format!("{} is open to others ({mode:o})", place.display()), remedy));
+        findings.push(Finding::bad(
+            "permissions",
+            format!("{} is open to others ({mode:o})", place.display()),
+            remedy,
+        ));
     }
     if let Ok(volume) = rustix::fs::statvfs(path) {
         let (free, size) = (volume.f_bavail * volume.f_frsize, volume.f_blocks * volume.f_frsize);
         let reserve = (size as f64 * hilum_engines::limits::DISK_RESERVE_RATIO) as u64;
-        let found = format!("{} MiB free of {} MiB, {} MiB are reserved", free >> 20, size >> 20, reserve >> 20);
+        let found =
+            format!("{} MiB free of {} MiB, {} MiB are reserved", free >> 20, size >> 20, reserve >> 20);
         findings.push(if free < reserve {
             Finding::bad("disk", found, "make room: nothing is accepted until there is")
         } else if free < 2 * reserve {
@@ -224,7 +239,11 @@ pub async fn inside(house: &House) -> Vec<Finding> {
     let mut findings = Vec::new();
     let log = house.log.health();
     findings.push(match (&log.read_only, &log.full) {
-        (Some(why), _) => Finding::bad("log", format!("read-only: {why}"), "mend the disk, then restart: an fsync is never retried"),
+        (Some(why), _) => Finding::bad(
+            "log",
+            format!("read-only: {why}"),
+            "mend the disk, then restart: an fsync is never retried",
+        ),
         (_, Some(why)) => Finding::bad("log", format!("does not accept: {why}"), "make room on the volume"),
         _ => Finding::ok("log", format!("accepts, durable by {}", log.durability)),
     });
@@ -267,9 +286,7 @@ pub async fn inside(house: &House) -> Vec<Finding> {
     findings
 }
 
-async fn last_received(
-    house: &House,
-) -> Result<Option<hilum_core::Timestamp>, hilum_engines::log::LogError> {
+async fn last_received(house: &House) -> Result<Option<hilum_core::Timestamp>, hilum_engines::log::LogError> {
     use hilum_engines::log::ReadMax;
     let mut last = None;
     for stream in hilum_core::Stream::ALL {

@@ -20,9 +20,11 @@ use crate::{logging, machine, out};
 
 /// `hilum rebuild`
 #[derive(Debug, Args)]
-#[command(after_help = "Computes beside what the log gives, and writes only what differs, as new versions. The server must be \
+#[command(
+    after_help = "Computes beside what the log gives, and writes only what differs, as new versions. The server must be \
                         stopped. Exit code 0: it is as the log says; 3: it was not, and now is.\n\n\
-                        Examples:\n  hilum rebuild chart --data /srv/hilum\n  hilum rebuild census --json --data /srv/hilum")]
+                        Examples:\n  hilum rebuild chart --data /srv/hilum\n  hilum rebuild census --json --data /srv/hilum"
+)]
 pub struct Arguments {
     /// What to make again from the log
     what: What,
@@ -101,7 +103,9 @@ async fn compute(house: &House, json: bool) -> anyhow::Result<Report> {
     std::fs::remove_dir_all(&beside_folder).ok();
     let report = report?;
     if report.hash_after != report.hash_log {
-        bail!("after the rebuild the chart is still not what the log gives: nothing else may write meanwhile");
+        bail!(
+            "after the rebuild the chart is still not what the log gives: nothing else may write meanwhile"
+        );
     }
     Ok(report)
 }

@@ -12,7 +12,9 @@ const CANARY: &str = "KANARIENVOGEL";
 /// must repeat (MSH-3 to 6 and 10) has one too.
 fn sung(skip: &[&str]) -> String {
     let mut message = String::new();
-    for (segment, fields) in [("MSH", 21), ("EVN", 7), ("PID", 39), ("NK1", 39), ("PV1", 52), ("AL1", 6), ("ZZZ", 9)] {
+    for (segment, fields) in
+        [("MSH", 21), ("EVN", 7), ("PID", 39), ("NK1", 39), ("PV1", 52), ("AL1", 6), ("ZZZ", 9)]
+    {
         message.push_str(segment);
         let from = if segment == "MSH" {
             message.push_str("|^~\\&");

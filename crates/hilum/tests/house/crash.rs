@@ -91,7 +91,9 @@ fn check(folder: &TempDir, acked: &BTreeSet<String>, sent: &BTreeSet<String>, ke
 #[test]
 fn at_each_failpoint_nothing_acknowledged_is_lost_and_nothing_is_applied_twice() {
     // At the start the doors' own rows are committed: `commit` is hit later than that.
-    for (name, count) in [("accept", 41), ("append", 23), ("ack", 37), ("read", 9), ("apply", 7), ("commit", 14)] {
+    for (name, count) in
+        [("accept", 41), ("append", 23), ("ack", 37), ("read", 9), ("apply", 7), ("commit", 14)]
+    {
         let folder = tempdir().unwrap();
         let key = {
             let server = Server::start(&folder, &Start::default());
@@ -106,9 +108,14 @@ fn at_each_failpoint_nothing_acknowledged_is_lost_and_nothing_is_applied_twice()
         let status = server.ended(20);
         let said = server.said();
         drop(server);
-        assert!(!status.success() && said.contains(&format!("failpoint {name} fired")), "{name}: {status} {said}");
-        let sent: BTreeSet<String> =
-            (0..4).flat_map(|c| (0..10).map(move |n| format!("{name}.{c}.{n}"))).chain(acked.clone()).collect();
+        assert!(
+            !status.success() && said.contains(&format!("failpoint {name} fired")),
+            "{name}: {status} {said}"
+        );
+        let sent: BTreeSet<String> = (0..4)
+            .flat_map(|c| (0..10).map(move |n| format!("{name}.{c}.{n}")))
+            .chain(acked.clone())
+            .collect();
         check(&folder, &acked, &sent, &key);
     }
 }
@@ -275,9 +282,7 @@ fn in_the_disk_reserve_nothing_is_read_until_there_is_room() {
         String::from_utf8(out.stdout).unwrap().lines().nth(1).unwrap().trim().parse::<usize>().unwrap()
     };
     std::fs::write(&ballast, vec![0_u8; (free_kib() - 2_500) << 10]).unwrap();
-    wait("the log to notice", 10, || {
-        (request(http, "GET", "/readyz", &[], b"").status == 503).then_some(())
-    });
+    wait("the log to notice", 10, || (request(http, "GET", "/readyz", &[], b"").status == 503).then_some(()));
     let mut mllp = server.connect();
     mllp.send(&a01("HELD"));
     mllp.stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
