@@ -1,10 +1,36 @@
 //! Operators' decisions: what changes the fold and came by no message is logged like one, in the `decisions` stream,
 //! as JSON with its `type` inside. A rebuild reads them again.
 
-use hilum_core::Id;
+use hilum_chart::family::HEAD;
+use hilum_core::{Id, Timestamp};
+use hilum_engines::tables::{Read, Scan, Tables, TablesError, Value};
 use serde::{Deserialize, Serialize};
 
+use crate::order::Stamp;
 use crate::settings::SourceSettings;
+use crate::tables::TIE;
+
+/// The time that [`Decision::Unmerge`] must name to undo all merges of `old` into `new` that are known: the newest of
+/// their own times. `None` = there is none.
+///
+/// # Errors
+/// The engine's.
+pub async fn unmerge_until(tables: &Tables, old: Id, new: Id) -> Result<Option<Timestamp>, TablesError> {
+    let head = Read::Get { table: HEAD.name, key: vec![Value::Id(old)] };
+    let rows = tables.read(&[head]).await?.pop().unwrap_or_default();
+    let Some(family) = rows.first().and_then(|row| row.values.get(1)).cloned() else { return Ok(None) };
+    let ties =
+        tables.read(&[Read::Scan(Scan::by_key(TIE.name, vec![family]))]).await?.pop().unwrap_or_default();
+    let said = ties.iter().filter_map(|row| match row.values.as_slice() {
+        [_, _, _, Value::Id(one), Value::Id(other), _, Value::Bytes(said), ..]
+            if (*one, *other) == (old, new) =>
+        {
+            Stamp::from_slice(said)?.at()
+        }
+        _ => None,
+    });
+    Ok(said.max())
+}
 
 /// One decision. Numbers are the ids of Patient resources ([`crate::identity::number_id`]); no patient data in clear.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +59,10 @@ pub enum Decision {
         /// Why.
         #[serde(default)]
         reason: String,
+        /// Merges that were said up to then are undone ([`unmerge_until`]): a sender's clock may be ahead of ours.
+        /// Absent = up to the decision.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
     },
     /// A provisional patient is this number's person (clinical-rules 15). Undone by [`Decision::Unmerge`].
     Identify {
@@ -99,7 +129,7 @@ mod tests {
                 ),
             ),
             (
-                Decision::Unmerge { old, new, by: "kim".into(), reason: String::new() },
+                Decision::Unmerge { old, new, by: "kim".into(), reason: String::new(), until: None },
                 format!(r#"{{"type":"unmerge","old":"{one}","new":"{two}","by":"kim","reason":""}}"#),
             ),
             (

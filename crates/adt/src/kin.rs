@@ -297,7 +297,13 @@ pub fn needs(sight: &Sight<'_>, says: &Says, reads: &mut Reads) {
         if person.deletes || flips {
             want_whole(sight, family, reads);
         }
-        // Second round: what the rows of the first name.
+        // Further rounds: what the rows of the ones before name.
+        for row in families.rows(&ENCOUNTER, family, &[], have).unwrap_or_default() {
+            let asked = marks_of(text(row.get(12))).contains(&Mark::DeleteAsked.id());
+            if let Some(encounter) = id(row.get(1)).filter(|_| asked || person.deletes) {
+                reads.get(DECIDED.name, vec![Value::Id(work_id(sight.key, "closed-visit", &[encounter]))]);
+            }
+        }
         for (visit, _) in &person.facts {
             let owners = families.rows(&FACT, family, &[Value::Id(visit.id)], have).unwrap_or_default();
             let mut mixed = BTreeSet::new();

@@ -136,10 +136,14 @@ fn cell_text<'v>(table: &Table, values: &'v [Value], column: &str) -> &'v str {
 
 /// What an operator decided, as what it says.
 fn decided(key: &InstallationKey, decision: &Decision, message: Id, at: Timestamp) -> Says {
-    let (kind, old, new) = match decision {
-        Decision::Merge { old, new, .. } => (TieKind::Merge, *old, *new),
-        Decision::Unmerge { old, new, .. } => (TieKind::Unmerge, *old, *new),
-        Decision::Identify { provisional, number, .. } => (TieKind::Identity, *provisional, *number),
+    let (kind, old, new, at) = match decision {
+        Decision::Merge { old, new, .. } => (TieKind::Merge, *old, *new, at),
+        Decision::Unmerge { old, new, until, .. } => {
+            // Behind the newest merge that it undoes.
+            let behind = until.map_or(at, |until| at.max(until.plus_micros(1)));
+            (TieKind::Unmerge, *old, *new, behind)
+        }
+        Decision::Identify { provisional, number, .. } => (TieKind::Identity, *provisional, *number, at),
         Decision::Settle { .. } | Decision::Settings { .. } => return Says::default(),
     };
     let time = Instant { at, precision: Precision::Fraction };

@@ -3,9 +3,12 @@
 use hilum_chart::family::Head;
 use hilum_core::{ContentType, Envelope, Id, InstallationKey, Position, RecordId, Timestamp};
 use hilum_engines::log::Record;
+use hilum_hl7v2::ack::Problem;
 use hilum_hl7v2::time::{self, Defaults};
 use hilum_hl7v2::trigger::{self, Cancelled, Classified, Number as Names, Pending};
-use hilum_hl7v2::{CharsetSettings, Effect, Flaw, Message, Path};
+use hilum_hl7v2::{Effect, Flaw, Message, Path};
+
+use crate::accept;
 
 use super::{EventTime, Fact, FactBody, Kind, Target};
 use crate::content::{
@@ -214,13 +217,30 @@ pub fn read(record: &Record, context: &Context<'_>) -> Reading {
     reading
 }
 
+/// The rule by which the door refused.
+fn refusal(problem: Problem) -> Fault {
+    let path = problem.location.map(|path| path.to_string());
+    let rule = match path.as_deref() {
+        Some("MSH") => "no-msh",
+        Some("MSH-1" | "MSH-2") => "delimiters",
+        Some("MSH-9") => "message-type.missing",
+        Some("MSH-10") => "control-id.missing",
+        _ => "refused",
+    };
+    Fault { rule, path, text: problem.text }
+}
+
 fn message(reading: &mut Reading, envelope: &Envelope, context: &Context<'_>) -> Outcome {
     let settings = context.settings;
-    let charsets = CharsetSettings::new(settings.charset.as_deref(), settings.charset_fallback.as_deref())
-        .unwrap_or_default();
-    let charsets =
-        if envelope.content_type == ContentType::Hl7v2Unicode { charsets.unicode() } else { charsets };
-    let message = match Message::parse(envelope.body.clone(), &charsets) {
+    let judgement = accept::judge(&envelope.body, envelope.content_type, settings);
+    let answer = judgement.acknowledgment(envelope.id, envelope.received);
+    reading.ack = answer.map_or_else(String::new, |answer| answer.code.as_str().to_owned());
+    if let Some(problem) = judgement.refusal {
+        reading.control_id = String::from_utf8_lossy(judgement.headers.control_id()).into_owned();
+        reading.kind = String::from_utf8_lossy(judgement.headers.message_code()).into_owned();
+        return Outcome::Refused(refusal(problem));
+    }
+    let message = match judgement.parsed {
         Ok(message) => message,
         Err(error) => {
             let path = error.path().map(|path| path.to_string());

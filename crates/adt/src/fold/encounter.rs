@@ -514,8 +514,8 @@ fn stay(id: Id, sorted: &[&Fact]) -> Option<EncounterState> {
     })
 }
 
-/// Nothing but updates was seen: they say that the visit is there, and where. A class or place that no movement said
-/// comes from them as well.
+/// Nothing but updates was seen: they say that the visit is there, and where. A place that no movement said comes from
+/// them as well, a class from any message.
 fn only_updates(walk: &mut Walk, sorted: &[&Fact]) {
     let updates = || sorted.iter().filter(|fact| matches!(fact.kind, Kind::Update | Kind::MoveVisit));
     if walk.status.is_none() {
@@ -529,7 +529,7 @@ fn only_updates(walk: &mut Walk, sorted: &[&Fact]) {
     if walk.classes.is_empty() {
         let says =
             |fact: &&&Fact| fact.body.movement.class.value().is_some_and(|class| !class.code.is_empty());
-        if let Some(fact) = updates().rfind(says) {
+        if let Some(fact) = sorted.iter().rfind(says) {
             let class = fact.body.movement.class.value().map_or("", |class| class.code.as_str());
             walk.set_class(fact, class);
         }

@@ -444,3 +444,30 @@ impl Msg {
         segments.join("\r") + "\r"
     }
 }
+
+impl House {
+    /// All current resources of a type, as JSON.
+    pub async fn resources(&self, resource_type: &str) -> Vec<serde_json::Value> {
+        let chart = Chart::open(self.tables.clone(), self.clock.clone());
+        let authority = Authority::system("test");
+        let mut all = Vec::new();
+        for row in self.rows(&resources::RESOURCE).await {
+            let (Value::Text(kind), Value::Id(id), Value::Bool(deleted)) =
+                (&row.values[0], &row.values[1], &row.values[5])
+            else {
+                panic!("a row of resources");
+            };
+            if kind == resource_type && !deleted {
+                let stored = chart.read(&authority, resource_type, *id).await.unwrap();
+                all.push(serde_json::from_str(stored.text().unwrap()).unwrap());
+            }
+        }
+        all
+    }
+
+    pub async fn resource(&self, resource_type: &str, id: Id) -> serde_json::Value {
+        let id = id.to_string();
+        let found = self.resources(resource_type).await.into_iter().find(|one| one["id"] == id);
+        found.unwrap_or_else(|| panic!("no {resource_type}/{id}"))
+    }
+}
