@@ -258,7 +258,7 @@ impl<P: Projection> Runner<P> {
         if end < next {
             return Err(ChartError::LogBehind { stream: self.stream, partition: self.partition, end, next });
         }
-        let max = ReadMax { records: self.size_max, bytes: BATCH_BYTES_MAX };
+        let max = ReadMax { records: self.size, bytes: BATCH_BYTES_MAX };
         let records = if end == next {
             Vec::new()
         } else {
@@ -486,13 +486,14 @@ impl<P: Projection> Runner<P> {
         }
     }
 
-    /// Steps until something is committed (or rejected by another worker's offset), or there is nothing to read.
-    pub(crate) async fn turn(&mut self) -> Result<Stepped, ChartError> {
+    /// Steps until the batch is committed, or has to be tried again, or there is nothing to read.
+    async fn turn(&mut self) -> Result<Stepped, ChartError> {
         loop {
             match self.step().await? {
                 Stepped::Read { .. } | Stepped::Applied | Stepped::Halved => {}
-                Stepped::Conflict => tokio::time::sleep(self.conflict_wait()).await,
-                done @ (Stepped::Idle | Stepped::Fenced | Stepped::Committed { .. }) => return Ok(done),
+                done @ (Stepped::Idle | Stepped::Fenced | Stepped::Conflict | Stepped::Committed { .. }) => {
+                    return Ok(done);
+                }
             }
         }
     }
@@ -545,6 +546,8 @@ impl<P: Projection> Runner<P> {
                         _ = stop.changed() => Duration::ZERO,
                     }
                 }
+                // Others go on meanwhile: the permit is given back.
+                Ok(Stepped::Conflict) => self.conflict_wait(),
                 Ok(_) => {
                     pause = PAUSE_BACKOFF.0;
                     Duration::ZERO

@@ -14,6 +14,7 @@ use hilum_chart::runner::Stepped;
 use hilum_chart::{Chart, Progress, Runner, Running, family, resources, run_all};
 use hilum_core::{Authority, Digest, Entropy, Id, Position, Stream};
 use hilum_engines::log::Log;
+use hilum_engines::log::embedded::partition_of;
 use hilum_engines::tables::sqlite::{self, Sqlite};
 use hilum_engines::tables::{Batch, Scan, Table, Tables, Value, Write};
 use toy::{
@@ -74,6 +75,32 @@ async fn only_the_poison_is_rejected() {
     }
     let want = [("apply.panic", 3), ("apply.shape", 1), ("toy.bad", 1)];
     assert_eq!(rules, want.into_iter().map(|(rule, count)| (rule.to_owned(), count)).collect());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_can_be_neither_applied_nor_rejected_pauses_its_partition_alone() {
+    for (poison, want) in
+        [(Message::PanicInReject, "neither applied nor rejected"), (Message::PanicInDecode, "decoded")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, tables, random) = (open_log(folder.path()), open_tables(), Entropy::seeded(9));
+        append(&log, std::slice::from_ref(&poison), &random).await;
+        let stuck = partition_of(envelope(&poison, &random).key, log.partitions());
+        let others: Vec<Message> = (0..40)
+            .map(note)
+            .filter(|note| partition_of(envelope(note, &random).key, log.partitions()) != stuck)
+            .collect();
+        append(&log, &others, &random).await;
+        let running = run_all(&toy::toy(), &log, &tables, &clock());
+        let why = until_paused(&running).await;
+        assert!(why.contains(want), "{why}");
+        while running.progress().health().lag_records() > 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        running.stop().await;
+        assert_eq!(standing(&tables).await, oracle(&others));
+        assert!(all(&tables, &REFUSED).await.is_empty());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

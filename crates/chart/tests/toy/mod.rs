@@ -70,6 +70,10 @@ pub enum Message {
     Panic { account: u32 },
     /// `needs` panics on it.
     PanicInNeeds,
+    /// `apply` rejects it, and `reject` panics.
+    PanicInReject,
+    /// `decode` panics on it.
+    PanicInDecode,
     /// Its row cannot be stored.
     Nul,
 }
@@ -78,7 +82,12 @@ impl Message {
     fn at(&self) -> u32 {
         match self {
             Self::Note { at, .. } | Self::Merge { at, .. } | Self::Unmerge { at, .. } => *at,
-            Self::Bad | Self::Panic { .. } | Self::PanicInNeeds | Self::Nul => 0,
+            Self::Bad
+            | Self::Panic { .. }
+            | Self::PanicInNeeds
+            | Self::PanicInReject
+            | Self::PanicInDecode
+            | Self::Nul => 0,
         }
     }
 
@@ -91,7 +100,9 @@ impl Message {
                 vec![Head::patient(id("Account", old)), Head::patient(id("Account", new))]
             }
             Self::Panic { account } => vec![Head::patient(id("Account", account))],
-            Self::Bad | Self::PanicInNeeds | Self::Nul => Vec::new(),
+            Self::Bad | Self::PanicInNeeds | Self::PanicInReject | Self::PanicInDecode | Self::Nul => {
+                Vec::new()
+            }
         }
     }
 
@@ -101,7 +112,9 @@ impl Message {
             Self::Note { account, .. } | Self::Panic { account } => (Stream::Hl7In, account),
             Self::Merge { new, .. } => (Stream::Hl7In, new),
             Self::Unmerge { old, .. } => (Stream::Decisions, old),
-            Self::Bad | Self::PanicInNeeds | Self::Nul => (Stream::Hl7In, 0),
+            Self::Bad | Self::PanicInNeeds | Self::PanicInReject | Self::PanicInDecode | Self::Nul => {
+                (Stream::Hl7In, 0)
+            }
         }
     }
 }
@@ -160,7 +173,12 @@ fn fold(facts: &BTreeSet<Fact>) -> BTreeMap<u32, (String, RecordId)> {
                 accounts.extend([old, new]);
                 merges.retain(|&(o, n, _)| (o, n) != (old, new));
             }
-            Message::Bad | Message::Panic { .. } | Message::PanicInNeeds | Message::Nul => {}
+            Message::Bad
+            | Message::Panic { .. }
+            | Message::PanicInNeeds
+            | Message::PanicInReject
+            | Message::PanicInDecode
+            | Message::Nul => {}
         }
     }
     let mut out = BTreeMap::new();
@@ -218,12 +236,14 @@ impl Projection for Toy {
     type Event = Event;
 
     fn decode(&self, record: &Record) -> Event {
+        let message = serde_json::from_slice(&record.envelope.body).unwrap_or(Message::Bad);
+        assert!(message != Message::PanicInDecode, "planted");
         Event {
             position: record.position,
             record: record.envelope.id,
             received: record.envelope.received,
             digest: record.envelope.digest,
-            message: serde_json::from_slice(&record.envelope.body).unwrap_or(Message::Bad),
+            message,
         }
     }
 
@@ -249,7 +269,7 @@ impl Projection for Toy {
         let mut rejected = Vec::new();
         for event in events {
             match &event.message {
-                Message::Bad => rejected.push(Rejected {
+                Message::Bad | Message::PanicInReject => rejected.push(Rejected {
                     position: event.position,
                     rule: "toy.bad",
                     path: None,
@@ -298,7 +318,7 @@ impl Projection for Toy {
                         );
                     }
                 }
-                Message::PanicInNeeds => {}
+                Message::PanicInNeeds | Message::PanicInDecode => {}
             }
         }
         for facts in facts.values() {
@@ -315,6 +335,7 @@ impl Projection for Toy {
     }
 
     fn reject(&self, event: &Event, rejected: &Rejected, _have: &Rows, out: &mut Changes) {
+        assert!(event.message != Message::PanicInReject, "planted");
         let rule = Value::Text(rejected.rule.to_owned());
         out.put(&REFUSED, vec![Value::Id(event.record.as_id()), rule, Value::Time(event.received)]);
     }
