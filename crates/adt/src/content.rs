@@ -19,7 +19,7 @@ pub use datatypes::{
 };
 pub use items::{Allergy, Diagnosis, Item, NextOfKin};
 pub use person::{PersonContent, Prior};
-pub use read::Context;
+pub use read::{Context, national_hash};
 pub use said::{Said, Words};
 pub use time::{When, Zones};
 pub use visit::{Movement, VisitContent};

@@ -267,6 +267,24 @@ fn merged_records_say_by_whom_they_are_replaced() {
 }
 
 #[test]
+fn what_a_merged_record_keeps_confidential_stays_so() {
+    let (mut state, _) = folded();
+    let key = common::key();
+    let is_restricted = |state: &PatientState| {
+        let bodies = [
+            map::patient::resource(state, &key).body,
+            map::related_person::resource(&state.next_of_kin[0], state, &key).body,
+            map::allergy_intolerance::resource(&state.allergies[0], state, &key).body,
+        ];
+        bodies.map(|body| body.contains("v3-Confidentiality"))
+    };
+    assert_eq!(is_restricted(&state), [false; 3]);
+    let protected = PersonContent { protected: Said::Value(true), ..PersonContent::default() };
+    state.filled = vec![(id(9), protected)];
+    assert_eq!(is_restricted(&state), [true; 3]);
+}
+
+#[test]
 fn marks_are_tags_but_for_those_that_change_without_the_chart() {
     let (mut state, _) = folded();
     state.marks = vec![Mark::UnknownPerson, Mark::NotApplied(2), Mark::IdentityUndecided];

@@ -384,13 +384,7 @@ impl<'a> Reader<'a> {
 
     /// Masks a national number and keeps its keyed hash.
     fn hidden(&self, mut identifier: Identifier) -> Identifier {
-        let digits: Vec<u8> = identifier
-            .value
-            .bytes()
-            .filter(u8::is_ascii_alphanumeric)
-            .map(|byte| byte.to_ascii_uppercase())
-            .collect();
-        identifier.hash = Some(self.key.id("national", &[&digits]));
+        identifier.hash = Some(national_hash(self.key, &identifier.value));
         identifier.value = mask_national(&identifier.value);
         identifier
     }
@@ -1289,6 +1283,13 @@ fn is_null_segment(segment: Segment<'_>) -> bool {
 fn is_odd(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}' | '\u{FFFE}' | '\u{FFFF}')
+}
+
+/// The keyed hash by which a national number is found: separators and case do not count (clinical-rules 19).
+pub fn national_hash(key: &InstallationKey, number: &str) -> Id {
+    let signs = number.bytes().filter(u8::is_ascii_alphanumeric);
+    let signs: Vec<u8> = signs.map(|sign| sign.to_ascii_uppercase()).collect();
+    key.id("national", &[&signs])
 }
 
 /// Whether a type (table 0203) is a national person number, which never stands in clear (clinical-rules 19).
