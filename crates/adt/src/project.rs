@@ -30,12 +30,6 @@ pub struct Adt {
     settings: RwLock<HashMap<Digest, Arc<SourceSettings>>>,
 }
 
-impl std::fmt::Debug for Adt {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Adt")
-    }
-}
-
 impl Adt {
     /// A projection with the installation's key. `clock` tells when a message was applied: it has no part in what is
     /// folded.

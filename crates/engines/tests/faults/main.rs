@@ -34,6 +34,8 @@ use hilum_engines::tables::{Batch, Column, Index, Outgoing, Read, Table, Type, V
 struct Order {
     what: What,
     dir: PathBuf,
+    /// Where acknowledgments are written down: the folder itself, or another when its disk will fail.
+    acks_dir: PathBuf,
     sync: SyncMode,
     /// Acknowledgments after which it ends by itself.
     acks: u64,
@@ -50,20 +52,24 @@ enum What {
 
 impl Order {
     fn new(what: What, dir: &Path) -> Self {
-        Self { what, dir: dir.to_owned(), sync: SyncMode::Full, acks: u64::MAX, abort_after: 0, reserve: 0.0 }
+        let (dir, acks_dir) = (dir.to_owned(), dir.to_owned());
+        Self { what, dir, acks_dir, sync: SyncMode::Full, acks: u64::MAX, abort_after: 0, reserve: 0.0 }
     }
 
     fn write(&self) -> String {
-        let Self { what, dir, sync, acks, abort_after, reserve } = self;
-        format!("{what:?} {} {sync:?} {acks} {abort_after} {reserve}\n", dir.display())
+        let Self { what, dir, acks_dir, sync, acks, abort_after, reserve } = self;
+        format!("{what:?} {} {} {sync:?} {acks} {abort_after} {reserve}\n", dir.display(), acks_dir.display())
     }
 
     fn parse(line: &str) -> Self {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let [what, dir, sync, acks, abort_after, reserve] = words[..] else { panic!("no order: {line}") };
+        let [what, dir, acks_dir, sync, acks, abort_after, reserve] = words[..] else {
+            panic!("no order: {line}")
+        };
         Self {
             what: if what == "Log" { What::Log } else { What::Tables },
             dir: dir.into(),
+            acks_dir: acks_dir.into(),
             sync: if sync == "Full" { SyncMode::Full } else { SyncMode::Off },
             acks: acks.parse().expect("a number"),
             abort_after: abort_after.parse().expect("a number"),
@@ -72,7 +78,7 @@ impl Order {
     }
 
     /// Starts the child, through `shell` if there is one, with the recorder if `record` is where to.
-    fn start(&self, shell: Option<&str>, record: Option<(&Path, &Path)>) -> Child {
+    fn start(&self, shell: Option<&str>, record: Option<(&Path, &Path)>) -> Running {
         let exe = std::env::current_exe().expect("this binary");
         let mut command = match shell {
             None => Command::new(&exe),
@@ -93,7 +99,17 @@ impl Order {
             .spawn()
             .expect("starts");
         child.stdin.take().expect("piped").write_all(self.write().as_bytes()).expect("takes its order");
-        child
+        Running(child)
+    }
+}
+
+/// A child that does not outlive its test, whatever becomes of that.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let ended = self.0.kill().and_then(|()| self.0.wait());
+        assert!(ended.is_ok() || std::thread::panicking(), "the child ends");
     }
 }
 
@@ -234,10 +250,11 @@ async fn work(order: Order) {
     };
     let engine = std::sync::Arc::new(engine);
     // One acknowledgment, one write: so each is whole, in the order in which they were given.
-    let acks = fs::OpenOptions::new().create(true).append(true).open(order.dir.join("acks")).expect("acks");
+    let acks =
+        fs::OpenOptions::new().create(true).append(true).open(order.acks_dir.join("acks")).expect("acks");
     let acks = std::sync::Arc::new(acks);
     let next =
-        std::sync::Arc::new(AtomicU64::new(fs::metadata(order.dir.join("acks")).map_or(0, |m| m.len())));
+        std::sync::Arc::new(AtomicU64::new(fs::metadata(order.acks_dir.join("acks")).map_or(0, |m| m.len())));
     let given = std::sync::Arc::new(AtomicU64::new(0));
     let workers = (0..16).map(|_| {
         let (engine, acks, next, given) = (engine.clone(), acks.clone(), next.clone(), given.clone());
@@ -327,6 +344,9 @@ async fn check_tables(path: &Path, given: &[(u64, u16, u64)]) -> Result<(), Stri
         let after = outbox.last().map_or(Seq(0), |change: &hilum_engines::tables::Change| change.t);
         let more = tables.changes(after, 1_000).await.map_err(|why| why.to_string())?;
         let last = more.last().map(|change| change.t);
+        if last.is_some_and(|last| last <= after) {
+            return Err("the outbox goes in a circle".to_owned());
+        }
         outbox.extend(more);
         last
     } {
@@ -356,9 +376,9 @@ fn acks_of(dir: &Path) -> Vec<u8> {
 }
 
 /// Waits until the child has acknowledged more, or has ended.
-fn wait_for_acks(child: &mut Child, dir: &Path, beyond: usize) {
+fn wait_for_acks(child: &mut Running, dir: &Path, beyond: usize) {
     for _ in 0..3_000 {
-        if acks_of(dir).len() > beyond || child.try_wait().expect("asks").is_some() {
+        if acks_of(dir).len() > beyond || child.0.try_wait().expect("asks").is_some() {
             return;
         }
         std::thread::sleep(Duration::from_millis(10));
@@ -376,8 +396,8 @@ async fn killed_at_random(what: What) {
         let mut child = Order::new(what, dir.path()).start(None, None);
         wait_for_acks(&mut child, dir.path(), before);
         std::thread::sleep(Duration::from_millis(u64::from(random.bytes::<1>()[0]) / 2));
-        child.kill().expect("kills");
-        child.wait().expect("ends");
+        child.0.kill().expect("kills");
+        child.0.wait().expect("ends");
         let acks = acks_of(dir.path());
         assert!(acks.len() > before, "cycle {cycle}: nothing was acknowledged, so nothing is proven");
         before = acks.len();
@@ -401,7 +421,7 @@ async fn a_crash_between_insert_and_commit_loses_no_acknowledged_record() {
         let dir = tempfile::tempdir().expect("a folder");
         for abort_after in [1, 2, 7] {
             let mut child = Order { abort_after, ..Order::new(what, dir.path()) }.start(None, None);
-            let status = child.wait().expect("ends");
+            let status = child.0.wait().expect("ends");
             assert!(!status.success(), "{what:?}: the failpoint never fired");
             check(what, dir.path(), &acks_of(dir.path()))
                 .await
@@ -427,6 +447,7 @@ fn calls(record: &[u8]) -> Vec<Call> {
         let name = usize::from(head[1]);
         let len = u32::from_le_bytes(head[2..6].try_into().expect("4 bytes")) as usize;
         let offset = u64::from_le_bytes(head[6..14].try_into().expect("8 bytes")) as usize;
+        assert!(offset < 1 << 30, "the record is broken behind {} calls", calls.len());
         let Some((file, more)) = more.split_at_checked(name) else { break };
         let Some((data, more)) = more.split_at_checked(len) else { break };
         let file = String::from_utf8(file.to_vec()).expect("a name");
@@ -492,7 +513,7 @@ async fn power_cuts(what: What, sync: SyncMode, seed: u64) -> Vec<String> {
     fs::create_dir(&data).expect("a folder");
     let record = dir.path().join("record");
     let order = Order { sync, acks: 600, ..Order::new(what, &data) };
-    let status = order.start(None, Some((&library, &record))).wait().expect("ends");
+    let status = order.start(None, Some((&library, &record))).0.wait().expect("ends");
     assert!(status.success(), "the child works with the recorder");
 
     let calls = calls(&fs::read(&record).expect("the record"));
@@ -545,6 +566,7 @@ async fn a_power_cut_loses_no_commit() {
 async fn the_power_cut_finds_a_log_and_tables_that_do_not_sync() {
     for what in [What::Log, What::Tables] {
         let losses = power_cuts(what, SyncMode::Off, 3).await;
+        println!("{losses:#?}"); // what the check found, for who runs it with --nocapture
         assert!(losses.len() > 10, "{what:?}: {losses:#?}");
     }
 }
@@ -552,9 +574,9 @@ async fn the_power_cut_finds_a_log_and_tables_that_do_not_sync() {
 // --- full disks ---
 
 /// The child must have stopped by itself, refused everything since, and lost nothing; with room it goes on.
-fn stopped_by_the_disk(what: What, dir: &Path, child: &mut Child) -> Vec<String> {
-    child.wait().expect("ends");
-    let acks = acks_of(dir);
+fn stopped_by_the_disk(what: What, acks_dir: &Path, child: &mut Running) -> Vec<String> {
+    child.0.wait().expect("ends");
+    let acks = acks_of(acks_dir);
     let (given, refused) = acknowledged(&acks);
     assert!(given.len() > 20, "{what:?}: only {} acknowledged", given.len());
     assert_eq!(refused.len(), 16, "{what:?}: each worker was refused once: {refused:?}");
@@ -606,11 +628,11 @@ async fn a_full_volume_is_refused_before_it_is_full_or_else_is_a_disk_error() {
         };
         let data = volume.0.path().join("data");
         fs::create_dir(&data).expect("a folder");
-        let mut child = Order { reserve, ..Order::new(What::Log, &data) }.start(None, None);
-        let refused = stopped_by_the_disk(What::Log, &data, &mut child);
+        let room = tempfile::tempdir().expect("a folder");
+        let order = Order { reserve, acks_dir: room.path().to_owned(), ..Order::new(What::Log, &data) };
+        let refused = stopped_by_the_disk(What::Log, room.path(), &mut order.start(None, None));
         assert!(refused.iter().all(|why| why.starts_with(want)), "reserve {reserve}: {refused:?}");
         // With room again, here on another volume, it goes on.
-        let room = tempfile::tempdir().expect("a folder");
         for name in ["data.sqlite", "data.sqlite-wal"] {
             fs::copy(data.join(name), room.path().join(name)).expect("copies");
         }

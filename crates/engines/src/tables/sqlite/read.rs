@@ -238,6 +238,13 @@ pub(super) fn changes(conn: &Connection, after: Seq, limit: u32) -> Result<Vec<C
         let mut commit = 0;
         while let Some(row) = rows.next().map_err(engine)? {
             let change = decode_change(row).map_err(engine)?;
+            // A damaged tree may lead in a circle.
+            if found.last().is_some_and(|last| (last.t, last.n) >= (change.t, change.n)) || change.t <= after
+            {
+                return Err(TablesError::Engine(
+                    "the outbox is damaged: its entries are out of order".to_owned(),
+                ));
+            }
             if found.last().is_some_and(|last| last.t != change.t) {
                 if found.len() >= limit as usize {
                     break;
