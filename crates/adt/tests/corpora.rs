@@ -256,8 +256,8 @@ fn another_converters_opinion() {
     };
     let mut files: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| {
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        name.starts_with("ADT") && std::path::Path::new(&name).extension().is_some_and(|e| e == "hl7")
+        let is_adt = path.file_name().unwrap().to_string_lossy().starts_with("ADT");
+        is_adt && path.extension().is_some_and(|extension| extension == "hl7")
     });
     files.sort();
     assert!(files.len() >= 30, "{} files", files.len());
