@@ -6,7 +6,7 @@ use hilum_engines::tables::{Outgoing, Value};
 
 use crate::map::summary::{self, PatientSummary};
 use crate::state::{BoardDetail, BoardIdentifier, BoardPending, EncounterState, Mark, PatientState};
-use crate::tables::BOARD;
+use crate::tables::{BOARD, indexed};
 
 /// The topic of board changes.
 pub const TOPIC: &str = "adt.board";
@@ -23,6 +23,7 @@ pub fn row(state: &EncounterState, patient: Option<&PatientState>) -> Option<Vec
     let place = state.place.clone().unwrap_or_default();
     let attending = state.content.attending.items().first();
     let optional = |text: &str| if text.is_empty() { Value::Null } else { Value::Text(text.to_owned()) };
+    let place_part = |text: &str| if text.is_empty() { Value::Null } else { indexed(text) };
     let pending = state.pending.iter().map(|pending| BoardPending {
         what: pending.what,
         place: pending.place.as_ref().map(summary::place_text),
@@ -42,10 +43,10 @@ pub fn row(state: &EncounterState, patient: Option<&PatientState>) -> Option<Vec
         Value::Id(state.id),
         Value::Id(state.patient),
         Value::Text(list.as_str().to_owned()),
-        Value::Text(place.facility.clone()),
-        Value::Text(place.unit.clone()),
-        optional(&place.room),
-        optional(&place.bed),
+        indexed(&place.facility),
+        indexed(&place.unit),
+        place_part(&place.room),
+        place_part(&place.bed),
         Value::Text(state.class.clone().unwrap_or_default()),
         Value::Text(state.status.as_str().to_owned()),
         state.since().map_or(Value::Null, |since| Value::Time(since.at)),

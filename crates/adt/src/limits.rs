@@ -87,3 +87,7 @@ pub const CONTROL_ID_REUSE_H: i64 = 24;
 pub const DECISIONS_READ_RECORDS: usize = 1_000;
 /// Bytes of decisions read at a time when the process starts.
 pub const DECISIONS_READ_BYTES: usize = 8 << 20;
+
+/// Bytes of a text that stands in an index: a longer one is cut there and whole in the resource. Four of them and a
+/// word fit the engines' bound on one index entry.
+pub const INDEXED_TEXT_BYTES_MAX: usize = 240;

@@ -1,6 +1,16 @@
 //! What the room keeps. All of it is folded from the log: `hilum rebuild` makes it again.
 
-use hilum_engines::tables::{Column, Index, Table, Type};
+use hilum_engines::tables::{Column, Index, Table, Type, Value};
+
+/// A sender's text for a column that an index orders by: without NUL, and short enough for every engine, so that no
+/// message can make a commit impossible.
+pub(crate) fn indexed(text: &str) -> Value {
+    let mut end = text.len().min(crate::limits::INDEXED_TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    Value::Text(text.get(..end).unwrap_or_default().replace('\0', "\u{2400}"))
+}
 
 const fn req(name: &'static str, ty: Type) -> Column {
     Column::new(name, ty)

@@ -62,3 +62,8 @@ pub const COMMIT_ASK_S_MAX: u64 = 10;
 pub const TABLES_INLINE_CHECK_MAX: usize = 5_000;
 /// Update statements (by table and changed columns) that the tables' writer keeps.
 pub const SQLITE_UPDATES_MAX: usize = 1_000;
+
+/// Commits whose outbox entries are kept for readers that come back: older ones are pruned.
+pub const OUTBOX_KEEP_COMMITS: i64 = 100_000;
+/// Seconds between two prunings of the outbox.
+pub const OUTBOX_PRUNE_EVERY_S: u64 = 60;

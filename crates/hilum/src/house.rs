@@ -42,8 +42,6 @@ pub struct House {
     pub audit: Tables,
     /// Where messages come from.
     pub sources: Arc<Sources>,
-    /// When they were answered.
-    pub acks: Arc<AckTimes>,
     /// Where they come in.
     pub door: Door,
     /// What they become.
@@ -128,7 +126,7 @@ impl House {
             acks: Arc::clone(&acks),
             message_bytes_max: config.mllp.message_bytes_max,
         });
-        Ok(Self { folder, config, clock, entropy, key, log, tables, audit, sources, acks, door, fold })
+        Ok(Self { folder, config, clock, entropy, key, log, tables, audit, sources, door, fold })
     }
 
     /// Writes out what waits, and closes.

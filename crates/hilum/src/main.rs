@@ -1,6 +1,5 @@
 //! hilum: a hospital's HL7 v2 feed becomes a live chart. Commands, configuration, wiring; the only place that reads
 //! the machine.
-#![allow(dead_code)] // `serve`, which uses what is here, comes with the log
 
 mod admin;
 mod bounds;
@@ -24,6 +23,14 @@ use clap::Parser as _;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // The text of a panic may quote what it stumbled over: only its place is said.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map_or_else(String::new, |at| format!("{}:{}", at.file(), at.line()));
+        tracing::error!(place, "panic");
+        if !tracing::event_enabled!(tracing::Level::ERROR) {
+            machine::complain(&format!("hilum: panic at {place}"));
+        }
+    }));
     let command_line = match commands::CommandLine::try_parse() {
         Ok(command_line) => command_line,
         Err(usage) => {

@@ -10,6 +10,9 @@ use hilum_adt::mllp::{self, Mllp};
 use hilum_adt::routes::{self, Room};
 use hilum_adt::sources::{DEFAULT, SourceHealth};
 use hilum_chart::{Chart, PartitionHealth, Progress, run_all};
+use hilum_core::Seq;
+use hilum_engines::limits;
+use hilum_engines::tables::Tables;
 use hilum_web::audit::Durability;
 use hilum_web::session::SessionSecret;
 use hilum_web::shell::{FeedHealth, FeedState, Mode, Parts, Probes, Readiness, Settings, Shell};
@@ -29,8 +32,6 @@ pub struct Running {
     pub mllp: Option<SocketAddr>,
     /// Where HTTP is accepted.
     pub http: SocketAddr,
-    /// The pages' shell: accounts, keys, links.
-    pub shell: Shell,
     house: Arc<House>,
     fold: hilum_chart::Running,
     stop: watch::Sender<bool>,
@@ -98,6 +99,7 @@ impl Running {
             let (door, stopped) = (door.clone(), stopped.clone());
             tasks.spawn(async move { door.serve(listener, name, stopped).await });
         }
+        tasks.spawn(prune_outbox(house.tables.clone(), stopped.clone()));
         tracing::info!(address = %http, "HTTP door open");
         tasks.spawn({
             let (shell, mut stopped) = (shell.clone(), stopped);
@@ -112,7 +114,7 @@ impl Running {
                 }
             }
         });
-        Ok(Self { mllp, http, shell, house, fold, stop, tasks })
+        Ok(Self { mllp, http, house, fold, stop, tasks })
     }
 
     /// Writes where the doors are, whole or not at all: whoever waits for the file may read it when it is there.
@@ -148,6 +150,22 @@ impl Running {
             tracing::warn!("not everything is applied: it will be at the next start");
         }
         self.fold.stop().await;
+    }
+}
+
+/// Keeps the outbox as long as a page may be away, and no longer.
+async fn prune_outbox(tables: Tables, mut stopped: watch::Receiver<bool>) {
+    let every = Duration::from_secs(limits::OUTBOX_PRUNE_EVERY_S);
+    while tokio::time::timeout(every, stopped.wait_for(|&stop| stop)).await.is_err() {
+        let pruned = match tables.now().await {
+            Ok(now) => tables.prune(Seq(now.0 - limits::OUTBOX_KEEP_COMMITS)).await,
+            Err(error) => Err(error),
+        };
+        match pruned {
+            Ok(0) => {}
+            Ok(entries) => tracing::debug!(entries, "outbox pruned"),
+            Err(error) => tracing::warn!(%error, "outbox not pruned; it is tried again"),
+        }
     }
 }
 

@@ -235,9 +235,14 @@ fn message(reading: &mut Reading, envelope: &Envelope, context: &Context<'_>) ->
     let judgement = accept::judge(&envelope.body, envelope.content_type, settings);
     let answer = judgement.acknowledgment(envelope.id, envelope.received);
     reading.ack = answer.map_or_else(String::new, |answer| answer.code.as_str().to_owned());
+    // Also of a message that cannot be read, so that it is found by what its sender calls it.
+    reading.control_id = String::from_utf8_lossy(judgement.headers.control_id()).into_owned();
+    let (code, event) = (judgement.headers.message_code(), judgement.headers.event());
+    reading.kind = String::from_utf8_lossy(code).into_owned();
+    if !event.is_empty() {
+        reading.kind = format!("{}^{}", reading.kind, String::from_utf8_lossy(event));
+    }
     if let Some(problem) = judgement.refusal {
-        reading.control_id = String::from_utf8_lossy(judgement.headers.control_id()).into_owned();
-        reading.kind = String::from_utf8_lossy(judgement.headers.message_code()).into_owned();
         return Outcome::Refused(refusal(problem));
     }
     let message = match judgement.parsed {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::row::Columns;
 use super::{ViewError, as_optional_text, as_text};
 use crate::content::Finding;
-use crate::tables::MESSAGE;
+use crate::tables::{MESSAGE, indexed};
 
 /// What of the messages is asked for, newest first. One of the indexed filters drives; the others filter what it finds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -100,7 +100,7 @@ pub async fn read(tables: &Tables, authority: &Authority, query: &Query) -> Resu
     }
     let text = |text: &String| Value::Text(text.clone());
     let (index, prefix) = match query {
-        Query { control_id: Some(control_id), .. } => ("by_control_id", vec![text(control_id)]),
+        Query { control_id: Some(control_id), .. } => ("by_control_id", vec![indexed(control_id)]),
         Query { encounter: Some(encounter), .. } => ("by_encounter", vec![Value::Id(*encounter)]),
         Query { patient: Some(patient), .. } => ("by_patient", vec![Value::Id(*patient)]),
         Query { rule: Some(rule), .. } => ("by_rule", vec![text(rule)]),
@@ -161,7 +161,7 @@ fn place_in_index(index: &str, row: &Row) -> Vec<Value> {
 fn admits(query: &Query, line: &Line) -> bool {
     let same =
         |asked: &Option<String>, is: Option<&str>| asked.as_deref().is_none_or(|asked| is == Some(asked));
-    same(&query.control_id, Some(&line.control_id))
+    query.control_id.as_deref().is_none_or(|asked| indexed(asked) == indexed(&line.control_id))
         && same(&query.status, Some(&line.status))
         && same(&query.rule, line.rule.as_deref())
         && same(&query.source, Some(&line.source))

@@ -76,7 +76,7 @@ impl Finding {
 ///
 /// # Errors
 /// Only when the findings cannot be printed.
-pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let path = &arguments.data.path;
     let mut findings = Vec::new();
     let config = match arguments.config.load(&Overrides::default()) {

@@ -59,7 +59,7 @@ const DIFFERED: u8 = 3;
 ///
 /// # Errors
 /// When the folder is held, or an engine fails.
-pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let config = arguments.config.load(&Overrides::default())?;
     logging::start_quietly(&config.logging)?;
     if !arguments.data.path.is_dir() {

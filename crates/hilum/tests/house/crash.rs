@@ -180,15 +180,12 @@ fn a_disk_that_takes_nothing_more_is_never_answered_aa() {
         let id = format!("full.{n}");
         let body = a01(&id).replace("ICU", &"x".repeat(4_000));
         mllp.send(&body);
-        match mllp.try_answer() {
-            Some(ack) => {
-                assert_eq!(field(&ack, "MSA", 1), "AA");
-                acked.insert(id);
-            }
-            None => {
-                refused = Some(body);
-                break;
-            }
+        if let Some(ack) = mllp.try_answer() {
+            assert_eq!(field(&ack, "MSA", 1), "AA");
+            acked.insert(id);
+        } else {
+            refused = Some(body);
+            break;
         }
     }
     let refused = refused.expect("the disk took 8 MB");
