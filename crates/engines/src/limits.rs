@@ -34,10 +34,16 @@ pub const LOG_WRITER_CACHE_KIB: u32 = 4 << 10;
 pub const TABLES_WRITER_CACHE_KIB: u32 = 48 << 10;
 /// Page cache of each reader, KiB.
 pub const READER_CACHE_KIB: u32 = 2 << 10;
-/// Pages that the write-ahead log of a SQLite file may hold before they are moved into the file.
-pub const WAL_PAGES_MAX: i64 = 4_000;
+/// Pages of 8 KiB in the write-ahead log of the log's file before they are moved into it: few, so that a commit that
+/// waits for the move waits for milliseconds.
+pub const LOG_WAL_PAGES_MAX: i64 = 2_000;
+/// Pages of 4 KiB in the write-ahead log of the tables' file before they are moved into it: more, since hot pages are
+/// written once for many commits.
+pub const TABLES_WAL_PAGES_MAX: i64 = 4_000;
 /// Batches that may wait for the writer of the tables.
 pub const TABLES_QUEUE_MAX: usize = 64;
+/// Bytes of batches that may wait for the writer of the SQLite tables; a larger batch waits alone.
+pub const TABLES_QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Writes in one group commit of the tables, beyond its first batch.
 pub const TABLES_GROUP_WRITES_MAX: usize = 50_000;
 /// Reads (gets and rows asked for) that the tables answer on the caller's own thread; more goes to a blocking thread.

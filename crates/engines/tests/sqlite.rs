@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hilum_core::{Entropy, Epoch, Id, Seq, Stream, Timestamp};
+use hilum_engines::limits;
 use hilum_engines::sqlite_file::SyncMode;
 use hilum_engines::tables::sqlite::{Options, Place, Sqlite};
 use hilum_engines::tables::{
@@ -510,28 +511,20 @@ impl Gate {
 async fn a_batch_that_fails_in_a_group_leaves_its_neighbours_whole_and_reads_see_committed_rows_only() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("t.sqlite");
+    file(&path).close().await;
+    let trigger =
+        "CREATE TRIGGER no BEFORE INSERT ON wide WHEN NEW.c = 666 BEGIN SELECT RAISE(ABORT, 'no'); END";
+    rusqlite::Connection::open(&path).and_then(|c| c.execute_batch(trigger)).expect("plants a refusal");
     let (gate, options) = Gate::shut();
     let tables = Sqlite::open(path.as_path(), SCHEMA, options).expect("opens");
     let commit = |batch: Batch| {
         let tables = tables.clone();
         tokio::spawn(async move { tables.commit(batch).await })
     };
-    // Larger than SQLite takes in one value: refused in the middle of its batch, after a row was written.
-    let too_big = vec![
-        bed("Z", 1, 1),
-        Write::Put {
-            table: "wide",
-            values: vec![
-                text("Z"),
-                Value::Int(1),
-                Value::Null,
-                Value::Null,
-                Value::Int(1),
-                Value::Bytes(Bytes::from(vec![0; 1_000_000_001])),
-                Value::Null,
-            ],
-        },
-    ];
+    // Refused by the engine in the middle of its batch, after a row was written.
+    let wide =
+        [text("Z"), Value::Int(1), Value::Null, Value::Null, Value::Int(666), Value::Null, Value::Null];
+    let late = vec![bed("Z", 1, 1), Write::Put { table: "wide", values: wide.to_vec() }];
     let first = commit(writes(vec![bed("A", 0, 0)])); // holds the gate
     tokio::time::sleep(Duration::from_millis(50)).await;
     let group = [
@@ -541,7 +534,7 @@ async fn a_batch_that_fails_in_a_group_leaves_its_neighbours_whole_and_reads_see
             writes: vec![bed("A", 2, 2)],
             ..Batch::default()
         }),
-        commit(writes(too_big)),
+        commit(writes(late)),
         commit(writes(vec![bed("A", 3, 3)])),
     ];
     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -558,6 +551,14 @@ async fn a_batch_that_fails_in_a_group_leaves_its_neighbours_whole_and_reads_see
     let rows = tables.read(&[Read::Scan(Scan::by_key("bed", vec![]))]).await.expect("reads").remove(0);
     let keys: Vec<i64> = rows.iter().map(|r| if let Value::Int(n) = r.values[1] { n } else { -1 }).collect();
     assert_eq!(keys, [0, 1, 3], "neither of the refused batches left a row");
+}
+
+#[tokio::test]
+async fn a_batch_has_a_bound_in_bytes() {
+    let half = Value::Bytes(Bytes::from(vec![0; limits::BATCH_BYTES_MAX / 2]));
+    let values = vec![text("Z"), Value::Int(1), Value::Null, Value::Null, Value::Int(1), half.clone(), half];
+    let refused = memory().commit(writes(vec![Write::Put { table: "wide", values }])).await;
+    assert!(matches!(refused, Err(TablesError::Shape { .. })), "{refused:?}");
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ impl Default for Options {
             group_records_max: limits::LOG_GROUP_RECORDS_MAX,
             group_bytes_max: limits::LOG_GROUP_BYTES_MAX,
             disk_reserve_ratio: limits::DISK_RESERVE_RATIO,
-            wal_pages_max: limits::WAL_PAGES_MAX,
+            wal_pages_max: limits::LOG_WAL_PAGES_MAX,
             fault: None,
         }
     }

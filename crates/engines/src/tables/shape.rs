@@ -232,11 +232,11 @@ impl Schema {
     }
 
     /// Checks a batch, and sorts its expectations and its writes by (table, key): the order in which every engine
-    /// locks and writes.
+    /// locks and writes. Gives about the bytes of its values.
     ///
     /// # Errors
     /// [`TablesError::Shape`]; also for two writes of one key.
-    pub(crate) fn check_batch(&self, batch: &mut Batch) -> Result<(), TablesError> {
+    pub(crate) fn check_batch(&self, batch: &mut Batch) -> Result<usize, TablesError> {
         if batch.writes.len() > limits::BATCH_WRITES_MAX {
             return Err(shape("(batch)", format!("more than {} writes", limits::BATCH_WRITES_MAX)));
         }
@@ -275,7 +275,11 @@ impl Schema {
                 return Err(shape(table.name, "two writes of one key in a batch"));
             }
         }
-        Ok(())
+        let size_bytes = size_bytes(batch);
+        if size_bytes > limits::BATCH_BYTES_MAX {
+            return Err(shape("(batch)", format!("more than {} bytes", limits::BATCH_BYTES_MAX)));
+        }
+        Ok(size_bytes)
     }
 
     /// Checks a scan and says what orders it.
@@ -350,6 +354,21 @@ impl Schema {
         }
         Ok(ordered)
     }
+}
+
+fn size_bytes(batch: &Batch) -> usize {
+    let of = |values: &[Value]| -> usize {
+        let value = |value: &Value| match value {
+            Value::Text(text) => text.len(),
+            Value::Bytes(bytes) => bytes.len(),
+            _ => 16,
+        };
+        values.iter().map(value).sum()
+    };
+    let expects: usize = batch.expects.iter().map(|expect| of(&expect.key)).sum();
+    let writes: usize = batch.writes.iter().map(|write| of(whole(write))).sum();
+    let outbox: usize = batch.outbox.iter().map(|outgoing| 32 + outgoing.body.len()).sum();
+    expects + writes + outbox
 }
 
 fn whole(write: &Write) -> &[Value] {

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 
 use hilum_core::{Epoch, Seq, Stream, Timestamp};
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use self::schema::TableSql;
 use self::writer::{Job, Writer};
@@ -55,7 +55,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { sync: SyncMode::Full, wal_pages_max: limits::WAL_PAGES_MAX, fault: None }
+        Self { sync: SyncMode::Full, wal_pages_max: limits::TABLES_WAL_PAGES_MAX, fault: None }
     }
 }
 
@@ -97,6 +97,8 @@ struct State {
     /// The statements of each table of `schema`, in its order.
     sql: Vec<TableSql>,
     source: Source,
+    /// One permit for each byte that may wait for the writer.
+    queue: Arc<Semaphore>,
     committed: watch::Sender<Seq>,
     /// Why nothing is written any more.
     broken: Mutex<Option<String>>,
@@ -203,6 +205,7 @@ impl Sqlite {
             schema,
             sql,
             source,
+            queue: Arc::new(Semaphore::new(limits::TABLES_QUEUE_BYTES_MAX)),
             committed: watch::Sender::new(t),
             broken: Mutex::default(),
             describe,
@@ -256,15 +259,18 @@ impl Sqlite {
     /// As there.
     pub async fn commit(&self, mut batch: Batch) -> Result<Seq, TablesError> {
         let state = Arc::clone(self.state());
-        let batch = if batch.writes.len() <= limits::TABLES_INLINE_CHECK_MAX {
-            state.schema.check_batch(&mut batch)?;
-            batch
+        let (size_bytes, batch) = if batch.writes.len() <= limits::TABLES_INLINE_CHECK_MAX {
+            (state.schema.check_batch(&mut batch)?, batch)
         } else {
-            tokio::task::spawn_blocking(move || state.schema.check_batch(&mut batch).map(|()| batch))
-                .await
-                .map_err(|why| engine(&why))??
+            tokio::task::spawn_blocking(move || {
+                state.schema.check_batch(&mut batch).map(|size| (size, batch))
+            })
+            .await
+            .map_err(|why| engine(&why))??
         };
-        self.ask(|reply| Job::Commit { batch, reply }).await
+        let room = size_bytes.min(limits::TABLES_QUEUE_BYTES_MAX) as u32;
+        let room = Arc::clone(&self.state().queue).acquire_many_owned(room).await.map_err(|_| closed())?;
+        self.ask(|reply| Job::Commit { batch, size_bytes, room, reply }).await
     }
 
     /// See [`super::Tables::read`]. All reads see the same snapshot.

@@ -110,8 +110,9 @@ pub(super) fn seal(partition: u16, offset: u64, header: &[u8]) -> i64 {
     hasher.update(&partition.to_le_bytes());
     hasher.update(&offset.to_le_bytes());
     hasher.update(header);
+    let digest = hasher.finalize();
     let mut first = [0; 8];
-    hasher.finalize_xof().fill(&mut first);
+    first.copy_from_slice(&digest.as_bytes()[..8]);
     i64::from_le_bytes(first)
 }
 

@@ -148,11 +148,11 @@ fn ranges<'a>(ordered: &Ordered<'a>) -> Vec<Range<'a>> {
 }
 
 /// `FROM … WHERE …` of one range.
-fn from_where(ordered: &Ordered<'_>, sql: &TableSql, range: &Range<'_>) -> String {
-    let indexed = ordered.scan.index.map_or_else(
-        || sql.by_key.to_owned(),
-        |index| format!(" INDEXED BY {}", index_name(ordered.table, index)),
-    );
+fn from_where(ordered: &Ordered<'_>, range: &Range<'_>) -> String {
+    let indexed = ordered
+        .scan
+        .index
+        .map_or_else(String::new, |index| format!(" INDEXED BY {}", index_name(ordered.table, index)));
     let mut text = format!(" FROM \"{}\"{indexed}", ordered.table.name);
     if !range.condition.is_empty() {
         text += " WHERE ";
@@ -167,7 +167,7 @@ fn select(ordered: &Ordered<'_>, sql: &TableSql, range: &Range<'_>) -> String {
         .map(|at| format!("\"{}\"{direction}", name(ordered, at)))
         .collect();
     let order = if order.is_empty() { String::new() } else { format!(" ORDER BY {}", order.join(", ")) };
-    format!("SELECT {}{}{order} LIMIT ?", sql.columns, from_where(ordered, sql, range))
+    format!("SELECT {}{}{order} LIMIT ?", sql.columns, from_where(ordered, range))
 }
 
 fn scan(state: &State, conn: &Connection, scan: &Scan) -> Result<Vec<Row>, TablesError> {
@@ -199,15 +199,13 @@ fn bind(statement: &mut rusqlite::Statement<'_>, values: &[&Value], limit: i64) 
 /// How many rows the scan has, exact up to `cap`.
 pub(super) fn count(state: &State, conn: &Connection, scan: &Scan, cap: u64) -> Result<u64, TablesError> {
     let ordered = state.schema.check_scan(scan)?;
-    let sql = &state.sql[state.schema.at(scan.table)?];
     in_snapshot(conn, || {
         let mut found = 0;
         for range in ranges(&ordered) {
             if found >= cap {
                 break;
             }
-            let text =
-                format!("SELECT count(*) FROM (SELECT 1{} LIMIT ?)", from_where(&ordered, sql, &range));
+            let text = format!("SELECT count(*) FROM (SELECT 1{} LIMIT ?)", from_where(&ordered, &range));
             let mut statement = conn.prepare_cached(&text).map_err(engine)?;
             bind(&mut statement, &range.params, i64::try_from(cap - found).unwrap_or(i64::MAX))?;
             let mut rows = statement.raw_query();
@@ -307,4 +305,120 @@ pub(super) fn same_epoch(stored: &str, given: Epoch) -> Result<(), TablesError> 
     let stored =
         Uuid::try_parse(stored).map_err(|_| TablesError::Engine("an offset row has no epoch".to_owned()))?;
     if stored == given.0 { Ok(()) } else { Err(TablesError::OtherLog { stored: Epoch(stored), given }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tables::sqlite::{Options, Place, Source, Sqlite};
+    use crate::tables::{Column, Index, Type};
+
+    const COLUMNS: &[Column] = &[
+        Column::new("a", Type::Text),
+        Column::new("b", Type::Int),
+        Column::optional("c", Type::Text),
+        Column::optional("d", Type::Time),
+    ];
+    const INDEXES: &[Index] =
+        &[Index { name: "by_c_d", columns: &["c", "d"] }, Index { name: "by_a_d", columns: &["a", "d"] }];
+    static SMALL: Table =
+        Table { name: "small", key_len: 2, columns: COLUMNS, indexes: INDEXES, register: None };
+    static LARGE: Table = Table {
+        name: "large",
+        key_len: 2,
+        columns: &[
+            COLUMNS[0],
+            COLUMNS[1],
+            COLUMNS[2],
+            COLUMNS[3],
+            Column::new("e", Type::Bytes),
+            Column::new("f", Type::Bytes),
+        ],
+        indexes: INDEXES,
+        register: None,
+    };
+
+    fn text(raw: &str) -> Value {
+        Value::Text(raw.to_owned())
+    }
+
+    /// Every scan walks one index in its order: no row is sorted, none is looked at to be thrown away.
+    #[test]
+    fn scans_are_walks_in_an_index() {
+        let time = |micros| Value::Time(hilum_core::Timestamp::from_micros(micros));
+        let by_c = |prefix| Scan::by_index("", "by_c_d", prefix);
+        let by_key = |prefix| Scan::by_key("", prefix);
+        let key = || vec![text("x"), Value::Int(1)];
+        let after = |mut index: Vec<Value>| {
+            index.extend(key());
+            Some(index)
+        };
+        // What of the conditions the index seeks by; the rest of a condition would be a filter.
+        let cases = [
+            ("all by key", by_key(vec![]), ""),
+            ("prefix of the key", by_key(vec![text("x")]), "a=?"),
+            (
+                "bounds in the key",
+                Scan { from: Some(Value::Int(1)), to: Some(Value::Int(9)), ..by_key(vec![text("x")]) },
+                "a=? AND b>? AND b<?",
+            ),
+            ("behind a key", Scan { after: after(vec![]), ..by_key(vec![text("x")]) }, "a=? AND b>?"),
+            ("all by index", by_c(vec![]), ""),
+            ("prefix", by_c(vec![text("x")]), "c=?"),
+            ("absent prefix", by_c(vec![Value::Null]), "c=?"),
+            ("bounds", Scan { from: Some(time(1)), ..by_c(vec![Value::Null]) }, "c=? AND d>?"),
+            (
+                "behind a row",
+                Scan { after: after(vec![text("x"), time(1)]), ..by_c(vec![]) },
+                "c=? AND d=? AND a=? AND b>? | c=? AND d=? AND a>? | c=? AND d>? | c>?",
+            ),
+            (
+                "behind a row that lacks both",
+                Scan { after: after(vec![Value::Null, Value::Null]), ..by_c(vec![]) },
+                "c=? AND d=? AND a=? AND b>? | c=? AND d=? AND a>? | c=? AND d>? | c>?",
+            ),
+            (
+                "behind a row, descending",
+                Scan { after: after(vec![text("x"), time(1)]), descending: true, ..by_c(vec![]) },
+                "c=? AND d=? AND a=? AND b<? | c=? AND d=? AND a<? | c=? AND d<? | c=? AND d=? | c<? | c=?",
+            ),
+            (
+                "an index that holds a key column",
+                Scan {
+                    after: after(vec![text("x"), time(1)]),
+                    ..Scan::by_index("", "by_a_d", vec![text("x")])
+                },
+                "a=? AND d=? AND b>? | a=? AND d>?",
+            ),
+        ];
+        let tables = Sqlite::open(Place::Memory, &[&SMALL, &LARGE], Options::default()).expect("opens");
+        let state = tables.state();
+        let Source::Shared(conn) = &state.source else { panic!("in memory") };
+        let conn = conn.lock().expect("not poisoned");
+        for table in [&SMALL, &LARGE] {
+            for (why, scan, want) in &cases {
+                let scan = Scan { table: table.name, ..scan.clone() };
+                let ordered = state.schema.check_scan(&scan).expect(why);
+                let sql = &state.sql[state.schema.at(table.name).expect("declared")];
+                let mut sought = Vec::new();
+                for range in ranges(&ordered) {
+                    let explain = format!("EXPLAIN QUERY PLAN {}", select(&ordered, sql, &range));
+                    let mut statement = conn.prepare(&explain).expect(why);
+                    let mut rows = statement.raw_query();
+                    let mut plan = Vec::new();
+                    while let Some(row) = rows.next().expect(why) {
+                        plan.push(row.get::<_, String>(3).expect("a text"));
+                    }
+                    assert_eq!(plan.len(), 1, "{} {why}: {plan:?}", table.name);
+                    if let Some(index) = scan.index {
+                        assert!(plan[0].contains(&format!("{}__{index}", table.name)), "{why}: {plan:?}");
+                    }
+                    sought.push(
+                        plan[0].split_once(" (").map_or("", |(_, by)| by.trim_end_matches(')')).to_owned(),
+                    );
+                }
+                assert_eq!(sought.join(" | "), *want, "{} {why}", table.name);
+            }
+        }
+    }
 }

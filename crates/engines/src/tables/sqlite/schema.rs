@@ -281,8 +281,6 @@ pub(super) struct TableSql {
     pub(super) put_if_newer: String,
     /// By key.
     pub(super) delete: String,
-    /// `INDEXED BY …` for a scan by key.
-    pub(super) by_key: &'static str,
     /// `"k1" = ? AND …`, without numbers.
     key_is: String,
 }
@@ -329,7 +327,6 @@ fn statements_of(table: &Table) -> TableSql {
         insert: format!("{insert} NOTHING"),
         put_if_newer,
         delete: format!("DELETE FROM \"{name}\" WHERE {key_is}"),
-        by_key: "",
         columns,
         key_is,
     }

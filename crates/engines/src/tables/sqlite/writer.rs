@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hilum_core::{Seq, Timestamp, failpoint};
 use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, params};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::read::{offset_row, same_epoch};
 use super::value::{as_sql, same};
@@ -21,7 +21,7 @@ type Reply<T> = oneshot::Sender<Result<T, TablesError>>;
 #[derive(Debug)]
 pub(super) enum Job {
     /// To commit a batch that is checked and sorted.
-    Commit { batch: Batch, reply: Reply<Seq> },
+    Commit { batch: Batch, size_bytes: usize, room: OwnedSemaphorePermit, reply: Reply<Seq> },
     /// To take or renew a lease.
     Lease { name: String, holder: String, now: Timestamp, until: Timestamp, reply: Reply<Option<Token>> },
     /// To remove some of the outbox.
@@ -240,8 +240,9 @@ impl Writer {
     /// Does one job inside the open transaction. The second answer is an engine's error, which ends the group.
     fn job(&mut self, conn: &Connection, job: Job, alone: bool) -> (Option<Done>, Option<String>) {
         match job {
-            Job::Commit { batch, reply } => {
+            Job::Commit { batch, room, reply, .. } => {
                 let (answer, broken) = split(self.batch(conn, &batch, alone));
+                drop((batch, room)); // it waits no more
                 (Some(Done::Commit(reply, answer)), broken)
             }
             Job::Lease { name, holder, now, until, reply } => {
@@ -397,20 +398,24 @@ impl Writer {
 
 /// Puts what waits into `group`, up to the bounds of one group.
 fn collect(first: Job, jobs: &mut mpsc::Receiver<Job>, group: &mut Vec<Job>) -> Option<oneshot::Sender<()>> {
-    let mut writes = 0;
+    let (mut writes, mut bytes) = (0, 0);
     let mut next = Some(first);
     loop {
         match next {
             None => return None,
             Some(Job::Close(done)) => return Some(done),
             Some(job) => {
-                if let Job::Commit { batch, .. } = &job {
+                if let Job::Commit { batch, size_bytes, .. } = &job {
                     writes += batch.writes.len() + batch.expects.len();
+                    bytes += size_bytes;
                 }
                 group.push(job);
             }
         }
-        if writes >= limits::TABLES_GROUP_WRITES_MAX {
+        if group.len() >= limits::TABLES_GROUP_BATCHES_MAX
+            || writes >= limits::TABLES_GROUP_WRITES_MAX
+            || bytes >= limits::TABLES_GROUP_BYTES_MAX
+        {
             return None;
         }
         next = jobs.try_recv().ok();
