@@ -483,6 +483,7 @@ async fn rule_12_groups() {
         one.text()
     };
     let (penicillin, latex) = ("AL1|1|DA|PEN^Penicillin|SV", "AL1|2|MA|LAT^Latex|MO");
+    #[allow(clippy::type_complexity, reason = "a table of cases: why, messages, what stands")]
     let cases: &[(&str, Vec<String>, &[(&str, &str)])] = &[
         (
             "an A02 without AL1 erases nothing",

@@ -209,7 +209,7 @@ impl House {
 
     /// The board as lines `list unit/room/bed class status name marks`, in order.
     pub async fn census(&self) -> Vec<String> {
-        let mut lines: Vec<String> = self.board().await.iter().map(|row| line(row)).collect();
+        let mut lines: Vec<String> = self.board().await.iter().map(line).collect();
         lines.sort();
         lines
     }
