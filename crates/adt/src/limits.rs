@@ -91,3 +91,14 @@ pub const DECISIONS_READ_BYTES: usize = 8 << 20;
 /// Bytes of a text that stands in an index: a longer one is cut there and whole in the resource. Four of them and a
 /// word fit the engines' bound on one index entry.
 pub const INDEXED_TEXT_BYTES_MAX: usize = 240;
+
+/// Records of the same bytes that the journey of a message names.
+pub const COPIES_SHOWN_MAX: u32 = 50;
+/// Corrections of corrections that the journey of a message follows each way.
+pub const LINEAGE_MAX: usize = 16;
+/// Fields that the journey of a message shows; further ones stand in its raw text.
+pub const FIELDS_SHOWN_MAX: usize = 4_000;
+/// Characters of one field that the journey of a message shows.
+pub const FIELD_SHOWN_CHARS: usize = 2_000;
+/// Characters of a whole message that a page shows.
+pub const TEXT_SHOWN_CHARS: usize = 200_000;

@@ -7,7 +7,7 @@ use hilum_chart::family::{Families, Head, Ties};
 use hilum_chart::projection::{Changes, Projection, Reads, Rejected, Rows};
 use hilum_core::{Clock, Digest, Id, InstallationKey, RecordId, Stream, Timestamp};
 use hilum_engines::log::Record;
-use hilum_engines::tables::{Table, Value};
+use hilum_engines::tables::{Outgoing, Table, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::content::Finding;
@@ -18,6 +18,7 @@ use crate::kin::{self, Kin, Sight};
 use crate::limits::{CONTROL_ID_REUSE_H, SEEN_MAX};
 use crate::order::{Instant, Precision, Stamp, Tie as Break};
 use crate::render;
+use crate::routes::MESSAGE_TOPIC;
 use crate::settings::SourceSettings;
 use crate::tables::{self, BED, DECIDED, MESSAGE, REPLACED, SEEN, SETTINGS, WORK};
 
@@ -621,6 +622,14 @@ impl<'a> Apply<'a> {
             let settled = kin.settle(out);
             of_visit.extend(settled.of_visit.clone());
             render::settled(&self.adt.key, &settled, out);
+        }
+        // One entry a commit: who watches the list of messages reads it again.
+        if let Some((reading, _, _)) = self.journeys.last() {
+            out.outbox.push(Outgoing {
+                topic: MESSAGE_TOPIC,
+                key: reading.record.as_id(),
+                body: bytes::Bytes::from_static(b"{}"),
+            });
         }
         let mut reused: BTreeSet<RecordId> = BTreeSet::new();
         for (reading, journey, _) in &self.journeys {

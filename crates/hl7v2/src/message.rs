@@ -718,6 +718,11 @@ impl<'m> Slot<'m> {
         }
     }
 
+    /// All of it as it was sent: charset decoded, escapes as they stand.
+    pub fn raw_text(&self) -> Cow<'m, str> {
+        decode_raw(self)
+    }
+
     /// All of it as text, delimiters of its parts included: for showing, and for free text with an unescaped `&`.
     pub fn whole(&self) -> Decoded<'m> {
         decode(self.raw(), self.level, self.context)

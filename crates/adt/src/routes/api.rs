@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::Room;
 use crate::limits;
 use crate::state::BoardList;
-use crate::view::{Freshness, census, messages};
+use crate::view::{Freshness, census, journey, messages};
 
 /// The routes of this file.
 pub fn routes(room: &Room) -> Vec<Route> {
@@ -86,8 +86,10 @@ struct MessagesQuery {
     patient: Option<Id>,
     encounter: Option<Id>,
     kind: Option<String>,
-    /// RFC 3339: the `received` of the last message of the page before.
+    /// RFC 3339.
     before: Option<String>,
+    /// The id of the last message of the page before.
+    after: Option<Id>,
     limit: Option<u32>,
     applied: Option<String>,
 }
@@ -95,6 +97,14 @@ struct MessagesQuery {
 #[derive(Debug, Serialize)]
 struct Messages {
     messages: Vec<messages::Line>,
+    #[serde(flatten)]
+    freshness: Freshness,
+}
+
+#[derive(Debug, Serialize)]
+struct Read {
+    #[serde(flatten)]
+    journey: journey::Journey,
     #[serde(flatten)]
     freshness: Freshness,
 }
@@ -114,6 +124,7 @@ async fn list_messages(
         encounter: asked.encounter,
         kind: asked.kind,
         before: asked.before.as_deref().map(instant).transpose()?,
+        after: asked.after,
         limit: asked.limit.unwrap_or(limits::LIST_ROWS).min(limits::LIST_ROWS_MAX),
     };
     answer_messages(&room, &caller, &query).await
@@ -130,6 +141,7 @@ async fn list_quarantine(
         rule: asked.rule,
         source: asked.source,
         before: asked.before.as_deref().map(instant).transpose()?,
+        after: asked.after,
         limit: asked.limit.unwrap_or(limits::LIST_ROWS).min(limits::LIST_ROWS_MAX),
         ..messages::Query::default()
     };
@@ -150,11 +162,12 @@ async fn read_message(
     Query(asked): Query<Applied>,
 ) -> Result<Response, Fault> {
     asked.wait(&room).await?;
-    let message = messages::read_one(&room.tables, &caller.authority, id).await?;
-    if let Some(patient) = message.patient {
+    let freshness = room.freshness().await?;
+    let journey = journey::read(room.sight(&caller.authority), id).await?;
+    if let Some(patient) = journey.message.patient {
         caller.saw(patient);
     }
-    caller.json(&message)
+    caller.json(&Read { journey, freshness })
 }
 
 fn instant(raw: &str) -> Result<Timestamp, Fault> {

@@ -2,23 +2,29 @@
 
 pub mod api;
 pub mod census;
+pub mod messages;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use hilum_chart::{Chart, Progress};
-use hilum_core::{Clock, Entropy, InstallationKey, Position, Role};
+use hilum_core::{Authority, Clock, Entropy, InstallationKey, Position, Role};
 use hilum_engines::log::Log;
 use hilum_engines::tables::Tables;
 use hilum_web::live::Topic;
 use hilum_web::route::{READERS, Route};
+use hilum_web::ui::{Tag, Tone};
 use hilum_web::words::{WordFile, Words};
 
 use crate::sources::Sources;
+use crate::view::journey::Sight;
 use crate::view::{Freshness, ViewError};
 
 /// The outbox topic that the board's changes go out by: encounter ids.
 pub const BOARD_TOPIC: &str = "adt.board";
+
+/// The outbox topic that says that messages were applied or set aside: the last record of the commit.
+pub const MESSAGE_TOPIC: &str = "adt.message";
 
 /// The room's words.
 pub const WORDS: WordFile = WordFile {
@@ -28,7 +34,8 @@ pub const WORDS: WordFile = WordFile {
 };
 
 /// The topics that the room's pages listen to.
-pub const TOPICS: [Topic; 1] = [Topic { name: BOARD_TOPIC, roles: READERS }];
+pub const TOPICS: [Topic; 2] =
+    [Topic { name: BOARD_TOPIC, roles: READERS }, Topic { name: MESSAGE_TOPIC, roles: READERS }];
 
 /// Roles that the room's pages are made for.
 pub const ROLES: [Role; 4] = Role::ALL;
@@ -68,6 +75,12 @@ impl Room {
         Ok(Freshness { as_of: self.clock.now(), applied: self.tables.now().await?, lag })
     }
 
+    /// What views read through on behalf of `authority`.
+    pub fn sight<'a>(&'a self, authority: &'a Authority) -> Sight<'a> {
+        let Self { tables, log, chart, key, .. } = self;
+        Sight { tables, log, chart, key, authority }
+    }
+
     /// Waits until the record at `position` is applied, no longer than `timeout`; the answer's `lag` says the rest.
     pub async fn wait_applied(&self, position: Position, timeout: Duration) {
         let _applied_in_time = self.progress.wait_applied(position, timeout).await;
@@ -77,6 +90,7 @@ impl Room {
 /// All routes of the room but its door.
 pub fn routes(room: &Room) -> Vec<Route> {
     let mut routes = census::routes(room);
+    routes.extend(messages::routes(room));
     routes.extend(api::routes(room));
     routes
 }
@@ -85,4 +99,27 @@ pub fn routes(room: &Room) -> Vec<Route> {
 pub(crate) fn word_of<'a>(w: &'a Words, group: &str, code: &'a str) -> &'a str {
     let key = format!("{group}.{}", code.to_lowercase());
     w.get(&key).unwrap_or(code)
+}
+
+/// How a status of a message sounds.
+pub(crate) fn status_tag(w: &Words, status: &str) -> Tag {
+    let tone = match status {
+        "applied" => Tone::Ok,
+        "findings" => Tone::Info,
+        "quarantined" => Tone::Act,
+        "refused" => Tone::Warn,
+        _ => Tone::Neutral,
+    };
+    Tag::new(tone, word_of(w, "message_status", status))
+}
+
+/// A length of time as exact as it matters: `0.8 ms`, `12 ms`, `3.2 s`, else coarse.
+pub(crate) fn took(w: &Words, micros: i64) -> String {
+    let micros = micros.max(0).unsigned_abs();
+    match micros {
+        0..10_000 => format!("{}.{} ms", micros / 1_000, micros % 1_000 / 100),
+        10_000..1_000_000 => format!("{} ms", micros / 1_000),
+        1_000_000..60_000_000 => format!("{}.{} s", micros / 1_000_000, micros % 1_000_000 / 100_000),
+        _ => w.span(micros / 1_000_000),
+    }
 }

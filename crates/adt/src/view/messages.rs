@@ -9,6 +9,9 @@ use super::{ViewError, as_optional_text, as_text};
 use crate::content::Finding;
 use crate::tables::{MESSAGE, indexed};
 
+/// What stands for the type of an operator's decision.
+pub const DECISION_KIND: &str = "decision";
+
 /// What of the messages is asked for, newest first. One of the indexed filters drives; the others filter what it finds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Query {
@@ -26,8 +29,10 @@ pub struct Query {
     pub encounter: Option<Id>,
     /// `ADT^A01`.
     pub kind: Option<String>,
-    /// Received before this instant: the next page.
+    /// Received before this instant.
     pub before: Option<Timestamp>,
+    /// Behind this message: the next page.
+    pub after: Option<Id>,
     /// At most so many.
     pub limit: u32,
 }
@@ -39,6 +44,9 @@ pub struct Line {
     /// The record.
     #[serde(serialize_with = "as_text")]
     pub id: Id,
+    /// What `meta.source` of the resources names: one id for all copies of the same bytes.
+    #[serde(serialize_with = "as_text")]
+    pub effect: Id,
     /// Where it stands in the log.
     #[serde(serialize_with = "as_text")]
     pub position: Position,
@@ -113,6 +121,16 @@ pub async fn read(tables: &Tables, authority: &Authority, query: &Query) -> Resu
         descending: true,
         ..Scan::by_index(MESSAGE.name, index, prefix)
     };
+    if let Some(after) = query.after {
+        let rows = tables.read(&[get(after)]).await?;
+        let last = rows.first().and_then(|rows| rows.first()).ok_or(ViewError::NotFound)?;
+        let mut place = place_in_index(index, last);
+        // What became of it since must not move the place that the page before ended at.
+        for (cell, value) in place.iter_mut().zip(&scan.prefix) {
+            cell.clone_from(value);
+        }
+        scan.after = Some(place);
+    }
     let wanted = query.limit.max(1) as usize;
     let mut found = Vec::new();
     // A filter that no index serves looks at so many rows and no more.
@@ -135,7 +153,11 @@ pub async fn read(tables: &Tables, authority: &Authority, query: &Query) -> Resu
     Ok(found)
 }
 
-/// One message.
+fn get(id: Id) -> Read {
+    Read::Get { table: MESSAGE.name, key: vec![Value::Id(id)] }
+}
+
+/// One message by its record, or by the id that `meta.source` names (then the first of its copies).
 ///
 /// # Errors
 /// As [`read`]; [`ViewError::NotFound`] when there is none of this id.
@@ -143,8 +165,39 @@ pub async fn read_one(tables: &Tables, authority: &Authority, id: Id) -> Result<
     if !authority.reads_charts() {
         return Err(ViewError::NotFound);
     }
-    let rows = tables.read(&[Read::Get { table: MESSAGE.name, key: vec![Value::Id(id)] }]).await?;
-    rows.first().and_then(|rows| rows.first()).map_or(Err(ViewError::NotFound), line)
+    let by_effect = Scan { limit: 1, ..Scan::by_index(MESSAGE.name, "by_effect", vec![Value::Id(id)]) };
+    let found = tables.read(&[get(id), Read::Scan(by_effect)]).await?;
+    found.iter().flatten().next().map_or(Err(ViewError::NotFound), line)
+}
+
+/// All records of the same bytes from the same source, oldest first.
+///
+/// # Errors
+/// As [`read`].
+pub async fn copies(tables: &Tables, authority: &Authority, effect: Id) -> Result<Vec<Line>, ViewError> {
+    if !authority.reads_charts() {
+        return Err(ViewError::NotFound);
+    }
+    let scan = Scan {
+        limit: crate::limits::COPIES_SHOWN_MAX,
+        ..Scan::by_index(MESSAGE.name, "by_effect", vec![Value::Id(effect)])
+    };
+    let rows = tables.read(&[Read::Scan(scan)]).await?;
+    let mut lines = rows.iter().flatten().map(line).collect::<Result<Vec<_>, _>>()?;
+    lines.sort_by_key(|line| (line.received, line.id));
+    Ok(lines)
+}
+
+/// How many messages have a status, exact up to `cap`.
+///
+/// # Errors
+/// As [`read`].
+pub async fn count(tables: &Tables, authority: &Authority, status: &str, cap: u64) -> Result<u64, ViewError> {
+    if !authority.reads_charts() {
+        return Err(ViewError::NotFound);
+    }
+    let scan = Scan::by_index(MESSAGE.name, "by_status", vec![Value::Text(status.to_owned())]);
+    Ok(tables.count(&scan, cap).await?)
 }
 
 /// The index columns of a row and its key: where the next page begins.
@@ -176,9 +229,12 @@ fn line(row: &Row) -> Result<Line, ViewError> {
         columns.int(name)?.try_into().map_err(|_| ViewError::Row { table: MESSAGE.name, column: name })
     };
     let partition: u64 = number("partition")?;
+    // Operators' decisions have a journey too, in a stream of their own.
+    let stream = if columns.text("kind")? == DECISION_KIND { Stream::Decisions } else { Stream::Hl7In };
     Ok(Line {
         id: columns.id("id")?,
-        position: Position { stream: Stream::Hl7In, partition: partition as u16, offset: number("offset")? },
+        effect: columns.id("effect")?,
+        position: Position { stream, partition: partition as u16, offset: number("offset")? },
         source: columns.text("source")?.to_owned(),
         received: columns.time("received")?,
         durable: columns.optional_time("durable")?,

@@ -2,6 +2,7 @@
 //! disagree. Nothing here renders; everything here masks.
 
 pub mod census;
+pub mod journey;
 pub mod messages;
 mod row;
 
@@ -49,6 +50,9 @@ pub enum ViewError {
     /// The log.
     #[error(transparent)]
     Log(#[from] hilum_engines::log::LogError),
+    /// The chart.
+    #[error(transparent)]
+    Chart(#[from] hilum_chart::ChartError),
     /// A stored row is not what this program writes.
     #[error("table {table}: column {column} is not what it should be")]
     Row {
@@ -68,6 +72,7 @@ impl ViewError {
         match self {
             Self::Tables(fault) => fault.kind(),
             Self::Log(fault) => fault.kind(),
+            Self::Chart(fault) => fault.kind(),
             Self::Row { .. } => Kind::Internal,
             Self::NotFound => Kind::NotFound,
         }

@@ -1,0 +1,319 @@
+//! The messages: the list, and one message's journey.
+
+use askama::Template;
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use hilum_core::{Id, Timestamp};
+use hilum_web::outcome::Fault;
+use hilum_web::route::{Access, READERS, Route, Surface};
+use hilum_web::ui::{Notice, NoticeKind, Tag};
+use hilum_web::visit::Caller;
+use hilum_web::words::Words;
+use serde::Deserialize;
+
+use super::{MESSAGE_TOPIC, Room, status_tag, took};
+use crate::limits;
+use crate::view::journey::{self, Journey, Relative};
+use crate::view::messages::{self, Line};
+
+/// The routes of this file.
+pub fn routes(room: &Room) -> Vec<Route> {
+    let readers = Access::Roles(READERS);
+    vec![
+        Route::get("/messages", readers, Surface::Page, room.clone(), list).nav("nav.messages", 20),
+        Route::get("/messages/{id}", readers, Surface::Page, room.clone(), one),
+    ]
+}
+
+/// What may become of a message, in the order of the filter.
+const STATUSES: [&str; 7] =
+    ["applied", "findings", "no-effect", "duplicate", "quarantined", "refused", "replaced"];
+
+/// The filters: all of them live in the URL, none is patient data.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(default)]
+struct Asked {
+    status: String,
+    source: String,
+    kind: String,
+    control_id: String,
+    rule: String,
+    patient: Option<Id>,
+    encounter: Option<Id>,
+    after: Option<Id>,
+}
+
+fn format_hex(byte: u8) -> String {
+    format!("{byte:02X}")
+}
+
+fn some(text: &str) -> Option<String> {
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+impl Asked {
+    fn query(&self) -> messages::Query {
+        messages::Query {
+            control_id: some(&self.control_id),
+            status: some(&self.status),
+            rule: some(&self.rule),
+            source: some(&self.source),
+            patient: self.patient,
+            encounter: self.encounter,
+            kind: some(&self.kind).map(|kind| kind.to_uppercase()),
+            before: None,
+            after: self.after,
+            limit: limits::LIST_ROWS + 1,
+        }
+    }
+
+    fn is_filtered(&self) -> bool {
+        [&self.status, &self.source, &self.kind, &self.control_id, &self.rule]
+            .into_iter()
+            .any(|text| !text.trim().is_empty())
+            || self.patient.is_some()
+            || self.encounter.is_some()
+    }
+
+    /// The page's own address, or that of the page behind `after`.
+    fn href(&self, after: Option<Id>) -> String {
+        let texts = [
+            ("status", &self.status),
+            ("source", &self.source),
+            ("kind", &self.kind),
+            ("control_id", &self.control_id),
+            ("rule", &self.rule),
+        ];
+        let mut query = String::new();
+        let mut push = |name: &str, value: &str| {
+            query.push(if query.is_empty() { '?' } else { '&' });
+            query.push_str(name);
+            query.push('=');
+            for byte in value.bytes() {
+                if byte.is_ascii_alphanumeric() || b"-._".contains(&byte) {
+                    query.push(char::from(byte));
+                } else {
+                    query.push('%');
+                    query.push_str(&format_hex(byte));
+                }
+            }
+        };
+        for (name, value) in texts {
+            if let Some(value) = some(value) {
+                push(name, &value);
+            }
+        }
+        let ids = [("patient", self.patient), ("encounter", self.encounter), ("after", after)];
+        for (name, id) in ids {
+            if let Some(id) = id {
+                push(name, &id.to_string());
+            }
+        }
+        format!("/messages{query}")
+    }
+}
+
+struct Row {
+    line: Line,
+    status: Tag,
+    received: String,
+    ago: String,
+    took: String,
+    findings: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "adt/messages.html")]
+struct ListPage {
+    w: Words,
+    list: List,
+    asked: Asked,
+    statuses: [&'static str; 7],
+    sources: Vec<String>,
+}
+
+#[derive(Template)]
+#[template(path = "adt/messages_list.html")]
+struct List {
+    w: Words,
+    rows: Vec<Row>,
+    here: String,
+    first: Option<String>,
+    older: Option<String>,
+    as_of: Timestamp,
+    lag: Option<String>,
+    quarantined: Option<String>,
+    refused: Option<String>,
+    counted: String,
+    state: Option<Notice>,
+}
+
+impl askama::filters::HtmlSafe for List {}
+
+/// Counts stop there.
+const COUNT_CAP: u64 = 1_000;
+
+async fn list(
+    State(room): State<Room>,
+    caller: Caller,
+    Query(asked): Query<Asked>,
+) -> Result<Response, Fault> {
+    let w = caller.words();
+    let freshness = room.freshness().await?;
+    let mut lines = messages::read(&room.tables, &caller.authority, &asked.query()).await?;
+    let is_more = lines.len() > limits::LIST_ROWS as usize;
+    lines.truncate(limits::LIST_ROWS as usize);
+    caller.saw_rows(lines.len() as u64);
+    let count = |status| messages::count(&room.tables, &caller.authority, status, COUNT_CAP);
+    let (quarantined, refused) = (count("quarantined").await?, count("refused").await?);
+    let older = lines.last().filter(|_| is_more).map(|last| asked.href(Some(last.id)));
+    let state = room.progress.health().paused().map(|why| {
+        Notice::new(NoticeKind::Error, w.t("census.paused.title"), w.f1("census.paused.text", "why", why))
+    });
+    let state = state.or_else(|| {
+        lines.is_empty().then(|| {
+            let (title, text) = if asked.is_filtered() {
+                ("messages.none_match", "messages.none_match_text")
+            } else {
+                ("messages.none", "messages.none_text")
+            };
+            Notice::new(NoticeKind::Empty, w.t(title), w.t(text))
+        })
+    });
+    let rows = lines.into_iter().map(|line| Row {
+        status: status_tag(&w, &line.status),
+        received: w.at_second(&line.received),
+        ago: w.ago(&line.received, &freshness.as_of),
+        took: took(&w, line.applied_at.micros_since(line.received)),
+        findings: (!line.findings.is_empty()).then(|| w.n("messages.findings", line.findings.len() as u64)),
+        line,
+    });
+    let rows: Vec<Row> = rows.collect();
+    let some_of = |key: &str, n: u64| (n > 0).then(|| w.n(key, n));
+    let list = List {
+        counted: w.n("messages.rows", rows.len() as u64),
+        rows,
+        here: asked.href(asked.after),
+        first: asked.after.map(|_| asked.href(None)),
+        older,
+        as_of: freshness.as_of,
+        lag: (freshness.lag > 0).then(|| w.n("census.lag", freshness.lag)),
+        quarantined: some_of("messages.quarantined", quarantined),
+        refused: some_of("messages.refused", refused),
+        state,
+        w: w.clone(),
+    };
+    if caller.is_htmx() {
+        return caller.fragment(&list);
+    }
+    let sources = room.sources.all().map(|source| source.name().to_string()).collect();
+    let title = w.t("messages.title").to_owned();
+    let page = ListPage { w, list, asked, statuses: STATUSES, sources };
+    caller.page(title).wide().live(&[MESSAGE_TOPIC]).body(&page)
+}
+
+struct Step {
+    word: String,
+    at: Option<(String, String)>,
+    took: Option<String>,
+    class: &'static str,
+    note: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "adt/message.html")]
+struct MessagePage {
+    w: Words,
+    journey: Journey,
+    status: Tag,
+    steps: Vec<Step>,
+    copies: Vec<Related>,
+    corrects: Vec<Related>,
+    corrected_by: Vec<Related>,
+    changed: Vec<(String, Option<String>)>,
+    /// Whether the asker may mend it here.
+    mends: bool,
+    segments: String,
+}
+
+struct Related {
+    id: Id,
+    received: String,
+    status: Tag,
+}
+
+fn related(w: &Words, all: &[Relative], not: Option<Id>) -> Vec<Related> {
+    let all = all.iter().filter(|one| Some(one.id) != not);
+    all.map(|one| Related {
+        id: one.id,
+        received: w.at_second(&one.received),
+        status: status_tag(w, &one.status),
+    })
+    .collect()
+}
+
+fn step(w: &Words, step: &journey::Step, line: &Line) -> Step {
+    let key = format!("step.{}", step.what);
+    let is_status = w.get(&key).is_none();
+    let word = if is_status { super::word_of(w, "message_status", &step.what) } else { w.t(&key) };
+    let class = match step.what.as_str() {
+        "quarantined" | "unreadable" => "is-act",
+        "refused" => "is-warn",
+        "duplicate" | "no-effect" | "replaced" => "is-off",
+        _ if step.at.is_some() || step.what == "parsed" => "is-done",
+        _ => "is-off",
+    };
+    let note = match step.what.as_str() {
+        "received" => Some(w.f2(
+            "step.received_note",
+            "source",
+            &line.source,
+            "n",
+            w.number(line.size_bytes.unsigned_abs()),
+        )),
+        "durable" => Some(line.position.to_string()),
+        "acknowledged" => Some(line.ack.clone()),
+        "parsed" | "unreadable" => Some(line.charset_rule.clone()),
+        _ => line.rule.clone(),
+    };
+    Step {
+        word: word.to_owned(),
+        at: step.at.as_ref().map(|at| (w.machine(at), w.at_second(at))),
+        took: step.took_us.map(|micros| took(w, micros)),
+        class,
+        note: note.filter(|note| !note.is_empty()),
+    }
+}
+
+async fn one(State(room): State<Room>, caller: Caller, Path(id): Path<Id>) -> Result<Response, Fault> {
+    let journey = journey::read(room.sight(&caller.authority), id).await?;
+    if let Some(patient) = journey.message.patient {
+        caller.saw(patient);
+    }
+    let w = caller.words();
+    let line = &journey.message;
+    let changed = line.changed.iter().map(|reference| {
+        let link = reference.split_once('/').and_then(|(kind, id)| match kind {
+            "Patient" => Some(format!("/patients/{id}")),
+            "Encounter" => line.patient.map(|patient| format!("/patients/{patient}#e-{id}")),
+            _ => None,
+        });
+        (reference.clone(), link)
+    });
+    let way = &journey.journey;
+    let page = MessagePage {
+        status: status_tag(&w, &line.status),
+        steps: way.steps.iter().map(|one| step(&w, one, line)).collect(),
+        copies: related(&w, &way.copies, Some(line.id)),
+        corrects: related(&w, &way.corrects, None),
+        corrected_by: related(&w, &way.corrected_by, None),
+        changed: changed.collect(),
+        segments: w.n("message.segments_n", way.segments.len() as u64),
+        mends: caller.authority.decides()
+            && matches!(line.status.as_str(), "quarantined" | "refused" | "findings"),
+        w: w.clone(),
+        journey,
+    };
+    let title = format!("{} {}", page.journey.message.kind, page.journey.message.control_id);
+    caller.page(title).under("/messages").body(&page)
+}
