@@ -75,13 +75,19 @@
     source = null;
   };
   const start = () => {
-    if (!topics || document.hidden || source) return;
+    if (topics === undefined || document.hidden || source) return;
     const from = last ? `&from=${encodeURIComponent(last)}` : "";
     source = new EventSource(`/live?topics=${encodeURIComponent(topics)}${from}`);
     source.addEventListener("beat", (event) => {
       heard(event);
-      if (!last) last = String(JSON.parse(event.data).t);
-      body.dispatchEvent(new CustomEvent("hilum:beat", { detail: JSON.parse(event.data) }));
+      const beat = JSON.parse(event.data);
+      if (!last) last = String(beat.t);
+      const pill = health();
+      if (pill && beat.feed) {
+        pill.className = `health health-${beat.feed.state}`;
+        $(".health-text", pill).textContent = beat.feed.text;
+      }
+      body.dispatchEvent(new CustomEvent("hilum:beat", { detail: beat }));
     });
     source.addEventListener("change", (event) => {
       heard(event);

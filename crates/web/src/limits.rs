@@ -47,6 +47,8 @@ pub const SESSION_ABSOLUTE: Duration = Duration::from_hours(12);
 pub const SESSION_IDLE: Duration = Duration::from_mins(30);
 /// How often a session's or key's last use is written.
 pub const LAST_USE_EVERY: Duration = Duration::from_mins(1);
+/// How often sessions and links that are over are removed.
+pub const SESSION_SWEEP_EVERY: Duration = Duration::from_mins(10);
 /// A one-time sign-in link's life.
 pub const LINK_LIFE: Duration = Duration::from_mins(15);
 

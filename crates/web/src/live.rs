@@ -7,7 +7,7 @@
 //! data: {"t":4711,"topics":{"adt.board":["0190…"]}}        ids of at most LIVE_IDS_MAX subjects
 //! data: {"t":4711,"topics":{"adt.board":null}}             more than that: read all again
 //! event: beat
-//! data: {"t":4711,"at":"2026-03-12T10:42:07.000000Z"}
+//! data: {"t":4711,"at":"2026-03-12T10:42:07.000000Z","feed":{"state":"ok","text":"Feeds live"}}
 //! event: end                                               the session is over
 //! ```
 
@@ -188,8 +188,7 @@ impl Stream {
                     return Some(self.end());
                 }
                 self.next_beat = now + limits::LIVE_BEAT_EVERY;
-                let data = json!({"t": self.pending.t, "at": self.shell.clock().now().to_string()});
-                return Some(Event::default().event("beat").data(data.to_string()));
+                return Some(self.beat());
             }
             let wake = if self.pending.topics.is_empty() {
                 self.next_beat
@@ -206,6 +205,17 @@ impl Stream {
                 },
             }
         }
+    }
+
+    /// That the stream is there, and how the feeds are: the top bar of an open page must not grow old.
+    fn beat(&self) -> Event {
+        let words = self.caller.words();
+        let feed = self
+            .shell
+            .feed_health()
+            .map(|health| json!({"state": health.state.as_str(), "text": words.t(health.state.word())}));
+        let data = json!({"t": self.pending.t, "at": self.shell.clock().now().to_string(), "feed": feed});
+        Event::default().event("beat").data(data.to_string())
     }
 
     fn end(&mut self) -> Event {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::assets::{URLS, Urls};
 use crate::outcome::Fault;
-use crate::route::{Access, Surface};
+use crate::route::{Access, READERS, Surface};
 use crate::shell::FeedHealth;
 use crate::visit::{Theme, Visit};
 use crate::words::{Lang, Words};
@@ -33,7 +33,8 @@ struct Layout<'a> {
     csrf: String,
     health: Option<FeedHealth>,
     is_demo: bool,
-    topics: String,
+    /// Topics to listen to; `None` = this reader has no event stream.
+    topics: Option<String>,
     banner: Option<&'a str>,
     body: &'a str,
     is_wide: bool,
@@ -147,7 +148,7 @@ impl Page {
             csrf: self.visit.csrf(),
             health: role.and_then(|_| inner.shell.feed_health()),
             is_demo: inner.shell.is_demo(),
-            topics: self.topics.join(","),
+            topics: role.filter(|role| READERS.contains(role)).map(|_| self.topics.join(",")),
             banner: self.banner.as_deref(),
             body: &body,
             is_wide: self.is_wide,

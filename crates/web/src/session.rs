@@ -129,7 +129,7 @@ pub async fn end(tables: &Tables, digest: &Digest) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Removes sessions that are over, so that the table stays small.
+/// Removes sessions and links that are over, so that the tables stay small.
 ///
 /// # Errors
 /// [`StoreError::Tables`].
@@ -138,10 +138,17 @@ pub async fn sweep(tables: &Tables, clock: &Clock) -> Result<usize, StoreError> 
     let mut scan = Scan::by_index(SESSION.name, "by_seen", Vec::new());
     scan.to = Some(Value::Time(before));
     let rows: Vec<_> = tables.read(&[Read::Scan(scan)]).await?.into_iter().flatten().collect();
-    let writes: Vec<_> = rows
+    let links = tables.read(&[Read::Scan(Scan::by_key(LINK.name, Vec::new()))]).await?;
+    let now = clock.now();
+    let links = links
         .iter()
-        .filter_map(|row| row.values.first())
-        .map(|digest| Write::Delete { table: SESSION.name, key: vec![digest.clone()] })
+        .flatten()
+        .filter(|row| matches!(row.values.get(2), Some(Value::Time(until)) if *until <= now));
+    let sessions = rows.iter().map(|row| (SESSION.name, row));
+    let writes: Vec<_> = sessions
+        .chain(links.map(|row| (LINK.name, row)))
+        .filter_map(|(table, row)| Some((table, row.values.first()?)))
+        .map(|(table, digest)| Write::Delete { table, key: vec![digest.clone()] })
         .collect();
     let count = writes.len();
     if count > 0 {

@@ -241,6 +241,23 @@ const NOWHERE: &RouteInfo = &RouteInfo {
     nav: None,
 };
 
+/// Sweeps sessions and links that are over until the tables are closed.
+async fn sweep(tables: Tables, clock: Clock) {
+    let mut committed = tables.committed();
+    loop {
+        // The engine's end is the end of its channel.
+        let closed = async { while committed.changed().await.is_ok() {} };
+        if tokio::time::timeout(limits::SESSION_SWEEP_EVERY, closed).await.is_ok() {
+            return;
+        }
+        match crate::session::sweep(&tables, &clock).await {
+            Ok(0) => {}
+            Ok(count) => tracing::debug!(count, "sessions and links that were over are gone"),
+            Err(error) => tracing::warn!(%error, "sessions not swept"),
+        }
+    }
+}
+
 impl Shell {
     /// Makes the shell and starts its audit writer and its live hub.
     ///
@@ -251,6 +268,7 @@ impl Shell {
         words.extend(parts.words);
         let passwords = PasswordCheck::new(&parts.entropy).await?;
         let live = Live::start(parts.tables.clone(), parts.topics).await?;
+        tokio::spawn(sweep(parts.tables.clone(), parts.clock.clone()));
         Ok(Self(Arc::new(Inner {
             csrf: Csrf::new(&parts.secret),
             audit: Audit::start(parts.audit, &parts.secret, parts.settings.audit),

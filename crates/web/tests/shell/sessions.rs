@@ -125,6 +125,9 @@ async fn a_link_works_once_and_soon() {
     let late = format!("/sign-in/link/{}", make().await.unwrap());
     bench.pass(limits::LINK_LIFE);
     assert_eq!(bench.get(&late, &[]).await.status, StatusCode::NOT_FOUND);
+    make().await.unwrap();
+    bench.pass(limits::LINK_LIFE);
+    assert_eq!(session::sweep(&bench.rows, bench.clock()).await.unwrap(), 1, "a link that nobody used");
     // Without a password there is no way in by one.
     assert_eq!(bench.post("/sign-in", &[], "name=ada&password=").await.status, StatusCode::UNAUTHORIZED);
 }
