@@ -300,12 +300,17 @@ impl Writer {
             // Callers whose commit has just been answered are about to come with their next: without this turn the first
             // of them would fly alone, and the others behind it.
             tokio::task::yield_now().await;
+            let mut bytes: usize = waiting.iter().map(|waiting| waiting.checked.size_bytes).sum();
             while closing.is_none()
                 && waiting.len() < limits::TABLES_GROUP_BATCHES_MAX * 2
+                && bytes < limits::TABLES_GROUP_BYTES_MAX * 2
                 && let Ok(order) = orders.try_recv()
             {
                 match order {
-                    Order::Commit(checked, reply) => waiting.push_back(Waiting { checked, reply }),
+                    Order::Commit(checked, reply) => {
+                        bytes += checked.size_bytes;
+                        waiting.push_back(Waiting { checked, reply });
+                    }
                     Order::Close(done) => closing = Some(done),
                 }
             }
