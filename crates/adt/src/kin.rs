@@ -192,11 +192,24 @@ fn set_identifier(row: &mut NumberRow, identifier: &Identifier) {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WorkState {
+    Open,
+    Decided,
+    Gone,
+}
+
+impl WorkState {
+    const fn open_while(holds: bool) -> Self {
+        if holds { Self::Open } else { Self::Gone }
+    }
+}
+
 /// An item of the work queue.
 struct Work<'s> {
     id: Id,
     kind: &'static str,
-    open: bool,
+    state: WorkState,
     at: Option<Timestamp>,
     source: &'s str,
     left: Option<Id>,
@@ -276,9 +289,7 @@ pub fn needs(sight: &Sight<'_>, says: &Says, reads: &mut Reads) {
                 );
             }
         }
-        for identifier in person.further.iter().chain([&person.number]) {
-            families.want(&CARRIER, family, &[Value::Id(*identifier)], reads);
-        }
+        families.want(&CARRIER, family, &[], reads);
         reads.scan(board_of(person.number));
         for (visit, fact) in &person.facts {
             want_visit(sight, family, visit.id, visit.inferred_class.is_some(), reads);
@@ -318,16 +329,25 @@ pub fn needs(sight: &Sight<'_>, says: &Says, reads: &mut Reads) {
                 want_whole(sight, family, reads);
             }
         }
+        // Who shares an identifier with this one may get a mark, or lose it.
         let row = families.row(&NUMBER, family, &[Value::Id(person.number)], have);
-        for identifier in row.map(|row| ids_of(text(row.get(8)))).unwrap_or_default() {
-            families.want(&CARRIER, family, &[Value::Id(identifier)], reads);
-        }
-        for identifier in person.further.iter().chain([&person.number]) {
-            let rows = families.rows(&CARRIER, family, &[Value::Id(*identifier)], have).unwrap_or_default();
-            for other in rows.iter().take(2).filter_map(|row| id(row.get(2))).chain([*identifier]) {
-                want_number(sight, family, other, reads);
-                reads.scan(board_of(other));
+        let mut identifiers = row.map(|row| ids_of(text(row.get(8)))).unwrap_or_default();
+        identifiers.extend(person.further.iter().chain([&person.number]));
+        let carriers = families.rows(&CARRIER, family, &[], have).unwrap_or_default();
+        for pair in carriers.iter().map(|row| [id(row.get(1)), id(row.get(2))]) {
+            for number in pair.into_iter().flatten() {
+                families.want_row(&NUMBER, family, &[Value::Id(number)], reads);
             }
+            if pair[0].is_some_and(|identifier| identifiers.contains(&identifier)) {
+                for other in pair.into_iter().flatten() {
+                    want_number(sight, family, other, reads);
+                    reads.scan(board_of(other));
+                }
+            }
+        }
+        for further in &person.further {
+            want_number(sight, family, *further, reads);
+            reads.scan(board_of(*further));
         }
         let ties = families.rows(&TIE, family, &[], have).unwrap_or_default();
         if !ties.is_empty() {
@@ -370,6 +390,11 @@ pub fn needs_mark(sight: &Sight<'_>, number: Id, reads: &mut Reads) {
     want_number(sight, family, number, reads);
     reads.scan(board_of(number));
     sight.families.want(&TIE, family, &[], reads);
+    sight.families.want(&CARRIER, family, &[], reads);
+    let carriers = sight.families.rows(&CARRIER, family, &[], sight.have).unwrap_or_default();
+    for other in carriers.iter().flat_map(|row| [id(row.get(1)), id(row.get(2))]).flatten() {
+        sight.families.want_row(&NUMBER, family, &[Value::Id(other)], reads);
+    }
     let ties = sight.families.rows(&TIE, family, &[], sight.have).unwrap_or_default();
     if !ties.is_empty() {
         for table in [&NUMBER, &CONTENT, &ENCOUNTER] {
@@ -728,9 +753,22 @@ impl<'a> Kin<'a> {
         let mut settled = Settled::default();
         let mut states = Vec::new();
         for visit in self.visits.clone() {
-            for mut state in self.fold_visit(visit, &ties, &survivors, &mut settled) {
+            let (visits, folded) = self.fold_visit(visit, &ties, &survivors, &mut settled);
+            let last = folded.len().saturating_sub(1);
+            for (at, mut state) in folded.into_iter().enumerate() {
+                // Diagnoses name no stay of an inferred visit: they are the last one's.
+                if at == last {
+                    state.diagnoses = visits
+                        .iter()
+                        .flat_map(|&visit| self.diagnosis_register(visit).items(visit))
+                        .collect();
+                }
                 self.finish(&mut state, visit, &survivors);
-                settled.of_visit.entry(visit).or_default().push(state.id);
+                for visit in &visits {
+                    settled.of_visit.entry(*visit).or_default().push(state.id);
+                }
+                // The least visit that has facts stands for all: which one was folded now does not matter.
+                let visit = visits.first().copied().unwrap_or(visit);
                 self.see_encounter(&state, visit);
                 states.push((visit, state));
             }
@@ -740,8 +778,10 @@ impl<'a> Kin<'a> {
         for encounter in &settled.gone {
             out.delete(&ENCOUNTER, vec![Value::Id(self.id), Value::Id(*encounter)]);
             out.delete(&BOARD, vec![Value::Id(*encounter)]);
+            out.delete(&WORK, vec![Value::Id(work_id(self.sight.key, "closed-visit", &[*encounter]))]);
             out.outbox.push(board::outgoing(*encounter, *encounter, "", "delete"));
         }
+        let seen: BTreeSet<Id> = folded.iter().chain(&settled.gone).copied().collect();
         let mut patients: BTreeMap<Id, PatientState> = BTreeMap::new();
         let owners = states.iter().map(|(_, state)| state.patient);
         for number in self.said.iter().copied().chain(owners).collect::<BTreeSet<Id>>() {
@@ -755,7 +795,7 @@ impl<'a> Kin<'a> {
         for patient in patients.values() {
             self.write_number(patient, out);
             if patient.survivor == patient.id {
-                self.patch_board(patient, &folded, out);
+                self.patch_board(patient, &seen, out);
             }
         }
         self.write_merge_work(&ties, &survivors, out);
@@ -785,14 +825,21 @@ impl<'a> Kin<'a> {
     fn imply_ties(&mut self) {
         for visit in self.visits.clone() {
             let facts = self.visit_facts(visit);
-            let provisional = facts.values().find(|fact| fact.provisional).map(|fact| fact.number);
+            // More than one where a visit goes on under another number (A06) and neither message named anybody.
+            let provisional: BTreeSet<Id> =
+                facts.values().filter(|fact| fact.provisional).map(|fact| fact.number).collect();
             let named = facts.values().filter(|fact| !fact.provisional).max_by_key(|fact| fact.said);
-            let (Some(old), Some(named)) = (provisional, named) else { continue };
-            let (new, said, source) = (named.number, named.said, named.source.clone());
-            let id = self.sight.key.id("Tie implied", &[old.as_bytes()]);
-            let tie = Tie { id, kind: TieKind::Implied, old, new, moved: said, said, source };
-            if self.ties.get(&id) != Some(&tie) {
-                self.tie(&tie);
+            let Some((new, said, source)) = named.map(|fact| (fact.number, fact.said, fact.source.clone()))
+            else {
+                continue;
+            };
+            for old in provisional {
+                let id = self.sight.key.id("Tie implied", &[visit.as_bytes(), old.as_bytes()]);
+                let source = source.clone();
+                let tie = Tie { id, kind: TieKind::Implied, old, new, moved: said, said, source };
+                if self.ties.get(&id) != Some(&tie) {
+                    self.tie(&tie);
+                }
             }
         }
     }
@@ -803,7 +850,7 @@ impl<'a> Kin<'a> {
         ties: &[Tie],
         survivors: &Survivors,
         settled: &mut Settled,
-    ) -> Vec<EncounterState> {
+    ) -> (BTreeSet<Id>, Vec<EncounterState>) {
         let key = self.sight.key;
         let number = self.visit_facts(visit).values().next().map(|fact| fact.number);
         let Some(class) = self.classes.get(&visit).cloned() else {
@@ -811,20 +858,24 @@ impl<'a> Kin<'a> {
             if facts.is_empty() && self.encounter_row(visit).is_some() {
                 settled.gone.push(visit);
             }
-            return encounter::fold(key, &encounter::Visit::Numbered(visit), &facts);
+            let states = encounter::fold(key, &encounter::Visit::Numbered(visit), &facts);
+            return (BTreeSet::from([visit]), states);
         };
         // The visits of all numbers of one person and one class are one row of stays, folded once.
-        let Some(number) = number else { return Vec::new() };
+        let Some(number) = number else { return (BTreeSet::new(), Vec::new()) };
         let patient = survivors.survivor(number);
         let mut facts = BTreeMap::new();
         let mut visits = BTreeSet::from([visit]);
         for member in survivors.members(patient, ties) {
             let bucket = identity::inferred_visit_id(key, member, &class);
-            visits.insert(bucket);
-            facts.extend(self.visit_facts(bucket).clone());
+            let own = self.visit_facts(bucket);
+            if !own.is_empty() {
+                visits.insert(bucket);
+            }
+            facts.extend(own.clone());
         }
         if visits.iter().find(|other| self.visits.contains(other)) != Some(&visit) {
-            return Vec::new();
+            return (BTreeSet::new(), Vec::new());
         }
         let facts: Vec<Fact> = facts.into_values().collect();
         let states = encounter::fold(key, &encounter::Visit::Inferred { patient, class }, &facts);
@@ -834,7 +885,7 @@ impl<'a> Kin<'a> {
                 settled.gone.push(*encounter);
             }
         }
-        states
+        (visits, states)
     }
 
     /// What the visit's own facts do not say: whose it is, and what the person's record adds.
@@ -868,7 +919,6 @@ impl<'a> Kin<'a> {
         if named.len() > 1 && !is_moved && visit == state.id {
             state.marks.push(Mark::PatientDiffers);
         }
-        state.diagnoses = self.diagnosis_register(visit).items(visit);
         let code = state.disposition.as_ref().map_or("", |disposition| disposition.code.as_str());
         if matches!(code, "20" | "40" | "41" | "42") && !self.person(state.named).whole().is_dead() {
             state.marks.push(Mark::ExpiredWithoutDeath);
@@ -951,7 +1001,7 @@ impl<'a> Kin<'a> {
         if not_applied > 0 {
             marks.insert(Mark::NotApplied(u32::try_from(not_applied).unwrap_or(u32::MAX)));
         }
-        if self.is_shared(number, survivors) {
+        if self.is_shared(&members, survivors) {
             marks.insert(Mark::SharedIdentifier);
         }
         let merges: Vec<usize> = survivors
@@ -981,16 +1031,19 @@ impl<'a> Kin<'a> {
         })
     }
 
-    /// Whether another person carries an identifying number of this one (rule 14).
-    fn is_shared(&mut self, number: Id, survivors: &Survivors) -> bool {
-        let own = survivors.survivor(number);
-        let mut identifiers = self.number(number).carries.clone();
-        identifiers.insert(number);
+    /// Whether another person carries an identifying number of this one, whose records are `members` (rule 14).
+    fn is_shared(&mut self, members: &[Id], survivors: &Survivors) -> bool {
+        let mut identifiers: BTreeSet<Id> = members.iter().copied().collect();
+        for member in members {
+            let carries = self.number(*member).carries.clone();
+            identifiers.extend(carries);
+        }
+        let own = members.first().map(|number| survivors.survivor(*number));
         identifiers.into_iter().any(|identifier| {
             let is_primary = self.number(identifier).identifier.is_some();
             let carriers = self.carriers(identifier).clone();
-            let others = carriers.into_iter().chain(is_primary.then_some(identifier));
-            others.into_iter().any(|other| survivors.survivor(other) != own)
+            let mut others = carriers.into_iter().chain(is_primary.then_some(identifier));
+            others.any(|other| Some(survivors.survivor(other)) != own)
         })
     }
 
@@ -1047,7 +1100,7 @@ impl<'a> Kin<'a> {
             let item = Work {
                 id: work_id(self.sight.key, "closed-visit", &[state.id]),
                 kind: "closed-visit",
-                open: row.marks.contains(&asked),
+                state: WorkState::open_while(row.marks.contains(&asked)),
                 at: state.last.at(),
                 source: &state.source,
                 left: Some(state.patient),
@@ -1088,10 +1141,10 @@ impl<'a> Kin<'a> {
             row.survivor = Some(state.survivor);
             self.dirty_numbers.insert(state.id);
         }
-        let item = |kind: &'static str, open: bool| Work {
+        let item = |kind: &'static str, work: WorkState| Work {
             id: work_id(self.sight.key, kind, &[state.id]),
             kind,
-            open,
+            state: work,
             at: state.last.at(),
             source: &state.source,
             left: Some(state.id),
@@ -1102,19 +1155,20 @@ impl<'a> Kin<'a> {
         };
         let shared = Mark::SharedIdentifier.id();
         if marks.contains(&shared) || was.contains(&shared) {
-            self.write_work(item("shared-identifier", marks.contains(&shared)), out);
+            self.write_work(item("shared-identifier", WorkState::open_while(marks.contains(&shared))), out);
         }
         if visit.is_some() && is_provisional {
-            self.write_work(item("identity", state.survivor == state.id), out);
+            let undecided = state.survivor == state.id;
+            let work = if undecided { WorkState::Open } else { WorkState::Decided };
+            self.write_work(item("identity", work), out);
         }
     }
 
     /// Board rows of other visits of the patient, whose names and marks may have changed.
-    fn patch_board(&mut self, state: &PatientState, folded: &BTreeSet<Id>, out: &mut Changes) {
+    fn patch_board(&mut self, state: &PatientState, seen: &BTreeSet<Id>, out: &mut Changes) {
         let Some(rows) = self.sight.have.scan(&board_of(state.id)) else { return };
         for row in rows {
-            let Some(encounter) = id(row.values.first()).filter(|encounter| !folded.contains(encounter))
-            else {
+            let Some(encounter) = id(row.values.first()).filter(|encounter| !seen.contains(encounter)) else {
                 continue;
             };
             if let Some(values) = board::patched(&row.values, state) {
@@ -1138,16 +1192,14 @@ impl<'a> Kin<'a> {
             };
             let work = work_id(self.sight.key, "merge", &[tie.id]);
             if why.is_empty() {
-                if self.whole {
-                    out.delete(&WORK, vec![Value::Id(work)]);
-                }
+                out.delete(&WORK, vec![Value::Id(work)]);
                 continue;
             }
             let detail = serde_json::json!({ "applied": applied.contains(&at), "why": why });
             let item = Work {
                 id: work,
                 kind: "merge",
-                open: true,
+                state: WorkState::Open,
                 at: tie.said.at(),
                 source: &tie.source,
                 left: Some(tie.old),
@@ -1160,7 +1212,12 @@ impl<'a> Kin<'a> {
         }
     }
 
+    /// An item whose reason is gone goes with it; one that was settled stays, for the record.
     fn write_work(&self, item: Work<'_>, out: &mut Changes) {
+        if item.state == WorkState::Gone {
+            out.delete(&WORK, vec![Value::Id(item.id)]);
+            return;
+        }
         let decided = self.sight.have.get(DECIDED.name, &[Value::Id(item.id)]).is_some();
         let optional = |id: Option<Id>| id.map_or(Value::Null, Value::Id);
         out.put(
@@ -1168,7 +1225,9 @@ impl<'a> Kin<'a> {
             vec![
                 Value::Id(item.id),
                 Value::Text(item.kind.to_owned()),
-                Value::Text(if item.open && !decided { "open" } else { "decided" }.to_owned()),
+                Value::Text(
+                    if item.state == WorkState::Open && !decided { "open" } else { "decided" }.to_owned(),
+                ),
                 Value::Time(item.at.unwrap_or_default()),
                 Value::Text(item.source.to_owned()),
                 optional(item.left),

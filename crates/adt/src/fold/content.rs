@@ -70,8 +70,11 @@ impl PersonRegister {
     pub fn say(&mut self, said: Stamp, source: &str, unknown: bool, content: &PersonContent) {
         let hash = hash_of(content);
         self.firsts.say(hash, said);
-        let at = self.layers.partition_point(|layer| layer.said > said);
-        if self.layers.get(at).is_some_and(|layer| layer.said == said) {
+        // One message may say two things of one number (two PIDs): the hash decides, as no order of segments is one of
+        // time.
+        let place = |layer: &Layer| (layer.said, layer.hash);
+        let at = self.layers.partition_point(|layer| place(layer) > (said, hash));
+        if self.layers.get(at).is_some_and(|layer| place(layer) == (said, hash)) {
             return;
         }
         let layer = Layer { said, source: source.to_owned(), hash, unknown, content: content.clone() };

@@ -1,6 +1,8 @@
 //! A small house for tests: an embedded log, tables of either engine, the projection and its runners.
 #![allow(dead_code, clippy::unwrap_used, clippy::string_slice)]
 
+pub mod stream;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -246,6 +248,9 @@ impl House {
         let chart = Chart::open(self.tables.clone(), self.clock.clone());
         let hash = chart.canonical_hash(&Authority::system("test"), &[]).await.unwrap();
         text.push_str(&format!("{hash}\n"));
+        for (resource_type, body) in self.bodies().await {
+            text.push_str(&format!("{resource_type}: {body}\n"));
+        }
         let mut tables: Vec<&'static Table> = adt::OF_FAMILY.to_vec();
         tables.extend([&adt::BOARD, &adt::WORK, &adt::BED]);
         for table in tables {
@@ -446,8 +451,8 @@ impl Msg {
 }
 
 impl House {
-    /// All current resources of a type, as JSON.
-    pub async fn resources(&self, resource_type: &str) -> Vec<serde_json::Value> {
+    /// All current resources: type and body.
+    pub async fn bodies(&self) -> Vec<(String, String)> {
         let chart = Chart::open(self.tables.clone(), self.clock.clone());
         let authority = Authority::system("test");
         let mut all = Vec::new();
@@ -457,17 +462,59 @@ impl House {
             else {
                 panic!("a row of resources");
             };
-            if kind == resource_type && !deleted {
-                let stored = chart.read(&authority, resource_type, *id).await.unwrap();
-                all.push(serde_json::from_str(stored.text().unwrap()).unwrap());
+            if !deleted {
+                let stored = chart.read(&authority, kind, *id).await.unwrap();
+                all.push((kind.clone(), stored.text().unwrap().to_owned()));
             }
         }
         all
+    }
+
+    /// All current resources of a type, as JSON.
+    pub async fn resources(&self, resource_type: &str) -> Vec<serde_json::Value> {
+        let bodies = self.bodies().await.into_iter().filter(|(kind, _)| kind == resource_type);
+        bodies.map(|(_, body)| serde_json::from_str(&body).unwrap()).collect()
     }
 
     pub async fn resource(&self, resource_type: &str, id: Id) -> serde_json::Value {
         let id = id.to_string();
         let found = self.resources(resource_type).await.into_iter().find(|one| one["id"] == id);
         found.unwrap_or_else(|| panic!("no {resource_type}/{id}"))
+    }
+}
+
+impl House {
+    /// The envelopes of a stream, made once: the same record ids go into every house.
+    pub fn envelopes(&self, raws: &[String]) -> Vec<Envelope> {
+        let make = |raw: &String| {
+            let key = self.partition_key(raw.as_bytes());
+            self.envelope(
+                Stream::Hl7In,
+                "default",
+                ContentType::Hl7v2,
+                Bytes::copy_from_slice(raw.as_bytes()),
+                key,
+            )
+        };
+        raws.iter().map(make).collect()
+    }
+
+    /// The same message once more, as its sender would send it again.
+    pub fn copy_of(&self, envelope: &Envelope) -> Envelope {
+        let received = self.clock.now();
+        Envelope { id: self.entropy.record_id(received), received, ..envelope.clone() }
+    }
+
+    pub fn decision(&self, decision: &Decision) -> Envelope {
+        let body = Bytes::from(decision.to_bytes());
+        let key = self.key.id("Partition", &[&body]);
+        self.envelope(Stream::Decisions, "operator", ContentType::Decision, body, key)
+    }
+
+    pub async fn append_all(&self, envelopes: &[Envelope]) {
+        let all = envelopes.iter().map(|envelope| self.log.append(envelope.clone()));
+        for done in futures::future::join_all(all).await {
+            done.unwrap();
+        }
     }
 }

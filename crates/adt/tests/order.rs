@@ -1,0 +1,90 @@
+//! The test that decides: any order of arrival, any cut into batches and any copies of the same messages end in the same
+//! chart, board, encounters, facts and work, row by row.
+#![allow(clippy::unwrap_used)]
+
+mod harness;
+
+use harness::stream::{Dice, messages};
+use harness::{House, postgres_tables, sqlite_tables};
+use hilum_adt::decision::Decision;
+use hilum_adt::settings::SourceSettings;
+use hilum_core::Envelope;
+use hilum_engines::tables::Tables;
+
+fn envelopes(seed: u64, count: usize) -> Vec<Envelope> {
+    let house = House::new();
+    house.pass_time(86_400);
+    let mut all = house.envelopes(&messages(seed, count));
+    let decide = |old: &str, new: &str, undo: bool| {
+        let (old, new, by) = (house.patient_id(old), house.patient_id(new), "kim".to_owned());
+        house.decision(&if undo {
+            Decision::Unmerge { old, new, by, reason: String::new(), until: None }
+        } else {
+            Decision::Merge { old, new, by, reason: String::new() }
+        })
+    };
+    all.extend([decide("1", "2", true), decide("3", "4", false), decide("5", "6", true)]);
+    all
+}
+
+/// Runs the messages in an order, with copies, in batches of a size, and gives what must not depend on any of it.
+async fn canonical(tables: Tables, all: &[Envelope], seed: u64) -> String {
+    let dice = Dice::new(seed);
+    let house = House::with(tables, SourceSettings::default(), 1_000 + seed);
+    house.pass_time(10 * 86_400);
+    let mut order = all.to_vec();
+    if seed > 0 {
+        let copies: Vec<Envelope> = all
+            .iter()
+            .filter(|one| one.stream == hilum_core::Stream::Hl7In && dice.one_in(5))
+            .map(|one| house.copy_of(one))
+            .collect();
+        order.extend(copies);
+        dice.shuffle(&mut order);
+    }
+    let mut rest = order.as_slice();
+    while !rest.is_empty() {
+        let cut = if seed == 0 { rest.len() } else { 1 + dice.below(rest.len()) };
+        let (now, later) = rest.split_at(cut);
+        house.append_all(now).await;
+        house.run_in_batches_of(if seed == 0 { usize::MAX } else { dice.pick(&[1, 3, 17, 500]) }).await;
+        rest = later;
+    }
+    let rejected: Vec<_> =
+        house.messages().await.into_iter().filter(|row| row["rule"].starts_with("apply.")).collect();
+    assert!(rejected.is_empty(), "the program failed on {rejected:?}");
+    house.canonical().await
+}
+
+fn first_difference(one: &str, two: &str) -> String {
+    let (a, b): (Vec<&str>, Vec<&str>) = (one.lines().collect(), two.lines().collect());
+    let only = |these: &[&str], those: &[&str]| -> Vec<String> {
+        let missing = these.iter().skip(1).filter(|line| !those.contains(line));
+        missing.take(3).map(|line| line.chars().take(1_500).collect()).collect()
+    };
+    format!("{:#?}\n{:#?}\nhashes equal: {}", only(&a, &b), only(&b, &a), a.first() == b.first())
+}
+
+#[tokio::test]
+async fn any_order_ends_in_the_same_rows() {
+    let seeds: u64 =
+        std::env::var("HILUM_ORDER_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(12);
+    for stream in 0..seeds {
+        let all = envelopes(stream, 60);
+        let want = canonical(sqlite_tables(), &all, 0).await;
+        for order in 1..4 {
+            let got = canonical(sqlite_tables(), &all, order).await;
+            assert!(got == want, "stream {stream}, order {order}: {}", first_difference(&want, &got));
+        }
+    }
+}
+
+#[tokio::test]
+async fn both_engines_end_in_the_same_rows() {
+    let all = envelopes(99, 120);
+    let want = canonical(sqlite_tables(), &all, 0).await;
+    for order in 1..3 {
+        let got = canonical(postgres_tables().await, &all, order).await;
+        assert!(got == want, "order {order}: {}", first_difference(&want, &got));
+    }
+}
