@@ -29,13 +29,22 @@ pub struct Adt {
     acked: Box<dyn Fn(RecordId) -> Option<Timestamp> + Send + Sync>,
     /// Settings by digest: immutable, so that it does not matter when they were heard of.
     settings: RwLock<HashMap<Digest, Arc<SourceSettings>>>,
+    planted: Option<Planted>,
+}
+
+/// A fault that a test plants, to see that it is caught.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Planted {
+    /// Of two messages of one time the one that came first counts as the earlier one.
+    TiesByArrival,
 }
 
 impl Adt {
     /// A projection with the installation's key. `clock` tells when a message was applied: it has no part in what is
     /// folded.
     pub fn new(key: InstallationKey, clock: Clock) -> Self {
-        let this = Self { key, clock, acked: Box::new(|_| None), settings: RwLock::default() };
+        let this = Self { key, clock, acked: Box::new(|_| None), settings: RwLock::default(), planted: None };
         this.know(SourceSettings::default());
         this
     }
@@ -44,6 +53,14 @@ impl Adt {
     #[must_use]
     pub fn acked_by(mut self, acked: impl Fn(RecordId) -> Option<Timestamp> + Send + Sync + 'static) -> Self {
         self.acked = Box::new(acked);
+        self
+    }
+
+    /// With a planted fault.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn planted(mut self, planted: Planted) -> Self {
+        self.planted = Some(planted);
         self
     }
 
@@ -58,7 +75,8 @@ impl Adt {
     }
 
     fn read(&self, record: &Record, settings: &SourceSettings) -> Reading {
-        read::read(record, &read::Context { settings, key: &self.key })
+        let arrival = self.planted.map(|Planted::TiesByArrival| record.position);
+        read::read(record, &read::Context { settings, key: &self.key, arrival })
     }
 
     /// The event's reading, once the settings are known that its envelope names.

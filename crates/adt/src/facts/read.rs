@@ -176,6 +176,8 @@ pub struct Context<'a> {
     pub settings: &'a SourceSettings,
     /// The installation's key.
     pub key: &'a InstallationKey,
+    /// A planted fault: the place in the log decides between messages of one time.
+    pub arrival: Option<Position>,
 }
 
 /// Reads a record.
@@ -301,7 +303,7 @@ fn message(reading: &mut Reading, envelope: &Envelope, context: &Context<'_>) ->
     let mut reader = Reader {
         context: *context,
         source: &reading.source,
-        clocks: Clocks::of(&message, settings, row.effect, reading.message, &mut reading.findings),
+        clocks: Clocks::of(&message, context, row.effect, reading.message, &mut reading.findings),
         findings: &mut reading.findings,
         effect: row.effect,
         says: Says::default(),
@@ -334,11 +336,12 @@ struct Clocks {
 impl Clocks {
     fn of(
         message: &Message,
-        settings: &SourceSettings,
+        context: &Context<'_>,
         effect: Effect,
         id: Id,
         findings: &mut Vec<Finding>,
     ) -> Self {
+        let settings = context.settings;
         let zone = time::zone(&settings.zone).unwrap_or(jiff::tz::TimeZone::UTC);
         let defaults = Defaults::of(message, &zone);
         let text = |path: &str| {
@@ -385,7 +388,10 @@ impl Clocks {
         let announced = matches!(effect, Effect::PreAdmit | Effect::Pending(_));
         let moved = if announced || is_cancel { said } else { evn6.as_ref().filter(|_| evn6_sorts).or(said) };
         let break_by = Break {
-            sequence: text("MSH-13").and_then(|text| text.parse().ok()).unwrap_or(0),
+            sequence: match context.arrival {
+                Some(arrival) => arrival.offset + 1,
+                None => text("MSH-13").and_then(|text| text.parse().ok()).unwrap_or(0),
+            },
             control: if settings.monotone_control_ids {
                 text("MSH-10.1").and_then(|text| text.parse().ok()).unwrap_or(0)
             } else {

@@ -4,6 +4,7 @@
 pub mod stream;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -247,15 +248,15 @@ impl House {
         let mut text = String::new();
         let chart = Chart::open(self.tables.clone(), self.clock.clone());
         let hash = chart.canonical_hash(&Authority::system("test"), &[]).await.unwrap();
-        text.push_str(&format!("{hash}\n"));
+        writeln!(text, "{hash}").unwrap();
         for (resource_type, body) in self.bodies().await {
-            text.push_str(&format!("{resource_type}: {body}\n"));
+            writeln!(text, "{resource_type}: {body}").unwrap();
         }
         let mut tables: Vec<&'static Table> = adt::OF_FAMILY.to_vec();
         tables.extend([&adt::BOARD, &adt::WORK, &adt::BED]);
         for table in tables {
             for row in self.table(table).await {
-                text.push_str(&format!("{}: {row:?}\n", table.name));
+                writeln!(text, "{}: {row:?}", table.name).unwrap();
             }
         }
         text
@@ -268,14 +269,13 @@ impl House {
 
 fn shown(value: &Value) -> String {
     match value {
-        Value::Null => String::new(),
         Value::Bool(value) => value.to_string(),
         Value::Int(value) => value.to_string(),
         Value::Time(at) => at.to_string(),
-        Value::Seq(_) | Value::ThisCommit => String::new(),
+        Value::Null | Value::Seq(_) | Value::ThisCommit => String::new(),
         Value::Id(id) => id.to_string(),
         Value::Text(text) => text.clone(),
-        Value::Bytes(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+        Value::Bytes(bytes) => format!("{bytes:02x?}"),
     }
 }
 

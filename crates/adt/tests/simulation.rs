@@ -1,0 +1,168 @@
+//! The interleaving test of the spine, over the real fold: three workers over eight partitions of two streams, their steps
+//! interleaved by a seeded scheduler, partitions taken from one worker by another in between, one patient's messages on any
+//! partition. Every schedule ends in the rows of the sequential run; with a planted fault some do not.
+#![allow(clippy::unwrap_used)]
+
+mod harness;
+
+use std::sync::Arc;
+
+use harness::stream::{Dice, messages};
+use harness::{House, Msg, sqlite_tables};
+use hilum_adt::decision::Decision;
+use hilum_adt::project::{Adt, Planted};
+use hilum_adt::settings::SourceSettings;
+use hilum_chart::runner::Stepped;
+use hilum_chart::{Progress, Runner};
+use hilum_core::{Envelope, Id, Position, Stream};
+use hilum_engines::log::Log;
+use hilum_engines::tables::{Batch, Tables};
+
+const WORKERS: usize = 3;
+
+/// What is taken out of a batch before it is committed.
+type Plant = fn(&mut Batch);
+
+fn nothing(_: &mut Batch) {}
+
+/// Runs one schedule to the end of the log. Returns how often workers were in each other's way.
+async fn schedule(house: &House, tables: &Tables, seed: u64, plant: Plant) -> usize {
+    let dice = Dice::new(seed);
+    let log: &Log = &house.log;
+    let streams = [Stream::Decisions, Stream::Hl7In];
+    let progress = Progress::new("adt", &streams, log.partitions());
+    let mut left = Vec::new();
+    for stream in streams {
+        for partition in 0..log.partitions() {
+            if log.end(stream, partition).await.unwrap() > 0 {
+                left.push((stream, partition));
+            }
+        }
+    }
+    let mut workers: Vec<Option<((Stream, u16), Runner<Adt>)>> = (0..WORKERS).map(|_| None).collect();
+    let mut in_the_way = 0;
+    for _ in 0..200_000 {
+        if left.is_empty() {
+            return in_the_way;
+        }
+        let worker = &mut workers[dice.below(WORKERS)];
+        let Some((place, runner)) = worker else {
+            // Any partition, also one that another worker has: the offset decides who was right.
+            let place = dice.pick(&left);
+            let (projection, clock) = (Arc::clone(&house.projection), house.clock.clone());
+            let runner = Runner::new(projection, log.clone(), tables.clone(), clock, place, progress.clone());
+            *worker = Some((place, runner.batches_of(1 + dice.below(6))));
+            continue;
+        };
+        if let Some(batch) = runner.ready_mut() {
+            plant(batch);
+        }
+        match runner.step().await.unwrap() {
+            Stepped::Read { .. } | Stepped::Applied | Stepped::Halved => {}
+            Stepped::Conflict => in_the_way += 1,
+            Stepped::Fenced => {
+                in_the_way += 1;
+                *worker = None;
+            }
+            Stepped::Committed { .. } => {
+                let (stream, partition) = *place;
+                let end = log.end(stream, partition).await.unwrap();
+                if progress.applied(Position { stream, partition, offset: end - 1 }) {
+                    left.retain(|one| one != place);
+                }
+                if dice.one_in(2) {
+                    *worker = None;
+                }
+            }
+            Stepped::Idle => *worker = None,
+        }
+    }
+    panic!("seed {seed}: the schedule does not end");
+}
+
+/// A day's messages and decisions, copies among them, on partitions that have nothing to do with patients.
+fn day(house: &House, seed: u64) -> Vec<Envelope> {
+    let dice = Dice::new(seed);
+    let mut all = house.envelopes(&messages(seed, 50));
+    let copies: Vec<Envelope> = all.iter().filter(|_| dice.one_in(6)).map(|one| house.copy_of(one)).collect();
+    all.extend(copies);
+    let (old, new, by) = (house.patient_id("1"), house.patient_id("2"), "kim".to_owned());
+    all.push(house.decision(&Decision::Merge { old, new, by: by.clone(), reason: String::new() }));
+    all.push(house.decision(&Decision::Unmerge { old, new, by, reason: String::new(), until: None }));
+    dice.shuffle(&mut all);
+    for (at, envelope) in all.iter_mut().enumerate() {
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&(at as u64 ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes());
+        envelope.key = Id::from_bytes(key);
+    }
+    all
+}
+
+/// Which of the schedules end elsewhere than the sequential run, and how often workers met.
+async fn wrong(days: u64, orders: u64, plant: Plant) -> (Vec<(u64, u64)>, usize) {
+    let (mut wrong, mut in_the_way) = (Vec::new(), 0);
+    for seed in 0..days {
+        let mut house = House::with(sqlite_tables(), SourceSettings::default(), seed);
+        house.pass_time(4 * 86_400);
+        house.append_all(&day(&house, seed)).await;
+        house.run().await;
+        let want = house.canonical().await;
+        for order in 0..orders {
+            house.tables = sqlite_tables();
+            let tables = house.tables.clone();
+            in_the_way += schedule(&house, &tables, seed * 1_000 + order, plant).await;
+            if house.canonical().await != want {
+                wrong.push((seed, order));
+            }
+        }
+    }
+    (wrong, in_the_way)
+}
+
+#[tokio::test]
+async fn every_schedule_ends_in_the_rows_of_the_sequential_run() {
+    let days = std::env::var("HILUM_SIMULATED_DAYS").ok().and_then(|days| days.parse().ok()).unwrap_or(4);
+    let (wrong, in_the_way) = wrong(days, 3, nothing).await;
+    assert_eq!(wrong, [], "(day, order)");
+    assert!(in_the_way > 50, "the workers must have met, or nothing was tested: {in_the_way}");
+}
+
+#[tokio::test]
+async fn without_the_check_of_heads_and_families_it_is_red() {
+    let plant: Plant = |batch| batch.expects.retain(|expect| !expect.table.starts_with("chart_"));
+    let (wrong, _) = wrong(3, 3, plant).await;
+    assert!(!wrong.is_empty());
+}
+
+/// Two transfers of one second, in both orders of arrival.
+async fn ties(planted: Option<Planted>) -> Vec<Vec<String>> {
+    let mut seen = Vec::new();
+    for order in [[0, 1, 2], [0, 2, 1], [2, 1, 0]] {
+        let mut house = House::new();
+        if let Some(planted) = planted {
+            let projection = Adt::new(house.key.clone(), house.clock.clone()).planted(planted);
+            house.projection = Arc::new(projection);
+        }
+        let all = [
+            Msg::new("A01", "1", "010800", "1", "V1").at("W1^101^1^H").text(),
+            Msg::new("A02", "2", "010900", "1", "V1").at("W2^201^1^H").text(),
+            Msg::new("A02", "3", "010900", "1", "V1").at("W3^301^1^H").text(),
+        ];
+        for at in order {
+            house.send(&all[at]).await;
+        }
+        house.run().await;
+        seen.push(house.census().await);
+    }
+    seen.dedup();
+    seen
+}
+
+#[tokio::test]
+async fn with_ties_decided_by_arrival_it_is_red() {
+    assert_eq!(ties(None).await.len(), 1);
+    assert!(
+        ties(Some(Planted::TiesByArrival)).await.len() > 1,
+        "a fold that lets arrival decide must be caught"
+    );
+}
