@@ -8,7 +8,7 @@ mod harness;
 use std::sync::Arc;
 
 use harness::stream::{Dice, messages};
-use harness::{House, Msg, sqlite_tables};
+use harness::{House, Msg, how_many, sqlite_tables};
 use hilum_adt::decision::Decision;
 use hilum_adt::project::{Adt, Planted};
 use hilum_adt::settings::SourceSettings;
@@ -121,7 +121,7 @@ async fn wrong(days: u64, orders: u64, plant: Plant) -> (Vec<(u64, u64)>, usize)
 
 #[tokio::test]
 async fn every_schedule_ends_in_the_rows_of_the_sequential_run() {
-    let days = std::env::var("HILUM_SIMULATED_DAYS").ok().and_then(|days| days.parse().ok()).unwrap_or(4);
+    let days = how_many("HILUM_SIMULATED_DAYS", 4);
     let (wrong, in_the_way) = wrong(days, 3, nothing).await;
     assert_eq!(wrong, [], "(day, order)");
     assert!(in_the_way > 50, "the workers must have met, or nothing was tested: {in_the_way}");
