@@ -29,6 +29,15 @@
   });
   body.addEventListener("htmx:sendError", () => toast(body.dataset.failed, "toast-error"));
 
+  // ---- table heads stick below the patient banner, however high it is
+  const banner = $(".top + .banner");
+  if (banner) {
+    new ResizeObserver(() => {
+      const height = $(".top").offsetHeight + banner.offsetHeight;
+      document.documentElement.style.setProperty("--stick", `${height}px`);
+    }).observe(banner);
+  }
+
   // ---- live: one connection, only while the page is visible, resumed where it ended
   const topics = body.dataset.live;
   let source = null;
@@ -115,18 +124,30 @@
     const cause = event.detail.triggeringEvent;
     if (cause && cause.type.startsWith("change:")) event.detail.headers["Hilum-Live"] = "1";
   });
-  // What changed is marked for 5 s: rows that carry data-v keep their version over a swap.
+  // What changed is marked for 5 s, over further swaps too: rows that carry an id and data-v, their version.
   const versions = new Map();
-  const remember = () => $$("[data-v][id]").forEach((row) => versions.set(row.id, row.dataset.v));
-  body.addEventListener("htmx:beforeSwap", () => { versions.clear(); remember(); });
+  const freshUntil = new Map();
+  const showFresh = () => {
+    const now = Date.now();
+    for (const [id, until] of freshUntil) {
+      const row = document.getElementById(id);
+      if (row) row.classList.toggle("is-new", now < until);
+      if (now >= until) freshUntil.delete(id);
+    }
+  };
+  body.addEventListener("htmx:beforeSwap", () => {
+    versions.clear();
+    $$("[data-v][id]").forEach((row) => versions.set(row.id, row.dataset.v));
+  });
   body.addEventListener("htmx:afterSettle", (event) => {
     const cause = event.detail.requestConfig && event.detail.requestConfig.triggeringEvent;
-    if (!cause || !cause.type.startsWith("change:")) return;
-    $$("[data-v][id]").forEach((row) => {
-      if (versions.get(row.id) === row.dataset.v) return;
-      row.classList.add("is-new");
-      setTimeout(() => row.classList.remove("is-new"), 5000);
-    });
+    if (cause && cause.type.startsWith("change:")) {
+      $$("[data-v][id]").forEach((row) => {
+        if (versions.get(row.id) !== row.dataset.v) freshUntil.set(row.id, Date.now() + 5000);
+      });
+      setTimeout(showFresh, 5050);
+    }
+    showFresh();
   });
 
   // ---- rows: j k Enter, kept by id over a swap
