@@ -1,0 +1,99 @@
+//! The census as it lives.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::tempdir;
+
+use crate::chromium::Browser;
+use crate::server::{Server, Start, field};
+
+/// Bound of a change's way from the sender to an open page (issue 9.2).
+const SEEN_WITHIN: Duration = Duration::from_secs(2);
+
+/// An inpatient message about visit `V{id}`.
+fn message(trigger: &str, id: &str, minute: u8, name: &str, place: &str, vip: &str) -> String {
+    format!(
+        "MSH|^~\\&|HIS|SEOUL|HILUM|HILUM|202601020304{minute:02}||ADT^{trigger}|{trigger}{id}|P|2.5|||||KOR|UNICODE UTF-8\r\
+         EVN||202601020304{minute:02}\r\
+         PID|||{id}^^^SEOUL^MR||{name}||19800101|M\r\
+         PV1||I|{place}|||||||||||||{vip}|||V{id}\r"
+    )
+}
+
+/// A census that shows changes from now on: the live connection speaks.
+async fn open_census(browser: &Browser, server: &Server) {
+    browser.open(server, "/census").await;
+    browser
+        .run("window.__mark = 1; document.body.addEventListener('hilum:beat', () => { window.__beat = 1; })")
+        .await;
+    browser.wait("live connection", 15, "return window.__beat === 1").await;
+}
+
+async fn assert_not_reloaded(browser: &Browser) {
+    assert_eq!(browser.run("return window.__mark").await, Value::from(1), "the page was loaded anew");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_census_follows_messages_without_reload() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let browser = Browser::start().await;
+    // The log is first shown to catch a planted fault: an inline script, which the content policy forbids.
+    browser.open(&server, "/sign-in").await;
+    browser
+        .run("const s = document.createElement('script'); s.textContent = '1'; document.body.append(s)")
+        .await;
+    let planted = browser.log();
+    assert!(planted.iter().any(|line| line.contains("Content Security Policy")), "{planted:?}");
+
+    browser.sign_in(&server, "operator").await;
+    open_census(&browser, &server).await;
+    assert!(!browser.text().await.contains("HONG"));
+
+    let mut mllp = server.connect();
+    let steps = [
+        ("admitted", message("A01", "7001", 1, "HONG^GILDONG", "ICU^101^1", ""), "101"),
+        ("transferred", message("A02", "7001", 2, "HONG^GILDONG", "7WEST^712^3", ""), "712"),
+    ];
+    for (what, message, room) in steps {
+        let sent = Instant::now();
+        let ack = mllp.ask(&message);
+        assert_eq!(field(&ack, "MSA", 1), "AA", "{ack}");
+        let shown = format!(
+            "return [...document.querySelectorAll('#census tr[data-v]')].some(row => \
+             row.innerText.includes('HONG') && row.cells[0].innerText.includes('{room}'))"
+        );
+        browser.wait(what, 10, &shown).await;
+        let took = sent.elapsed();
+        eprintln!("{what}: on the open page after {took:?}");
+        assert!(took < SEEN_WITHIN, "{what}: on the open page after {took:?}");
+        assert_not_reloaded(&browser).await;
+    }
+    let text = browser.text().await;
+    assert!(text.contains("7WEST") && !text.contains("ICU"), "in one place alone: {text}");
+
+    // A very important person is on the list, and nobody reads who it is or where.
+    let secret = message("A01", "9091", 3, "SECRETFAMILY^SECRETGIVEN", "PSYHIDDEN^909^9", "VIP");
+    let sent = Instant::now();
+    let ack = mllp.ask(&secret);
+    assert_eq!(field(&ack, "MSA", 1), "AA", "{ack}");
+    let rows = "return document.querySelectorAll('#census tr[data-v]').length === 2";
+    browser.wait("confidential", 10, rows).await;
+    let took = sent.elapsed();
+    assert!(took < SEEN_WITHIN, "confidential: on the open page after {took:?}");
+    assert_not_reloaded(&browser).await;
+    for reload in [false, true] {
+        if reload {
+            open_census(&browser, &server).await;
+        }
+        let source = browser.client.source().await.unwrap();
+        assert!(source.contains("HONG"), "it is the census, signed in");
+        for told in ["SECRETFAMILY", "SECRETGIVEN", "PSYHIDDEN", "9091"] {
+            assert!(!source.contains(told), "{told} stands in the page, reload = {reload}");
+        }
+    }
+
+    let log = browser.log();
+    assert!(log.is_empty(), "the browser complains: {log:#?}");
+}

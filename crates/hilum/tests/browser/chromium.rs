@@ -1,0 +1,180 @@
+//! One headless chromium with a profile of its own, driven over WebDriver.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use fantoccini::wd::Capabilities;
+use fantoccini::{Client, ClientBuilder, Locator};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::{Value, json};
+use tempfile::{TempDir, tempdir};
+
+use crate::server::{Server, hilum};
+
+const CHROMIUM: &str = "/usr/bin/chromium";
+const CHROMEDRIVER: &str = "/usr/bin/chromedriver";
+
+/// The password of the accounts that tests make.
+const PASSWORD: &str = "a long enough secret";
+
+/// The browser. It and its driver are ended when it goes out of scope.
+pub struct Browser {
+    pub client: Client,
+    session: String,
+    driver: Child,
+    profile: TempDir,
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // Ends the browser in good order; what is left of it is found by its profile folder, which only it has.
+        let config = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build();
+        ureq::Agent::new_with_config(config).delete(&self.session).call().ok();
+        self.driver.kill().ok();
+        self.driver.wait().ok();
+        for pid in pids_naming(self.profile.path()) {
+            Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status().ok();
+        }
+    }
+}
+
+/// Processes whose command line has `path`.
+fn pids_naming(path: &Path) -> Vec<u32> {
+    let wanted = path.to_str().unwrap();
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let names = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(wanted)
+    };
+    pids.filter(names).collect()
+}
+
+impl Browser {
+    /// Starts one in English with a window of 1440 × 900.
+    pub async fn start() -> Self {
+        for (path, package) in [(CHROMIUM, "chromium"), (CHROMEDRIVER, "chromium-driver")] {
+            assert!(Path::new(path).exists(), "{path} is missing: install the Debian package `{package}`");
+        }
+        let profile = tempdir().unwrap();
+        let mut driver = Command::new(CHROMEDRIVER)
+            .args(["--port=0", "--log-level=SEVERE"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+        let port: u16 = loop {
+            let line = lines.next().unwrap_or_else(|| panic!("chromedriver ended: {said}")).unwrap();
+            if let Some((_, port)) = line.rsplit_once("successfully on port ") {
+                break port.trim_end_matches('.').parse().unwrap();
+            }
+            said.push_str(&line);
+        };
+        // Its standard output stays open, so that it never writes into a closed pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        let capabilities = json!({
+            "browserName": "chrome",
+            "goog:loggingPrefs": { "browser": "ALL" },
+            "goog:chromeOptions": {
+                "binary": CHROMIUM,
+                "args": [
+                    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                    "--disable-background-networking", "--disable-component-update", "--no-first-run",
+                    "--lang=en-US", "--accept-lang=en-US", "--window-size=1440,900",
+                    format!("--user-data-dir={}", profile.path().display()),
+                ],
+            },
+        });
+        let capabilities: Capabilities = serde_json::from_value(capabilities).unwrap();
+        let driver_url = format!("http://127.0.0.1:{port}");
+        let client =
+            ClientBuilder::new(HttpConnector::new()).capabilities(capabilities).connect(&driver_url).await;
+        let client = match client {
+            Ok(client) => client,
+            Err(why) => {
+                driver.kill().ok();
+                driver.wait().ok();
+                panic!("chromium does not start: {why}");
+            }
+        };
+        let id = client.session_id().await.unwrap().expect("a session has an id");
+        Self { client, session: format!("{driver_url}/session/{id}"), driver, profile }
+    }
+
+    /// Makes an account of `role` on `server` and signs it in through the form.
+    pub async fn sign_in(&self, server: &Server, role: &str) {
+        let name = format!("test-{role}");
+        let mut add = hilum()
+            .args(["users", "add", &name, "--role", role, "--data"])
+            .arg(&server.data)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        add.stdin.take().unwrap().write_all(format!("{PASSWORD}\n").as_bytes()).unwrap();
+        let out = add.wait_with_output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        self.open(server, "/sign-in").await;
+        self.type_into("#name", &name).await;
+        self.type_into("#password", PASSWORD).await;
+        self.click("form[action='/sign-in'] button").await;
+        self.wait("signed in", 10, "return !location.pathname.startsWith('/sign-in')").await;
+    }
+
+    /// Opens a page of `server`.
+    pub async fn open(&self, server: &Server, path: &str) {
+        let address = server.http.expect("a server with pages");
+        self.client.goto(&format!("http://{address}{path}")).await.unwrap();
+    }
+
+    /// Clicks what `css` finds.
+    pub async fn click(&self, css: &str) {
+        self.client.find(Locator::Css(css)).await.unwrap().click().await.unwrap();
+    }
+
+    /// Types into what `css` finds.
+    pub async fn type_into(&self, css: &str, text: &str) {
+        self.client.find(Locator::Css(css)).await.unwrap().send_keys(text).await.unwrap();
+    }
+
+    /// Runs `script`; its `return` comes back.
+    pub async fn run(&self, script: &str) -> Value {
+        self.client.execute(script, Vec::new()).await.unwrap()
+    }
+
+    /// The text of the page as it is shown.
+    pub async fn text(&self) -> String {
+        self.run("return document.body.innerText").await.as_str().unwrap().to_owned()
+    }
+
+    /// Waits until `script` returns true; says how long that took.
+    pub async fn wait(&self, what: &str, seconds: u64, script: &str) -> Duration {
+        let from = Instant::now();
+        loop {
+            if self.run(script).await == Value::Bool(true) {
+                return from.elapsed();
+            }
+            if from.elapsed() > Duration::from_secs(seconds) {
+                panic!("{what}: not within {seconds} s; the page says:\n{}", self.text().await);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// What the browser wrote to its log since the last call: violations of the content policy, failed loads,
+    /// script errors, `console`.
+    pub fn log(&self) -> Vec<String> {
+        let url = format!("{}/se/log", self.session);
+        let mut answer = ureq::post(&url).send(r#"{"type":"browser"}"#).unwrap();
+        let answer: Value = serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap();
+        let entries = answer["value"].as_array().expect("a list of entries");
+        let said = |entry: &Value| format!("{} {}", entry["level"], entry["message"]);
+        entries.iter().map(said).collect()
+    }
+}

@@ -1,0 +1,17 @@
+//! Real chromium in front of the real binary: what a person at the census sees, does and is spared.
+//!
+//! Needs the Debian packages `chromium` and `chromium-driver`; without them these tests fail and say so.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    clippy::type_complexity,
+    clippy::format_push_string
+)]
+
+mod census;
+mod chromium;
+// Each test binary uses its own part of it.
+#[allow(dead_code)]
+#[path = "../house/server.rs"]
+mod server;
