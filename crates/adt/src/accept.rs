@@ -4,6 +4,7 @@
 //! can say again what was refused and why. Nothing but the log is touched here: an acknowledgment means that the
 //! message is on disk, not that it is applied.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -81,8 +82,51 @@ pub fn charset_settings(settings: &SourceSettings, content_type: ContentType) ->
 pub fn judge<'m>(body: &'m Bytes, content_type: ContentType, settings: &SourceSettings) -> Judgement<'m> {
     let headers = Headers::peek(body);
     let refusal = headers.check().err();
+    failpoint::hit("judge");
     let parsed = Message::parse(body.clone(), &charset_settings(settings, content_type));
     Judgement { headers, refusal, parsed }
+}
+
+/// What is left of a message whose reading makes the program fail: it is taken and answered by its header all the same,
+/// and quarantined. Where not even the header can be read, it is answered as one without.
+pub fn judge_headers(body: &Bytes) -> Judgement<'_> {
+    let peeked = catch_unwind(AssertUnwindSafe(|| {
+        let headers = Headers::peek(body);
+        let refusal = headers.check().err();
+        (headers, refusal)
+    }));
+    let (headers, refusal) = peeked.unwrap_or_else(|_| (Headers::peek(b""), None));
+    Judgement { headers, refusal, parsed: Err(ParseError::Failed) }
+}
+
+/// As [`judge`], and [`judge_headers`] where that makes the program fail.
+pub fn judge_caught<'m>(
+    body: &'m Bytes,
+    content_type: ContentType,
+    settings: &SourceSettings,
+) -> Judgement<'m> {
+    catch_unwind(AssertUnwindSafe(|| judge(body, content_type, settings)))
+        .unwrap_or_else(|_| judge_headers(body))
+}
+
+/// Judges a message and finds its partition. A panic costs neither the message nor its neighbours.
+fn judge_and_place<'m>(
+    body: &'m Bytes,
+    content_type: ContentType,
+    source: &Source,
+    key: &InstallationKey,
+) -> (Judgement<'m>, Id) {
+    let judged = catch_unwind(AssertUnwindSafe(|| {
+        let judgement = judge(body, content_type, source.settings());
+        let partition = partition_key(key, &judgement, source);
+        (judgement, partition)
+    }));
+    judged.unwrap_or_else(|_| {
+        tracing::error!("the program failed on a message: it is kept, and quarantined");
+        let digest = Digest::of(body);
+        let parts: [&[u8]; 3] = [b"message", source.name().as_str().as_bytes(), digest.as_bytes()];
+        (judge_headers(body), key.id("Partition", &parts))
+    })
 }
 
 /// The partition key: keyed hash of facility and patient, or of the visit or message where no patient is named. It
@@ -340,7 +384,7 @@ impl Door {
             });
         }
         let _counted = self.count(body.len());
-        let judgement = judge(&body, content_type, source.settings());
+        let (judgement, key) = judge_and_place(&body, content_type, &source, &parts.key);
         let envelope = Envelope {
             v: Envelope::VERSION,
             id: record,
@@ -350,7 +394,7 @@ impl Door {
             received,
             peer,
             digest: Digest::of(&body),
-            key: partition_key(&parts.key, &judgement, &source),
+            key,
             content_type,
             charset_rule: judgement.charset_rule().map(str::to_owned),
             replaces,

@@ -20,7 +20,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::accept::{AcceptError, Door, Incoming, messages};
@@ -118,7 +118,10 @@ impl Mllp {
             let permit = tokio::select! {
                 permit = Arc::clone(&self.0.connections).acquire_owned() => permit,
                 () = stopped(&mut stop) => break,
-                Some(_) = connections.join_next() => continue,
+                Some(ended) = connections.join_next() => {
+                    report(&ended);
+                    continue;
+                }
             };
             let Ok(permit) = permit else { break };
             let (stream, peer) = loop {
@@ -132,7 +135,7 @@ impl Mllp {
                         }
                     },
                     () = stopped(&mut stop) => return drain(connections).await,
-                    Some(_) = connections.join_next() => {}
+                    Some(ended) = connections.join_next() => report(&ended),
                 }
             };
             let came = Came { listener: Some(&name), peer: Some(peer.ip()), key: None };
@@ -154,7 +157,32 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 async fn drain(mut connections: JoinSet<()>) {
-    while connections.join_next().await.is_some() {}
+    while let Some(ended) = connections.join_next().await {
+        report(&ended);
+    }
+}
+
+/// A connection that died of a fault of ours is not forgotten.
+fn report(ended: &Result<(), JoinError>) {
+    if ended.as_ref().is_err_and(JoinError::is_panic) {
+        tracing::error!("the program failed on a connection: it is closed");
+    }
+}
+
+/// One open connection among those that the gauge shows, however it ends.
+struct Open<'a>(&'a metrics::Gauge);
+
+impl<'a> Open<'a> {
+    fn new(gauge: &'a metrics::Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
 }
 
 /// What a frame is answered with.
@@ -229,12 +257,12 @@ async fn connection(
     mut stop: watch::Receiver<bool>,
 ) {
     prepare(&stream, shared.limits.keepalive);
-    shared.open.increment(1.0);
+    let open = Open::new(&shared.open);
     let counted = source.connected();
     tracing::debug!(source = %source.name(), "connection opened");
     let end = converse(&shared, &mut stream, peer, &source, &mut stop).await;
     drop(counted);
-    shared.open.decrement(1.0);
+    drop(open);
     metrics::counter!("hilum_mllp_connections_ended_total", "why" => end.as_str()).increment(1);
     match end {
         End::Peer | End::Stopped | End::Idle | End::Io => {

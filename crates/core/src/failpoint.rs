@@ -6,7 +6,7 @@
 use std::sync::OnceLock;
 
 /// The registered places, in the order of a message's way.
-pub const NAMES: &[&str] = &["accept", "append", "ack", "read", "apply", "commit"];
+pub const NAMES: &[&str] = &["judge", "accept", "append", "ack", "read", "apply", "commit"];
 
 static HANDLER: OnceLock<fn(&'static str)> = OnceLock::new();
 

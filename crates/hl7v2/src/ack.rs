@@ -139,6 +139,7 @@ impl From<ParseError> for Problem {
             }
             ParseError::TooLarge => (ErrorCode::ValueTooLong, "message is larger than the cap"),
             ParseError::TooManySegments => (ErrorCode::NonConformantCardinality, "too many segments"),
+            ParseError::Failed => (ErrorCode::Internal, "the program failed on it"),
         };
         Self { location: error.path(), code, severity: Severity::Error, text }
     }

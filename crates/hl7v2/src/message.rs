@@ -36,6 +36,9 @@ pub enum ParseError {
     /// More segments than [`SEGMENTS_MAX`].
     #[error("message has too many segments")]
     TooManySegments,
+    /// The program failed on it: a fault of ours. Only callers that catch it give it.
+    #[error("the program failed on it")]
+    Failed,
 }
 
 impl ParseError {
@@ -48,6 +51,7 @@ impl ParseError {
             Self::SecondHeader => "second-msh",
             Self::TooLarge => "too-large",
             Self::TooManySegments => "too-many-segments",
+            Self::Failed => "read.panic",
         }
     }
 
@@ -59,7 +63,7 @@ impl ParseError {
             Self::Delimiters(_) => Some(Path::of("MSH-2")),
             Self::Charset(_) => Some(Path::of("MSH-18")),
             Self::SecondHeader => Some(Path::of("MSH[2]")),
-            Self::TooLarge | Self::TooManySegments => None,
+            Self::TooLarge | Self::TooManySegments | Self::Failed => None,
         }
     }
 
@@ -70,6 +74,7 @@ impl ParseError {
             Self::NoHeader | Self::Delimiters(_) | Self::Charset(_) | Self::SecondHeader => {
                 hilum_core::Kind::Invalid
             }
+            Self::Failed => hilum_core::Kind::Internal,
         }
     }
 }

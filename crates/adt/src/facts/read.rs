@@ -1,5 +1,7 @@
 //! From a log record to what it does: pure, and the same for each copy of the same bytes from one source.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use hilum_chart::family::Head;
 use hilum_core::{ContentType, Envelope, Id, InstallationKey, Position, RecordId, Timestamp};
 use hilum_engines::log::Record;
@@ -8,7 +10,7 @@ use hilum_hl7v2::time::{self, Defaults};
 use hilum_hl7v2::trigger::{self, Cancelled, Classified, Number as Names, Pending};
 use hilum_hl7v2::{Effect, Flaw, Message, Path};
 
-use crate::accept;
+use crate::accept::{self, Judgement};
 
 use super::{EventTime, Fact, FactBody, Kind, Target};
 use crate::content::{
@@ -180,10 +182,20 @@ pub struct Context<'a> {
     pub arrival: Option<Position>,
 }
 
-/// Reads a record.
+/// Reads a record. One that makes the program fail is quarantined as what its header says, so that those behind it go
+/// on.
 pub fn read(record: &Record, context: &Context<'_>) -> Reading {
+    catch_unwind(AssertUnwindSafe(|| whole(record, context))).unwrap_or_else(|_| {
+        tracing::error!(position = %record.position, "the program failed on a record: it is quarantined");
+        failed(record, context)
+    })
+}
+
+/// What the envelope alone says.
+fn of_envelope(record: &Record, context: &Context<'_>) -> Reading {
     let envelope = &record.envelope;
-    let mut reading = Reading {
+    let is_decision = envelope.content_type == ContentType::Decision;
+    Reading {
         position: record.position,
         record: envelope.id,
         replaces: envelope.replaces,
@@ -191,28 +203,52 @@ pub fn read(record: &Record, context: &Context<'_>) -> Reading {
         durable: record.durable,
         source: envelope.source.as_str().to_owned(),
         size_bytes: envelope.body.len(),
-        message: identity::message_id(context.key, envelope.source.as_str(), envelope.digest.as_bytes()),
+        // Two decisions of the same words are two decisions.
+        message: if is_decision {
+            envelope.id.as_id()
+        } else {
+            identity::message_id(context.key, envelope.source.as_str(), envelope.digest.as_bytes())
+        },
         sender: None,
         control_id: String::new(),
-        kind: String::new(),
+        kind: if is_decision { "decision".to_owned() } else { String::new() },
         charset_rule: envelope.charset_rule.clone().unwrap_or_default(),
         ack: String::new(),
         findings: Vec::new(),
         outcome: Outcome::Nothing { rule: "no-effect" },
-    };
-    reading.outcome = match envelope.content_type {
-        ContentType::Decision => {
-            // Two decisions of the same words are two decisions.
-            reading.message = envelope.id.as_id();
-            "decision".clone_into(&mut reading.kind);
-            match Decision::parse(&envelope.body) {
-                Ok(decision) => Outcome::Decides(Box::new(decision)),
-                Err(_) => Outcome::Quarantined {
-                    fault: Fault::new("decision.unreadable", "not a decision that this program knows"),
-                    number: None,
-                },
-            }
+    }
+}
+
+/// The reading of a record on which the program failed.
+fn failed(record: &Record, context: &Context<'_>) -> Reading {
+    let mut reading = of_envelope(record, context);
+    let fault = Fault::new("read.panic", "the program failed on it");
+    reading.outcome = Outcome::Quarantined { fault, number: None };
+    if record.envelope.content_type != ContentType::Decision {
+        let header = catch_unwind(AssertUnwindSafe(|| {
+            let judgement = accept::judge_headers(&record.envelope.body);
+            let mut named = of_envelope(record, context);
+            name(&mut named, &judgement, &record.envelope);
+            named
+        }));
+        if let Ok(named) = header {
+            reading = Reading { outcome: reading.outcome, ..named };
         }
+    }
+    reading
+}
+
+fn whole(record: &Record, context: &Context<'_>) -> Reading {
+    let envelope = &record.envelope;
+    let mut reading = of_envelope(record, context);
+    reading.outcome = match envelope.content_type {
+        ContentType::Decision => match Decision::parse(&envelope.body) {
+            Ok(decision) => Outcome::Decides(Box::new(decision)),
+            Err(_) => Outcome::Quarantined {
+                fault: Fault::new("decision.unreadable", "not a decision that this program knows"),
+                number: None,
+            },
+        },
         ContentType::Hl7v2 | ContentType::Hl7v2Unicode => message(&mut reading, envelope, context),
     };
     reading.findings.truncate(FINDINGS_MAX);
@@ -232,9 +268,8 @@ fn refusal(problem: Problem) -> Fault {
     Fault { rule, path, text: problem.text }
 }
 
-fn message(reading: &mut Reading, envelope: &Envelope, context: &Context<'_>) -> Outcome {
-    let settings = context.settings;
-    let judgement = accept::judge(&envelope.body, envelope.content_type, settings);
+/// What the header calls the message, and what it was answered.
+fn name(reading: &mut Reading, judgement: &Judgement<'_>, envelope: &Envelope) {
     let answer = judgement.acknowledgment(envelope.id, envelope.received);
     reading.ack = answer.map_or_else(String::new, |answer| answer.code.as_str().to_owned());
     // Also of a message that cannot be read, so that it is found by what its sender calls it.
@@ -244,6 +279,12 @@ fn message(reading: &mut Reading, envelope: &Envelope, context: &Context<'_>) ->
     if !event.is_empty() {
         reading.kind = format!("{}^{}", reading.kind, String::from_utf8_lossy(event));
     }
+}
+
+fn message(reading: &mut Reading, envelope: &Envelope, context: &Context<'_>) -> Outcome {
+    let settings = context.settings;
+    let judgement = accept::judge(&envelope.body, envelope.content_type, settings);
+    name(reading, &judgement, envelope);
     if let Some(problem) = judgement.refusal {
         return Outcome::Refused(refusal(problem));
     }

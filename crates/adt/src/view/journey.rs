@@ -172,7 +172,7 @@ pub async fn read(sight: Sight<'_>, id: Id) -> Result<Journey, ViewError> {
     let record = record(sight.log, line.position).await?;
     let envelope = &record.envelope;
     let settings = settings(sight.tables, &envelope.settings_sha).await?;
-    let judgement = accept::judge(&envelope.body, envelope.content_type, &settings);
+    let judgement = accept::judge_caught(&envelope.body, envelope.content_type, &settings);
     let withheld = !sight.authority.decides()
         && (is_patient_confidential(sight, line.patient).await?
             || judgement.parsed.as_ref().is_ok_and(|message| {
