@@ -353,6 +353,22 @@ async fn a_disk_error_refuses_the_group_and_all_after_it_and_is_never_retried() 
 }
 
 #[tokio::test]
+async fn somebody_elses_open_write_refuses_for_as_long_as_it_lasts() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("log.sqlite");
+    let log = open(&path);
+    log.append(hl7(1)).await.expect("appends");
+    let other = rusqlite::Connection::open(&path).expect("opens");
+    other.execute_batch("BEGIN IMMEDIATE").expect("begins");
+    let refused = log.append(hl7(2)).await.expect_err("held up");
+    assert!(matches!(refused, LogError::Engine(_)) && refused.kind() == Kind::Transient, "{refused:?}");
+    assert_eq!(log.health().read_only, None);
+    other.execute_batch("ROLLBACK").expect("ends");
+    let kept = log.append(hl7(2)).await.expect("no restart is needed");
+    assert!(!bodies(&log, Stream::Hl7In, kept.partition).await.is_empty());
+}
+
+#[tokio::test]
 async fn the_disk_reserve_refuses_for_as_long_as_it_is_reached() {
     let dir = tempfile::tempdir().expect("a folder");
     let options = Options { disk_reserve_ratio: 1.1, ..Options::default() };

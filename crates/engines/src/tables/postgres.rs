@@ -222,6 +222,13 @@ struct Call<'a> {
     params: Vec<Param<'a>>,
 }
 
+impl Call<'_> {
+    /// Whether it writes what a batch holds.
+    fn is_write(&self) -> bool {
+        matches!(self.step, "delete" | "put" | "put if newer" | "outbox")
+    }
+}
+
 /// Sends all calls in their order, then waits for all answers: one round trip.
 async fn fly(
     client: &Client,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hilum_core::{Position, Timestamp, failpoint};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::State;
@@ -59,6 +59,14 @@ pub(super) struct Writer {
     checkpoints: Checkpoints,
     /// A commit or a checkpoint failed: nothing is written any more.
     broken: Option<String>,
+}
+
+/// Why a group is not on disk.
+enum Unwritten {
+    /// Another process writes to the file, and nothing of the group was begun: it passes.
+    Busy(String),
+    /// The disk failed.
+    Broken(String),
 }
 
 /// A panic of the writer (a failpoint's, say) must not leave callers believing.
@@ -133,8 +141,8 @@ impl Writer {
             return;
         }
         let outcome = match &self.broken {
-            Some(why) => Err(why.clone()),
-            None => self.commit(group),
+            Some(why) => Err(Unwritten::Broken(why.clone())),
+            None => self.begin().and_then(|()| self.commit(group).map_err(Unwritten::Broken)),
         };
         match outcome {
             Ok(positions) => {
@@ -147,7 +155,14 @@ impl Writer {
                     self.fail(&why);
                 }
             }
-            Err(why) => {
+            Err(Unwritten::Busy(why)) => {
+                // Somebody else's open write holds the file: nothing was written, the next group tries anew.
+                tracing::warn!(why, "a group was not written");
+                for entry in group.drain(..) {
+                    entry.answer(Err(LogError::Engine(why.clone())));
+                }
+            }
+            Err(Unwritten::Broken(why)) => {
                 self.fail(&why);
                 for entry in group.drain(..) {
                     entry.answer(Err(LogError::ReadOnly(why.clone())));
@@ -163,6 +178,17 @@ impl Writer {
         self.broken.get_or_insert_with(|| why.to_owned());
     }
 
+    fn begin(&self) -> Result<(), Unwritten> {
+        run(&self.conn, "BEGIN IMMEDIATE").map_err(|error| {
+            let why = format!("begin: {error}");
+            match error.sqlite_error_code() {
+                Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Unwritten::Busy(why),
+                _ => Unwritten::Broken(why),
+            }
+        })
+    }
+
+    /// Writes and commits what [`Self::begin`] began.
     fn commit(&mut self, group: &[Entry]) -> Result<Vec<Position>, String> {
         let number = self.group + 1;
         let mut ends = self.ends.clone();
@@ -185,7 +211,6 @@ impl Writer {
     }
 
     fn insert(&self, number: i64, group: &[Entry], ends: &mut [u64]) -> rusqlite::Result<Vec<Position>> {
-        run(&self.conn, "BEGIN IMMEDIATE")?;
         self.insert_durable()?;
         let slots = self.state.layout.slots();
         let mut positions = Vec::with_capacity(group.len());

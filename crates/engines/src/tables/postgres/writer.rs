@@ -684,6 +684,9 @@ impl<'a> Flight<'a> {
                     return match part {
                         Part::Gate if none_left => Landing::AllRefused(refused),
                         Part::Sign if none_left => Landing::Unsigned,
+                        Part::Done if call.is_write() && refuses_the_data(&error) => {
+                            Landing::RolledBack(refused_data(call.step, &error))
+                        }
                         _ => Landing::RolledBack(engine(call.step, &error)),
                     };
                 }
@@ -697,6 +700,18 @@ impl<'a> Flight<'a> {
             None => Landing::Unknown,
         }
     }
+}
+
+/// Whether the server says that the rows are at fault, not it: a value out of its type's range, a constraint, a row too
+/// large for an index. It would say so again.
+fn refuses_the_data(error: &tokio_postgres::Error) -> bool {
+    let class = error.code().and_then(|code| code.code().get(..2));
+    matches!(class, Some("22" | "23" | "54"))
+}
+
+fn refused_data(step: &str, error: &tokio_postgres::Error) -> TablesError {
+    let code = error.code().map_or("", SqlState::code);
+    shape("(batch)", format!("postgresql, {step}: sqlstate {code}"))
 }
 
 /// Whether nothing follows from an error about the transaction: the connection is lost, or the server has ended it
