@@ -19,6 +19,8 @@ enum Who {
 struct Count {
     failures: u32,
     last: Timestamp,
+    /// The one before the last.
+    before: Timestamp,
 }
 
 /// Failed sign-ins.
@@ -67,19 +69,59 @@ impl Failures {
             counts.retain(|_, count| count.last > middle);
         }
         for who in [Who::Peer(peer), Who::Both(peer, account.to_owned())] {
-            let count = counts.entry(who).or_insert(Count { failures: 0, last: now });
+            let count = counts.entry(who).or_insert(Count { failures: 0, last: now, before: now });
             // After a long rest it begins again.
             if now.micros_since(count.last) > 2 * WAIT_MAX_MICROS {
                 count.failures = 0;
             }
             count.failures = count.failures.saturating_add(1);
+            count.before = count.last;
             count.last = now;
         }
     }
 
-    /// Forgets an account's failures after it signed in.
+    /// Forgets an account's failures after it signed in, and of its peer's the one that was counted beforehand: many
+    /// people may come from one address.
     pub fn succeeded(&self, peer: Option<IpAddr>, account: &str) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts.remove(&Who::Both(peer, account.to_owned()));
+        if let Some(count) = counts.get_mut(&Who::Peer(peer)) {
+            count.failures = count.failures.saturating_sub(1);
+            count.last = count.before;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_signs_in_rightly_holds_up_nobody() {
+        let (failures, now) = (Failures::default(), Timestamp::from_micros(1_000_000_000_000));
+        for n in 0..limits::SIGN_IN_PEER_FAILURES_FREE + 10 {
+            let account = format!("nurse{n}");
+            assert_eq!(failures.must_wait_s(None, &account, now), None, "after {n} good ones");
+            failures.failed(None, &account, now);
+            failures.succeeded(None, &account);
+        }
+        assert_eq!(failures.must_wait_s(None, "nurse", now), None);
+    }
+
+    #[test]
+    fn a_right_one_between_them_does_not_pardon_the_wrong_ones() {
+        let (failures, start) = (Failures::default(), Timestamp::from_micros(1_000_000_000_000));
+        for n in 0..limits::SIGN_IN_PEER_FAILURES_FREE {
+            failures.failed(None, &format!("guess{n}"), start);
+            failures.failed(None, "own", start);
+            failures.succeeded(None, "own");
+        }
+        let first = limits::SIGN_IN_WAIT_FIRST.as_secs();
+        assert_eq!(failures.must_wait_s(None, "own", start), Some(first));
+        // Nor does it begin the wait anew.
+        let later = start.plus_micros(limits::SIGN_IN_WAIT_FIRST.as_micros() as i64);
+        failures.failed(None, "own", later);
+        failures.succeeded(None, "own");
+        assert_eq!(failures.must_wait_s(None, "own", later), None);
     }
 }

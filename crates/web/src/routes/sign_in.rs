@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::prefs::is_local;
 use crate::outcome::{Fault, own};
 use crate::session;
+use crate::shell::Shell;
 use crate::store;
 use crate::users::Account;
 use crate::visit::{Caller, SignedIn, Via, Visit};
@@ -76,6 +77,12 @@ pub async fn form(visit: Visit, Query(To { to }): Query<To>) -> Result<Response,
     sign_in_page(&visit, &form, StatusCode::OK)
 }
 
+/// The name as it was typed may be a password in the wrong field: only known ones are written down.
+async fn known_name(shell: &Shell, name: &str) -> Result<String, Fault> {
+    let is_known = crate::users::get(shell.tables(), name).await?.is_some();
+    Ok(if is_known { name.to_owned() } else { String::new() })
+}
+
 /// `POST /sign-in`.
 pub async fn submit(visit: Visit, Form(given): Form<Credentials>) -> Result<Response, Fault> {
     let shell = visit.shell().clone();
@@ -96,7 +103,7 @@ pub async fn submit(visit: Visit, Form(given): Form<Credentials>) -> Result<Resp
         sign_in_page(&visit, &form, status)
     };
     if let Some(seconds) = shell.failures().must_wait_s(peer, name, now) {
-        visit.notes().principal = Some((name.to_owned(), None));
+        visit.notes().principal = Some((known_name(&shell, name).await?, None));
         visit.detail("must wait");
         let problem = words.f("sign_in.wait", &[("time", &words.span(seconds))]);
         let mut response = again(problem, StatusCode::TOO_MANY_REQUESTS)?;
@@ -107,9 +114,7 @@ pub async fn submit(visit: Visit, Form(given): Form<Credentials>) -> Result<Resp
     shell.failures().failed(peer, name, now);
     let account = shell.passwords().verify(shell.tables(), name, &given.password).await?;
     let Some(account) = account else {
-        // The name as it was typed may be a password in the wrong field: only known ones are written down.
-        let is_known = crate::users::get(shell.tables(), name).await?.is_some();
-        visit.notes().principal = Some((if is_known { name.to_owned() } else { String::new() }, None));
+        visit.notes().principal = Some((known_name(&shell, name).await?, None));
         return again(words.t("sign_in.wrong").to_owned(), StatusCode::UNAUTHORIZED);
     };
     shell.failures().succeeded(peer, name);

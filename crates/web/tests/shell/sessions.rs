@@ -152,6 +152,19 @@ async fn guessing_is_slowed_down() {
 }
 
 #[tokio::test]
+async fn a_password_typed_as_a_name_is_not_written_down() {
+    let bench = Bench::new().await;
+    let guess = || bench.post("/sign-in", &[], "name=typed.secret&password=x");
+    for _ in 0..limits::SIGN_IN_FAILURES_FREE {
+        assert_eq!(guess().await.status, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(guess().await.status, StatusCode::TOO_MANY_REQUESTS);
+    let rows = bench.shell.audit().page(&hilum_web::audit::Filter::All, None).await.unwrap();
+    assert!(rows.iter().any(|row| row.outcome == 429), "it is audited");
+    assert!(rows.iter().all(|row| row.principal.is_empty()), "{rows:?}");
+}
+
+#[tokio::test]
 async fn a_browser_is_led_to_sign_in_and_back() {
     let bench = Bench::new().await;
     let html = [("accept", "text/html")];
