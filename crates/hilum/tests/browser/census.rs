@@ -97,3 +97,54 @@ async fn an_open_census_follows_messages_without_reload() {
     let log = browser.log();
     assert!(log.is_empty(), "the browser complains: {log:#?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_language_and_a_silent_source() {
+    let folder = tempdir().unwrap();
+    let config = "[sources.default]\nsilence_alarm_s = 1\n";
+    let server = Server::start(&folder, &Start { config, ..Start::default() });
+    let mut mllp = server.connect();
+    for (id, minute, name) in [("7001", 1, "HONG^GILDONG"), ("7002", 2, "KIM^YUSIN")] {
+        let ack = mllp.ask(&message("A01", id, minute, name, &format!("ICU^10{minute}^1"), ""));
+        assert_eq!(field(&ack, "MSA", 1), "AA", "{ack}");
+    }
+    let browser = Browser::start().await;
+    browser.sign_in(&server, "viewer").await;
+    browser.open(&server, "/census").await;
+    let rows = "return document.querySelectorAll('#census tr[data-v]').length === 2";
+    browser.wait("both patients", 10, rows).await;
+
+    // More than a second passed since the last message.
+    let notice = browser.run("return document.querySelector('#census .notice').innerText").await;
+    assert!(notice.as_str().is_some_and(|text| text.contains("silent")), "{notice}");
+
+    browser.type_into("body", "j").await;
+    let here = "return [...document.querySelectorAll('#census tr[data-v]')]\
+                .findIndex(row => row.classList.contains('is-here') && row === document.activeElement)";
+    assert_eq!(browser.run(here).await, Value::from(0), "j goes to the first row");
+    browser.type_into("tr.is-here", "j").await;
+    assert_eq!(browser.run(here).await, Value::from(1), "and to the next");
+    browser.type_into("tr.is-here", "k").await;
+    assert_eq!(browser.run(here).await, Value::from(0), "k goes back");
+    browser.type_into("tr.is-here", "/").await;
+    let found = browser.run("return [document.activeElement.id, document.activeElement.value]").await;
+    assert_eq!(found, serde_json::json!(["census-q", ""]), "the slash goes to the search and is not typed");
+    browser.type_into("#census-q", "KIM").await;
+    let found = "const rows = document.querySelectorAll('#census tr[data-v]'); \
+                 return rows.length === 1 && rows[0].innerText.includes('KIM')";
+    browser.wait("search", 10, found).await;
+    assert!(!browser.client.current_url().await.unwrap().as_str().contains("KIM"), "no name in a URL");
+
+    assert_eq!(browser.run("return document.documentElement.lang").await, "en");
+    assert!(browser.text().await.contains("Census"));
+    browser.click("details.menu summary").await;
+    browser.click("button[name='lang'][value='ko']").await;
+    browser.wait("Korean", 10, "return document.documentElement.lang === 'ko'").await;
+    browser.open(&server, "/census").await;
+    let text = browser.run("return document.querySelector('main').innerText").await;
+    let text = text.as_str().unwrap();
+    assert!(text.contains("재원") && !text.contains("Census"), "{text}");
+
+    let log = browser.log();
+    assert!(log.is_empty(), "the browser complains: {log:#?}");
+}
