@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Records in one batch of a projection.
-pub const BATCH_RECORDS_MAX: usize = 2_000;
+/// Records in one batch of a projection: larger ones save little, hold more memory and lose more to a conflict.
+pub const BATCH_RECORDS_MAX: usize = 500;
 /// Bytes of bodies in one batch of a projection.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Rounds of reading that one batch may ask for.
