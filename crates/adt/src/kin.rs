@@ -258,7 +258,8 @@ fn fact_of(row: &[Value]) -> Option<Fact> {
     })
 }
 
-fn tie_of(row: &[Value]) -> Option<Tie> {
+/// A row of [`TIE`].
+pub(crate) fn tie_of(row: &[Value]) -> Option<Tie> {
     let [_, tie, kind, old, new, moved, said, source] = row else { return None };
     Some(Tie {
         id: id(Some(tie))?,

@@ -102,3 +102,14 @@ pub const FIELDS_SHOWN_MAX: usize = 4_000;
 pub const FIELD_SHOWN_CHARS: usize = 2_000;
 /// Characters of a whole message that a page shows.
 pub const TEXT_SHOWN_CHARS: usize = 200_000;
+
+/// Encounters of one patient that a page shows, newest first.
+pub const PATIENT_ENCOUNTERS_MAX: u32 = 200;
+/// Records of one person that a page shows.
+pub const PATIENT_RECORDS_MAX: u32 = 64;
+/// Patients that one search gives.
+pub const SEARCH_PATIENTS_MAX: usize = 100;
+/// Rows that one search looks at where no index serves it.
+pub const SEARCH_ROWS_MAX: u32 = 5_000;
+/// Characters of a reason or note that an operator gives.
+pub const REASON_CHARS_MAX: usize = 1_000;

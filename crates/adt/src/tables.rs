@@ -310,3 +310,25 @@ pub const TABLES: &[&Table] = &[
     &hilum_chart::family::HEAD,
     &hilum_chart::family::FAMILY,
 ];
+
+/// A correction on its way: what an operator wrote, until it is in the log or dropped. It is no projection: the log
+/// holds corrections that were made, this holds those that wait for a second person.
+pub const CORRECTION: Table = Table {
+    name: "adt_correction",
+    key_len: 1,
+    columns: &[
+        req("message", Type::Id),  // the record to be corrected
+        req("state", Type::Text),  // pending | released
+        req("draft", Type::Bytes), // the text as written, UTF-8
+        req("reason", Type::Text),
+        req("editor", Type::Text),
+        req("created", Type::Time),
+        opt("released_by", Type::Text),
+        opt("record", Type::Id), // the correction in the log
+    ],
+    indexes: &[Index { name: "by_state", columns: &["state", "created"] }],
+    register: None,
+};
+
+/// What the room keeps that is not folded from the log: a rebuild leaves it alone.
+pub const OWN: &[&Table] = &[&CORRECTION];

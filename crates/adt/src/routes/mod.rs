@@ -3,12 +3,13 @@
 pub mod api;
 pub mod census;
 pub mod messages;
+pub mod patients;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use hilum_chart::{Chart, Progress};
-use hilum_core::{Authority, Clock, Entropy, InstallationKey, Position, Role};
+use hilum_core::{Authority, Clock, Entropy, Id, InstallationKey, Position, Role, SourceName, Timestamp};
 use hilum_engines::log::Log;
 use hilum_engines::tables::Tables;
 use hilum_web::live::Topic;
@@ -16,6 +17,10 @@ use hilum_web::route::{READERS, Route};
 use hilum_web::ui::{Tag, Tone};
 use hilum_web::words::{WordFile, Words};
 
+use crate::announce;
+use crate::decision::{Decision, unmerge_until};
+use crate::limits::{APPLIED_WAIT_S, REASON_CHARS_MAX};
+use crate::settings::SourceSettings;
 use crate::sources::Sources;
 use crate::view::journey::Sight;
 use crate::view::{Freshness, ViewError};
@@ -25,6 +30,9 @@ pub const BOARD_TOPIC: &str = "adt.board";
 
 /// The outbox topic that says that messages were applied or set aside: the last record of the commit.
 pub const MESSAGE_TOPIC: &str = "adt.message";
+
+/// The source that decisions stand under.
+pub const OPERATOR: &str = "operator";
 
 /// The room's words.
 pub const WORDS: WordFile = WordFile {
@@ -81,6 +89,29 @@ impl Room {
         Sight { tables, log, chart, key, authority }
     }
 
+    /// Logs an operator's decision, and waits a little for what follows from it.
+    ///
+    /// # Errors
+    /// The log's: then nothing was decided.
+    pub async fn decide(&self, decision: &Decision) -> Result<Position, ViewError> {
+        let settings_sha = SourceSettings::default().sha();
+        let source = SourceName::parse(OPERATOR).expect("a constant that keeps the rule");
+        let envelope =
+            announce::envelope(decision, &source, settings_sha, &self.clock, &self.entropy, &self.key);
+        let position = self.log.append(envelope).await?;
+        self.wait_applied(position, Duration::from_secs(APPLIED_WAIT_S)).await;
+        Ok(position)
+    }
+
+    /// Undoes all merges of `old` into `new` that are known.
+    ///
+    /// # Errors
+    /// As [`Room::decide`]; the tables'.
+    pub async fn unmerge(&self, old: Id, new: Id, by: String, reason: String) -> Result<Position, ViewError> {
+        let until = unmerge_until(&self.tables, old, new).await?;
+        self.decide(&Decision::Unmerge { old, new, by, reason: reason_of(&reason), until }).await
+    }
+
     /// Waits until the record at `position` is applied, no longer than `timeout`; the answer's `lag` says the rest.
     pub async fn wait_applied(&self, position: Position, timeout: Duration) {
         let _applied_in_time = self.progress.wait_applied(position, timeout).await;
@@ -90,6 +121,7 @@ impl Room {
 /// All routes of the room but its door.
 pub fn routes(room: &Room) -> Vec<Route> {
     let mut routes = census::routes(room);
+    routes.extend(patients::routes(room));
     routes.extend(messages::routes(room));
     routes.extend(api::routes(room));
     routes
@@ -122,4 +154,19 @@ pub(crate) fn took(w: &Words, micros: i64) -> String {
         1_000_000..60_000_000 => format!("{}.{} s", micros / 1_000_000, micros % 1_000_000 / 100_000),
         _ => w.span(micros / 1_000_000),
     }
+}
+
+/// A FHIR date or dateTime, as precise as it is: an instant in the reader's zone, a day, or what was sent.
+pub(crate) fn when(w: &Words, raw: &str) -> String {
+    if raw.contains('T')
+        && let Ok(at) = raw.parse::<jiff::Timestamp>()
+    {
+        return w.at(&Timestamp::from_jiff(at));
+    }
+    raw.parse::<jiff::civil::Date>().map_or_else(|_| raw.to_owned(), |day| w.date(day))
+}
+
+/// An operator's words, within their bound.
+pub(crate) fn reason_of(raw: &str) -> String {
+    raw.trim().chars().filter(|sign| *sign != '\0').take(REASON_CHARS_MAX).collect()
 }

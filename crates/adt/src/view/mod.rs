@@ -4,7 +4,9 @@
 pub mod census;
 pub mod journey;
 pub mod messages;
+pub mod patient;
 mod row;
+pub mod search;
 
 use hilum_core::{Kind, Seq, Timestamp};
 use hilum_engines::tables::TablesError;

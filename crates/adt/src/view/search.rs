@@ -1,0 +1,256 @@
+//! Patients by identifier, part of a name or date of birth. What is asked for never stands in a URL; who is
+//! confidential is found by an identifier alone, and then masked (clinical-rules 20).
+
+use std::collections::BTreeSet;
+
+use hilum_core::Id;
+use hilum_engines::tables::{Read, Scan, Value};
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use super::journey::{Sight, is_restricted};
+use super::row::Columns;
+use super::{ViewError, as_optional_text, as_text};
+use crate::content::Identifier;
+use crate::fold::content::PersonRegister;
+use crate::kin::Part;
+use crate::limits::{SEARCH_PATIENTS_MAX, SEARCH_ROWS_MAX};
+use crate::map::summary::{PatientSummary, identifier_summary};
+use crate::state::BoardIdentifier;
+use crate::tables::{BOARD, CONTENT, NUMBER, indexed};
+
+/// What is asked for: all that is given must fit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Query {
+    /// An identifier's value, byte-exact.
+    pub identifier: Option<String>,
+    /// Its authority, as shown or as sent.
+    pub authority: Option<String>,
+    /// Words of the name, in any order and case.
+    pub name: Option<String>,
+    /// FHIR date, or its beginning (`1980-01`).
+    pub birth_date: Option<String>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// One patient that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Found {
+    /// The Patient resource.
+    #[serde(serialize_with = "as_text")]
+    pub id: Id,
+    /// As a banner shows it; absent when withheld or not known.
+    pub name: Option<String>,
+    /// FHIR date.
+    pub birth_date: Option<String>,
+    /// FHIR gender.
+    pub gender: Option<String>,
+    /// Identifiers, national numbers masked.
+    pub identifiers: Vec<BoardIdentifier>,
+    /// The record that replaces it.
+    #[serde(serialize_with = "as_optional_text")]
+    pub merged_into: Option<Id>,
+    /// Whether who it is is withheld.
+    pub confidential: bool,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Answer {
+    /// By id.
+    pub patients: Vec<Found>,
+    /// Whether there may be more than was looked at: give an identifier.
+    pub truncated: bool,
+}
+
+/// Searches.
+///
+/// # Errors
+/// [`ViewError::NotFound`] when the authority may not read charts, else the engine's.
+pub async fn search(sight: Sight<'_>, query: &Query) -> Result<Answer, ViewError> {
+    if !sight.authority.reads_charts() {
+        return Err(ViewError::NotFound);
+    }
+    let limit = query.limit.clamp(1, SEARCH_PATIENTS_MAX);
+    let (candidates, mut truncated) = match &query.identifier {
+        Some(value) => by_identifier(sight, value, query.authority.as_deref()).await?,
+        None => by_look(sight, query).await?,
+    };
+    let mut patients = Vec::new();
+    for id in candidates {
+        let Some(found) = found(sight, id).await? else { continue };
+        let asks_name = query.name.is_some() || query.birth_date.is_some();
+        let fits = if found.confidential {
+            !asks_name
+        } else {
+            query
+                .birth_date
+                .as_deref()
+                .is_none_or(|day| found.birth_date.as_deref().is_some_and(|birth| birth.starts_with(day)))
+                && query.name.as_deref().is_none_or(|name| {
+                    found.name.as_deref().is_some_and(|own| mentions(own, name)) || query.identifier.is_none()
+                })
+        };
+        if !fits {
+            continue;
+        }
+        if patients.len() >= limit {
+            truncated = true;
+            break;
+        }
+        patients.push(found);
+    }
+    Ok(Answer { patients, truncated })
+}
+
+/// Whether each word stands somewhere in the name, blanks and case aside.
+fn mentions(name: &str, words: &str) -> bool {
+    let fold = |text: &str| text.chars().flat_map(char::to_lowercase).collect::<String>();
+    let own = fold(name);
+    let tight: String = own.chars().filter(|sign| sign.is_alphanumeric()).collect();
+    let mut words = words.split_whitespace().map(fold).peekable();
+    words.peek().is_some() && words.all(|word| own.contains(&word) || tight.contains(&word))
+}
+
+async fn by_identifier(
+    sight: Sight<'_>,
+    value: &str,
+    authority: Option<&str>,
+) -> Result<(BTreeSet<Id>, bool), ViewError> {
+    let limit = SEARCH_ROWS_MAX;
+    let scan = Scan { limit, ..Scan::by_index(NUMBER.name, "by_value", vec![indexed(value)]) };
+    let rows = sight.tables.read(&[Read::Scan(scan)]).await?.into_iter().next().unwrap_or_default();
+    let mut ids = BTreeSet::new();
+    for row in &rows {
+        let columns = Columns { table: &NUMBER, row };
+        let identifier: Option<Identifier> = serde_json::from_str(columns.text("identifier")?).ok();
+        let fits = identifier.as_ref().is_some_and(|one| {
+            authority.is_none_or(|asked| {
+                one.authority == asked || one.namespace == asked || identifier_summary(one).authority == asked
+            })
+        });
+        if fits {
+            ids.insert(columns.id("number")?);
+        }
+    }
+    Ok((ids, rows.len() >= limit as usize))
+}
+
+/// Who is in the house, then the chart page by page, up to a bound.
+async fn by_look(sight: Sight<'_>, query: &Query) -> Result<(BTreeSet<Id>, bool), ViewError> {
+    let mut ids = BTreeSet::new();
+    if query.name.is_none() && query.birth_date.is_none() {
+        return Ok((ids, false));
+    }
+    if let Some(name) = &query.name {
+        let scan = Scan::by_index(BOARD.name, "by_place", Vec::new());
+        for row in sight.tables.read(&[Read::Scan(scan)]).await?.iter().flatten() {
+            let columns = Columns { table: &BOARD, row };
+            if !columns.bool("confidential")? && mentions(columns.text("name")?, name) {
+                ids.insert(columns.id("patient")?);
+            }
+        }
+    }
+    let (mut after, mut seen) = (None, 0);
+    loop {
+        let (page, cursor) = sight.chart.page(sight.authority, "Patient", after, 1_000).await?;
+        seen += page.len();
+        for stored in &page {
+            let patient: Json = serde_json::from_slice(&stored.body).unwrap_or_default();
+            if fits(&patient, query) {
+                ids.insert(stored.id);
+            }
+        }
+        match cursor {
+            None => return Ok((ids, false)),
+            Some(_) if seen >= SEARCH_ROWS_MAX as usize || ids.len() > SEARCH_PATIENTS_MAX => {
+                return Ok((ids, true));
+            }
+            next => after = next,
+        }
+    }
+}
+
+fn fits(patient: &Json, query: &Query) -> bool {
+    if is_restricted(patient) {
+        return false;
+    }
+    let text = |of: &Json, key: &str| of.get(key).and_then(Json::as_str).unwrap_or_default().to_owned();
+    let is_born = query.birth_date.as_deref().is_none_or(|day| text(patient, "birthDate").starts_with(day));
+    let names = patient.get("name").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
+    let is_named = query.name.as_deref().is_none_or(|asked| {
+        names.iter().any(|name| {
+            let given = name.get("given").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
+            let given: Vec<&str> = given.iter().filter_map(Json::as_str).collect();
+            mentions(&format!("{} {} {}", text(name, "text"), text(name, "family"), given.join(" ")), asked)
+        })
+    });
+    is_born && is_named
+}
+
+/// One number's record in short; `None` where it makes no patient.
+///
+/// # Errors
+/// The engine's.
+pub async fn found(sight: Sight<'_>, id: Id) -> Result<Option<Found>, ViewError> {
+    let by_number = Scan { limit: 1, ..Scan::by_index(NUMBER.name, "by_number", vec![Value::Id(id)]) };
+    let rows = sight.tables.read(&[Read::Scan(by_number)]).await?;
+    let Some(row) = rows.iter().flatten().next() else { return Ok(None) };
+    let columns = Columns { table: &NUMBER, row };
+    let survivor = columns.id("survivor")?;
+    let family = columns.id("family")?;
+    let own: Option<Identifier> = serde_json::from_str(columns.text("identifier")?).ok();
+    let key = vec![Value::Id(family), Value::Id(id), Value::Text(Part::Person.as_str().to_owned())];
+    let rows = sight.tables.read(&[Read::Get { table: CONTENT.name, key }]).await?;
+    let person = match rows.iter().flatten().next() {
+        Some(row) => Columns { table: &CONTENT, row }.json::<PersonRegister>("body")?.whole(),
+        None => crate::content::PersonContent::default(),
+    };
+    let confidential = person.is_confidential();
+    let mut found = Found {
+        id,
+        name: None,
+        birth_date: None,
+        gender: None,
+        identifiers: Vec::new(),
+        merged_into: (survivor != id).then_some(survivor),
+        confidential,
+    };
+    if !confidential {
+        let summary = PatientSummary::of(&person);
+        found.name = Some(summary.name).filter(|name| !name.is_empty());
+        found.birth_date = summary.birth_date;
+        found.gender = summary.gender.map(std::borrow::Cow::into_owned);
+        let mut identifiers = summary.identifiers;
+        if let Some(own) = own.filter(|_| identifiers.is_empty()) {
+            identifiers.push(identifier_summary(&own));
+        }
+        found.identifiers = identifiers
+            .into_iter()
+            .map(|one| BoardIdentifier { kind: one.kind, authority: one.authority, value: one.value })
+            .collect();
+    }
+    Ok(Some(found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_by_their_parts() {
+        let cases = [
+            ("whole", "홍길동", "홍길동", true),
+            ("part", "홍길동", "길동", true),
+            ("case", "EVERYMAN, Adam A", "adam everyman", true),
+            ("blank in a name that is whole", "홍길동", "홍 길동", true),
+            ("another", "홍길동", "김", false),
+            ("nothing asked", "홍길동", "  ", false),
+        ];
+        for (why, name, words, want) in cases {
+            assert_eq!(mentions(name, words), want, "{why}");
+        }
+    }
+}
