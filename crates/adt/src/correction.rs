@@ -54,8 +54,23 @@ impl Original {
         let of = |text: &str, name: &str| {
             text.lines().filter(|line| line.starts_with(name)).map(str::to_owned).collect::<Vec<String>>()
         };
-        // A message without a readable header may hide a watched segment in any of its lines.
-        WATCHED.into_iter().filter(|name| of(&self.text, name) != of(&text, name)).collect()
+        let changed: Vec<_> =
+            WATCHED.into_iter().filter(|name| of(&self.text, name) != of(&text, name)).collect();
+        if !changed.is_empty() {
+            return changed;
+        }
+        // Other delimiters, or another order, make the same lines say something else.
+        let order = |text: &str| {
+            text.lines()
+                .filter_map(|line| line.get(..3))
+                .filter(|name| WATCHED.contains(name))
+                .collect::<String>()
+        };
+        let delimiters =
+            |text: &str| text.lines().next().map(|line| line.chars().take(9).collect::<String>());
+        let is_same = order(&self.text) == order(&text)
+            && (self.parsed.is_none() || delimiters(&self.text) == delimiters(&text));
+        if is_same { Vec::new() } else { WATCHED.to_vec() }
     }
 
     /// The bytes that `text` becomes: in the message's own charset where that can hold it, else as Unicode.
@@ -277,7 +292,7 @@ pub async fn make(
     let old = &original.record.envelope;
     let record = room.entropy.record_id(asked.at);
     let message = old.id.as_id();
-    let waited = before.filter(|before| !before.is_released);
+    let waited = before.filter(|before| !before.is_released && before.draft == asked.draft);
     let correction = Correction {
         message,
         is_released: true,
@@ -392,6 +407,7 @@ mod tests {
         let cases = [
             ("event", one.text.replace("EVN|A01", "EVN|A02"), vec![]),
             ("name", one.text.replace("Kim", "Lim"), vec!["PID"]),
+            ("delimiters", one.text.replace("^~\\&", "~^\\&"), WATCHED.to_vec()),
             ("added", format!("{}\nAL1|1||X", one.text), vec!["AL1"]),
             ("taken away", one.text.lines().take(2).collect::<Vec<_>>().join("\n"), vec!["PID"]),
         ];

@@ -113,3 +113,5 @@ pub const SEARCH_PATIENTS_MAX: usize = 100;
 pub const SEARCH_ROWS_MAX: u32 = 5_000;
 /// Characters of a reason or note that an operator gives.
 pub const REASON_CHARS_MAX: usize = 1_000;
+/// Items of the work queue that a page shows, oldest first.
+pub const WORK_ROWS_MAX: u32 = 200;

@@ -178,6 +178,11 @@ impl Source {
         Connected(Arc::clone(self))
     }
 
+    /// Messages by second of the last minute, oldest first.
+    pub fn by_second(&self, now: Timestamp) -> Vec<u64> {
+        self.live.rate.by_second(now)
+    }
+
     /// How it does at `now`.
     pub fn state(&self, now: Timestamp) -> SourceState {
         let live = &self.live;
@@ -384,6 +389,15 @@ impl Rate {
             (next >> COUNT_BITS == second).then_some(next)
         })
         .ok();
+    }
+
+    fn by_second(&self, now: Timestamp) -> Vec<u64> {
+        let now = second_of(now);
+        let of = |second: u64| {
+            let packed = self.0[second as usize % SECONDS].load(Ordering::Relaxed);
+            if packed >> COUNT_BITS == second { packed & ((1 << COUNT_BITS) - 1) } else { 0 }
+        };
+        (0..60).rev().map(|back| of(now.saturating_sub(back))).collect()
     }
 
     fn last_minute(&self, now: Timestamp) -> u64 {

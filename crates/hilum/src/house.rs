@@ -56,7 +56,12 @@ impl std::fmt::Debug for House {
 
 /// All tables of the process.
 pub fn schema() -> Vec<&'static Table> {
-    let parts = [hilum_web::tables::ALL, hilum_chart::resources::TABLES, hilum_adt::tables::TABLES];
+    let parts = [
+        hilum_web::tables::ALL,
+        hilum_chart::resources::TABLES,
+        hilum_adt::tables::TABLES,
+        hilum_adt::tables::OWN,
+    ];
     parts.into_iter().flatten().copied().collect()
 }
 

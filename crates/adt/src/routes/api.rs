@@ -1,11 +1,9 @@
 //! The JSON twins of the pages: the same readings, in a stable order, without relative times. Opened by API keys by
 //! role; never with patient data in the URL (searches are POST).
 
-use std::time::Duration;
-
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
-use hilum_core::{Id, Kind, Position, Timestamp};
+use hilum_core::{Id, Kind, Timestamp};
 use hilum_web::outcome::Fault;
 use hilum_web::route::{Access, READERS, Route, Surface};
 use hilum_web::visit::Caller;
@@ -23,7 +21,6 @@ pub fn routes(room: &Room) -> Vec<Route> {
         Route::get("/api/census", readers, Surface::Api, room.clone(), read_census),
         Route::get("/api/messages", readers, Surface::Api, room.clone(), list_messages),
         Route::get("/api/messages/{id}", readers, Surface::Api, room.clone(), read_message),
-        Route::get("/api/quarantine", readers, Surface::Api, room.clone(), list_quarantine),
     ]
 }
 
@@ -31,15 +28,6 @@ pub fn routes(room: &Room) -> Vec<Route> {
 #[derive(Debug, Deserialize)]
 struct Applied {
     applied: Option<String>,
-}
-
-impl Applied {
-    async fn wait(&self, room: &Room) -> Result<(), Fault> {
-        let Some(raw) = &self.applied else { return Ok(()) };
-        let position: Position = raw.parse().map_err(|_| Fault::new(Kind::Invalid))?;
-        room.wait_applied(position, Duration::from_secs(limits::APPLIED_WAIT_S)).await;
-        Ok(())
-    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -60,7 +48,7 @@ async fn read_census(
     caller: Caller,
     Query(asked): Query<CensusQuery>,
 ) -> Result<Response, Fault> {
-    Applied { applied: asked.applied }.wait(&room).await?;
+    room.wait_for(asked.applied.as_deref()).await?;
     let query = census::Query {
         list: asked.list,
         facility: asked.facility,
@@ -114,7 +102,7 @@ async fn list_messages(
     caller: Caller,
     Query(asked): Query<MessagesQuery>,
 ) -> Result<Response, Fault> {
-    Applied { applied: asked.applied }.wait(&room).await?;
+    room.wait_for(asked.applied.as_deref()).await?;
     let query = messages::Query {
         control_id: asked.control_id,
         status: asked.status,
@@ -126,24 +114,6 @@ async fn list_messages(
         before: asked.before.as_deref().map(instant).transpose()?,
         after: asked.after,
         limit: asked.limit.unwrap_or(limits::LIST_ROWS).min(limits::LIST_ROWS_MAX),
-    };
-    answer_messages(&room, &caller, &query).await
-}
-
-async fn list_quarantine(
-    State(room): State<Room>,
-    caller: Caller,
-    Query(asked): Query<MessagesQuery>,
-) -> Result<Response, Fault> {
-    Applied { applied: asked.applied }.wait(&room).await?;
-    let query = messages::Query {
-        status: Some("quarantined".to_owned()),
-        rule: asked.rule,
-        source: asked.source,
-        before: asked.before.as_deref().map(instant).transpose()?,
-        after: asked.after,
-        limit: asked.limit.unwrap_or(limits::LIST_ROWS).min(limits::LIST_ROWS_MAX),
-        ..messages::Query::default()
     };
     answer_messages(&room, &caller, &query).await
 }
@@ -161,7 +131,7 @@ async fn read_message(
     Path(id): Path<Id>,
     Query(asked): Query<Applied>,
 ) -> Result<Response, Fault> {
-    asked.wait(&room).await?;
+    room.wait_for(asked.applied.as_deref()).await?;
     let freshness = room.freshness().await?;
     let journey = journey::read(room.sight(&caller.authority), id).await?;
     if let Some(patient) = journey.message.patient {

@@ -285,7 +285,19 @@ fn step(w: &Words, step: &journey::Step, line: &Line) -> Step {
     }
 }
 
-async fn one(State(room): State<Room>, caller: Caller, Path(id): Path<Id>) -> Result<Response, Fault> {
+/// `?applied=` waits for what became of a replay.
+#[derive(Debug, Deserialize)]
+struct Applied {
+    applied: Option<String>,
+}
+
+async fn one(
+    State(room): State<Room>,
+    caller: Caller,
+    Path(id): Path<Id>,
+    Query(asked): Query<Applied>,
+) -> Result<Response, Fault> {
+    room.wait_for(asked.applied.as_deref()).await?;
     let journey = journey::read(room.sight(&caller.authority), id).await?;
     if let Some(patient) = journey.message.patient {
         caller.saw(patient);
@@ -309,8 +321,7 @@ async fn one(State(room): State<Room>, caller: Caller, Path(id): Path<Id>) -> Re
         corrected_by: related(&w, &way.corrected_by, None),
         changed: changed.collect(),
         segments: w.n("message.segments_n", way.segments.len() as u64),
-        mends: caller.authority.decides()
-            && matches!(line.status.as_str(), "quarantined" | "refused" | "findings"),
+        mends: caller.authority.decides() && matches!(line.status.as_str(), "quarantined" | "refused"),
         w: w.clone(),
         journey,
     };

@@ -4,15 +4,21 @@ pub mod api;
 pub mod census;
 pub mod messages;
 pub mod patients;
+pub mod quarantine;
+pub mod sources;
+pub mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use hilum_chart::{Chart, Progress};
-use hilum_core::{Authority, Clock, Entropy, Id, InstallationKey, Position, Role, SourceName, Timestamp};
+use hilum_core::{
+    Authority, Clock, Entropy, Id, InstallationKey, Kind, Position, Role, SourceName, Timestamp,
+};
 use hilum_engines::log::Log;
 use hilum_engines::tables::Tables;
 use hilum_web::live::Topic;
+use hilum_web::outcome::Fault;
 use hilum_web::route::{READERS, Route};
 use hilum_web::ui::{Tag, Tone};
 use hilum_web::words::{WordFile, Words};
@@ -89,6 +95,17 @@ impl Room {
         Sight { tables, log, chart, key, authority }
     }
 
+    /// Waits for what `?applied=stream/partition/offset` names, at most [`APPLIED_WAIT_S`].
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for what is no position.
+    pub async fn wait_for(&self, applied: Option<&str>) -> Result<(), Fault> {
+        let Some(raw) = applied else { return Ok(()) };
+        let position: Position = raw.parse().map_err(|_| Fault::new(Kind::Invalid))?;
+        self.wait_applied(position, Duration::from_secs(APPLIED_WAIT_S)).await;
+        Ok(())
+    }
+
     /// Logs an operator's decision, and waits a little for what follows from it.
     ///
     /// # Errors
@@ -123,6 +140,9 @@ pub fn routes(room: &Room) -> Vec<Route> {
     let mut routes = census::routes(room);
     routes.extend(patients::routes(room));
     routes.extend(messages::routes(room));
+    routes.extend(quarantine::routes(room));
+    routes.extend(work::routes(room));
+    routes.extend(sources::routes(room));
     routes.extend(api::routes(room));
     routes
 }

@@ -7,6 +7,7 @@ pub mod messages;
 pub mod patient;
 mod row;
 pub mod search;
+pub mod work;
 
 use hilum_core::{Kind, Seq, Timestamp};
 use hilum_engines::tables::TablesError;
