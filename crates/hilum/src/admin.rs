@@ -7,6 +7,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use hilum_core::Role;
@@ -233,7 +234,9 @@ impl Socket {
                 accepted = self.listener.accept(), if asked.len() < ASKED_AT_ONCE => match accepted {
                     Ok((stream, _)) => stream,
                     Err(error) => {
+                        // Out of file descriptors, most likely: it passes, and must not take a core until then.
                         tracing::warn!(%error, "admin socket");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
                         continue;
                     }
                 },
