@@ -166,6 +166,10 @@ struct OnePage {
     csrf: String,
     row: Row,
     /// Head, the left value, the others with whether each differs.
+    #[allow(
+        clippy::type_complexity,
+        reason = "a row of cells: word, title, values with whether they differ"
+    )]
     cells: Vec<(&'static str, String, Vec<(String, bool)>)>,
     left: Option<Side>,
     right: Vec<Side>,

@@ -160,9 +160,8 @@ impl Browser {
             if self.run(script).await == Value::Bool(true) {
                 return from.elapsed();
             }
-            if from.elapsed() > Duration::from_secs(seconds) {
-                panic!("{what}: not within {seconds} s; the page says:\n{}", self.text().await);
-            }
+            let is_in_time = from.elapsed() <= Duration::from_secs(seconds);
+            assert!(is_in_time, "{what}: not within {seconds} s; the page says:\n{}", self.text().await);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
