@@ -231,17 +231,18 @@ impl Socket {
         let mut asked = JoinSet::new();
         loop {
             let stream = tokio::select! {
-                accepted = self.listener.accept(), if asked.len() < ASKED_AT_ONCE => match accepted {
-                    Ok((stream, _)) => stream,
-                    Err(error) => {
-                        // Out of file descriptors, most likely: it passes, and must not take a core until then.
-                        tracing::warn!(%error, "admin socket");
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                        continue;
-                    }
-                },
+                accepted = self.listener.accept(), if asked.len() < ASKED_AT_ONCE => accepted,
                 Some(_) = asked.join_next() => continue,
                 _ = stop.wait_for(|&stop| stop) => break,
+            };
+            let stream = match stream {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of file descriptors, most likely: it passes, and must not take a core until then.
+                    tracing::warn!(%error, "admin socket");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
             };
             let house = Arc::clone(&house);
             let mut stop = stop.clone();
