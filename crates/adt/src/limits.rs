@@ -20,6 +20,8 @@ pub const MLLP_KEEPALIVE_S: u64 = 60;
 pub const MLLP_READ_BYTES: usize = 16 << 10;
 /// Milliseconds in which a closing connection still drops what its peer sends, so that the last answer arrives.
 pub const MLLP_LINGER_MS: u64 = 1_000;
+/// Bytes that a closing connection drops at most.
+pub const MLLP_LINGER_BYTES_MAX: usize = 64 << 20;
 /// Connections that the kernel keeps for us until they are accepted.
 pub const MLLP_BACKLOG: i32 = 4_096;
 /// Milliseconds between two looks at whether the log accepts again.

@@ -459,12 +459,16 @@ async fn close(mut stream: TcpStream) {
     }
     let until = tokio::time::Instant::now() + Duration::from_millis(limits::MLLP_LINGER_MS);
     let mut chunk = [0; 1_024];
+    let mut dropped = 0;
     while let Ok(Ok(())) = tokio::time::timeout_at(until, stream.readable()).await {
         match stream.try_read(&mut chunk) {
             Ok(0) => return,
-            Ok(_) => {}
+            Ok(size_bytes) => dropped += size_bytes,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => return,
+        }
+        if dropped > limits::MLLP_LINGER_BYTES_MAX {
+            return;
         }
     }
 }

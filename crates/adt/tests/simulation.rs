@@ -39,6 +39,7 @@ async fn schedule(house: &House, tables: &Tables, seed: u64, plant: Plant) -> us
             }
         }
     }
+    #[allow(clippy::type_complexity, reason = "a place and who works there")]
     let mut workers: Vec<Option<((Stream, u16), Runner<Adt>)>> = (0..WORKERS).map(|_| None).collect();
     let mut in_the_way = 0;
     for _ in 0..200_000 {
