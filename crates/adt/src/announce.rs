@@ -47,7 +47,15 @@ pub async fn known(log: &Log) -> Result<BTreeMap<Digest, SourceSettings>, Announ
         loop {
             let max =
                 ReadMax { records: limits::DECISIONS_READ_RECORDS, bytes: limits::DECISIONS_READ_BYTES };
-            let records = log.read(Stream::Decisions, partition, from, max).await?;
+            let records = match log.read(Stream::Decisions, partition, from, max).await {
+                Err(LogError::Corrupt { position, why }) => {
+                    // The fold quarantines it; settings that it held are announced anew with the next start.
+                    tracing::error!(%position, why, "decision cannot be read");
+                    from = position.offset + 1;
+                    continue;
+                }
+                read => read?,
+            };
             let Some(last) = records.last() else { break };
             from = last.position.offset + 1;
             for record in &records {

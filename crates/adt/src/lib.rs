@@ -25,4 +25,5 @@ pub mod settings;
 pub mod sources;
 pub mod state;
 pub mod tables;
+pub mod unreadable;
 pub mod view;

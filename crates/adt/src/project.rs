@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use hilum_chart::family::{Families, Head, Ties};
-use hilum_chart::projection::{Changes, Projection, Reads, Rejected, Rows};
+use hilum_chart::projection::{Changes, Projection, Reads, Rejected, Rows, Unreadable};
 use hilum_core::{Clock, Digest, Id, InstallationKey, RecordId, Stream, Timestamp};
 use hilum_engines::log::Record;
 use hilum_engines::tables::{Outgoing, Table, Value};
@@ -21,6 +21,7 @@ use crate::render;
 use crate::routes::MESSAGE_TOPIC;
 use crate::settings::SourceSettings;
 use crate::tables::{self, BED, DECIDED, MESSAGE, REPLACED, SEEN, SETTINGS, WORK};
+use crate::unreadable;
 
 /// The ADT projection.
 pub struct Adt {
@@ -324,6 +325,10 @@ impl Projection for Adt {
             Fault { rule: rejected.rule, path: rejected.path.clone(), text: "it could not be applied" };
         let journey = Journey::new(reading, "quarantined").with_fault(&fault);
         out.put(&MESSAGE, journey.row(self, reading));
+    }
+
+    fn unreadable(&self, record: &Unreadable, out: &mut Changes) {
+        unreadable::write(&self.key, &self.clock, record, out);
     }
 }
 

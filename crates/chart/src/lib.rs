@@ -23,6 +23,7 @@ pub mod projection;
 pub mod rebuild;
 pub mod resources;
 pub mod runner;
+mod unreadable;
 
 pub use chart::Chart;
 pub use error::ChartError;

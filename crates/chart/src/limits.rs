@@ -20,6 +20,10 @@ pub const IDLE_POLL: Duration = Duration::from_secs(1);
 pub const CONFLICT_BACKOFF: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(64));
 /// First and longest wait after an engine's error.
 pub const PAUSE_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// Tries in a row to read a damaged record of the log before it is passed over.
+pub const UNREADABLE_TRIES: u32 = 3;
+/// Records before and behind a damaged one that are looked at for when it was received.
+pub const NEIGHBOURS_MAX: u64 = 64;
 /// Attempts of a chart-first commit against other writers.
 pub const COMMIT_ATTEMPTS_MAX: usize = 8;
 /// Rows in one page of a walk over the chart (hash, rebuild).

@@ -29,6 +29,8 @@ pub struct PartitionHealth {
     pub conflicts: u64,
     /// Events rejected since the start.
     pub rejected: u64,
+    /// Records passed over since the start because the log could not read them.
+    pub unreadable: u64,
 }
 
 impl PartitionHealth {
@@ -95,6 +97,7 @@ impl Progress {
                 commits: 0,
                 conflicts: 0,
                 rejected: 0,
+                unreadable: 0,
             })
         });
         Self(Arc::new(Inner { projection, slots: Mutex::new(slots.collect()), moved: watch::Sender::new(0) }))

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use hilum_core::{Digest, Id, Position, RecordId, Stream};
+use hilum_core::{Digest, Epoch, Id, Position, RecordId, Stream, Timestamp};
 use hilum_engines::log::Record;
 use hilum_engines::tables::{Key, Outgoing, Row, Scan, Table, Value};
 
@@ -199,6 +199,19 @@ pub struct Rejected {
     pub text: String,
 }
 
+/// A record of the log that cannot be read back. Nothing of it is known but its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Its place.
+    pub position: Position,
+    /// The log's life.
+    pub epoch: Epoch,
+    /// When its nearest readable neighbour was received.
+    pub received: Timestamp,
+    /// What the log says of it, without its content.
+    pub why: String,
+}
+
 /// A pure function from events and what is known to what should stand.
 ///
 /// The state that it keeps is a function of the *set* of events, never of their order: the runner cuts the log into
@@ -230,4 +243,8 @@ pub trait Projection: Send + Sync + 'static {
     /// Writes down that an event was rejected (its quarantine row, its journey). Called behind `apply`, also for an
     /// event whose `needs` or `apply` panicked: `have` may then lack rows.
     fn reject(&self, event: &Self::Event, rejected: &Rejected, have: &Rows, out: &mut Changes);
+
+    /// Writes down that a record cannot be read and was passed over. A function of the place and its neighbours: a
+    /// rebuild comes to the same row, and one from a mended log to the record's own.
+    fn unreadable(&self, record: &Unreadable, out: &mut Changes);
 }

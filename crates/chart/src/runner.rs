@@ -2,8 +2,11 @@
 //!
 //! - Rows, resources, offset and outbox go in one commit that validates every row that was read.
 //! - A **conflict** repeats the batch from its reads on, half as large; so does a panic or a value that does not fit,
-//!   until the one event stands alone that makes it: only that one is rejected. Batches grow again by doubling.
+//!   until the one event stands alone that makes it: only that one is rejected. Batches grow again by an eighth with
+//!   each commit.
 //! - An **engine's error** is nobody's fault: the partition pauses with its offset unmoved and says why.
+//! - A **record that the log cannot read** is tried three times, then passed over: its place is quarantined, what is
+//!   behind it goes on (see [`crate::unreadable`]).
 //! - [`Runner::step`] does one step at a time, so that a test can interleave several runners as it likes.
 
 use std::collections::{HashSet, VecDeque};
@@ -13,7 +16,7 @@ use std::time::Duration;
 
 use hilum_core::{Clock, Position, Seq, Stream, Timestamp, failpoint};
 use hilum_engines::limits::{BATCH_WRITES_MAX, SCAN_ROWS_MAX};
-use hilum_engines::log::{Log, ReadMax};
+use hilum_engines::log::{Log, LogError, ReadMax};
 use hilum_engines::tables::{
     Batch, Key, OffsetMove, Read, Row, Scan, Table, Tables, TablesError, Value, Write,
 };
@@ -25,12 +28,13 @@ use crate::error::ChartError;
 use crate::family;
 use crate::limits::{
     BATCH_BYTES_MAX, BATCH_RECORDS_MAX, BATCHES_IN_FLIGHT_MAX, CONFLICT_BACKOFF, IDLE_POLL, NEEDS_ROUNDS_MAX,
-    PAUSE_BACKOFF, RANGE_ROWS_MAX, WAKE_COALESCE,
+    PAUSE_BACKOFF, RANGE_ROWS_MAX, UNREADABLE_TRIES, WAKE_COALESCE,
 };
 use crate::port;
 use crate::progress::Progress;
 use crate::projection::{Changes, Projection, Reads, Rejected, Rows};
 use crate::resources::{self, Version, Writer};
+use crate::unreadable;
 
 /// What one step did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +113,13 @@ struct Taken<P: Projection> {
     fault: Option<Fault>,
 }
 
+/// Nothing: for a record that cannot be read.
+impl<P: Projection> Default for Taken<P> {
+    fn default() -> Self {
+        Self { events: Vec::new(), places: Vec::new(), rows: Rows::default(), fault: None }
+    }
+}
+
 /// A batch that is ready to be committed.
 struct Ready<P: Projection> {
     taken: Taken<P>,
@@ -145,6 +156,8 @@ pub struct Runner<P: Projection> {
     size_max: usize,
     /// Conflicts in a row.
     conflicts: u32,
+    /// The offset that could not be read, and how often in a row.
+    unreadable: Option<(u64, u32)>,
     stage: Stage<P>,
 }
 
@@ -171,6 +184,7 @@ impl<P: Projection> Runner<P> {
             size: BATCH_RECORDS_MAX,
             size_max: BATCH_RECORDS_MAX,
             conflicts: 0,
+            unreadable: None,
             stage: Stage::Start,
         }
     }
@@ -218,7 +232,13 @@ impl<P: Projection> Runner<P> {
     async fn read(&mut self) -> Result<Stepped, ChartError> {
         let next = self.offset().await?;
         if self.queue.is_empty() {
-            self.fetch(next).await?;
+            match self.fetch(next).await {
+                Err(ChartError::Log(LogError::Corrupt { position, why })) if position.offset == next => {
+                    return self.pass_over(position, why).await;
+                }
+                fetched => fetched?,
+            }
+            self.unreadable = None;
         }
         let count = self.size.min(self.queue.len());
         if count == 0 {
@@ -286,6 +306,20 @@ impl<P: Projection> Runner<P> {
         .await?;
         self.queue.extend(items?);
         Ok(())
+    }
+
+    /// Gives an error the first times, then makes a batch that moves the offset over the record and says so.
+    async fn pass_over(&mut self, position: Position, why: String) -> Result<Stepped, ChartError> {
+        let tries = match self.unreadable {
+            Some((offset, tries)) if offset == position.offset => tries + 1,
+            _ => 1,
+        };
+        self.unreadable = Some((position.offset, tries));
+        if tries < UNREADABLE_TRIES {
+            return Err(LogError::Corrupt { position, why }.into());
+        }
+        let changes = unreadable::changes(self.projection.as_ref(), &self.log, position, why).await?;
+        self.prepare(Taken::default(), changes, (position.offset, position.offset + 1), 1).await
     }
 
     /// Asks the projection what it needs and reads it, until it needs nothing more.
@@ -405,7 +439,22 @@ impl<P: Projection> Runner<P> {
             (taken, outcome)
         })
         .await?;
-        let Ok((mut changes, rejected)) = outcome else { return self.cut(taken, Fault::Panic) };
+        let Ok((changes, rejected)) = outcome else { return self.cut(taken, Fault::Panic) };
+        let Some((from, to)) = taken.places.first().zip(taken.places.last()) else {
+            return Ok(Stepped::Idle);
+        };
+        let offsets = (from.0.offset, to.0.offset + 1);
+        self.prepare(taken, changes, offsets, rejected).await
+    }
+
+    /// Makes the commit that moves the offset `from`, `to`.
+    async fn prepare(
+        &mut self,
+        taken: Taken<P>,
+        mut changes: Changes,
+        (from, to): (u64, u64),
+        rejected: usize,
+    ) -> Result<Stepped, ChartError> {
         let outbox = std::mem::take(&mut changes.outbox);
         let stored = self.stored(&changes).await?;
         let writer = Writer { owner: P::NAME, now: self.clock.now() };
@@ -418,16 +467,13 @@ impl<P: Projection> Runner<P> {
         if batch.writes.len() > BATCH_WRITES_MAX {
             return self.cut(taken, Fault::Writes);
         }
-        let Some((from, to)) = taken.places.first().zip(taken.places.last()) else {
-            return Ok(Stepped::Idle);
-        };
         batch.offset = Some(OffsetMove {
             projection: P::NAME,
             stream: self.stream,
             partition: self.partition,
             epoch: self.log.epoch(),
-            from: from.0.offset,
-            to: to.0.offset + 1,
+            from,
+            to,
         });
         self.stage = Stage::Commit(Box::new(Ready { taken, batch, rejected }));
         Ok(Stepped::Applied)
@@ -444,8 +490,10 @@ impl<P: Projection> Runner<P> {
 
     async fn commit(&mut self, ready: Ready<P>) -> Result<Stepped, ChartError> {
         let Ready { mut taken, batch, rejected } = ready;
-        let records = taken.events.len();
+        // None for a record that was passed over: it could not be read.
+        let events = taken.events.len();
         let to = batch.offset.as_ref().map(|offset| offset.to);
+        let records = events.max(1);
         match port::commit(&self.tables, batch).await {
             Ok(t) => {
                 self.next = to;
@@ -459,13 +507,17 @@ impl<P: Projection> Runner<P> {
                     slot.paused = None;
                     slot.commits += 1;
                     slot.rejected += rejected as u64;
+                    slot.unreadable += u64::from(events == 0);
                 });
                 Ok(Stepped::Committed { t, records, rejected })
             }
             Err(TablesError::Conflict(_)) => {
                 self.conflicts += 1;
                 self.progress.update(self.stream, self.partition, |slot| slot.conflicts += 1);
-                if records > 1 {
+                if events == 0 {
+                    return Ok(Stepped::Conflict); // read again, with the tries that were made
+                }
+                if events > 1 {
                     self.halve(&mut taken);
                 }
                 taken.rows = Rows::default();
@@ -478,7 +530,7 @@ impl<P: Projection> Runner<P> {
                 self.forget();
                 Ok(Stepped::Fenced)
             }
-            Err(TablesError::Shape { table, why }) => {
+            Err(TablesError::Shape { table, why }) if events > 0 => {
                 tracing::warn!(projection = P::NAME, table, why, "a batch does not fit");
                 self.cut(taken, Fault::Shape)
             }
@@ -505,20 +557,31 @@ impl<P: Projection> Runner<P> {
         wait + wait.mul_f64(f64::from(self.partition % 8) / 8.0)
     }
 
+    /// Whether a record that could not be read will be passed over if it is tried again.
+    fn is_tried_again(&self) -> bool {
+        self.unreadable.is_some_and(|(_, tries)| tries < UNREADABLE_TRIES)
+    }
+
     /// Turns until everything before offset `end` is applied, `done` records at a time.
     ///
     /// # Errors
     /// As [`Runner::step`].
     pub async fn run_until(&mut self, end: u64, done: impl Fn(usize)) -> Result<(), ChartError> {
         loop {
-            match self.turn().await? {
-                Stepped::Committed { records, .. } => done(records),
-                Stepped::Idle => return Ok(()),
-                Stepped::Fenced
-                | Stepped::Read { .. }
-                | Stepped::Applied
-                | Stepped::Halved
-                | Stepped::Conflict => {}
+            match self.turn().await {
+                Ok(Stepped::Committed { records, .. }) => done(records),
+                Ok(Stepped::Idle) => return Ok(()),
+                Ok(
+                    Stepped::Fenced
+                    | Stepped::Read { .. }
+                    | Stepped::Applied
+                    | Stepped::Halved
+                    | Stepped::Conflict,
+                ) => {}
+                Err(ChartError::Log(LogError::Corrupt { .. })) if self.is_tried_again() => {
+                    tokio::time::sleep(PAUSE_BACKOFF.0).await;
+                }
+                Err(error) => return Err(error),
             }
             if self.next.is_some_and(|next| next >= end) {
                 return Ok(());

@@ -10,13 +10,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hilum_chart::projection::Projection;
+use hilum_chart::rebuild::rebuild;
 use hilum_chart::runner::Stepped;
 use hilum_chart::{Chart, Progress, Runner, Running, family, resources, run_all};
 use hilum_core::{Authority, Digest, Entropy, Id, Position, Stream};
-use hilum_engines::log::Log;
 use hilum_engines::log::embedded::partition_of;
+use hilum_engines::log::{Log, ReadMax};
 use hilum_engines::tables::sqlite::{self, Sqlite};
 use hilum_engines::tables::{Batch, Scan, Table, Tables, Value, Write};
+use hilum_testkit::disk;
 use toy::{
     FACT, Message, REFUSED, Toy, all, append, clock, envelope, id, open_log, open_postgres, open_tables,
     oracle, standing,
@@ -117,6 +119,73 @@ async fn workers_that_all_want_one_family_come_to_an_end() {
     running.stop().await;
     assert!(health.partitions.iter().map(|one| one.conflicts).sum::<u64>() > 0, "they must have met");
     assert_eq!(standing(&tables).await, oracle(&messages));
+    assert!(all(&tables, &REFUSED).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_record_is_passed_over_and_what_is_behind_it_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, tables, random) = (open_log(folder.path()), open_tables(), Entropy::seeded(12));
+    let messages: Vec<Message> = (0..60).map(note).collect();
+    append(&log, &messages, &random).await;
+    let partitions = log.partitions();
+    let of = |message: &Message| partition_of(envelope(message, &random).key, partitions);
+    let stuck = of(&messages[0]);
+    let there: Vec<usize> = (0..messages.len()).filter(|&at| of(&messages[at]) == stuck).collect();
+    // The first, two in a row, and the last.
+    let last = there.len() - 1;
+    let damaged = [0, 3, 4, last];
+    let whole = ReadMax { records: 100, bytes: usize::MAX };
+    let records = log.read(Stream::Hl7In, stuck, 0, whole).await.unwrap();
+    assert_eq!(records.len(), there.len());
+    log.close().await;
+    drop(log);
+    let file = folder.path().join("log.sqlite");
+    let flip = |at: usize| disk::flip_bit(&file, records[at].envelope.id.to_string().as_bytes());
+    let flipped: Vec<usize> = damaged.into_iter().flat_map(flip).collect();
+    let log = open_log(folder.path());
+    let readable: Vec<Message> = (0..messages.len())
+        .filter(|at| !damaged.iter().any(|&one| there[one] == *at))
+        .map(|at| messages[at].clone())
+        .collect();
+
+    let running = run_all(&toy::toy(), &log, &tables, &clock());
+    caught_up(&running).await;
+    let health = running.progress().health();
+    running.stop().await;
+    assert_eq!(health.paused(), None);
+    assert_eq!(health.partitions.iter().map(|one| one.unreadable).sum::<u64>(), 4, "the alarm");
+    assert_eq!(standing(&tables).await, oracle(&readable));
+    assert_eq!(all(&tables, &REFUSED).await.len(), 4);
+
+    // A rebuild does the same, and finds nothing that differs.
+    let beside = open_tables();
+    let report = rebuild(&toy::toy(), &log, &tables, &beside, &clock(), &|_, _| {}).await.unwrap();
+    assert_eq!((report.differing(), report.records), (0, 60), "{report:?}");
+
+    // The log is mended: a rebuild reads the records themselves, and what stood for them goes.
+    log.close().await;
+    drop(log);
+    disk::flip_bits_at(&file, &flipped);
+    let log = open_log(folder.path());
+    let report = rebuild(&toy::toy(), &log, &tables, &open_tables(), &clock(), &|_, _| {}).await.unwrap();
+    assert!(report.differing() > 0);
+    assert_eq!(standing(&tables).await, oracle(&messages));
+    assert!(all(&tables, &REFUSED).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_of_a_newer_program_pauses_its_partition_and_waits_for_that_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, tables, random) = (open_log(folder.path()), open_tables(), Entropy::seeded(13));
+    let newer = hilum_core::Envelope { v: 9, ..envelope(&note(0), &random) };
+    let position = log.append(newer).await.unwrap();
+    let running = run_all(&toy::toy(), &log, &tables, &clock());
+    let why = until_paused(&running).await;
+    assert!(why.contains("envelope version 9") && why.contains(&position.to_string()), "{why}");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!running.progress().applied(position), "it is not passed over");
+    running.stop().await;
     assert!(all(&tables, &REFUSED).await.is_empty());
 }
 

@@ -476,6 +476,43 @@ async fn a_damaged_page_is_an_error_of_its_place_too() {
 }
 
 #[tokio::test]
+async fn a_damaged_table_of_groups_costs_no_record() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("log.sqlite");
+    let log = open(&path);
+    for _ in 0..3 {
+        log.append(hl7(1)).await.expect("appends");
+    }
+    log.close().await;
+    let root: u32 = rusqlite::Connection::open(&path)
+        .and_then(|c| {
+            c.query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'groups'", [], |row| row.get(0))
+        })
+        .expect("its page");
+    // Opened first: it is the file under a running server that is damaged.
+    let log = open(&path);
+    let mut file = std::fs::read(&path).expect("reads");
+    let root = root as usize * 8_192;
+    file[root - 8_192..root].fill(0xff);
+    std::fs::write(&path, file).expect("writes");
+    for offset in 0..3 {
+        let records = log.read(Stream::Hl7In, 1, offset, ALL).await.expect("the record itself is whole");
+        assert_eq!((records[0].position.offset, records[0].durable), (offset, None));
+    }
+}
+
+#[tokio::test]
+async fn a_record_of_a_newer_program_is_not_taken_for_damage() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let log = open(&dir.path().join("log.sqlite"));
+    log.append(Envelope { v: 9, ..hl7(1) }).await.expect("appends");
+    match log.read(Stream::Hl7In, 1, 0, ALL).await {
+        Err(LogError::Newer { position, version: 9 }) => assert_eq!(position.to_string(), "hl7.in/1/0"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
 async fn the_stored_form_of_version_1_is_read_for_ever() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/envelope-v1.json");
     let body = b"MSH|^~\\&|ADT1|GOOD HEALTH HOSPITAL\r".to_vec();

@@ -1,3 +1,4 @@
 //! Generators, real engines for tests, tidy tests.
 
+pub mod disk;
 pub mod postgres;

@@ -6,6 +6,7 @@ use askama::Template;
 use axum::extract::{Form, Path, Query, State};
 use axum::response::Response;
 use hilum_core::{Id, Kind, Timestamp};
+use hilum_engines::log::LogError;
 use hilum_web::outcome::Fault;
 use hilum_web::route::{Access, OPERATORS, READERS, Route, Surface};
 use hilum_web::ui::{Diff, Notice, NoticeKind, Tag};
@@ -260,7 +261,10 @@ struct Opened {
 
 async fn open(room: &Room, caller: &Caller, id: Id) -> Result<Opened, Fault> {
     let line = messages::read_one(&room.tables, &caller.authority, id).await?;
-    let record = journey::record(&room.log, line.position).await?;
+    let record = match journey::record(&room.log, line.position).await {
+        Err(ViewError::Log(LogError::Corrupt { .. })) => return Err(Fault::new(Kind::Conflict)),
+        record => record?,
+    };
     let settings = journey::settings(&room.tables, &record.envelope.settings_sha).await?;
     let correction = correction::find(&room.tables, line.id).await?;
     if let Some(patient) = line.patient {
@@ -350,6 +354,14 @@ fn is_second(caller: &Caller, correction: &Correction) -> bool {
 }
 
 async fn editor(State(room): State<Room>, caller: Caller, Path(id): Path<Id>) -> Result<Response, Fault> {
+    let line = messages::read_one(&room.tables, &caller.authority, id).await?;
+    if matches!(
+        journey::record(&room.log, line.position).await,
+        Err(ViewError::Log(LogError::Corrupt { .. }))
+    ) {
+        // There is nothing to edit: its page says so, and what to do.
+        return Ok(caller.go(&format!("/messages/{id}")));
+    }
     let opened = open(&room, &caller, id).await?;
     editor_page(&caller, opened, None, String::new(), None)
 }

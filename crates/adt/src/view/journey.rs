@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use hilum_chart::{Chart, ChartError};
 use hilum_core::{Authority, ContentType, Digest, Id, InstallationKey, Position, Timestamp};
-use hilum_engines::log::{Log, ReadMax, Record};
+use hilum_engines::log::{Log, LogError, ReadMax, Record};
 use hilum_engines::tables::{Read, Tables, Value};
 use hilum_hl7v2::{Message, Path, field_name, segment_title, trigger};
 use serde::Serialize;
@@ -61,6 +61,8 @@ pub struct Way {
     pub charset: Option<&'static str>,
     /// Whether its content is withheld from the asker.
     pub withheld: bool,
+    /// Whether the log cannot read it any more: nothing below is known.
+    pub damaged: bool,
     /// Its segments; empty where it cannot be parsed or is withheld.
     pub segments: Vec<Segment>,
     /// Whether segments, fields or text were cut for the page.
@@ -169,7 +171,10 @@ pub async fn settings(tables: &Tables, sha: &Digest) -> Result<SourceSettings, V
 /// [`ViewError::NotFound`] when there is no such message or the authority may not read charts.
 pub async fn read(sight: Sight<'_>, id: Id) -> Result<Journey, ViewError> {
     let line = messages::read_one(sight.tables, sight.authority, id).await?;
-    let record = record(sight.log, line.position).await?;
+    let record = match record(sight.log, line.position).await {
+        Err(ViewError::Log(LogError::Corrupt { .. })) => return damaged(sight, line).await,
+        record => record?,
+    };
     let envelope = &record.envelope;
     let settings = settings(sight.tables, &envelope.settings_sha).await?;
     let judgement = accept::judge_caught(&envelope.body, envelope.content_type, &settings);
@@ -211,10 +216,32 @@ pub async fn read(sight: Sight<'_>, id: Id) -> Result<Journey, ViewError> {
         peer: envelope.peer.clone(),
         charset,
         withheld,
+        damaged: false,
         segments,
         cut,
         text,
         ack,
+        copies: copies.iter().map(Relative::of).collect(),
+        corrects: follow(sight, &line, |line| line.replaces).await?,
+        corrected_by: follow(sight, &line, |line| line.replaced_by).await?,
+    };
+    Ok(Journey { message: line, journey: way })
+}
+
+/// The journey of a message whose bytes the log cannot read: what the tables know of it.
+async fn damaged(sight: Sight<'_>, line: Line) -> Result<Journey, ViewError> {
+    let copies = messages::copies(sight.tables, sight.authority, line.effect).await?;
+    let way = Way {
+        steps: steps(&line, false),
+        event: None,
+        peer: None,
+        charset: None,
+        withheld: false,
+        damaged: true,
+        segments: Vec::new(),
+        cut: false,
+        text: None,
+        ack: None,
         copies: copies.iter().map(Relative::of).collect(),
         corrects: follow(sight, &line, |line| line.replaces).await?,
         corrected_by: follow(sight, &line, |line| line.replaced_by).await?,

@@ -63,6 +63,11 @@ pub async fn postgres_tables() -> Tables {
     Tables::Postgres(postgres::Postgres::open(config, &schema()).await.unwrap())
 }
 
+fn open_log(path: &std::path::Path, clock: &Clock, entropy: &Entropy) -> Log {
+    let options = embedded::Options { disk_reserve_ratio: 0.0, ..embedded::Options::default() };
+    Log::Embedded(embedded::Embedded::open(path, clock.clone(), entropy.clone(), options).unwrap())
+}
+
 impl House {
     pub fn new() -> Self {
         Self::with(sqlite_tables(), SourceSettings::default(), 1)
@@ -80,14 +85,11 @@ impl House {
             Clock::new(move || Timestamp::from_micros(now.fetch_add(1_000, Ordering::Relaxed)))
         };
         let entropy = Entropy::seeded(seed);
-        let options = embedded::Options { disk_reserve_ratio: 0.0, ..embedded::Options::default() };
-        let log =
-            embedded::Embedded::open(&dir.path().join("log.sqlite"), clock.clone(), entropy.clone(), options)
-                .unwrap();
+        let log = open_log(&dir.path().join("log.sqlite"), &clock, &entropy);
         let key = InstallationKey::new([7; 32]);
         let projection = Arc::new(Adt::new(key.clone(), clock.clone()));
         projection.know(settings.clone());
-        Self { dir, log: Log::Embedded(log), tables, clock, entropy, key, projection, settings, now }
+        Self { dir, log, tables, clock, entropy, key, projection, settings, now }
     }
 
     fn envelope(
@@ -187,6 +189,22 @@ impl House {
             let mut runner = if records == usize::MAX { runner } else { runner.batches_of(records) };
             while runner.step().await.unwrap() != Stepped::Idle {}
         }
+    }
+
+    /// As [`House::run`], but tries again what cannot be read.
+    pub async fn run_to_the_end(&self) {
+        for mut runner in self.runners() {
+            runner.run_until(u64::MAX, |_| {}).await.unwrap();
+        }
+    }
+
+    /// Flips one bit of a record, on the disk.
+    pub async fn flip_a_bit(&mut self, record: RecordId) {
+        let path = self.dir.path().join("log.sqlite");
+        self.log.close().await;
+        self.log = open_log(&self.dir.path().join("another.sqlite"), &self.clock, &self.entropy);
+        hilum_testkit::disk::flip_bit(&path, record.to_string().as_bytes());
+        self.log = open_log(&path, &self.clock, &self.entropy);
     }
 
     pub async fn rows(&self, table: &'static Table) -> Vec<Row> {

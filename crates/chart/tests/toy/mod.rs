@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hilum_chart::family::{self, Head, Rank, Ties};
-use hilum_chart::projection::{Changes, Projection, Reads, Rejected, ResourceChange, Rows};
+use hilum_chart::projection::{Changes, Projection, Reads, Rejected, ResourceChange, Rows, Unreadable};
 use hilum_chart::{Chart, resources};
 use hilum_core::{
     Authority, Clock, ContentType, Digest, Entropy, Envelope, Id, InstallationKey, Position, RecordId,
@@ -338,6 +338,12 @@ impl Projection for Toy {
         assert!(event.message != Message::PanicInReject, "planted");
         let rule = Value::Text(rejected.rule.to_owned());
         out.put(&REFUSED, vec![Value::Id(event.record.as_id()), rule, Value::Time(event.received)]);
+    }
+
+    fn unreadable(&self, record: &Unreadable, out: &mut Changes) {
+        let rule = Value::Text("log.corrupt".to_owned());
+        let at = id("Unreadable", record.position.offset as u32);
+        out.put(&REFUSED, vec![Value::Id(at), rule, Value::Time(record.received)]);
     }
 }
 

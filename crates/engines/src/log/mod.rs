@@ -67,6 +67,14 @@ pub enum LogError {
         /// What is wrong with it, without its content.
         why: String,
     },
+    /// A stored record is whole, but a newer program wrote it: it waits for that program.
+    #[error("record {position} has envelope version {version}, which is newer than this program")]
+    Newer {
+        /// Where it stands.
+        position: Position,
+        /// The version of its envelope.
+        version: u64,
+    },
     /// Another process (or another handle of this one) owns the log.
     #[error("log {path} is in use by another process")]
     InUse {
@@ -84,7 +92,7 @@ impl LogError {
         match self {
             Self::ReadOnly(_) | Self::Full(_) | Self::InUse { .. } | Self::Engine(_) => Kind::Transient,
             Self::TooLarge { .. } => Kind::TooLarge,
-            Self::Corrupt { .. } => Kind::Internal,
+            Self::Corrupt { .. } | Self::Newer { .. } => Kind::Internal,
         }
     }
 }
@@ -120,7 +128,8 @@ impl Log {
     /// Records from `from` on, in order, without waiting for new ones; empty at the end.
     ///
     /// # Errors
-    /// [`LogError::Corrupt`] names a record that cannot be read, [`LogError::Engine`] the rest.
+    /// [`LogError::Corrupt`] names a record that cannot be read, [`LogError::Newer`] one that a newer program wrote,
+    /// [`LogError::Engine`] the rest.
     pub async fn read(
         &self,
         stream: Stream,

@@ -22,6 +22,8 @@ pub(super) struct Slot {
     pub(super) insert: String,
     /// From offset, before offset, rows: offset, group, durable, seal, header, body.
     pub(super) read: String,
+    /// The same without the group's instant: for when the groups' table is damaged.
+    pub(super) read_alone: String,
 }
 
 /// All slots, partitions of one stream together.
@@ -56,6 +58,10 @@ impl Layout {
                     partition,
                     insert: format!(
                         "INSERT INTO {table} (\"offset\", \"group\", seal, header, body) VALUES (?1, ?2, ?3, ?4, ?5)"
+                    ),
+                    read_alone: format!(
+                        "SELECT \"offset\", \"group\", NULL, seal, header, body FROM {table} \
+                         WHERE \"offset\" >= ?1 AND \"offset\" < ?2 ORDER BY \"offset\" LIMIT ?3"
                     ),
                     read: format!(
                         "SELECT r.\"offset\", r.\"group\", g.durable, r.seal, r.header, r.body \

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hilum_core::{Digest, Envelope, Position, Stream, Timestamp};
 use rusqlite::{Connection, ErrorCode, Row, params};
+use serde::Deserialize;
 
 use super::State;
 use super::file::seal;
@@ -46,11 +47,24 @@ impl Wanted {
     /// Reads the range, up to its bytes but at least one record.
     ///
     /// # Errors
-    /// [`LogError::Corrupt`] when the first record cannot be read; a later one ends what is returned.
+    /// [`LogError::Corrupt`] or [`LogError::Newer`] when the first record cannot be read; a later one ends what is
+    /// returned.
     pub(super) fn read(&self, state: &State, conn: &Connection) -> Result<Vec<Record>, LogError> {
         let slot = &state.layout.slots()[self.slot];
+        match self.read_by(&slot.read, state, conn) {
+            // Perhaps only the table of groups is damaged, which costs no record.
+            Err(LogError::Corrupt { .. }) => {
+                let alone = Self { to: self.from + 1, ..*self };
+                alone.read_by(&slot.read_alone, state, conn)
+            }
+            read => read,
+        }
+    }
+
+    fn read_by(&self, sql: &str, state: &State, conn: &Connection) -> Result<Vec<Record>, LogError> {
+        let slot = &state.layout.slots()[self.slot];
         let engine = |why: rusqlite::Error| LogError::Engine(why.to_string());
-        let mut statement = conn.prepare_cached(&slot.read).map_err(engine)?;
+        let mut statement = conn.prepare_cached(sql).map_err(engine)?;
         let mut rows = statement
             .query(params![self.from as i64, self.to as i64, self.records() as i64])
             .map_err(engine)?;
@@ -67,6 +81,7 @@ impl Wanted {
                 Ok(record) => record,
                 Err(_) if !records.is_empty() => break,
                 Err(Bad::Corrupt(why)) => return Err(LogError::Corrupt { position, why }),
+                Err(Bad::Newer(version)) => return Err(LogError::Newer { position, version }),
                 Err(Bad::Engine(why)) => return Err(LogError::Engine(why)),
             };
             bytes += record.envelope.body.len();
@@ -91,12 +106,15 @@ impl Wanted {
         if seal(position.partition, position.offset, header) != sealed {
             return Err(corrupt("the header does not fit its seal"));
         }
-        // A parser's message may quote what it read.
+        // The version alone first: what a newer one says beyond it is not ours to judge. A parser's message may quote
+        // what it read.
+        let Version { v } =
+            serde_json::from_slice(header).map_err(|_| corrupt("the header is no envelope"))?;
+        if v > u64::from(Envelope::VERSION) {
+            return Err(Bad::Newer(v));
+        }
         let mut envelope: Envelope =
             serde_json::from_slice(header).map_err(|_| corrupt("the header is no envelope"))?;
-        if envelope.v > Envelope::VERSION {
-            return Err(Bad::Corrupt(format!("envelope version {} is newer than this program", envelope.v)));
-        }
         if envelope.stream != position.stream {
             return Err(corrupt("the header names another stream"));
         }
@@ -112,17 +130,22 @@ impl Wanted {
     }
 }
 
+/// What every version of the header says.
+#[derive(Deserialize)]
+struct Version {
+    v: u64,
+}
+
 enum Bad {
     Corrupt(String),
+    Newer(u64),
     Engine(String),
 }
 
 impl From<rusqlite::Error> for Bad {
     fn from(why: rusqlite::Error) -> Self {
         match why.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                Self::Corrupt("its page in the file is damaged".to_owned())
-            }
+            Some(ErrorCode::DatabaseCorrupt) => Self::Corrupt("its page in the file is damaged".to_owned()),
             Some(_) => Self::Engine(why.to_string()),
             None => Self::Corrupt("a column has another type".to_owned()),
         }

@@ -1,0 +1,51 @@
+//! A record of the log that cannot be read back: a flipped bit, a torn page, a row that is gone.
+//!
+//! It must not hold up what stands behind it, and must not be forgotten either: its place is written down where
+//! messages that were set aside stand, and the offset moves over it. When the log is mended (restored from a copy), a
+//! rebuild reads the record itself, and what stands for its place goes.
+
+use hilum_core::{Position, Timestamp};
+use hilum_engines::log::{Log, LogError, ReadMax};
+
+use crate::error::ChartError;
+use crate::limits::NEIGHBOURS_MAX;
+use crate::port;
+use crate::projection::{Changes, Projection, Unreadable};
+
+/// What should stand for the record at `position`.
+pub(crate) async fn changes<P: Projection>(
+    projection: &P,
+    log: &Log,
+    position: Position,
+    why: String,
+) -> Result<Changes, ChartError> {
+    tracing::error!(
+        projection = P::NAME, %position, why,
+        "record cannot be read and is passed over: restore the log from a copy, then rebuild"
+    );
+    let received = received_near(log, position).await?;
+    let mut changes = Changes::default();
+    projection.unreadable(&Unreadable { position, epoch: log.epoch(), received, why }, &mut changes);
+    Ok(changes)
+}
+
+/// When the nearest readable neighbour was received, one before it first: that one is there whenever this is asked.
+/// The earliest instant when a long stretch around it is damaged.
+async fn received_near(log: &Log, position: Position) -> Result<Timestamp, ChartError> {
+    let end = port::end(log, position.stream, position.partition).await?;
+    let before = (position.offset.saturating_sub(NEIGHBOURS_MAX)..position.offset).rev();
+    let behind = position.offset + 1..end.min(position.offset + 1 + NEIGHBOURS_MAX);
+    for offset in before.chain(behind) {
+        let one = ReadMax { records: 1, bytes: 0 };
+        match port::records(log, (position.stream, position.partition), offset, one).await {
+            Ok(records) => {
+                if let Some(record) = records.first() {
+                    return Ok(record.envelope.received);
+                }
+            }
+            Err(LogError::Corrupt { .. } | LogError::Newer { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Timestamp::from_micros(0))
+}

@@ -1,0 +1,28 @@
+//! Damage on the disk, for files that nobody has open.
+
+use std::path::Path;
+
+/// Flips one bit in the first byte of each place where `needle` stands in the file; returns the places.
+///
+/// # Panics
+/// When the file cannot be read or written, or holds no `needle`.
+pub fn flip_bit(path: &Path, needle: &[u8]) -> Vec<usize> {
+    let file = std::fs::read(path).expect("the file");
+    let places: Vec<usize> =
+        (0..=file.len().saturating_sub(needle.len())).filter(|&at| file[at..].starts_with(needle)).collect();
+    assert!(!places.is_empty(), "the needle stands in no file");
+    flip_bits_at(path, &places);
+    places
+}
+
+/// Flips the same bits (back).
+///
+/// # Panics
+/// As [`flip_bit`].
+pub fn flip_bits_at(path: &Path, places: &[usize]) {
+    let mut file = std::fs::read(path).expect("the file");
+    for &at in places {
+        file[at] ^= 1;
+    }
+    std::fs::write(path, file).expect("writes");
+}
