@@ -1,0 +1,282 @@
+//! The family's rows as values, and their loading.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use bytes::Bytes;
+use hilum_core::Id;
+use hilum_engines::tables::{Scan, Table, Value};
+
+use super::{Kin, Part, Sight};
+use crate::content::{Allergy, Diagnosis, Identifier, NextOfKin};
+use crate::facts::{Fact, FactBody, Kind};
+use crate::fold::content::{GroupRegister, PersonRegister};
+use crate::fold::ties::{Tie, TieKind};
+use crate::order::Stamp;
+use crate::tables::{BOARD, CARRIER, CONTENT, ENCOUNTER, FACT, NUMBER, TIE};
+
+/// A row of [`NUMBER`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct NumberRow {
+    pub(super) identifier: Option<Identifier>,
+    pub(super) visit: Option<Id>,
+    pub(super) deleted: Option<Stamp>,
+    pub(super) not_applied: BTreeSet<Id>,
+    /// Further identifiers that it was ever named with.
+    pub(super) carries: BTreeSet<Id>,
+    pub(super) marks: Vec<String>,
+    pub(super) survivor: Option<Id>,
+}
+
+/// What of a row of [`ENCOUNTER`] the next fold needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct EncounterRow {
+    pub(super) visit: Id,
+    pub(super) number: Id,
+    pub(super) on_board: bool,
+    pub(super) in_bed: bool,
+    pub(super) marks: Vec<String>,
+}
+
+pub(super) fn text(value: Option<&Value>) -> &str {
+    match value {
+        Some(Value::Text(text)) => text,
+        _ => "",
+    }
+}
+
+pub(super) fn id(value: Option<&Value>) -> Option<Id> {
+    match value {
+        Some(Value::Id(id)) => Some(*id),
+        _ => None,
+    }
+}
+
+pub(super) fn stamp(value: Option<&Value>) -> Option<Stamp> {
+    match value {
+        Some(Value::Bytes(bytes)) => Stamp::from_slice(bytes),
+        _ => None,
+    }
+}
+
+pub(super) fn flag(value: Option<&Value>) -> bool {
+    matches!(value, Some(Value::Bool(true)))
+}
+
+pub(super) fn number_of(row: &[Value]) -> NumberRow {
+    NumberRow {
+        identifier: serde_json::from_str(text(row.get(3))).ok(),
+        visit: id(row.get(4)),
+        deleted: stamp(row.get(5)),
+        not_applied: ids_of(text(row.get(6))),
+        marks: marks_of(text(row.get(7))),
+        carries: ids_of(text(row.get(8))),
+        survivor: id(row.get(9)),
+    }
+}
+
+pub(super) fn encounter_of(row: &[Value]) -> Option<EncounterRow> {
+    Some(EncounterRow {
+        visit: id(row.get(2))?,
+        number: id(row.get(4))?,
+        on_board: flag(row.get(7)),
+        in_bed: flag(row.get(8)),
+        marks: marks_of(text(row.get(12))),
+    })
+}
+
+/// The identifier that stands is the one with the least text: which message named it first does not matter.
+pub(super) fn set_identifier(row: &mut NumberRow, identifier: &Identifier) {
+    let weight = |one: &Identifier| serde_json::to_string(one).unwrap_or_default();
+    let stands =
+        row.identifier.as_ref().is_some_and(|old| old == identifier || weight(old) <= weight(identifier));
+    if !stands {
+        row.identifier = Some(identifier.clone());
+    }
+}
+
+pub(super) fn stamp_value(stamp: &Stamp) -> Value {
+    Value::Bytes(Bytes::copy_from_slice(stamp.as_bytes()))
+}
+
+pub(super) fn ids_json<'a>(ids: impl IntoIterator<Item = &'a Id>) -> Value {
+    let ids: Vec<String> = ids.into_iter().map(Id::to_string).collect();
+    Value::Text(serde_json::to_string(&ids).unwrap_or_default())
+}
+
+pub(super) fn ids_of(text: &str) -> BTreeSet<Id> {
+    serde_json::from_str::<Vec<String>>(text)
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|id| id.parse().ok())
+        .collect()
+}
+
+pub(super) fn marks_of(text: &str) -> Vec<String> {
+    serde_json::from_str(text).unwrap_or_default()
+}
+
+/// The board rows of a patient: read where a name may change without a fold of each visit.
+pub(super) fn board_of(patient: Id) -> Scan {
+    Scan::by_index(BOARD.name, "by_patient", vec![Value::Id(patient)])
+}
+
+pub(super) fn fact_of(row: &[Value]) -> Option<Fact> {
+    let [_, _, moved, kind, said, number, provisional, source, body] = row else { return None };
+    Some(Fact {
+        kind: Kind::parse(text(Some(kind)))?,
+        moved: stamp(Some(moved))?,
+        said: stamp(Some(said))?,
+        number: id(Some(number))?,
+        provisional: flag(Some(provisional)),
+        source: text(Some(source)).to_owned(),
+        body: serde_json::from_str::<FactBody>(text(Some(body))).unwrap_or_default(),
+    })
+}
+
+/// A row of [`TIE`].
+pub(crate) fn tie_of(row: &[Value]) -> Option<Tie> {
+    let [_, tie, kind, old, new, moved, said, source] = row else { return None };
+    Some(Tie {
+        id: id(Some(tie))?,
+        kind: TieKind::parse(text(Some(kind)))?,
+        old: id(Some(old))?,
+        new: id(Some(new))?,
+        moved: stamp(Some(moved))?,
+        said: stamp(Some(said))?,
+        source: text(Some(source)).to_owned(),
+    })
+}
+
+impl<'a> Kin<'a> {
+    /// A family of the batch.
+    pub fn new(sight: Sight<'a>, id: Id) -> Self {
+        let mut wholes = HashMap::new();
+        for table in crate::tables::OF_FAMILY {
+            if let Some(rows) = sight.families.rows(table, id, &[], sight.have) {
+                let keyed =
+                    rows.into_iter().map(|row| (row.get(1..table.key_len).unwrap_or_default().to_vec(), row));
+                wholes.insert(table.name, keyed.collect());
+            }
+        }
+        let mut kin = Self {
+            sight,
+            id,
+            wholes,
+            facts: BTreeMap::new(),
+            classes: BTreeMap::new(),
+            persons: BTreeMap::new(),
+            relatives: BTreeMap::new(),
+            allergies: BTreeMap::new(),
+            diagnoses: BTreeMap::new(),
+            ties: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            carriers: BTreeMap::new(),
+            encounters: BTreeMap::new(),
+            new_facts: BTreeSet::new(),
+            new_ties: BTreeSet::new(),
+            new_carriers: BTreeSet::new(),
+            gone_facts: BTreeSet::new(),
+            gone_ties: BTreeSet::new(),
+            visits: BTreeSet::new(),
+            said: BTreeSet::new(),
+            parts: BTreeSet::new(),
+            dirty_numbers: BTreeSet::new(),
+            whole: false,
+        };
+        let ties = kin.rows(&TIE, &[]);
+        kin.ties = ties.iter().filter_map(|row| tie_of(row)).map(|tie| (tie.id, tie)).collect();
+        for row in kin.rows(&ENCOUNTER, &[]) {
+            if let (Some(encounter), Some(row)) = (self::id(row.get(1)), encounter_of(&row)) {
+                kin.encounters.insert(encounter, Some(row));
+            }
+        }
+        kin
+    }
+
+    pub(super) fn rows(&self, table: &'static Table, rest: &[Value]) -> Vec<Vec<Value>> {
+        if let Some(rows) = self.wholes.get(table.name) {
+            let from = rows.range(rest.to_vec()..);
+            return from.take_while(|(key, _)| key.starts_with(rest)).map(|(_, row)| row.clone()).collect();
+        }
+        self.sight.families.rows(table, self.id, rest, self.sight.have).unwrap_or_default()
+    }
+
+    pub(super) fn row(&self, table: &'static Table, rest: &[Value]) -> Option<Vec<Value>> {
+        let row = self.sight.families.row(table, self.id, rest, self.sight.have);
+        row.or_else(|| self.wholes.get(table.name)?.get(rest).cloned())
+    }
+
+    pub(super) fn visit_facts(&mut self, visit: Id) -> &mut BTreeMap<Stamp, Fact> {
+        if !self.facts.contains_key(&visit) {
+            let rows = self.rows(&FACT, &[Value::Id(visit)]);
+            let facts: BTreeMap<Stamp, Fact> =
+                rows.iter().filter_map(|row| fact_of(row)).map(|fact| (fact.moved, fact)).collect();
+            if let Some(class) = facts.values().find_map(|fact| fact.body.inferred_class.clone()) {
+                self.classes.insert(visit, class);
+            }
+            self.facts.insert(visit, facts);
+        }
+        self.facts.entry(visit).or_default()
+    }
+
+    pub(super) fn register<T: serde::de::DeserializeOwned + Default>(&self, owner: Id, part: Part) -> T {
+        let row = self.row(&CONTENT, &[Value::Id(owner), Value::Text(part.as_str().to_owned())]);
+        row.and_then(|row| serde_json::from_str(text(row.get(3))).ok()).unwrap_or_default()
+    }
+
+    pub(super) fn person(&mut self, number: Id) -> &mut PersonRegister {
+        if !self.persons.contains_key(&number) {
+            let register = self.register(number, Part::Person);
+            self.persons.insert(number, register);
+        }
+        self.persons.entry(number).or_default()
+    }
+
+    pub(super) fn kin_register(&mut self, number: Id) -> &mut GroupRegister<NextOfKin> {
+        if !self.relatives.contains_key(&number) {
+            let register = self.register(number, Part::NextOfKin);
+            self.relatives.insert(number, register);
+        }
+        self.relatives.entry(number).or_default()
+    }
+
+    pub(super) fn allergy_register(&mut self, number: Id, part: Part) -> &mut GroupRegister<Allergy> {
+        if !self.allergies.contains_key(&(number, part)) {
+            let register = self.register(number, part);
+            self.allergies.insert((number, part), register);
+        }
+        self.allergies.entry((number, part)).or_default()
+    }
+
+    pub(super) fn diagnosis_register(&mut self, visit: Id) -> &mut GroupRegister<Diagnosis> {
+        if !self.diagnoses.contains_key(&visit) {
+            let register = self.register(visit, Part::Diagnoses);
+            self.diagnoses.insert(visit, register);
+        }
+        self.diagnoses.entry(visit).or_default()
+    }
+
+    pub(super) fn number(&mut self, number: Id) -> &mut NumberRow {
+        if !self.numbers.contains_key(&number) {
+            let row = self.row(&NUMBER, &[Value::Id(number)]).map(|row| number_of(&row)).unwrap_or_default();
+            self.numbers.insert(number, row);
+        }
+        self.numbers.entry(number).or_default()
+    }
+
+    pub(super) fn carriers(&mut self, identifier: Id) -> &mut BTreeSet<Id> {
+        if !self.carriers.contains_key(&identifier) {
+            let rows = self.rows(&CARRIER, &[Value::Id(identifier)]);
+            self.carriers.insert(identifier, rows.iter().filter_map(|row| id(row.get(2))).collect());
+        }
+        self.carriers.entry(identifier).or_default()
+    }
+
+    pub(super) fn encounter_row(&mut self, encounter: Id) -> Option<EncounterRow> {
+        if !self.encounters.contains_key(&encounter) {
+            let row = self.row(&ENCOUNTER, &[Value::Id(encounter)]).and_then(|row| encounter_of(&row));
+            self.encounters.insert(encounter, row);
+        }
+        self.encounters.get(&encounter).cloned().flatten()
+    }
+}

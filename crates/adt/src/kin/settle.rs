@@ -1,0 +1,220 @@
+//! What follows from the family's set of rows: ties, encounters, and what of them is written.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hilum_chart::projection::Changes;
+use hilum_core::Id;
+use hilum_engines::tables::Value;
+
+use super::rows::{EncounterRow, id};
+use super::{Kin, Settled, work_id};
+use crate::board;
+use crate::facts::{Fact, Kind};
+use crate::fold::encounter;
+use crate::fold::ties::{Survivors, Tie, TieKind};
+use crate::identity;
+use crate::state::{EncounterState, Mark, PatientState, Status};
+use crate::tables::{BOARD, ENCOUNTER, FACT, NUMBER, WORK};
+
+impl Kin<'_> {
+    /// Folds what changed and writes it.
+    pub fn settle(&mut self, out: &mut Changes) -> Settled {
+        self.imply_ties();
+        if self.whole {
+            self.load_whole();
+            self.imply_ties();
+        }
+        let ties: Vec<Tie> = self.ties.values().cloned().collect();
+        let survivors = Survivors::fold(&ties);
+        // A mark of one may rest on the other: a family with ties is small enough to look at each.
+        self.said.extend(ties.iter().flat_map(|tie| [tie.old, tie.new]));
+        let ends: Vec<Id> = self.said.iter().map(|number| survivors.survivor(*number)).collect();
+        self.said.extend(ends);
+
+        let mut settled = Settled::default();
+        let mut states = Vec::new();
+        for visit in self.visits.clone() {
+            let (visits, folded) = self.fold_visit(visit, &ties, &survivors, &mut settled);
+            let last = folded.len().saturating_sub(1);
+            for (at, mut state) in folded.into_iter().enumerate() {
+                // Diagnoses name no stay of an inferred visit: they are the last one's.
+                if at == last {
+                    state.diagnoses = visits
+                        .iter()
+                        .flat_map(|&visit| self.diagnosis_register(visit).items(visit))
+                        .collect();
+                }
+                self.finish(&mut state, visit, &survivors);
+                for visit in &visits {
+                    settled.of_visit.entry(*visit).or_default().push(state.id);
+                }
+                // The least visit that has facts stands for all: which one was folded now does not matter.
+                let visit = visits.first().copied().unwrap_or(visit);
+                self.see_encounter(&state, visit);
+                states.push((visit, state));
+            }
+        }
+        let folded: BTreeSet<Id> = states.iter().map(|(_, state)| state.id).collect();
+        settled.gone.retain(|encounter| !folded.contains(encounter));
+        for encounter in &settled.gone {
+            out.delete(&ENCOUNTER, vec![Value::Id(self.id), Value::Id(*encounter)]);
+            out.delete(&BOARD, vec![Value::Id(*encounter)]);
+            out.delete(&WORK, vec![Value::Id(work_id(self.sight.key, "closed-visit", &[*encounter]))]);
+            out.outbox.push(board::outgoing(*encounter, *encounter, "", "delete"));
+        }
+        let seen: BTreeSet<Id> = folded.iter().chain(&settled.gone).copied().collect();
+        let mut patients: BTreeMap<Id, PatientState> = BTreeMap::new();
+        let owners = states.iter().map(|(_, state)| state.patient);
+        for number in self.said.iter().copied().chain(owners).collect::<BTreeSet<Id>>() {
+            if let Some(patient) = self.patient(number, &ties, &survivors) {
+                patients.insert(number, patient);
+            }
+        }
+        for (visit, state) in &states {
+            self.write_encounter(state, *visit, patients.get(&state.patient), out);
+        }
+        for patient in patients.values() {
+            self.write_number(patient, out);
+            if patient.survivor == patient.id {
+                self.patch_board(patient, &seen, out);
+            }
+        }
+        self.write_merge_work(&ties, &survivors, out);
+        self.write_rows(out);
+        let is_confidential = |patient: &&PatientState| patient.whole().is_confidential();
+        settled.confidential = patients.values().filter(is_confidential).map(|patient| patient.id).collect();
+        let said = &self.said;
+        settled.patients = patients.into_values().filter(|patient| said.contains(&patient.id)).collect();
+        settled.encounters = states.into_iter().map(|(_, state)| state).collect();
+        settled
+    }
+
+    /// All rows of the family were read: every visit and number is folded again.
+    pub(super) fn load_whole(&mut self) {
+        let ids =
+            |rows: Vec<Vec<Value>>| rows.iter().filter_map(|row| id(row.get(1))).collect::<BTreeSet<Id>>();
+        let (numbers, visits) = (ids(self.rows(&NUMBER, &[])), ids(self.rows(&FACT, &[])));
+        self.said.extend(numbers);
+        self.said.extend(self.numbers.keys());
+        for visit in visits {
+            self.visit_facts(visit);
+            self.visits.insert(visit);
+        }
+    }
+
+    /// A visit whose messages named nobody at first and then somebody: the provisional patient is that person.
+    fn imply_ties(&mut self) {
+        for visit in self.visits.clone() {
+            let facts = self.visit_facts(visit);
+            // More than one where a visit goes on under another number (A06) and neither message named anybody.
+            let provisional: BTreeSet<Id> =
+                facts.values().filter(|fact| fact.provisional).map(|fact| fact.number).collect();
+            let named = facts.values().filter(|fact| !fact.provisional).max_by_key(|fact| fact.said);
+            let Some((new, said, source)) = named.map(|fact| (fact.number, fact.said, fact.source.clone()))
+            else {
+                continue;
+            };
+            for old in provisional {
+                let id = self.sight.key.id("Tie implied", &[visit.as_bytes(), old.as_bytes()]);
+                let source = source.clone();
+                let tie = Tie { id, kind: TieKind::Implied, old, new, moved: said, said, source };
+                if self.ties.get(&id) != Some(&tie) {
+                    self.tie(&tie);
+                }
+            }
+        }
+    }
+
+    fn fold_visit(
+        &mut self,
+        visit: Id,
+        ties: &[Tie],
+        survivors: &Survivors,
+        settled: &mut Settled,
+    ) -> (BTreeSet<Id>, Vec<EncounterState>) {
+        let key = self.sight.key;
+        let number = self.visit_facts(visit).values().next().map(|fact| fact.number);
+        let Some(class) = self.classes.get(&visit).cloned() else {
+            let facts: Vec<Fact> = self.visit_facts(visit).values().cloned().collect();
+            if facts.is_empty() && self.encounter_row(visit).is_some() {
+                settled.gone.push(visit);
+            }
+            let states = encounter::fold(key, &encounter::Visit::Numbered(visit), &facts);
+            return (BTreeSet::from([visit]), states);
+        };
+        // The visits of all numbers of one person and one class are one row of stays, folded once.
+        let Some(number) = number else { return (BTreeSet::new(), Vec::new()) };
+        let patient = survivors.survivor(number);
+        let mut facts = BTreeMap::new();
+        let mut visits = BTreeSet::from([visit]);
+        for member in survivors.members(patient, ties) {
+            let bucket = identity::inferred_visit_id(key, member, &class);
+            let own = self.visit_facts(bucket);
+            if !own.is_empty() {
+                visits.insert(bucket);
+            }
+            facts.extend(own.clone());
+        }
+        if visits.iter().find(|other| self.visits.contains(other)) != Some(&visit) {
+            return (BTreeSet::new(), Vec::new());
+        }
+        let facts: Vec<Fact> = facts.into_values().collect();
+        let states = encounter::fold(key, &encounter::Visit::Inferred { patient, class }, &facts);
+        for (encounter, row) in &self.encounters {
+            let is_of_these = row.as_ref().is_some_and(|row| visits.contains(&row.visit));
+            if is_of_these && states.iter().all(|state| state.id != *encounter) {
+                settled.gone.push(*encounter);
+            }
+        }
+        (visits, states)
+    }
+
+    /// What the visit's own facts do not say: whose it is, and what the person's record adds.
+    fn finish(&mut self, state: &mut EncounterState, visit: Id, survivors: &Survivors) {
+        state.patient = survivors.survivor(state.named);
+        if survivors.merged_into(state.named).is_some() {
+            state.marks.retain(|mark| *mark != Mark::IdentityUndecided);
+        }
+        let deleted = self.number(state.named).deleted;
+        if deleted.is_some_and(|deleted| deleted > state.last) {
+            match state.status {
+                Status::Finished | Status::Cancelled => {
+                    state.status = Status::EnteredInError;
+                    state.marks.push(Mark::Withdrawn);
+                }
+                Status::EnteredInError => {}
+                Status::Planned
+                | Status::Arrived
+                | Status::InProgress
+                | Status::OnLeave
+                | Status::Unknown => {
+                    state.marks.push(Mark::DeleteAsked);
+                }
+            }
+        }
+        let facts = self.visit_facts(visit);
+        let is_moved = facts.values().any(|fact| fact.kind == Kind::MoveVisit);
+        let named =
+            facts.values().filter(|fact| !fact.provisional).map(|fact| survivors.survivor(fact.number));
+        let named: BTreeSet<Id> = named.collect();
+        if named.len() > 1 && !is_moved && visit == state.id {
+            state.marks.push(Mark::PatientDiffers);
+        }
+        let code = state.disposition.as_ref().map_or("", |disposition| disposition.code.as_str());
+        if matches!(code, "20" | "40" | "41" | "42") && !self.person(state.named).whole().is_dead() {
+            state.marks.push(Mark::ExpiredWithoutDeath);
+        }
+        state.marks.sort();
+        state.marks.dedup();
+    }
+
+    /// The encounter's row as it will stand, for what looks over all encounters.
+    fn see_encounter(&mut self, state: &EncounterState, visit: Id) {
+        let before = self.encounter_row(state.id);
+        let in_bed =
+            state.status.is_open() && state.place.as_ref().is_some_and(|place| !place.bed.is_empty());
+        let (on_board, marks) = before.map_or((false, Vec::new()), |before| (before.on_board, before.marks));
+        let row = EncounterRow { visit, number: state.named, on_board, in_bed, marks };
+        self.encounters.insert(state.id, Some(row));
+    }
+}
