@@ -38,6 +38,10 @@
     }).observe(banner);
   }
 
+  // ---- on a narrow screen the place in the top bar is in sight
+  const now = $(".nav [aria-current]");
+  if (now) now.parentElement.scrollLeft = Math.max(0, now.offsetLeft - 24);
+
   // ---- live: one connection, only while the page is visible, resumed where it ended
   const topics = body.dataset.live;
   let source = null;

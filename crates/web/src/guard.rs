@@ -178,7 +178,7 @@ async fn identify(
         let found = keys::verify(shell.tables(), shell.clock(), key).await?;
         let Some(found) = found else {
             metrics::counter!("hilum_http_key_refused_total").increment(1);
-            tracing::warn!(peer = ?peer, "an API key that does not hold");
+            tracing::warn!(peer = peer.map(tracing::field::display), "an API key that does not hold");
             return Err(Fault::worded(Kind::Unauthenticated, "key"));
         };
         let via = Via::Key(Digest::of(raw));

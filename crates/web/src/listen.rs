@@ -35,8 +35,11 @@ pub async fn serve(
         .keep_alive(true);
     let mut stop = std::pin::pin!(stop);
     loop {
-        // The semaphore is never closed.
-        let permit = Arc::clone(&permits).acquire_owned().await.map_err(io::Error::other)?;
+        // When every place is taken the stop must be heard all the same. The semaphore is never closed.
+        let permit = tokio::select! {
+            permit = Arc::clone(&permits).acquire_owned() => permit.map_err(io::Error::other)?,
+            () = &mut stop => break,
+        };
         let (socket, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,

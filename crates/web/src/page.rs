@@ -40,6 +40,8 @@ struct Layout<'a> {
     is_wide: bool,
     is_bare: bool,
     printed: String,
+    /// When it was made, for bodies that do not say so themselves: for machines and for people.
+    as_of: Option<(String, String)>,
 }
 
 /// A page on its way out: [`Visit::page`] begins it, [`Page::body`] ends it.
@@ -53,6 +55,7 @@ pub struct Page {
     topics: Vec<&'static str>,
     is_wide: bool,
     is_bare: bool,
+    says_as_of: bool,
     status: StatusCode,
 }
 
@@ -67,6 +70,7 @@ impl Page {
             topics: Vec::new(),
             is_wide: false,
             is_bare: false,
+            says_as_of: false,
             status: StatusCode::OK,
         }
     }
@@ -102,6 +106,12 @@ impl Page {
     /// Without top bar (sign-in).
     pub const fn bare(mut self) -> Self {
         self.is_bare = true;
+        self
+    }
+
+    /// Whose body says itself how old it is.
+    pub const fn says_as_of(mut self) -> Self {
+        self.says_as_of = true;
         self
     }
 
@@ -154,6 +164,8 @@ impl Page {
             is_wide: self.is_wide,
             is_bare: self.is_bare,
             printed,
+            as_of: (!self.says_as_of && !self.is_bare)
+                .then(|| (words.machine(&inner.at), words.at_second(&inner.at))),
             w: words,
         };
         let html = page.render().map_err(fail)?;

@@ -236,7 +236,8 @@ const NOWHERE: &RouteInfo = &RouteInfo {
     surface: Surface::Page,
     audit: None,
     is_secret: false,
-    body_bytes_max: 0,
+    // Nothing reads a body: "there is no such page" comes before "that is too large".
+    body_bytes_max: usize::MAX,
     timeout: limits::REQUEST_TIMEOUT,
     nav: None,
 };

@@ -102,7 +102,9 @@ struct Rows {
     units: Vec<Unit>,
     unit_names: Vec<(String, usize)>,
     state: Option<Notice>,
-    /// "214 in the house, 214 shown"; a difference must be acted on.
+    /// Inpatients and those in the emergency department: who is here now. Outpatients are not.
+    in_house: String,
+    /// "214 open, 214 shown"; a difference must be acted on.
     counted: String,
     is_different: bool,
     without_bed: Option<String>,
@@ -128,6 +130,8 @@ impl Rows {
             count: census.lists.get(list.as_str()).copied().unwrap_or(0),
             is_here: list == asked.list(),
         });
+        let here = [BoardList::Inpatient, BoardList::Emergency];
+        let in_house: usize = here.iter().filter_map(|list| census.lists.get(list.as_str())).sum();
         let some = |key: &'static str, n: u64| (n > 0).then(|| w.n(key, n));
         let state = state_of(w, asked, &census, room, at);
         let mut units: Vec<Unit> = Vec::new();
@@ -152,6 +156,7 @@ impl Rows {
             units,
             unit_names: census.units.into_iter().collect(),
             state,
+            in_house: w.n("census.in_house", in_house as u64),
             counted: w.f2("census.count", "open", census.count.open, "shown", census.count.shown),
             is_different: census.count.open != census.count.shown,
             without_bed: some("census.without_bed", census.count.without_bed as u64),
@@ -261,7 +266,7 @@ pub(crate) fn mark_tag(w: &Words, mark: &str) -> Tag {
         None => w.get(&key).unwrap_or(id).to_owned(),
     };
     let tone = match id {
-        "not-applied" | "merge-implausible" | "patient-differs" => Tone::Act,
+        "not-applied" | "merge-implausible" | "patient-differs" | "bed-shared" => Tone::Act,
         "key-inferred" | "admission-unseen" | "unknown-person" => Tone::Info,
         _ => Tone::Warn,
     };
@@ -285,7 +290,7 @@ async fn page(
     let rows = gather(&room, &caller, &asked).await?;
     let w = caller.words();
     let page = CensusPage { w: w.clone(), rows, asked };
-    caller.page(w.t("census.title")).wide().live(&[BOARD_TOPIC]).body(&page)
+    caller.page(w.t("census.title")).wide().says_as_of().live(&[BOARD_TOPIC]).body(&page)
 }
 
 async fn rows(State(room): State<Room>, caller: Caller, Form(asked): Form<Asked>) -> Result<Response, Fault> {

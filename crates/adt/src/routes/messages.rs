@@ -60,7 +60,10 @@ impl Asked {
             source: some(&self.source),
             patient: self.patient,
             encounter: self.encounter,
-            kind: some(&self.kind).map(|kind| kind.to_uppercase()),
+            kind: some(&self.kind).map(|kind| match kind.to_lowercase() {
+                kind if kind == messages::DECISION_KIND => kind,
+                _ => kind.to_uppercase(),
+            }),
             before: None,
             after: self.after,
             limit: limits::LIST_ROWS + 1,
@@ -209,7 +212,7 @@ async fn list(
     let sources = room.sources.all().map(|source| source.name().to_string()).collect();
     let title = w.t("messages.title").to_owned();
     let page = ListPage { w, list, asked, statuses: STATUSES, sources };
-    caller.page(title).wide().live(&[MESSAGE_TOPIC]).body(&page)
+    caller.page(title).wide().says_as_of().live(&[MESSAGE_TOPIC]).body(&page)
 }
 
 struct Step {
@@ -273,7 +276,7 @@ fn step(w: &Words, step: &journey::Step, line: &Line) -> Step {
         )),
         "durable" => Some(line.position.to_string()),
         "acknowledged" => Some(line.ack.clone()),
-        "parsed" | "unreadable" => Some(line.charset_rule.clone()),
+        "parsed" | "unreadable" => Some(super::word_of(w, "charset_rule", &line.charset_rule).to_owned()),
         _ => line.rule.clone(),
     };
     Step {

@@ -407,7 +407,7 @@ async fn page(State(room): State<Room>, caller: Caller, Path(id): Path<Id>) -> R
         patient,
     };
     let title = w.t("patient.title").to_owned();
-    caller.page(title).under("/patients").live(&[BOARD_TOPIC]).banner(&banner)?.body(&page)
+    caller.page(title).under("/patients").says_as_of().live(&[BOARD_TOPIC]).banner(&banner)?.body(&page)
 }
 
 #[derive(Debug, Deserialize)]

@@ -204,7 +204,7 @@ async fn list(
     };
     let pending = pending.into_iter().map(|one| (w.at(&one.created), one)).map(|(at, one)| (one, at));
     let page = ListPage { pending: pending.collect(), groups: rows, state, freshness, w: w.clone() };
-    caller.page(w.t("quarantine.title")).live(&[MESSAGE_TOPIC]).body(&page)
+    caller.page(w.t("quarantine.title")).says_as_of().live(&[MESSAGE_TOPIC]).body(&page)
 }
 
 /// Messages of a rule that the list shows before it is asked for more.

@@ -162,5 +162,5 @@ async fn page(State(room): State<Room>, caller: Caller) -> Result<Response, Faul
         answer,
         w: w.clone(),
     };
-    caller.page(w.t("sources.title")).live(&[MESSAGE_TOPIC]).body(&page)
+    caller.page(w.t("sources.title")).wide().says_as_of().live(&[MESSAGE_TOPIC]).body(&page)
 }

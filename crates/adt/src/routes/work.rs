@@ -146,7 +146,7 @@ async fn list(
         freshness,
         w: w.clone(),
     };
-    caller.page(w.t("work.title")).live(&[MESSAGE_TOPIC, BOARD_TOPIC]).body(&page)
+    caller.page(w.t("work.title")).says_as_of().live(&[MESSAGE_TOPIC, BOARD_TOPIC]).body(&page)
 }
 
 /// One side's values, in the order of the heads; whether each differs from the left.
@@ -200,7 +200,7 @@ fn cells(w: &Words, one: &Found) -> [String; 4] {
         name.unwrap_or_else(not_known),
         one.birth_date.as_deref().map_or_else(not_known, |born| when(w, born)),
         one.gender.as_deref().map_or_else(not_known, |sex| word_of(w, "sex", sex).to_owned()),
-        ids.collect::<Vec<_>>().join(", "),
+        Some(ids.collect::<Vec<_>>().join(", ")).filter(|ids| !ids.is_empty()).unwrap_or_else(not_known),
     ]
 }
 

@@ -148,6 +148,7 @@ pub async fn read(
         lines.push(line(row)?);
     }
     mark_similar_names(&mut lines);
+    mark_shared_beds(&mut lines);
     let mut lists = BTreeMap::new();
     let mut units = BTreeMap::new();
     let mut count = Count::default();
@@ -260,6 +261,26 @@ fn mark_similar_names(lines: &mut [Line]) {
     }
 }
 
+/// Two in one bed are marked as such (clinical-rules 25). A withheld place marks nobody: that would tell it.
+fn mark_shared_beds(lines: &mut [Line]) {
+    let place = |line: &Line| {
+        let is_here = [BoardList::Inpatient, BoardList::Emergency, BoardList::Leave]
+            .iter()
+            .any(|list| list.as_str() == line.list);
+        let bed = line.bed.clone().filter(|_| is_here && !line.confidential)?;
+        Some((line.facility.clone(), line.unit.clone(), line.room.clone(), bed))
+    };
+    let mut held: HashMap<_, usize> = HashMap::new();
+    for place in lines.iter().filter_map(place) {
+        *held.entry(place).or_default() += 1;
+    }
+    for line in lines {
+        if place(line).is_some_and(|place| held.get(&place).is_some_and(|count| *count > 1)) {
+            line.marks.insert(0, "bed-shared".to_owned());
+        }
+    }
+}
+
 fn admits(query: &Query, line: &Line) -> bool {
     let same =
         |asked: &Option<String>, is: Option<&str>| asked.as_deref().is_none_or(|asked| is == Some(asked));
@@ -306,4 +327,69 @@ fn place_order(line: &Line) -> impl Ord + '_ {
         line.since,
         line.encounter,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(list: BoardList, bed: Option<&str>, confidential: bool) -> Line {
+        let text = |text: &str| Some(text.to_owned()).filter(|_| !confidential);
+        Line {
+            encounter: Id::from_bytes([0; 16]),
+            patient_id: None,
+            list: list.as_str().to_owned(),
+            facility: text("SEOUL"),
+            unit: text("7W"),
+            room: text("701"),
+            bed: bed.and_then(text),
+            patient: Who::default(),
+            class: "I".to_owned(),
+            status: "in-progress".to_owned(),
+            since: None,
+            attending: None,
+            marks: vec!["key-inferred".to_owned()],
+            confidential,
+            pending: Vec::new(),
+            visit: None,
+            source: String::new(),
+            message: Id::from_bytes([0; 16]),
+            t: Seq(0),
+        }
+    }
+
+    #[test]
+    fn two_in_one_bed_are_marked_and_nobody_else() {
+        let cases = [
+            ("two inpatients", vec![(BoardList::Inpatient, Some("1"), false); 2], vec![true, true]),
+            (
+                "one on leave, whose bed is held",
+                vec![(BoardList::Leave, Some("1"), false), (BoardList::Inpatient, Some("1"), false)],
+                vec![true, true],
+            ),
+            (
+                "beds that differ",
+                vec![(BoardList::Inpatient, Some("1"), false), (BoardList::Inpatient, Some("2"), false)],
+                vec![false, false],
+            ),
+            ("no bed is no bed in common", vec![(BoardList::Inpatient, None, false); 2], vec![false, false]),
+            (
+                "who is expected is not in it",
+                vec![(BoardList::Expected, Some("1"), false), (BoardList::Inpatient, Some("1"), false)],
+                vec![false, false],
+            ),
+            (
+                "a withheld place is told by no mark",
+                vec![(BoardList::Inpatient, Some("1"), true), (BoardList::Inpatient, Some("1"), false)],
+                vec![false, false],
+            ),
+        ];
+        for (why, rows, want) in cases {
+            let mut lines: Vec<Line> =
+                rows.into_iter().map(|(list, bed, confidential)| line(list, bed, confidential)).collect();
+            mark_shared_beds(&mut lines);
+            let is_marked = |line: &Line| line.marks.iter().any(|mark| mark == "bed-shared");
+            assert_eq!(lines.iter().map(is_marked).collect::<Vec<_>>(), want, "{why}");
+        }
+    }
 }

@@ -27,7 +27,7 @@ pub struct Query {
     pub patient: Option<Id>,
     /// The encounter.
     pub encounter: Option<Id>,
-    /// `ADT^A01`.
+    /// `ADT^A01`; [`DECISION_KIND`] for what operators decided.
     pub kind: Option<String>,
     /// Received before this instant.
     pub before: Option<Timestamp>,
@@ -214,7 +214,14 @@ fn place_in_index(index: &str, row: &Row) -> Vec<Value> {
 fn admits(query: &Query, line: &Line) -> bool {
     let same =
         |asked: &Option<String>, is: Option<&str>| asked.as_deref().is_none_or(|asked| is == Some(asked));
-    query.control_id.as_deref().is_none_or(|asked| indexed(asked) == indexed(&line.control_id))
+    // An operator's decision and a source's settings are no messages: shown where they are asked for, and in the
+    // story of whom they are about.
+    let is_message = line.kind != DECISION_KIND
+        || query.kind.as_deref() == Some(DECISION_KIND)
+        || query.patient.is_some()
+        || query.encounter.is_some();
+    is_message
+        && query.control_id.as_deref().is_none_or(|asked| indexed(asked) == indexed(&line.control_id))
         && same(&query.status, Some(&line.status))
         && same(&query.rule, line.rule.as_deref())
         && same(&query.source, Some(&line.source))

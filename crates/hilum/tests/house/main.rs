@@ -12,4 +12,5 @@ mod crash;
 mod http;
 mod lifecycle;
 mod mllp;
+mod routes;
 mod server;

@@ -1,0 +1,83 @@
+//! What the room's pages say, and who may open them.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+mod harness;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use harness::House;
+use hilum_adt::accept::{Door, DoorParts};
+use hilum_adt::acks::AckTimes;
+use hilum_adt::routes::{Room, WORDS, routes};
+use hilum_adt::{http, sources::Sources};
+use hilum_chart::{Chart, run_all};
+use hilum_web::route::{Route, check_document};
+use hilum_web::words::{self, problems};
+
+/// Keys that are built from what data names: a code, a status, a rule.
+const DYNAMIC: [&str; 16] = [
+    "allergen.",
+    "charset_rule.",
+    "class.",
+    "diagnosis_use.",
+    "doubt.",
+    "fault.",
+    "mark.",
+    "message_status.",
+    "nav.",
+    "pending.",
+    "relationship.",
+    "severity.",
+    "sex.",
+    "status.",
+    "step.",
+    "work_kind.",
+];
+
+#[test]
+fn every_word_is_there_in_both_languages() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (pages, routes) = (source.join("pages"), source.join("routes"));
+    let found = problems(&WORDS, &[words::WORDS], &[&pages, &routes], &DYNAMIC).unwrap();
+    assert_eq!(found, Vec::<String>::new());
+    // A planted fault is found.
+    let mut broken = WORDS;
+    broken.ko = "[census]\ntitle = \"x\"\n";
+    let found = problems(&broken, &[words::WORDS], &[&pages, &routes], &DYNAMIC).unwrap();
+    assert!(found.iter().any(|line| line == "census.unit: no Korean"), "{found:?}");
+}
+
+#[tokio::test]
+async fn the_document_shows_the_rooms_routes() {
+    let house = House::new();
+    let sources = Arc::new(Sources::new([], house.clock.now()).unwrap());
+    let fold = run_all(&house.projection, &house.log, &house.tables, &house.clock);
+    let room = Room {
+        tables: house.tables.clone(),
+        chart: Chart::open(house.tables.clone(), house.clock.clone()),
+        log: house.log.clone(),
+        clock: house.clock.clone(),
+        entropy: house.entropy.clone(),
+        key: house.key.clone(),
+        sources: Arc::clone(&sources),
+        progress: fold.progress().clone(),
+    };
+    let door = Door::new(DoorParts {
+        log: house.log.clone(),
+        clock: house.clock.clone(),
+        entropy: house.entropy.clone(),
+        key: house.key.clone(),
+        sources,
+        acks: Arc::new(AckTimes::default()),
+        message_bytes_max: 1 << 20,
+    });
+    let mut all = routes(&room);
+    all.push(http::route(door));
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/SECURITY.md");
+    let bless = std::env::var_os("BLESS").is_some();
+    check_document(&document, "adt", all.iter().map(Route::info), bless).unwrap();
+    // A planted difference is found.
+    assert!(check_document(&document, "adt", all.iter().skip(1).map(Route::info), false).is_err());
+    fold.stop().await;
+}

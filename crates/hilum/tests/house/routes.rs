@@ -1,0 +1,89 @@
+//! Every route that docs/SECURITY.md names, with every role, against the running server.
+
+use std::path::Path;
+
+use hilum_core::Role;
+use tempfile::tempdir;
+
+use crate::server::{Server, Start, request};
+
+/// A line of the tables.
+struct Line {
+    method: String,
+    path: String,
+    surface: String,
+    /// Anybody, then the roles in the order of [`Role::ALL`].
+    may: [String; 5],
+}
+
+/// The lines of all tables of routes in the document. That they are what the code says, other tests hold.
+fn lines() -> Vec<Line> {
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/SECURITY.md");
+    let text = std::fs::read_to_string(document).unwrap();
+    let mut lines = Vec::new();
+    for line in text.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let Some((method, path)) = cells[1].trim_matches('`').split_once(' ') else { continue };
+        if !path.starts_with('/') {
+            continue;
+        }
+        lines.push(Line {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            surface: cells[2].to_owned(),
+            may: [3, 4, 5, 6, 7].map(|at| cells[at].to_owned()),
+        });
+    }
+    lines
+}
+
+#[test]
+fn every_route_answers_every_role_as_the_document_says() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let http = server.http.unwrap();
+    let lines = lines();
+    for room in ["/census", "/hl7v2", "/api/patients/_search", "/quarantine/{id}/release", "/admin"] {
+        assert!(lines.iter().any(|line| line.path == room), "{room} is in no table");
+    }
+    let mut walked = 0;
+    for (at, role) in std::iter::once(None).chain(Role::ALL.map(Some)).enumerate() {
+        let key = role.map(|role| server.key(role.as_str(), role.as_str()));
+        for line in &lines {
+            let path = line
+                .path
+                .replace("{id}", "01a1fc11-791c-7f68-bc3c-c1d8bbd51639")
+                .replace("{token}", "x")
+                .replace("{version}/{name}", "x/hilum.css");
+            // A proxy forwards: what loopback alone may is not given to whoever stands behind it.
+            let mut headers = vec![("x-forwarded-for", "192.0.2.7")];
+            headers.extend(key.as_deref().map(|key| ("x-api-key", key)));
+            if line.surface == "live" && line.may[at] == "yes" {
+                continue; // A stream that does not end; its own tests open it.
+            }
+            let status = request(http, &line.method, &path, &headers, b"").status;
+            let name = format!("{} {} as {role:?}", line.method, line.path);
+            let is_public = line.may[0] == "yes";
+            if line.may[at] == "yes" {
+                // Signing in and changing a password refuse by what was sent, not by who asks.
+                let is_own = ["/sign-in", "/password"].contains(&line.path.as_str());
+                assert!(is_own || ![401, 403, 405].contains(&status), "{name}: {status}");
+            } else if role.is_none() {
+                assert_eq!(status, 401, "{name}");
+            } else {
+                assert!(!is_public && [403, 404].contains(&status), "{name}: {status}");
+            }
+            walked += 1;
+        }
+    }
+    assert!(walked > 5 * 40, "walked {walked}");
+    // What no table has is nowhere, for whoever asks and however.
+    let admin = server.key("last", "admin");
+    for (method, path) in
+        [("GET", "/nowhere"), ("POST", "/nowhere"), ("POST", "/api/patients"), ("PUT", "/census/x")]
+    {
+        for headers in [&[][..], &[("x-api-key", admin.as_str())]] {
+            assert_eq!(request(http, method, path, headers, b"{}").status, 404, "{method} {path}");
+        }
+    }
+}
