@@ -14,6 +14,7 @@
 //! | [`runner`] | read → needs → apply → commit, for one partition or for all |
 
 pub mod chart;
+mod claims;
 pub mod error;
 pub mod family;
 pub mod limits;

@@ -222,6 +222,27 @@ pub(crate) fn read_stamp(resource_type: &str, id: Id) -> Read {
     Read::Get { table: REGISTER.name, key: key(resource_type, id) }
 }
 
+/// Whether a register's stored stamp is as great. Stamps only grow: what is older now stays older, whatever else happens
+/// until the commit.
+fn is_older(new: &[u8], stamp: Option<&Row>) -> bool {
+    match stamp.and_then(|row| row.values.get(2)) {
+        Some(Value::Bytes(stored)) => stored.as_ref() >= new,
+        _ => false,
+    }
+}
+
+/// Whether a register will get a new version.
+pub(crate) fn is_new(register: &RegisterChange, current: Option<&Row>, stamp: Option<&Row>) -> bool {
+    !is_older(&register.total_stamp(), stamp) && !stands(current, register.change.body.as_deref())
+}
+
+fn stands(current: Option<&Row>, body: Option<&str>) -> bool {
+    match current {
+        None => body.is_none(),
+        Some(row) => same(row, body),
+    }
+}
+
 fn expect(table: &'static str, key: Key, row: Option<&Row>) -> Expect {
     Expect { table, key, t: row.map(|row| row.t) }
 }
@@ -277,12 +298,7 @@ impl Writer<'_> {
     ) -> Result<Option<i64>, ChartError> {
         let change = &Version::from(&register.change);
         let (new, key) = (register.total_stamp(), key(change.resource_type, change.id));
-        let stored = match stamp.and_then(|row| row.values.get(2)) {
-            Some(Value::Bytes(stored)) => Some(stored),
-            _ => None,
-        };
-        // Stamps only grow: what is older now stays older, whatever else happens until the commit.
-        if stored.is_some_and(|stored| stored.as_ref() >= new.as_slice()) {
+        if is_older(&new, stamp) {
             return Ok(None);
         }
         batch.expects.push(expect(RESOURCE.name, key.clone(), current));
@@ -304,11 +320,7 @@ impl Writer<'_> {
         current: Option<&Row>,
         batch: &mut Batch,
     ) -> Result<Option<i64>, ChartError> {
-        let stands = match current {
-            None => change.body.is_none(),
-            Some(row) => same(row, change.body),
-        };
-        if stands {
+        if stands(current, change.body) {
             return Ok(None);
         }
         let version = match current {

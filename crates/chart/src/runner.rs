@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hilum_core::{Clock, Position, Seq, Stream, Timestamp, failpoint};
+use hilum_core::{Clock, Id, Position, Seq, Stream, Timestamp, failpoint};
 use hilum_engines::limits::{BATCH_WRITES_MAX, SCAN_ROWS_MAX};
 use hilum_engines::log::{Log, LogError, ReadMax};
 use hilum_engines::tables::{
@@ -24,6 +24,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::chart::expectations;
+use crate::claims::{Claim, Claims};
 use crate::error::ChartError;
 use crate::family;
 use crate::limits::{
@@ -50,6 +51,8 @@ pub enum Stepped {
     Applied,
     /// The batch was cut in half because it cannot be applied as a whole.
     Halved,
+    /// A sibling is at work on a family that the batch touches: the next step asks again.
+    Waits,
     /// Another writer was first: the next step reads again.
     Conflict,
     /// Another worker moved the offset: the next step asks where it stands.
@@ -111,12 +114,14 @@ struct Taken<P: Projection> {
     rows: Rows,
     /// Set when the one event that is left is to be rejected for it.
     fault: Option<Fault>,
+    /// The families that it touches, where siblings are to keep off them.
+    claim: Option<Claim>,
 }
 
 /// Nothing: for a record that cannot be read.
 impl<P: Projection> Default for Taken<P> {
     fn default() -> Self {
-        Self { events: Vec::new(), places: Vec::new(), rows: Rows::default(), fault: None }
+        Self { events: Vec::new(), places: Vec::new(), rows: Rows::default(), fault: None, claim: None }
     }
 }
 
@@ -158,6 +163,8 @@ pub struct Runner<P: Projection> {
     conflicts: u32,
     /// The offset that could not be read, and how often in a row.
     unreadable: Option<(u64, u32)>,
+    /// Where siblings in this process say what they are at work on.
+    claims: Option<Arc<Claims>>,
     stage: Stage<P>,
 }
 
@@ -185,6 +192,7 @@ impl<P: Projection> Runner<P> {
             size_max: BATCH_RECORDS_MAX,
             conflicts: 0,
             unreadable: None,
+            claims: None,
             stage: Stage::Start,
         }
     }
@@ -194,6 +202,12 @@ impl<P: Projection> Runner<P> {
     pub fn batches_of(mut self, records_max: usize) -> Self {
         self.size_max = records_max.clamp(1, BATCH_RECORDS_MAX);
         self.size = self.size_max;
+        self
+    }
+
+    /// Keeps off the families that siblings with the same `claims` are at work on.
+    fn claiming(mut self, claims: Arc<Claims>) -> Self {
+        self.claims = Some(claims);
         self
     }
 
@@ -249,7 +263,7 @@ impl<P: Projection> Runner<P> {
             events.push(item.event);
             places.push((item.position, item.received));
         }
-        self.gather(Taken { events, places, rows: Rows::default(), fault: None }).await
+        self.gather(Taken { events, places, ..Taken::default() }).await
     }
 
     /// The next offset, from the tables when it is not known.
@@ -348,6 +362,12 @@ impl<P: Projection> Runner<P> {
             if rounds > NEEDS_ROUNDS_MAX {
                 break Some(Fault::Rounds);
             }
+            if !self.claim(&gets, &mut taken) {
+                // What it holds meanwhile would keep others waiting, and what it read is old by then.
+                (taken.claim, taken.rows) = (None, Rows::default());
+                self.stage = Stage::Gather(taken);
+                return Ok(Stepped::Waits);
+            }
             if !self.read_rows(gets, scans, &mut taken.rows).await? {
                 break Some(Fault::Range);
             }
@@ -358,6 +378,18 @@ impl<P: Projection> Runner<P> {
         let records = taken.events.len();
         self.stage = Stage::Apply(taken);
         Ok(Stepped::Read { records })
+    }
+
+    /// Claims the heads and families among `gets` before they are read. False when a sibling holds one.
+    fn claim(&self, gets: &[(&'static str, Key)], taken: &mut Taken<P>) -> bool {
+        let Some(claims) = &self.claims else { return true };
+        let is_family = |table: &str| family::TABLES.iter().any(|one| one.name == table);
+        let ids =
+            gets.iter().filter(|(table, _)| is_family(table)).filter_map(|(_, key)| match key.first() {
+                Some(Value::Id(id)) => Some(*id),
+                _ => None,
+            });
+        taken.claim.get_or_insert_with(|| Claim::new(claims)).add(ids)
     }
 
     /// One round trip, and further ones only for ranges that are longer than one scan gives. False when a range has
@@ -450,13 +482,16 @@ impl<P: Projection> Runner<P> {
     /// Makes the commit that moves the offset `from`, `to`.
     async fn prepare(
         &mut self,
-        taken: Taken<P>,
+        mut taken: Taken<P>,
         mut changes: Changes,
         (from, to): (u64, u64),
         rejected: usize,
     ) -> Result<Stepped, ChartError> {
         let outbox = std::mem::take(&mut changes.outbox);
-        let stored = self.stored(&changes).await?;
+        let mut stored = self.stored(&changes).await?;
+        if self.claim_registers(&changes, &stored, &mut taken).await {
+            stored = self.stored(&changes).await?;
+        }
         let writer = Writer { owner: P::NAME, now: self.clock.now() };
         let (taken, changes_batch) = compute(move || {
             let batch = build(writer, &taken.rows, changes, stored, outbox);
@@ -477,6 +512,32 @@ impl<P: Projection> Runner<P> {
         });
         self.stage = Stage::Commit(Box::new(Ready { taken, batch, rejected }));
         Ok(Stepped::Applied)
+    }
+
+    /// Claims the registers that will get a new version. True when there are some: what is stored may have changed
+    /// before they were this batch's. Nothing is claimed behind this, so waiting here cannot be for each other.
+    async fn claim_registers(&self, changes: &Changes, stored: &[Option<Row>], taken: &mut Taken<P>) -> bool {
+        let Some(claims) = &self.claims else { return false };
+        let stored = stored.get(changes.resources.len()..).unwrap_or_default().chunks(2);
+        let news = changes.register_resources.values().zip(stored);
+        let news: Vec<Id> = news
+            .filter(|(register, stored)| match stored {
+                [current, stamp] => resources::is_new(register, current.as_ref(), stamp.as_ref()),
+                _ => false,
+            })
+            .map(|(register, _)| register.change.id)
+            .collect();
+        if news.is_empty() {
+            return false;
+        }
+        let mut freed = claims.freed();
+        let claim = taken.claim.get_or_insert_with(|| Claim::new(claims));
+        while !claim.add(news.iter().copied()) {
+            if freed.changed().await.is_err() {
+                break;
+            }
+        }
+        true
     }
 
     /// The rows that tell whether resources differ, in the order of [`resource_reads`].
@@ -511,7 +572,8 @@ impl<P: Projection> Runner<P> {
                 });
                 Ok(Stepped::Committed { t, records, rejected })
             }
-            Err(TablesError::Conflict(_)) => {
+            Err(TablesError::Conflict(why)) => {
+                tracing::debug!(projection = P::NAME, stream = %self.stream, partition = self.partition, why, "conflict");
                 self.conflicts += 1;
                 self.progress.update(self.stream, self.partition, |slot| slot.conflicts += 1);
                 if events == 0 {
@@ -520,7 +582,7 @@ impl<P: Projection> Runner<P> {
                 if events > 1 {
                     self.halve(&mut taken);
                 }
-                taken.rows = Rows::default();
+                (taken.claim, taken.rows) = (None, Rows::default());
                 // What looked like poison may have been rows that did not fit together.
                 taken.fault = None;
                 self.stage = Stage::Gather(taken);
@@ -543,9 +605,11 @@ impl<P: Projection> Runner<P> {
         loop {
             match self.step().await? {
                 Stepped::Read { .. } | Stepped::Applied | Stepped::Halved => {}
-                done @ (Stepped::Idle | Stepped::Fenced | Stepped::Conflict | Stepped::Committed { .. }) => {
-                    return Ok(done);
-                }
+                done @ (Stepped::Idle
+                | Stepped::Waits
+                | Stepped::Fenced
+                | Stepped::Conflict
+                | Stepped::Committed { .. }) => return Ok(done),
             }
         }
     }
@@ -576,6 +640,7 @@ impl<P: Projection> Runner<P> {
                     | Stepped::Read { .. }
                     | Stepped::Applied
                     | Stepped::Halved
+                    | Stepped::Waits
                     | Stepped::Conflict,
                 ) => {}
                 Err(ChartError::Log(LogError::Corrupt { .. })) if self.is_tried_again() => {
@@ -593,9 +658,13 @@ impl<P: Projection> Runner<P> {
     /// process holds at once.
     pub async fn run(mut self, in_flight: Arc<Semaphore>, mut stop: watch::Receiver<bool>) {
         let mut appended = self.log.appended();
+        let mut freed = self.claims.as_ref().map(|claims| claims.freed());
         let mut pause = PAUSE_BACKOFF.0;
         while !*stop.borrow() {
             appended.borrow_and_update();
+            if let Some(freed) = &mut freed {
+                freed.borrow_and_update();
+            }
             let Ok(permit) = in_flight.acquire().await else { return };
             let outcome = self.turn().await;
             drop(permit);
@@ -610,6 +679,14 @@ impl<P: Projection> Runner<P> {
                     }
                 }
                 // Others go on meanwhile: the permit is given back.
+                Ok(Stepped::Waits) => {
+                    let Some(freed) = &mut freed else { continue };
+                    tokio::select! {
+                        _ = freed.changed() => {}
+                        _ = stop.changed() => {}
+                    }
+                    Duration::ZERO
+                }
                 Ok(Stepped::Conflict) => self.conflict_wait(),
                 Ok(_) => {
                     pause = PAUSE_BACKOFF.0;
@@ -752,12 +829,14 @@ pub fn run_all<P: Projection>(projection: &Arc<P>, log: &Log, tables: &Tables, c
     let progress = Progress::new(P::NAME, P::STREAMS, log.partitions());
     let (stop, stopped) = watch::channel(false);
     let in_flight = Arc::new(Semaphore::new(BATCHES_IN_FLIGHT_MAX));
+    let claims = Claims::new();
     let mut tasks = JoinSet::new();
     for &stream in P::STREAMS {
         for partition in 0..log.partitions() {
             let (projection, log, tables, clock) =
                 (Arc::clone(projection), log.clone(), tables.clone(), clock.clone());
             let (progress, in_flight, stopped) = (progress.clone(), Arc::clone(&in_flight), stopped.clone());
+            let claims = Arc::clone(&claims);
             tasks.spawn(async move {
                 let start = || {
                     Runner::new(
@@ -768,6 +847,7 @@ pub fn run_all<P: Projection>(projection: &Arc<P>, log: &Log, tables: &Tables, c
                         (stream, partition),
                         progress.clone(),
                     )
+                    .claiming(Arc::clone(&claims))
                     .run(Arc::clone(&in_flight), stopped.clone())
                 };
                 // A partition that dies in silence would look like an empty ward: it is seen, and tried again.
