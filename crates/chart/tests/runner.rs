@@ -107,19 +107,29 @@ async fn what_can_be_neither_applied_nor_rejected_pauses_its_partition_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_that_all_want_one_family_come_to_an_end() {
-    let folder = tempfile::tempdir().unwrap();
-    let (log, tables, random) = (open_log(folder.path()), open_tables(), Entropy::seeded(2));
     // One chain of merges makes one family of all accounts; every partition has notes about it.
     let mut messages: Vec<Message> = (1..40).map(|n| Message::Merge { old: n, new: n - 1, at: n }).collect();
     messages.extend((0..300).map(|n| Message::Note { account: n % 40, visit: 0, place: 0, value: n, at: n }));
-    append(&log, &messages, &random).await;
-    let running = run_all(&toy::toy(), &log, &tables, &clock());
-    caught_up(&running).await;
-    let health = running.progress().health();
-    running.stop().await;
-    assert!(health.partitions.iter().map(|one| one.conflicts).sum::<u64>() > 0, "they must have met");
-    assert_eq!(standing(&tables).await, oracle(&messages));
-    assert!(all(&tables, &REFUSED).await.is_empty());
+    // Runners of one process keep off each other's families; those of two meet.
+    for processes in [1, 2] {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, tables, random) = (open_log(folder.path()), open_tables(), Entropy::seeded(2));
+        append(&log, &messages, &random).await;
+        let mut running = Vec::new();
+        for _ in 0..processes {
+            running.push(run_all(&toy::toy(), &log, &tables, &clock()));
+        }
+        let mut met = 0;
+        for running in running {
+            caught_up(&running).await;
+            let health = running.progress().health();
+            met += health.partitions.iter().map(|one| one.conflicts).sum::<u64>();
+            running.stop().await;
+        }
+        assert_eq!(met > 0, processes > 1, "{processes} processes met {met} times");
+        assert_eq!(standing(&tables).await, oracle(&messages));
+        assert!(all(&tables, &REFUSED).await.is_empty());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
