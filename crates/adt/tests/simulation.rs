@@ -59,7 +59,7 @@ async fn schedule(house: &House, tables: &Tables, seed: u64, plant: Plant) -> us
             plant(batch);
         }
         match runner.step().await.unwrap() {
-            Stepped::Read { .. } | Stepped::Applied | Stepped::Halved => {}
+            Stepped::Read { .. } | Stepped::Applied | Stepped::Halved | Stepped::Waits => {}
             Stepped::Conflict => in_the_way += 1,
             Stepped::Fenced => {
                 in_the_way += 1;
