@@ -278,6 +278,9 @@ struct Inner {
     parts: DoorParts,
     /// Bytes between read and durable, over all doors.
     in_flight_bytes: AtomicUsize,
+    /// Bytes of HTTP bodies that are not whole yet. Apart from those in flight: a client that sends a body slowly must
+    /// not hold up the MLLP door.
+    body_bytes: AtomicUsize,
     append_seconds: metrics::Histogram,
     ack_seconds: metrics::Histogram,
 }
@@ -312,12 +315,40 @@ impl Drop for InFlight {
     }
 }
 
+/// Counts the bytes of one HTTP body that is not whole yet, for as long as it lives.
+#[derive(Debug)]
+pub struct Body {
+    door: Door,
+    bytes: usize,
+}
+
+impl Body {
+    /// Counts `bytes` from now on. `false` when all such bodies together are more than `bytes_max`; what is small
+    /// always goes.
+    pub fn set(&mut self, bytes: usize, bytes_max: usize) -> bool {
+        let counted = bytes.saturating_sub(limits::HTTP_SMALL_BYTES);
+        let all = &self.door.0.body_bytes;
+        let more = counted.saturating_sub(self.bytes);
+        let before = all.fetch_add(more, Ordering::Relaxed);
+        all.fetch_sub(self.bytes.saturating_sub(counted), Ordering::Relaxed);
+        self.bytes = counted;
+        more == 0 || before + more <= bytes_max
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        self.door.0.body_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 impl Door {
     /// The door in front of `parts.log`.
     pub fn new(parts: DoorParts) -> Self {
         Self(Arc::new(Inner {
             parts,
             in_flight_bytes: AtomicUsize::new(0),
+            body_bytes: AtomicUsize::new(0),
             append_seconds: metrics::histogram!("hilum_append_seconds"),
             ack_seconds: metrics::histogram!("hilum_ack_seconds"),
         }))
@@ -360,6 +391,11 @@ impl Door {
         let mut counted = InFlight { door: self.clone(), bytes: 0 };
         counted.set(bytes);
         counted
+    }
+
+    /// Begins to count a body that comes in.
+    pub fn body(&self) -> Body {
+        Body { door: self.clone(), bytes: 0 }
     }
 
     /// Takes one message: resolves when it is on disk, with what it is answered.

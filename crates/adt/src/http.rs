@@ -54,7 +54,7 @@ async fn post(
         "application/hl7-v2" | "application/hl7-v2+er7" | "x-application/hl7-v2+er7" => false,
         "application/json" => true,
         _ => {
-            return Fault::worded(Kind::Invalid, "invalid")
+            return Fault::worded(Kind::Invalid, "hl7v2_type")
                 .status(StatusCode::UNSUPPORTED_MEDIA_TYPE)
                 .into_response();
         }
@@ -69,13 +69,16 @@ async fn post(
         Err(NotRead::TooLarge { head }) => {
             return answer(StatusCode::PAYLOAD_TOO_LARGE, Some(door.too_large(&source, &head)), None);
         }
+        Err(NotRead::Full) => {
+            return answer(StatusCode::SERVICE_UNAVAILABLE, Some(door.not_now(&source)), None);
+        }
         Err(NotRead::Broken) => return Fault::new(Kind::Invalid).into_response(),
     };
     let (body, content_type) = if is_json {
         match serde_json::from_slice::<Json>(&body) {
             Ok(Json { message }) => (Bytes::from(message), ContentType::Hl7v2Unicode),
             // The error's text may quote the message.
-            Err(_) => return Fault::new(Kind::Invalid).into_response(),
+            Err(_) => return Fault::worded(Kind::Invalid, "hl7v2_json").into_response(),
         }
     } else {
         (body, ContentType::Hl7v2)
@@ -120,7 +123,11 @@ async fn one(door: &Door, incoming: Incoming) -> (StatusCode, Option<Bytes>, Opt
 }
 
 enum NotRead {
-    TooLarge { head: Bytes },
+    TooLarge {
+        head: Bytes,
+    },
+    /// Too many bytes of bodies are held already.
+    Full,
     Broken,
 }
 
@@ -128,7 +135,7 @@ enum NotRead {
 async fn read(body: Body, bytes_max: usize, door: &Door) -> Result<Bytes, NotRead> {
     let mut stream = body.into_data_stream();
     let mut whole = BytesMut::new();
-    let mut counted = door.count(0);
+    let mut counted = door.body();
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|_| NotRead::Broken)?;
         if whole.len() + chunk.len() > bytes_max {
@@ -137,7 +144,10 @@ async fn read(body: Body, bytes_max: usize, door: &Door) -> Result<Bytes, NotRea
             return Err(NotRead::TooLarge { head: whole.freeze() });
         }
         whole.extend_from_slice(&chunk);
-        counted.set(whole.len());
+        // A JSON body is held once more as text.
+        if !counted.set(whole.len(), limits::HTTP_BUFFER_BYTES_MAX) {
+            return Err(NotRead::Full);
+        }
     }
     Ok(whole.freeze())
 }

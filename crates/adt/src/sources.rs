@@ -93,10 +93,10 @@ pub struct Came<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SourcesError {
     /// A name that no source can have.
-    #[error("source `{0}`: a name has a-z, 0-9, '.', '_' and '-' only, at most 64 bytes")]
+    #[error("sources.{0}: a name has a-z, 0-9, '.', '_' and '-' only, at most 64 bytes")]
     Name(String),
     /// A peer that is no network.
-    #[error("source `{source_name}`: {why}")]
+    #[error("sources.{source_name}.match.peers: {why}")]
     Peer {
         /// The source.
         source_name: String,
@@ -104,7 +104,7 @@ pub enum SourcesError {
         why: NetworkError,
     },
     /// Two sources claim the same listener or key.
-    #[error("sources `{first}` and `{second}` both match {by} `{value}`: only one can")]
+    #[error("sources.{second}.match.{by}s: source `{first}` matches {by} `{value}` too: only one can")]
     Twice {
         /// The first source.
         first: String,
@@ -116,7 +116,7 @@ pub enum SourcesError {
         value: String,
     },
     /// A setting that cannot be.
-    #[error("source `{source_name}`: {why}")]
+    #[error("sources.{source_name}.{why}")]
     Setting {
         /// The source.
         source_name: String,
@@ -573,10 +573,11 @@ impl Sources {
 /// Settings that are well formed but cannot be: found at the start, not with the first message.
 fn check(settings: &SourceSettings) -> Result<(), String> {
     if jiff::tz::TimeZone::get(&settings.zone).is_err() {
-        return Err(format!("zone `{}` is no IANA time zone (write Asia/Seoul)", settings.zone));
+        return Err(format!("zone: `{}` is no IANA time zone (write Asia/Seoul)", settings.zone));
     }
-    CharsetSettings::new(settings.charset.as_deref(), settings.charset_fallback.as_deref())
-        .map_err(|why| format!("charset: {why}"))?;
+    CharsetSettings::new(settings.charset.as_deref(), None).map_err(|why| format!("charset: {why}"))?;
+    CharsetSettings::new(None, settings.charset_fallback.as_deref())
+        .map_err(|why| format!("charset_fallback: {why}"))?;
     Ok(())
 }
 
@@ -632,7 +633,7 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused_by_name() {
         let cases = [
-            ("name", "ED", SourceMatch::default(), SourceSettings::default(), "source `ED`"),
+            ("name", "ED", SourceMatch::default(), SourceSettings::default(), "sources.ED: "),
             (
                 "peer",
                 "ed",
@@ -645,7 +646,7 @@ mod tests {
                 "ed",
                 SourceMatch::default(),
                 SourceSettings { zone: "Asia/Soul".to_owned(), ..SourceSettings::default() },
-                "zone `Asia/Soul`",
+                "sources.ed.zone: `Asia/Soul`",
             ),
         ];
         for (why, name, rules, settings, want) in cases {
@@ -657,7 +658,7 @@ mod tests {
             (name.to_owned(), rules, SourceSettings::default())
         };
         let error = Sources::new([twice("a"), twice("b")], at(0)).expect_err("same key").to_string();
-        assert!(error.contains("`a` and `b` both match key `k`"), "{error}");
+        assert!(error.contains("sources.b.match.keys: source `a` matches key `k` too"), "{error}");
     }
 
     #[test]

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use hilum_core::Role;
+use hilum_core::{Id, Role};
+use hilum_web::audit::{Action, Audit, AuditEvent, Durability};
+use hilum_web::session::SessionSecret;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -114,8 +116,57 @@ enum Said {
 /// Where progress goes.
 pub type Progress = mpsc::Sender<Value>;
 
-/// Answers a question, with the folder open.
-async fn answer(house: &House, ask: Ask, progress: &Progress) -> anyhow::Result<Value> {
+impl Ask {
+    /// What the audit log says of it: the command, and what it changes; `None` where nothing is changed.
+    fn audited(&self) -> Option<(&'static str, String)> {
+        match self {
+            Self::KeysAdd { name, role } => Some(("hilum keys add", format!("key={name} role={role}"))),
+            Self::KeysRevoke { name } => Some(("hilum keys revoke", format!("key={name} revoked"))),
+            Self::UsersAdd { name, role, .. } => {
+                Some(("hilum users add", format!("account={name} role={role}")))
+            }
+            Self::UsersDisable { name, disabled } => {
+                let state = if *disabled { "disabled" } else { "enabled" };
+                Some(("hilum users disable", format!("account={name} {state}")))
+            }
+            Self::UsersPassword { name, .. } => {
+                Some(("hilum users password", format!("account={name} password")))
+            }
+            // What an import brings in stands in the log itself.
+            Self::KeysList | Self::UsersList | Self::Doctor | Self::Import { .. } => None,
+        }
+    }
+}
+
+/// Answers a question, with the folder open; what it changed is in the audit log before the answer goes out.
+async fn answer(house: &House, ask: Ask, uid: u32, progress: &Progress) -> anyhow::Result<Value> {
+    let audited = ask.audited();
+    let done = act(house, ask, progress).await;
+    if let (Some((command, detail)), Ok(_)) = (audited, &done) {
+        let secret = SessionSecret::new(house.folder.session_key(&house.entropy)?);
+        let audit = Audit::start(house.audit.clone(), &secret, Durability::AtOnce);
+        let event = AuditEvent {
+            at: house.clock.now(),
+            // Whoever may open the data folder: the user of the machine is all that is known.
+            principal: format!("uid {uid}"),
+            role: Some(Role::Admin),
+            action: Action::Admin,
+            route: command.to_owned(),
+            patient: None,
+            outcome: 200,
+            detail,
+            request: Id::from_bytes(house.entropy.bytes()),
+        };
+        let written = audit.record(event).await;
+        if written.is_err() && house.config.audit.fails_closed {
+            written.context("it is done, but could not be written to the audit log: see to the disk")?;
+        }
+    }
+    done
+}
+
+/// Does what is asked.
+async fn act(house: &House, ask: Ask, progress: &Progress) -> anyhow::Result<Value> {
     use hilum_web::{keys, users};
     let House { tables, clock, entropy, .. } = house;
     match ask {
@@ -219,7 +270,7 @@ impl Socket {
             }
             _ => {}
         }
-        // The folder is 0700, so nobody else is in time between the two calls.
+        // What this process makes is its user's alone (umask), the folder too: nobody else is in time between the two.
         let listener =
             UnixListener::bind(&reach).with_context(|| format!("{} cannot be made", path.display()))?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
@@ -263,13 +314,14 @@ impl Socket {
 }
 
 async fn converse(house: &House, mut stream: UnixStream) -> anyhow::Result<()> {
+    let uid = stream.peer_cred()?.uid();
     let (read, mut write) = stream.split();
     let mut line = String::new();
     BufReader::new(read.take(LINE_BYTES_MAX)).read_line(&mut line).await?;
     let said = match serde_json::from_str::<Ask>(&line) {
         Ok(ask) => {
             let (progress, mut seen) = mpsc::channel(8);
-            let work = answer(house, ask, &progress);
+            let work = answer(house, ask, uid, &progress);
             tokio::pin!(work);
             loop {
                 tokio::select! {
@@ -353,7 +405,8 @@ pub fn ask(
                 let config = config.load(&Overrides::default())?;
                 let house = House::open(folder, config).await?;
                 let (progress, mut seen) = mpsc::channel(8);
-                let work = answer(&house, ask, &progress);
+                let uid = rustix::process::geteuid().as_raw();
+                let work = answer(&house, ask, uid, &progress);
                 tokio::pin!(work);
                 let answered = loop {
                     tokio::select! {

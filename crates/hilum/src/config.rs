@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,7 +12,9 @@ use figment::Figment;
 use figment::providers::{Format as _, Serialized, Toml};
 use hilum_adt::limits as adt;
 use hilum_adt::settings::SourceSettings;
-use hilum_adt::sources::SourceMatch;
+use hilum_adt::sources::{SourceMatch, Sources};
+use hilum_core::Timestamp;
+use hilum_engines::tables::postgres::PostgresConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -235,22 +238,30 @@ impl Config {
         overrides: &Overrides,
     ) -> anyhow::Result<Self> {
         let mut given = Figment::new();
+        let mut places = Vec::new();
         if let Some(file) = file {
             if !file.is_file() {
                 bail!("configuration file {} is not there", file.display());
             }
             let toml = Figment::from(Toml::file_exact(file));
-            let tree: Value = toml.extract().map_err(|why| anyhow::anyhow!("{}: {why}", file.display()))?;
+            // The first line of a syntax error says where; what follows is a picture of the file.
+            let syntax = |why: figment::Error| anyhow::anyhow!("{}: {}", file.display(), why.kind);
+            let tree: Value = toml.extract().map_err(syntax)?;
             check_keys(&tree, &file.display().to_string())?;
+            check_types(&tree, &file.display().to_string())?;
             given = given.merge(toml);
+            places.push((file.display().to_string(), tree));
         }
         let from_environment = environment_tree(environment)?;
-        check_keys(&from_environment, "environment (HILUM_…, two underscores between the parts of a key)")?;
+        let place = "environment (HILUM_…, two underscores between the parts of a key)";
+        check_keys(&from_environment, place)?;
+        check_types(&from_environment, place)?;
         given = given.merge(Serialized::globals(&from_environment));
+        places.push((place.to_owned(), from_environment));
         let mut config: Self = Figment::from(Serialized::defaults(Self::default()))
             .merge(given)
             .extract()
-            .map_err(|why| anyhow::anyhow!("configuration: {why}"))?;
+            .map_err(|why| anyhow::anyhow!("configuration: {}", why.kind))?;
         if let Some(http) = &overrides.http {
             config.http.listen.clone_from(http);
         }
@@ -260,12 +271,42 @@ impl Config {
         if let Some(format) = overrides.log_format {
             config.logging.format = format;
         }
-        config.check()?;
+        if let Err(why) = config.check() {
+            let by_hand = [
+                ("http.listen", overrides.http.is_some(), "--http"),
+                ("mllp.listen", overrides.mllp.is_some(), "--mllp"),
+            ];
+            let text = format!("{why:#}");
+            if let Some((.., option)) =
+                by_hand.iter().find(|(key, is_given, _)| *is_given && text.starts_with(&format!("{key}:")))
+            {
+                bail!("{option}: {text}");
+            }
+            // The last place that says anything about the key is the one that holds.
+            let said_there = |tree: &Value| text.split_once(':').is_some_and(|(key, _)| says(tree, key));
+            match places.iter().rev().find(|(_, tree)| said_there(tree)) {
+                Some((place, _)) => bail!("{place}: {text}"),
+                None => bail!("configuration: {text}"),
+            }
+        }
         Ok(config)
     }
 
+    /// Everything that a start would refuse, as `key: why`.
     fn check(&self) -> anyhow::Result<()> {
         let mllp = &self.mllp;
+        check_address("http.listen", &self.http.listen)?;
+        if !mllp.listen.is_empty() {
+            check_address("mllp.listen", &mllp.listen)?;
+        }
+        for (name, raw) in &mllp.listeners {
+            check_address(&format!("mllp.listeners.{name}"), raw)?;
+        }
+        check_zone("http.zone", &self.http.zone)?;
+        for (name, source) in &self.sources {
+            check_zone(&format!("sources.{name}.zone"), &source.settings.zone)?;
+        }
+        crate::logging::check(&self.logging)?;
         if mllp.message_bytes_max > adt::MESSAGE_BYTES_MAX || mllp.message_bytes_max < 1_024 {
             bail!("mllp.message_bytes_max: take 1024 to {}", adt::MESSAGE_BYTES_MAX);
         }
@@ -295,6 +336,16 @@ impl Config {
                 "tables.url: engine `postgres` needs it (postgres://user@host/database, or HILUM_TABLES__URL)"
             );
         }
+        if self.tables.engine == TablesEngine::Postgres {
+            PostgresConfig::new(&self.tables.url, &self.tables.schema)
+                .check()
+                .map_err(|why| anyhow::anyhow!("tables.url: {why}"))?;
+        }
+        let configured = self
+            .sources
+            .iter()
+            .map(|(name, source)| (name.clone(), source.rules.clone(), source.settings.clone()));
+        Sources::new(configured, Timestamp::default())?;
         for (name, source) in &self.sources {
             for listener in &source.rules.listeners {
                 if listener != hilum_adt::sources::DEFAULT && !mllp.listeners.contains_key(listener) {
@@ -388,6 +439,84 @@ fn check_keys(tree: &Value, place: &str) -> anyhow::Result<()> {
         Ok(())
     }
     walk(tree, &shape(), "", place)
+}
+
+/// Whether `tree` says something about `key`, or about a part of it.
+fn says(tree: &Value, key: &str) -> bool {
+    tree.pointer(&format!("/{}", key.replace('.', "/"))).is_some()
+}
+
+fn check_address(key: &str, raw: &str) -> anyhow::Result<()> {
+    if raw.parse::<SocketAddr>().is_err() {
+        bail!("{key}: `{raw}` is no address: write address and port, 127.0.0.1:2575");
+    }
+    Ok(())
+}
+
+fn check_zone(key: &str, zone: &str) -> anyhow::Result<()> {
+    if jiff::tz::TimeZone::get(zone).is_ok() {
+        return Ok(());
+    }
+    // Abbreviations are near each other and far from what is meant.
+    let near = jiff::tz::db()
+        .available()
+        .map(|name| name.to_string())
+        .filter(|_| zone.len() > 4)
+        .map(|name| (strsim::damerau_levenshtein(&zone.to_lowercase(), &name.to_lowercase()), name))
+        .filter(|(distance, _)| *distance <= 3)
+        .min();
+    let near = near
+        .map_or_else(|| " (write Asia/Seoul)".to_owned(), |(_, name)| format!("; did you mean `{name}`?"));
+    bail!("{key}: `{zone}` is no IANA time zone{near}")
+}
+
+/// Names the first key of `tree` whose value has another type than it takes, in our words and not the loader's.
+fn check_types(tree: &Value, place: &str) -> anyhow::Result<()> {
+    fn walk(given: &Value, known: &Value, path: &[&str], place: &str) -> anyhow::Result<()> {
+        if let (Value::Object(given), Value::Object(known)) = (given, known)
+            && !known.is_empty()
+        {
+            for (key, value) in given {
+                let known = known.get(key).or_else(|| known.get("*")).unwrap_or(&Value::Null);
+                walk(value, known, &[path, &[key.as_str()]].concat(), place)?;
+            }
+            return Ok(());
+        }
+        // This value alone, with defaults around it.
+        let mut alone = given.clone();
+        for key in path.iter().rev() {
+            alone = Value::Object(Map::from_iter([((*key).to_owned(), alone)]));
+        }
+        match serde_json::from_value::<Config>(alone) {
+            Ok(_) => Ok(()),
+            Err(why) => bail!("{place}: {}: {}", path.join("."), in_words(&why.to_string())),
+        }
+    }
+    walk(tree, &shape(), &[], place)
+}
+
+/// What serde says of a value, without the program's own type names.
+fn in_words(why: &str) -> String {
+    let mut text = why.strip_prefix("invalid type: ").unwrap_or(why).to_owned();
+    text = text.replace("unknown variant ", "");
+    let types = [
+        ("expected usize", "a whole number is expected"),
+        ("expected u64", "a whole number is expected"),
+        ("expected u32", "a whole number is expected"),
+        ("expected a boolean", "true or false is expected"),
+        ("expected a string", "a text is expected"),
+        ("expected a sequence", "a list is expected"),
+        ("expected a map", "a table is expected"),
+        ("expected one of", "one of these is expected:"),
+        ("expected `", "what is expected: `"),
+    ];
+    for (theirs, ours) in types {
+        text = text.replace(theirs, ours);
+    }
+    match text.split_once("expected struct ") {
+        Some((before, _)) => format!("{before}a table is expected"),
+        None => text,
+    }
 }
 
 fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> String {
@@ -621,6 +750,103 @@ mod tests {
             let error = format!("{:#}", load(toml, &[]).expect_err(why));
             assert!(error.contains(want), "{why}: {error}");
         }
+    }
+
+    #[test]
+    fn what_a_start_would_refuse_is_refused_by_key_and_file() {
+        let postgres = "[tables]\nengine = \"postgres\"\nurl = ";
+        let cases = [
+            (
+                "address",
+                "[mllp]\nlisten = \"nonsense\"".to_owned(),
+                "hilum.toml: mllp.listen: `nonsense` is no address",
+            ),
+            (
+                "listener",
+                "[mllp]\nlisteners = { ed = \"localhost:1\" }".to_owned(),
+                "hilum.toml: mllp.listeners.ed: `localhost:1` is no address",
+            ),
+            (
+                "zone",
+                "[http]\nzone = \"Asia/Soul\"".to_owned(),
+                "hilum.toml: http.zone: `Asia/Soul` is no IANA time zone; did you mean `Asia/Seoul`?",
+            ),
+            (
+                "abbreviation",
+                "[sources.a]\nzone = \"KST\"".to_owned(),
+                "hilum.toml: sources.a.zone: `KST` is no IANA time zone (write Asia/Seoul)",
+            ),
+            ("charset", "[sources.a]\ncharset = \"klingon\"".to_owned(), "hilum.toml: sources.a.charset: "),
+            (
+                "fallback",
+                "[sources.a]\ncharset_fallback = \"klingon\"".to_owned(),
+                "hilum.toml: sources.a.charset_fallback: ",
+            ),
+            ("name", "[sources.\"a b/../x\"]".to_owned(), "sources.a b/../x: a name has"),
+            (
+                "peer",
+                "[sources.a]\nmatch = { peers = [\"300.1.1.1\"] }".to_owned(),
+                "hilum.toml: sources.a.match.peers: `300.1.1.1` is no address and no network",
+            ),
+            (
+                "level",
+                "[logging]\nlevel = \"hilum=loud\"".to_owned(),
+                "hilum.toml: logging.level: `hilum=loud`",
+            ),
+            (
+                "number",
+                "[mllp]\nidle_s = \"soon\"".to_owned(),
+                "hilum.toml: mllp.idle_s: string \"soon\", a whole number is expected",
+            ),
+            (
+                "truth",
+                "[http]\nhttps = 1".to_owned(),
+                "hilum.toml: http.https: integer `1`, true or false is expected",
+            ),
+            (
+                "choice",
+                "[sources.a]\non_transient = \"drop\"".to_owned(),
+                "hilum.toml: sources.a.on_transient: `drop`, one of these is expected: `close`, `AR`, `AE`",
+            ),
+            (
+                "list",
+                "[sources.a]\nmatch = { peers = \"10.0.0.1\" }".to_owned(),
+                "hilum.toml: sources.a.match.peers: string \"10.0.0.1\", a list is expected",
+            ),
+            ("section", "http = 3".to_owned(), "hilum.toml: http: integer `3`, a table is expected"),
+            ("syntax", "[http".to_owned(), "hilum.toml: TOML parse error at line 1"),
+            ("in clear", format!("{postgres}\"postgres://h@db.example/hilum\""), "hilum.toml: tables.url: "),
+            (
+                "in clear, preferred otherwise",
+                format!("{postgres}\"postgres://h@db.example/hilum?sslmode=prefer\""),
+                "sslmode=disable",
+            ),
+            ("TLS", format!("{postgres}\"postgres://h@db.example/hilum?sslmode=require\""), "TLS"),
+            ("no url", format!("{postgres}\"::\""), "tables.url: "),
+        ];
+        for (why, toml, want) in &cases {
+            let error = format!("{:#}", load(toml, &[]).expect_err(why));
+            assert!(error.contains(want), "{why}: {error}");
+            for theirs in ["Value", "default.", "global.", ".rs", "u64", "struct", "figment"] {
+                assert!(!error.contains(theirs), "{why}: {error}");
+            }
+        }
+        for url in [
+            "postgres://h@db.example/hilum?sslmode=disable",
+            "postgres://h@127.0.0.1/hilum",
+            "host=/run/postgresql user=h",
+        ] {
+            load(&format!("{postgres}\"{url}\""), &[]).expect(url);
+        }
+        let error = load("", &[("HILUM_HTTP__ZONE", "Mars/X")]).expect_err("variable").to_string();
+        assert!(error.starts_with("environment (HILUM_") && error.contains("http.zone"), "{error}");
+        let by_hand = Overrides { mllp: Some("2575".to_owned()), ..Overrides::default() };
+        let error = Config::load(None, [], &by_hand).expect_err("option").to_string();
+        assert!(error.starts_with("--mllp: mllp.listen: `2575`"), "{error}");
+    }
+
+    #[test]
+    fn variables_are_refused_with_the_nearest_name() {
         let error = load("", &[("HILUM_MLLP__IDEL_S", "3")]).expect_err("variable").to_string();
         assert!(error.contains("`mllp.idel_s`; did you mean `idle_s`?"), "{error}");
     }

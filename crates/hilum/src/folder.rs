@@ -38,6 +38,8 @@ impl Folder {
     /// # Errors
     /// When it cannot be made, or is not a folder that we may write.
     pub fn open(path: &Path, command: &str) -> anyhow::Result<Open> {
+        // Rows, messages, import states and sockets: all that is made from now on is this user's alone.
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         if !path.is_dir() {
             DirBuilder::new()
                 .recursive(true)
@@ -86,6 +88,17 @@ impl Folder {
                     path.display()
                 )
             }
+        }
+    }
+
+    /// Says by name what of the folder others may read.
+    pub fn warn_of_others(&self) {
+        for (place, mode) in open_to_others(&self.path) {
+            tracing::warn!(
+                place = %place.display(),
+                mode = format!("{mode:o}"),
+                "others may read it: run chmod -R go= on the data folder"
+            );
         }
     }
 
@@ -186,11 +199,16 @@ pub fn holder(path: &Path) -> anyhow::Result<Option<String>> {
 pub fn open_to_others(path: &Path) -> Vec<(PathBuf, u32)> {
     let mut found = Vec::new();
     let secrets = path.join(SECRETS);
-    for place in
-        [path.to_owned(), secrets.clone(), secrets.join("installation.key"), secrets.join("session.key")]
-    {
+    let is_open = |place: &Path| place.metadata().is_ok_and(|metadata| metadata.mode() & 0o077 != 0);
+    let mut places =
+        vec![path.to_owned(), secrets.clone(), secrets.join("installation.key"), secrets.join("session.key")];
+    // Files in a folder that nobody else may enter are out of reach whatever their own mode says.
+    if is_open(path) {
+        places.extend(["log.sqlite", "tables.sqlite", "audit.sqlite", "import"].map(|name| path.join(name)));
+    }
+    for place in places {
         if let Ok(metadata) = place.metadata()
-            && metadata.mode() & 0o077 != 0
+            && is_open(&place)
         {
             found.push((place, metadata.mode() & 0o777));
         }

@@ -14,13 +14,27 @@ pub fn start_quietly(logging: &Logging) -> anyhow::Result<()> {
     start(&Logging { format: logging.format, level: level.to_owned() })
 }
 
+/// Whether the level can be read.
+///
+/// # Errors
+/// As `key: why`.
+pub fn check(logging: &Logging) -> anyhow::Result<()> {
+    match EnvFilter::try_new(&logging.level) {
+        Ok(_) => Ok(()),
+        Err(_) => anyhow::bail!(
+            "logging.level: `{}` is no level: write error, warn, info, debug, or by module info,hilum_adt=debug",
+            logging.level
+        ),
+    }
+}
+
 /// Starts logging as configured.
 ///
 /// # Errors
 /// When the level cannot be read.
 pub fn start(logging: &Logging) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&logging.level)
-        .with_context(|| format!("logging.level: `{}` is no level", logging.level))?;
+    check(logging)?;
+    let filter = EnvFilter::try_new(&logging.level).context("logging.level")?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match logging.format {
         LogFormat::Human => lines.with_ansi(crate::machine::is_terminal()).with_target(false).init(),

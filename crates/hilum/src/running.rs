@@ -1,6 +1,7 @@
 //! The doors, and whatever else runs while a house is open.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,7 +128,9 @@ impl Running {
             "mllp": self.mllp.map(|address| address.to_string()),
         });
         let temporary = path.with_extension(format!("{}.new", std::process::id()));
+        // Addresses are no secret, and whoever waits for the file may be another user.
         std::fs::write(&temporary, text.to_string())
+            .and_then(|()| std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o644)))
             .and_then(|()| std::fs::rename(&temporary, path))
             .with_context(|| format!("ready file {} cannot be written", path.display()))
     }

@@ -298,7 +298,8 @@ async fn audit(visit: &Visit, response: Response) -> Response {
     });
     let about: Vec<Option<Id>> =
         if patients.is_empty() { vec![None] } else { patients.into_iter().map(Some).collect() };
-    let is_refresh = inner.is_live && action == Action::Read && response.status().is_success();
+    let is_view = matches!(action, Action::Read | Action::Search);
+    let is_refresh = inner.is_live && is_view && response.status().is_success();
     let shell = &inner.shell;
     let events = about.into_iter().filter(|patient| {
         !is_refresh || shell.audit().counts_again((via, inner.route.path, *patient), inner.at)

@@ -26,6 +26,7 @@ pub mod listen;
 pub mod live;
 pub mod outcome;
 pub mod page;
+pub mod params;
 pub mod route;
 mod routes;
 pub mod session;

@@ -20,6 +20,8 @@ pub struct Fault {
     word: &'static str,
     status: Option<StatusCode>,
     retry_after_s: Option<u32>,
+    /// The parameter that is wrong, and what it takes: words of ours, never what was sent.
+    parameter: Option<(&'static str, &'static [&'static str])>,
 }
 
 impl Fault {
@@ -35,12 +37,22 @@ impl Fault {
             Kind::Transient => "transient",
             Kind::Internal => "internal",
         };
-        Self { kind, word, status: None, retry_after_s: None }
+        Self { kind, word, status: None, retry_after_s: None, parameter: None }
     }
 
     /// A failure of `kind` in words of its own: `fault.<word>.title`, `.text` and `.help` of a word file.
     pub const fn worded(kind: Kind, word: &'static str) -> Self {
         Self { word, ..Self::new(kind) }
+    }
+
+    /// A query or form parameter that is not one of what it takes (`takes`: values, or words for them).
+    pub const fn parameter(name: &'static str, takes: &'static [&'static str]) -> Self {
+        Self { parameter: Some((name, takes)), ..Self::worded(Kind::Invalid, "parameter") }
+    }
+
+    /// A query parameter that the route does not have; `known` are those that it has.
+    pub const fn unknown_parameter(known: &'static [&'static str]) -> Self {
+        Self { parameter: Some(("", known)), ..Self::worded(Kind::Invalid, "parameter_unknown") }
     }
 
     /// A failure of `kind` whose cause goes to the log (and nowhere else). `cause` must hold no patient data:
@@ -90,6 +102,12 @@ impl Fault {
             Kind::Transient => StatusCode::SERVICE_UNAVAILABLE,
             Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         })
+    }
+
+    /// `text` with the parameter's name and what it takes.
+    pub(crate) fn fill(&self, text: &str) -> String {
+        let Some((name, takes)) = self.parameter else { return text.to_owned() };
+        text.replace("{name}", name).replace("{takes}", &takes.join(", "))
     }
 
     /// The kind's name on the wire.

@@ -191,7 +191,7 @@ fn failure_of(visit: &Visit, fault: &Fault) -> Failure {
     let words = visit.words();
     let word = |part: &str| {
         let own = format!("fault.{}.{part}", fault.word());
-        words.get(&own).map_or_else(|| words.t("fault.internal.text").to_owned(), str::to_owned)
+        fault.fill(words.get(&own).unwrap_or_else(|| words.t("fault.internal.text")))
     };
     let role = visit.signed_in().map(|who| who.authority.role());
     let home = visit.shell().home(role);
@@ -219,7 +219,9 @@ pub(crate) fn failure(visit: &Visit, fault: &Fault, bare: Response) -> Response 
     let failure = failure_of(visit, fault);
     let body = if !visit.0.wants_html {
         let english = Words::new(visit.shell().dictionary(), Lang::En, visit.shell().zone().clone());
-        let word = |part: &str| english.get(&format!("fault.{}.{part}", fault.word())).unwrap_or_default();
+        let word = |part: &str| {
+            fault.fill(english.get(&format!("fault.{}.{part}", fault.word())).unwrap_or_default())
+        };
         let error = json!({"error": {
             "kind": fault.kind_name(),
             "message": word("text"),

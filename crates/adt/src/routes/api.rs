@@ -1,15 +1,16 @@
 //! The JSON twins of the pages: the same readings, in a stable order, without relative times. Opened by API keys by
 //! role; never with patient data in the URL (searches are POST).
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::response::Response;
-use hilum_core::{Id, Kind, Timestamp};
+use hilum_core::{Id, Timestamp};
 use hilum_web::outcome::Fault;
+use hilum_web::params::{Parameters, Params, Takes};
 use hilum_web::route::{Access, READERS, Route, Surface};
 use hilum_web::visit::Caller;
 use serde::{Deserialize, Serialize};
 
-use super::Room;
+use super::{ENCOUNTER_STATUSES, ID, LISTS, NUMBER, POSITION, Room, STATUSES};
 use crate::limits;
 use crate::state::BoardList;
 use crate::view::{Freshness, census, journey, messages};
@@ -30,6 +31,14 @@ struct Applied {
     applied: Option<String>,
 }
 
+impl Parameters for Applied {
+    const NAMES: &'static [&'static str] = &["applied"];
+
+    fn takes(_: &str) -> Takes {
+        POSITION
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CensusQuery {
@@ -43,10 +52,25 @@ struct CensusQuery {
     applied: Option<String>,
 }
 
+impl Parameters for CensusQuery {
+    const NAMES: &'static [&'static str] =
+        &["list", "facility", "unit", "class", "status", "marked", "applied"];
+
+    fn takes(name: &str) -> Takes {
+        match name {
+            "list" => Takes::OneOf(&LISTS),
+            "status" => Takes::OneOf(&ENCOUNTER_STATUSES),
+            "marked" => Takes::OneOf(&["true", "false"]),
+            "applied" => POSITION,
+            _ => Takes::Text,
+        }
+    }
+}
+
 async fn read_census(
     State(room): State<Room>,
     caller: Caller,
-    Query(asked): Query<CensusQuery>,
+    Params(asked): Params<CensusQuery>,
 ) -> Result<Response, Fault> {
     room.wait_for(asked.applied.as_deref()).await?;
     let query = census::Query {
@@ -82,6 +106,32 @@ struct MessagesQuery {
     applied: Option<String>,
 }
 
+impl Parameters for MessagesQuery {
+    const NAMES: &'static [&'static str] = &[
+        "control_id",
+        "status",
+        "rule",
+        "source",
+        "patient",
+        "encounter",
+        "kind",
+        "before",
+        "after",
+        "limit",
+        "applied",
+    ];
+
+    fn takes(name: &str) -> Takes {
+        match name {
+            "status" => Takes::OneOf(&STATUSES),
+            "patient" | "encounter" | "after" => ID,
+            "limit" => NUMBER,
+            "applied" => POSITION,
+            _ => Takes::Text,
+        }
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct Messages {
     messages: Vec<messages::Line>,
@@ -100,7 +150,7 @@ struct Read {
 async fn list_messages(
     State(room): State<Room>,
     caller: Caller,
-    Query(asked): Query<MessagesQuery>,
+    Params(asked): Params<MessagesQuery>,
 ) -> Result<Response, Fault> {
     room.wait_for(asked.applied.as_deref()).await?;
     let query = messages::Query {
@@ -129,7 +179,7 @@ async fn read_message(
     State(room): State<Room>,
     caller: Caller,
     Path(id): Path<Id>,
-    Query(asked): Query<Applied>,
+    Params(asked): Params<Applied>,
 ) -> Result<Response, Fault> {
     room.wait_for(asked.applied.as_deref()).await?;
     let freshness = room.freshness().await?;
@@ -141,5 +191,7 @@ async fn read_message(
 }
 
 fn instant(raw: &str) -> Result<Timestamp, Fault> {
-    raw.parse::<jiff::Timestamp>().map(Timestamp::from_jiff).map_err(|_| Fault::new(Kind::Invalid))
+    raw.parse::<jiff::Timestamp>()
+        .map(Timestamp::from_jiff)
+        .map_err(|_| Fault::parameter("before", &["a time like 2026-03-12T14:07:00Z"]))
 }

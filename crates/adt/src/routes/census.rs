@@ -1,18 +1,19 @@
 //! The census page: who is in the house, and where, as of now.
 
 use askama::Template;
-use axum::extract::{Form, Query, State};
+use axum::extract::{Form, State};
 use axum::response::Response;
 use hilum_core::Timestamp;
 use hilum_web::audit::Action;
 use hilum_web::outcome::Fault;
+use hilum_web::params::{Parameters, Params, Takes};
 use hilum_web::route::{Access, READERS, Route, Surface};
 use hilum_web::ui::{Notice, NoticeKind, Tag, Tone};
 use hilum_web::visit::Caller;
 use hilum_web::words::Words;
 use serde::Deserialize;
 
-use super::{BOARD_TOPIC, Room, word_of};
+use super::{BOARD_TOPIC, LISTS, Room, word_of};
 use crate::sources::SourceHealth;
 use crate::state::BoardList;
 use crate::view::census::{self, Census, Line};
@@ -35,6 +36,17 @@ struct Asked {
     unit: String,
     marked: String,
     q: String,
+}
+
+impl Parameters for Asked {
+    const NAMES: &'static [&'static str] = &["list", "unit", "marked", "q"];
+
+    fn takes(name: &str) -> Takes {
+        match name {
+            "list" => Takes::OneOf(&LISTS),
+            _ => Takes::Text,
+        }
+    }
 }
 
 impl Asked {
@@ -283,7 +295,7 @@ async fn gather(room: &Room, caller: &Caller, asked: &Asked) -> Result<Rows, Fau
 async fn page(
     State(room): State<Room>,
     caller: Caller,
-    Query(mut asked): Query<Asked>,
+    Params(mut asked): Params<Asked>,
 ) -> Result<Response, Fault> {
     // A name in a URL would be kept by browsers and proxies.
     asked.q.clear();
@@ -295,5 +307,12 @@ async fn page(
 
 async fn rows(State(room): State<Room>, caller: Caller, Form(asked): Form<Asked>) -> Result<Response, Fault> {
     let rows = gather(&room, &caller, &asked).await?;
+    // Who is looked for by name or number was looked at: each one found stands in the audit log.
+    if !asked.q.trim().is_empty() {
+        caller.acted(Action::Search);
+        for patient in rows.units.iter().flat_map(|unit| &unit.lines).filter_map(|row| row.line.patient_id) {
+            caller.saw(patient);
+        }
+    }
     caller.fragment(&rows)
 }

@@ -1,17 +1,18 @@
 //! The messages: the list, and one message's journey.
 
 use askama::Template;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::response::Response;
 use hilum_core::{Id, Timestamp};
 use hilum_web::outcome::Fault;
+use hilum_web::params::{Parameters, Params, Takes};
 use hilum_web::route::{Access, READERS, Route, Surface};
 use hilum_web::ui::{Notice, NoticeKind, Tag};
 use hilum_web::visit::Caller;
 use hilum_web::words::Words;
 use serde::Deserialize;
 
-use super::{MESSAGE_TOPIC, Room, status_tag, took};
+use super::{ID, MESSAGE_TOPIC, POSITION, Room, STATUSES, status_tag, took};
 use crate::limits;
 use crate::view::journey::{self, Journey, Relative};
 use crate::view::messages::{self, Line};
@@ -25,10 +26,6 @@ pub fn routes(room: &Room) -> Vec<Route> {
     ]
 }
 
-/// What may become of a message, in the order of the filter.
-const STATUSES: [&str; 7] =
-    ["applied", "findings", "no-effect", "duplicate", "quarantined", "refused", "replaced"];
-
 /// The filters: all of them live in the URL, none is patient data.
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default)]
@@ -41,6 +38,19 @@ struct Asked {
     patient: Option<Id>,
     encounter: Option<Id>,
     after: Option<Id>,
+}
+
+impl Parameters for Asked {
+    const NAMES: &'static [&'static str] =
+        &["status", "source", "kind", "control_id", "rule", "patient", "encounter", "after"];
+
+    fn takes(name: &str) -> Takes {
+        match name {
+            "status" => Takes::OneOf(&STATUSES),
+            "patient" | "encounter" | "after" => ID,
+            _ => Takes::Text,
+        }
+    }
 }
 
 fn format_hex(byte: u8) -> String {
@@ -159,7 +169,7 @@ const COUNT_CAP: u64 = 1_000;
 async fn list(
     State(room): State<Room>,
     caller: Caller,
-    Query(asked): Query<Asked>,
+    Params(asked): Params<Asked>,
 ) -> Result<Response, Fault> {
     let w = caller.words();
     let freshness = room.freshness().await?;
@@ -294,11 +304,19 @@ struct Applied {
     applied: Option<String>,
 }
 
+impl Parameters for Applied {
+    const NAMES: &'static [&'static str] = &["applied"];
+
+    fn takes(_: &str) -> Takes {
+        POSITION
+    }
+}
+
 async fn one(
     State(room): State<Room>,
     caller: Caller,
     Path(id): Path<Id>,
-    Query(asked): Query<Applied>,
+    Params(asked): Params<Applied>,
 ) -> Result<Response, Fault> {
     room.wait_for(asked.applied.as_deref()).await?;
     let journey = journey::read(room.sight(&caller.authority), id).await?;

@@ -19,6 +19,7 @@ use hilum_engines::log::Log;
 use hilum_engines::tables::Tables;
 use hilum_web::live::Topic;
 use hilum_web::outcome::Fault;
+use hilum_web::params::Takes;
 use hilum_web::route::{READERS, Route};
 use hilum_web::ui::{Tag, Tone};
 use hilum_web::words::{WordFile, Words};
@@ -53,6 +54,28 @@ pub const TOPICS: [Topic; 2] =
 
 /// Roles that the room's pages are made for.
 pub const ROLES: [Role; 4] = Role::ALL;
+
+/// What becomes of a message, in the order of the filter.
+pub(crate) const STATUSES: [&str; 7] =
+    ["applied", "findings", "no-effect", "duplicate", "quarantined", "refused", "replaced"];
+/// The census's lists.
+pub(crate) const LISTS: [&str; 5] = ["inpatient", "emergency", "outpatient", "leave", "expected"];
+/// FHIR Encounter.status.
+pub(crate) const ENCOUNTER_STATUSES: [&str; 9] = [
+    "planned",
+    "arrived",
+    "triaged",
+    "in-progress",
+    "onleave",
+    "finished",
+    "cancelled",
+    "entered-in-error",
+    "unknown",
+];
+pub(crate) const POSITION: Takes =
+    Takes::Words(&["a place in the log as the header Hilum-Position gives it: hl7.in/3/42"]);
+pub(crate) const ID: Takes = Takes::Words(&["an id like 0190a7c2-5b7e-8f31-9c0d-2a41f3b7e655"]);
+pub(crate) const NUMBER: Takes = Takes::Words(&["a number"]);
 
 /// What the room's handlers work with. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -101,7 +124,8 @@ impl Room {
     /// [`Kind::Invalid`] for what is no position.
     pub async fn wait_for(&self, applied: Option<&str>) -> Result<(), Fault> {
         let Some(raw) = applied else { return Ok(()) };
-        let position: Position = raw.parse().map_err(|_| Fault::new(Kind::Invalid))?;
+        let Takes::Words(takes) = POSITION else { return Err(Fault::new(Kind::Invalid)) };
+        let position: Position = raw.parse().map_err(|_| Fault::parameter("applied", takes))?;
         self.wait_applied(position, Duration::from_secs(APPLIED_WAIT_S)).await;
         Ok(())
     }

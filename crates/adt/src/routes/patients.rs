@@ -78,18 +78,25 @@ struct SearchAnswer {
     freshness: Freshness,
 }
 
+/// What a search's body takes.
+const SEARCH_TAKES: &[&str] = &[
+    "JSON or a form with identifier (with authority)",
+    "name",
+    "birthDate (YYYY-MM-DD), at least one of them",
+];
+
 async fn search_api(State(room): State<Room>, caller: Caller, request: Request) -> Result<Response, Fault> {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let is_form = kind.is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
     // The reason may quote the body: it goes nowhere.
-    let invalid = Fault::new(Kind::Invalid);
+    let invalid = Fault::parameter("The body", SEARCH_TAKES);
     let asked: Asked = if is_form {
-        Form::from_request(request, &()).await.map_err(|_| invalid)?.0
+        Form::from_request(request, &()).await.map_err(|_| invalid.clone())?.0
     } else {
-        Json::from_request(request, &()).await.map_err(|_| invalid)?.0
+        Json::from_request(request, &()).await.map_err(|_| invalid.clone())?.0
     };
     if asked.is_empty() {
-        return Err(Fault::new(Kind::Invalid));
+        return Err(invalid);
     }
     let freshness = room.freshness().await?;
     let answer = search::search(room.sight(&caller.authority), &asked.query()).await?;

@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 
 use askama::Template;
-use axum::extract::{Form, Path, Query, State};
+use axum::extract::{Form, Path, State};
 use axum::response::Response;
 use hilum_core::{Id, Kind, Timestamp};
 use hilum_engines::log::LogError;
 use hilum_web::outcome::Fault;
+use hilum_web::params::{Parameters, Params, Takes};
 use hilum_web::route::{Access, OPERATORS, READERS, Route, Surface};
 use hilum_web::ui::{Diff, Notice, NoticeKind, Tag};
 use hilum_web::visit::{Caller, Via};
 use hilum_web::words::Words;
 use serde::{Deserialize, Serialize};
 
-use super::{MESSAGE_TOPIC, Room, reason_of, status_tag};
+use super::{ID, MESSAGE_TOPIC, NUMBER, POSITION, Room, reason_of, status_tag};
 use crate::correction::{self, Asked, Correction, Original, Problem};
 use crate::limits;
 use crate::view::messages::{self, Line};
@@ -106,6 +107,19 @@ struct ListQuery {
     applied: Option<String>,
 }
 
+impl Parameters for ListQuery {
+    const NAMES: &'static [&'static str] = &["rule", "source", "after", "limit", "applied"];
+
+    fn takes(name: &str) -> Takes {
+        match name {
+            "after" => ID,
+            "limit" => NUMBER,
+            "applied" => POSITION,
+            _ => Takes::Text,
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct ApiAnswer {
     rules: Vec<Group>,
@@ -117,7 +131,7 @@ struct ApiAnswer {
 async fn api(
     State(room): State<Room>,
     caller: Caller,
-    Query(asked): Query<ListQuery>,
+    Params(asked): Params<ListQuery>,
 ) -> Result<Response, Fault> {
     room.wait_for(asked.applied.as_deref()).await?;
     let query = messages::Query {
@@ -165,7 +179,7 @@ struct ListPage {
 async fn list(
     State(room): State<Room>,
     caller: Caller,
-    Query(asked): Query<ListQuery>,
+    Params(asked): Params<ListQuery>,
 ) -> Result<Response, Fault> {
     let w = caller.words();
     let freshness = room.freshness().await?;

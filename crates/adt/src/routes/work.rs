@@ -1,10 +1,11 @@
 //! The work queue: identity, merges, closed visits, shared identifiers. What is decided is a logged input.
 
 use askama::Template;
-use axum::extract::{Form, Path, Query, State};
+use axum::extract::{Form, Path, State};
 use axum::response::Response;
 use hilum_core::{Id, Kind};
 use hilum_web::outcome::Fault;
+use hilum_web::params::{Parameters, Params, Takes};
 use hilum_web::route::{Access, OPERATORS, Route, Surface};
 use hilum_web::ui::{Notice, NoticeKind};
 use hilum_web::visit::Caller;
@@ -39,6 +40,14 @@ struct Asked {
     kind: String,
 }
 
+impl Parameters for Asked {
+    const NAMES: &'static [&'static str] = &["kind"];
+
+    fn takes(_: &str) -> Takes {
+        Takes::OneOf(&KINDS)
+    }
+}
+
 impl Asked {
     fn kind(&self) -> Option<&'static str> {
         KINDS.into_iter().find(|kind| *kind == self.kind)
@@ -56,7 +65,7 @@ struct Answer {
 async fn api(
     State(room): State<Room>,
     caller: Caller,
-    Query(asked): Query<Asked>,
+    Params(asked): Params<Asked>,
 ) -> Result<Response, Fault> {
     let freshness = room.freshness().await?;
     let (items, truncated) = work::open(room.sight(&caller.authority), asked.kind()).await?;
@@ -126,7 +135,7 @@ struct ListPage {
 async fn list(
     State(room): State<Room>,
     caller: Caller,
-    Query(asked): Query<Asked>,
+    Params(asked): Params<Asked>,
 ) -> Result<Response, Fault> {
     let w = caller.words();
     let freshness = room.freshness().await?;

@@ -106,7 +106,7 @@ pub async fn read(tables: &Tables, authority: &Authority, query: &Query) -> Resu
     if !authority.reads_charts() {
         return Err(ViewError::NotFound);
     }
-    let text = |text: &String| Value::Text(text.clone());
+    let text = |text: &String| indexed(text);
     let (index, prefix) = match query {
         Query { control_id: Some(control_id), .. } => ("by_control_id", vec![indexed(control_id)]),
         Query { encounter: Some(encounter), .. } => ("by_encounter", vec![Value::Id(*encounter)]),

@@ -24,7 +24,7 @@ use std::time::Duration;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use hilum_core::{Epoch, Id, Seq, Stream, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, NoTls, Row as PgRow, Statement};
 
 use super::shape::{Schema, shape};
@@ -62,6 +62,14 @@ impl PostgresConfig {
     /// Eight connections, and only a server that keeps what it acknowledges.
     pub fn new(url: impl Into<String>, schema: impl Into<String>) -> Self {
         Self { url: url.into(), schema: schema.into(), pool_size: 8, allow_unsafe: false }
+    }
+
+    /// Whether the url is one, and does not send rows over a network in clear without saying so.
+    ///
+    /// # Errors
+    /// What is wrong with it, without the url itself: it may hold a password.
+    pub fn check(&self) -> Result<(), String> {
+        parse(&self.url).map(drop)
     }
 }
 
@@ -138,17 +146,37 @@ fn pool_error(error: &PoolError) -> TablesError {
     }
 }
 
+/// The url, read. TLS is not built in: what would silently go in clear to another machine is refused, unless the url
+/// says `sslmode=disable`.
+fn parse(url: &str) -> Result<tokio_postgres::Config, String> {
+    let client: tokio_postgres::Config = url
+        .parse()
+        .map_err(|_| "no connection url: write postgres://user:password@host/database".to_owned())?;
+    let is_near = |host: &Host| match host {
+        Host::Tcp(name) => {
+            name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        }
+        Host::Unix(_) => true,
+    };
+    match client.get_ssl_mode() {
+        SslMode::Disable => Ok(client),
+        SslMode::Require => Err("it asks for TLS, which is not built in yet: use a tunnel".to_owned()),
+        _ if client.get_hosts().iter().all(is_near)
+            && client.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback) =>
+        {
+            Ok(client)
+        }
+        _ => Err(
+            "the host is another machine and TLS is not built in yet: rows and password would go in clear \
+                  text. Use a tunnel, or say sslmode=disable to accept that"
+                .to_owned(),
+        ),
+    }
+}
+
 /// The client's configuration with our settings.
 fn client_config(config: &PostgresConfig) -> Result<tokio_postgres::Config, TablesError> {
-    let mut client: tokio_postgres::Config = config
-        .url
-        .parse()
-        .map_err(|_| TablesError::Engine("postgresql: the url is no connection url".to_owned()))?;
-    if client.get_ssl_mode() == SslMode::Require {
-        return Err(TablesError::Engine(
-            "postgresql: the url asks for TLS, which is not built in yet".to_owned(),
-        ));
-    }
+    let mut client = parse(&config.url).map_err(|why| TablesError::Engine(format!("postgresql: {why}")))?;
     let options = match client.get_options() {
         Some(given) => format!("{given} {SETTINGS}"),
         None => SETTINGS.to_owned(),

@@ -92,8 +92,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     let mut config = Config::default();
     "Asia/Seoul".clone_into(&mut config.http.zone);
-    config.http.listen = arguments.http.clone().unwrap_or_else(free_or_usual);
-    "127.0.0.1:0".clone_into(&mut config.mllp.listen);
+    config.http.listen =
+        arguments.http.clone().unwrap_or_else(|| free_or_usual(&Config::default().http.listen));
+    config.mllp.listen = free_or_usual(&Config::default().mllp.listen);
     config.logging.format = LogFormat::Human;
     "warn".clone_into(&mut config.logging.level);
     logging::start(&config.logging)?;
@@ -106,12 +107,27 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 /// The usual address, or any when somebody has it.
-fn free_or_usual() -> String {
-    let usual = "127.0.0.1:8080";
+fn free_or_usual(usual: &str) -> String {
     match std::net::TcpListener::bind(usual) {
         Ok(_) => usual.to_owned(),
         Err(_) => "127.0.0.1:0".to_owned(),
     }
+}
+
+/// A command that sends one message of an invented patient to the MLLP door, for a shell that has nothing but itself.
+fn example(mllp: SocketAddr, now: hilum_core::Timestamp) -> String {
+    let at = now.to_jiff().strftime("%Y%m%d%H%M%S+0000");
+    let message = [
+        &format!("MSH|^~\\\\&|ME|ME|HILUM|HILUM|{at}||ADT^A01|MINE-1|P|2.5||||||UNICODE UTF-8"),
+        "PID|1||4711^^^ME^MR||Example^Eve||19800101|F",
+        "PV1|1|I|MINE^1^1||||||||||||||||V4711",
+    ]
+    .join("\\r");
+    let (host, port) = (mllp.ip(), mllp.port());
+    format!(
+        "bash -c \"exec 3<>/dev/tcp/{host}/{port}; printf '\\v{message}\\r\\034\\r' >&3; \\\n          \
+         timeout 1 cat <&3 | tr '\\r' '\\n'\""
+    )
 }
 
 async fn live(folder: Folder, config: Config, arguments: &Arguments) -> anyhow::Result<()> {
@@ -127,7 +143,8 @@ async fn live(folder: Folder, config: Config, arguments: &Arguments) -> anyhow::
     out::line("");
     out::line(&format!("  Open    {link}"));
     out::line("          (signs in once; press Enter here for another link)");
-    out::line(&format!("  MLLP    {mllp}     send it HL7 v2 of your own"));
+    out::line(&format!("  MLLP    {mllp}     send it HL7 v2 of your own:"));
+    out::line(&format!("          {}", example(mllp, house.clock.now())));
     out::line(&format!("  Data    {}", house.folder.path().display()));
     out::line("  Ctrl-C ends it. Every patient is invented.");
     out::line("");

@@ -51,6 +51,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     failpoints::install(machine::variable("HILUM_FAILPOINT").as_deref())?;
     logging::start(&config.logging)?;
     let folder = Folder::take(&arguments.data.path, "serve")?;
+    folder.warn_of_others();
     machine::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(folder, config, arguments.ready_file.as_deref()))?;

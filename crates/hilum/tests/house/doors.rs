@@ -1,0 +1,288 @@
+//! Doors that do not hold each other up, answers that say what is wrong, and what is written down about it.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::tempdir;
+
+use crate::server::{Server, Start, a01, field, hilum, request, run, wait};
+
+const HL7: (&str, &str) = ("content-type", "application/hl7-v2");
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+/// A JSON answer as somebody with `key` gets it.
+fn get(server: &Server, key: &str, path: &str) -> Value {
+    let answer = request(server.http.unwrap(), "GET", path, &[("x-api-key", key)], b"");
+    assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    serde_json::from_slice(&answer.body).unwrap()
+}
+
+#[test]
+fn bodies_that_never_end_hold_up_no_other_sender() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let http = server.http.unwrap();
+    let key = server.key("his", "feed");
+    // Eight bodies of 15 MiB of which 14 come: more than all bodies together may hold.
+    let part = vec![b'x'; 14 << 20];
+    let mut open = Vec::new();
+    for _ in 0..8 {
+        let mut stream = TcpStream::connect(http).unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
+        let head = format!(
+            "POST /hl7v2 HTTP/1.1\r\nhost: {http}\r\nx-api-key: {key}\r\ncontent-type: application/hl7-v2\r\n\
+             content-length: {}\r\n\r\n",
+            15 << 20
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        // The ones beyond the bound are answered and closed before they are whole.
+        stream.write_all(&part).ok();
+        open.push(stream);
+    }
+    let headers = [("x-api-key", key.as_str()), HL7];
+    let large = [a01("L").as_bytes(), &vec![b'x'; 14 << 20]].concat();
+    let full = wait("the bound is reached", 10, || {
+        let answer = request(http, "POST", "/hl7v2", &headers, &large);
+        (answer.status == 503).then_some(answer)
+    });
+    assert_eq!(full.header("retry-after").as_deref(), Some("5"));
+
+    // Small messages come in by both doors all the same.
+    let from = Instant::now();
+    let mut mllp = server.connect();
+    for n in 0..16 {
+        assert_eq!(field(&mllp.ask(&a01(&format!("M{n}"))), "MSA", 1), "AA");
+    }
+    let answer = request(http, "POST", "/hl7v2", &headers, a01("H").as_bytes());
+    assert_eq!((answer.status, field(&answer.text(), "MSA", 1)), (200, "AA".to_owned()));
+    let took = from.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    // Whoever gives up gives its bytes back.
+    drop(open);
+    wait("room again", 10, || {
+        (request(http, "POST", "/hl7v2", &headers, &large).status == 200).then_some(())
+    });
+}
+
+#[test]
+fn what_is_wrong_with_a_request_is_said_by_name() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let http = server.http.unwrap();
+    let key = server.key("all", "admin");
+    let key = ("x-api-key", key.as_str());
+    let text = ("content-type", "text/plain");
+    let cases: &[(&str, &str, &str, &[(&str, &str)], &[u8], u16, &[&str])] = &[
+        (
+            "status",
+            "GET",
+            "/api/messages?status=x",
+            &[key],
+            b"",
+            400,
+            &["status takes: applied, ", "quarantined"],
+        ),
+        ("number", "GET", "/api/messages?limit=abc", &[key], b"", 400, &["limit takes: a number"]),
+        ("id", "GET", "/api/messages?patient=Kim", &[key], b"", 400, &["patient takes: an id"]),
+        ("time", "GET", "/api/messages?before=Kim", &[key], b"", 400, &["before takes: a time"]),
+        ("NUL", "GET", "/api/messages?rule=%00", &[key], b"", 400, &["rule takes: text"]),
+        ("name", "GET", "/api/messages?statsu=applied", &[key], b"", 400, &["It has: control_id, status"]),
+        ("list", "GET", "/api/census?list=x", &[key], b"", 400, &["list takes: inpatient, emergency"]),
+        ("encounter status", "GET", "/api/census?status=x", &[key], b"", 400, &["status takes: planned"]),
+        (
+            "position",
+            "GET",
+            "/api/census?applied=x",
+            &[key],
+            b"",
+            400,
+            &["applied takes: a place in the log"],
+        ),
+        ("kind of work", "GET", "/api/work?kind=x", &[key], b"", 400, &["kind takes: identity, merge"]),
+        ("page", "GET", "/messages?status=x", &[key], b"", 400, &["status takes: applied"]),
+        ("search", "POST", "/api/patients/_search", &[key, JSON], b"{}", 400, &["identifier", "birthDate"]),
+        ("no JSON", "POST", "/api/patients/_search", &[key, JSON], b"[", 400, &["identifier", "birthDate"]),
+        ("type", "POST", "/hl7v2", &[key, text], b"Kim", 415, &["application/hl7-v2", "application/json"]),
+        ("form", "POST", "/hl7v2", &[key, JSON], b"{\"Kim\":1}", 400, &["one key, message"]),
+        ("nowhere", "POST", "/api/nowhere", &[key, JSON], b"{}", 404, &["not-found"]),
+    ];
+    for (why, method, path, headers, body, status, told) in cases {
+        let answer = request(http, method, path, headers, body);
+        assert_eq!(answer.status, *status, "{why}: {}", answer.text());
+        for told in *told {
+            assert!(answer.text().contains(told), "{why}: {}", answer.text());
+        }
+        assert!(!answer.text().contains("Kim"), "{why}: {}", answer.text());
+    }
+}
+
+#[test]
+fn what_is_done_beside_the_server_and_who_is_looked_for_is_audited() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let data = server.data.to_str().unwrap().to_owned();
+    let admin = server.key("boss", "admin");
+    let mut mllp = server.connect();
+    for id in ["71", "72"] {
+        assert_eq!(field(&mllp.ask(&a01(id).replace("홍^길동", &format!("FAMILY{id}^G"))), "MSA", 1), "AA");
+    }
+    let found = wait("both on the board", 10, || {
+        let census = get(&server, &admin, "/api/census");
+        (census["encounters"].as_array().unwrap().len() == 2).then_some(census)
+    });
+    let of = |name: &str| {
+        let lines = found["encounters"].as_array().unwrap();
+        let line =
+            lines.iter().find(|line| line["patient"]["name"].as_str().unwrap().contains(name)).unwrap();
+        line["patientId"].as_str().unwrap().to_owned()
+    };
+    let form = ("content-type", "application/x-www-form-urlencoded");
+    let headers = [("x-api-key", admin.as_str()), form];
+    let answer = request(server.http.unwrap(), "POST", "/census/rows", &headers, b"q=FAMILY71");
+    assert_eq!(answer.status, 200);
+    let events = |patient: &str| {
+        let audit = get(&server, &admin, &format!("/api/audit?patient={patient}"));
+        let events = audit["events"].as_array().unwrap().clone();
+        events.iter().filter(|event| event["action"] == "search").count()
+    };
+    assert_eq!((events(&of("FAMILY71")), events(&of("FAMILY72"))), (1, 0), "who was found, and nobody else");
+
+    // While it runs, and while it does not.
+    assert!(run(&["keys", "revoke", "boss", "--data", &data]).status.success());
+    server.stop();
+    assert!(run(&["keys", "add", "later", "--role", "admin", "--data", &data]).status.success());
+    let mut add = hilum()
+        .args(["users", "add", "hana", "--role", "operator", "--data", &data])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    add.stdin.take().unwrap().write_all(b"a long enough password\n").unwrap();
+    assert!(add.wait().unwrap().success());
+    let server = Server::start(&folder, &Start::default());
+    let admin = server.key("last", "admin");
+    let audit = get(&server, &admin, "/api/audit?verify=1");
+    let told: Vec<String> = audit["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| event["action"] == "admin" && event["route"].as_str().unwrap().starts_with("hilum "))
+        .map(|event| {
+            assert!(event["principal"].as_str().unwrap().starts_with("uid "), "{event}");
+            format!("{} {}", event["route"].as_str().unwrap(), event["detail"].as_str().unwrap())
+        })
+        .collect();
+    let want = [
+        "hilum keys add key=last role=admin",
+        "hilum users add account=hana role=operator",
+        "hilum keys add key=later role=admin",
+        "hilum keys revoke key=boss revoked",
+        "hilum keys add key=boss role=admin",
+    ];
+    assert_eq!(told, want);
+    assert!(audit["verdict"].to_string().contains("whole"), "{}", audit["verdict"]);
+}
+
+#[test]
+fn settings_and_decisions_are_no_messages() {
+    let folder = tempdir().unwrap();
+    let config = "[sources.ed]\nmatch = { peers = [\"192.0.2.1\"] }\n";
+    let server = Server::start(&folder, &Start { config, ..Start::default() });
+    let key = server.key("reader", "viewer");
+    let count = |path: &str| get(&server, &key, path)["messages"].as_array().unwrap().len();
+    // The settings of `default` and `ed` were written to the log at the start.
+    wait("settings applied", 10, || (count("/api/messages?kind=decision") == 2).then_some(()));
+    assert_eq!(count("/api/messages"), 0);
+    assert_eq!(count("/api/messages?status=applied"), 0);
+}
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn what_is_made_is_for_one_user_alone() {
+    let folder = tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let file = folder.path().join("one.hl7");
+    std::fs::write(&file, a01("F1")).unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let data = server.data.clone();
+    let told = data.to_str().unwrap().to_owned();
+    assert!(!server.said().contains("others may read it"), "{}", server.said());
+    assert!(run(&["import", "hl7", file.to_str().unwrap(), "--data", &told]).status.success());
+    let mut open = vec![data.clone()];
+    let mut seen = 0;
+    while let Some(path) = open.pop() {
+        seen += 1;
+        assert_eq!(mode(&path) & 0o077, 0, "{}: {:o}", path.display(), mode(&path));
+        if path.is_dir() {
+            open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    assert!(seen > 10, "looked at {seen}");
+    server.stop();
+    // A folder that somebody opened is named at the start.
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o750)).unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let said = server.said();
+    assert!(said.contains("others may read it") && said.contains(&told) && said.contains("750"), "{said}");
+}
+
+#[test]
+fn a_configuration_is_checked_without_a_server() {
+    let folder = tempdir().unwrap();
+    let file = folder.path().join("hilum.toml");
+    std::fs::write(&file, "[sources.ed]\nzone = \"Asia/Soul\"\n").unwrap();
+    let out = run(&["config", "--config", file.to_str().unwrap()]);
+    let said = String::from_utf8(out.stderr).unwrap();
+    let want = "hilum.toml: sources.ed.zone: `Asia/Soul` is no IANA time zone; did you mean `Asia/Seoul`?";
+    assert!(!out.status.success() && said.contains(want), "{said}");
+}
+
+#[test]
+fn the_demonstration_says_how_to_reach_it_and_ends_when_asked() {
+    let folder = tempdir().unwrap();
+    let out = folder.path().join("out");
+    let mut demo = hilum()
+        .args([
+            "demo",
+            "--no-browser",
+            "--pace",
+            "0.1",
+            "--patients",
+            "20",
+            "--http",
+            "127.0.0.1:0",
+            "--data",
+        ])
+        .arg(folder.path().join("data"))
+        .stdin(Stdio::null())
+        .stdout(std::fs::File::create(&out).unwrap())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let said = wait("it lives", 30, || {
+        let said = std::fs::read_to_string(&out).unwrap();
+        said.contains("Now it lives").then_some(said)
+    });
+    for told in ["/sign-in/link/", "MLLP    127.0.0.1:", "Ctrl-C"] {
+        assert!(said.contains(told), "{told}: {said}");
+    }
+    // The command that it shows goes as it stands.
+    let (_, after) = said.split_once("bash -c").unwrap();
+    let (command, _) = after.split_once("'\\n'\"").unwrap();
+    let command = format!("bash -c{command}'\\n'\"");
+    let sent = std::process::Command::new("bash").args(["-c", &command]).output().unwrap();
+    let answer = String::from_utf8(sent.stdout).unwrap();
+    assert!(answer.contains("MSA|AA|MINE-1"), "{command}: {answer}");
+    let asked = Instant::now();
+    let interrupted = std::process::Command::new("kill").args(["-INT", &demo.id().to_string()]).status();
+    assert!(interrupted.unwrap().success());
+    let status = wait("its end", 15, || demo.try_wait().unwrap());
+    assert!(status.success() && asked.elapsed() < Duration::from_secs(10), "{status} {:?}", asked.elapsed());
+}
