@@ -232,7 +232,7 @@ pub(crate) fn failure(visit: &Visit, fault: &Fault, bare: Response) -> Response 
     } else if visit.is_htmx() {
         visit.fragment(&failure).unwrap_or_else(|_| parts.status.into_response())
     } else {
-        let page = visit.page(failure.title.clone());
+        let page = visit.page(failure.title.clone()).says_as_of();
         let page = if visit.signed_in().is_none() { page.bare() } else { page };
         page.body(&failure).unwrap_or_else(|_| parts.status.into_response())
     };

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use fantoccini::actions::{InputSource as _, KeyAction, KeyActions};
 use fantoccini::wd::Capabilities;
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -108,9 +109,13 @@ impl Browser {
 
     /// Makes an account of `role` on `server` and signs it in through the form.
     pub async fn sign_in(&self, server: &Server, role: &str) {
-        let name = format!("test-{role}");
+        self.sign_in_as(server, &format!("test-{role}"), role).await;
+    }
+
+    /// Makes an account of this name and `role`, and signs it in through the form.
+    pub async fn sign_in_as(&self, server: &Server, name: &str, role: &str) {
         let mut add = hilum()
-            .args(["users", "add", &name, "--role", role, "--data"])
+            .args(["users", "add", name, "--role", role, "--data"])
             .arg(&server.data)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -121,7 +126,7 @@ impl Browser {
         let out = add.wait_with_output().unwrap();
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         self.open(server, "/sign-in").await;
-        self.type_into("#name", &name).await;
+        self.type_into("#name", name).await;
         self.type_into("#password", PASSWORD).await;
         self.click("form[action='/sign-in'] button").await;
         self.wait("signed in", 10, "return !location.pathname.startsWith('/sign-in')").await;
@@ -141,6 +146,28 @@ impl Browser {
     /// Types into what `css` finds.
     pub async fn type_into(&self, css: &str, text: &str) {
         self.client.find(Locator::Css(css)).await.unwrap().send_keys(text).await.unwrap();
+    }
+
+    /// Presses one key (a WebDriver code point) wherever the focus is.
+    pub async fn key(&self, key: char) {
+        let actions = KeyActions::new("keys".to_owned())
+            .then(KeyAction::Down { value: key })
+            .then(KeyAction::Up { value: key });
+        self.client.perform_actions(actions).await.unwrap();
+    }
+
+    /// Sets a cookie of the page that is open.
+    pub async fn cookie(&self, name: &str, value: &str) {
+        self.run(&format!("document.cookie = '{name}={value}; path=/; samesite=strict'")).await;
+    }
+
+    /// Shows pages in a window of this size, narrower than a window of the desktop can be.
+    pub fn size(&self, width: u32, height: u32) {
+        let url = format!("{}/goog/cdp/execute", self.session);
+        let metrics =
+            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 700 });
+        let command = json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": metrics });
+        ureq::post(&url).send(command.to_string()).unwrap();
     }
 
     /// Runs `script`; its `return` comes back.

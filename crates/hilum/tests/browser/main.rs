@@ -1,4 +1,4 @@
-//! Real chromium in front of the real binary: what a person at the census sees, does and is spared.
+//! Real chromium in front of the real binary: what a person at its pages sees, does and is spared.
 //!
 //! Needs the Debian packages `chromium` and `chromium-driver`; without them these tests fail and say so.
 #![allow(
@@ -11,6 +11,8 @@
 
 mod census;
 mod chromium;
+mod looks;
+mod mending;
 // Each test binary uses its own part of it.
 #[allow(dead_code)]
 #[path = "../house/server.rs"]
