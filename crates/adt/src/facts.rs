@@ -5,8 +5,9 @@ pub mod read;
 use hilum_core::{Id, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::content::{Movement, VisitContent, When};
+use crate::content::{Diagnosis, Movement, Said, VisitContent, When};
 use crate::order::{Instant, Precision, Stamp};
+use crate::settings::GroupMode;
 use crate::state::{Moment, VisitNumber};
 
 /// What a fact does to its encounter.
@@ -228,9 +229,12 @@ pub struct FactBody {
     /// PV1-3 is an emergency place for the source.
     #[serde(rename = "ed", skip_serializing_if = "std::ops::Not::not")]
     pub emergency: bool,
-    /// The class that an inferred visit's facts are gathered by.
-    #[serde(rename = "i", skip_serializing_if = "Option::is_none")]
-    pub inferred_class: Option<String>,
+    /// The visit has no number: the fold says which stay of the patient it is.
+    #[serde(rename = "i", skip_serializing_if = "std::ops::Not::not")]
+    pub inferred: bool,
+    /// DG1 of an inferred visit, with the source's mode: they belong to the stay.
+    #[serde(rename = "g", skip_serializing_if = "Option::is_none")]
+    pub diagnoses: Option<(GroupMode, Said<Vec<Diagnosis>>)>,
     /// The visit that this one goes on from, or goes on as.
     #[serde(rename = "c", skip_serializing_if = "Option::is_none")]
     pub other: Option<Id>,

@@ -83,8 +83,11 @@ pub const LIST_ROWS_MAX: u32 = 1_000;
 pub const TIME_AHEAD_S: i64 = 15 * 60;
 /// Further identifying numbers that are remembered of one patient number: those with the least ids.
 pub const CARRIED_MAX: usize = 16;
-/// Patient numbers that are remembered as carriers of one further identifying number.
+/// Patient numbers that are remembered as carriers of one further identifying number: those with the least ids.
 pub const CARRIERS_MAX: usize = 64;
+/// Facts that are kept of one visit, or of all visits of one patient that carry no number: those of the latest movement
+/// stamps. Far below what one range may have, so that no message is refused for it.
+pub const VISIT_FACTS_MAX: usize = 20_000;
 /// Copies and other messages that are remembered under one source, sender and MSH-10: those that came last.
 pub const SEEN_MAX: usize = 64;
 /// Hours within which the same MSH-10 with other bytes is flagged; senders restart their numbers daily.

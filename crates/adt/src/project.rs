@@ -14,8 +14,8 @@ use crate::content::Finding;
 use crate::decision::Decision;
 use crate::facts::read::{self, Fault, Outcome, Reading, Says};
 use crate::fold::ties::{Tie, TieKind};
-use crate::kin::{self, Kin, Sight};
-use crate::limits::{CONTROL_ID_REUSE_H, SEEN_MAX};
+use crate::kin::{self, Heard, Kin, Sight};
+use crate::limits::{CONTROL_ID_REUSE_H, SEEN_MAX, VISIT_FACTS_MAX};
 use crate::order::{Instant, Precision, Stamp, Tie as Break};
 use crate::render;
 use crate::routes::MESSAGE_TOPIC;
@@ -39,6 +39,10 @@ pub struct Adt {
 pub enum Planted {
     /// Of two messages of one time the one that came first counts as the earlier one.
     TiesByArrival,
+    /// The program fails on the message of this MSH-10.
+    FailsOn(&'static str),
+    /// A visit keeps so many facts.
+    FewFacts(usize),
 }
 
 impl Adt {
@@ -71,12 +75,19 @@ impl Adt {
         known.insert(settings.sha(), Arc::new(settings));
     }
 
+    fn facts_max(&self) -> usize {
+        match self.planted {
+            Some(Planted::FewFacts(few)) => few,
+            Some(Planted::TiesByArrival | Planted::FailsOn(_)) | None => VISIT_FACTS_MAX,
+        }
+    }
+
     fn settings(&self, sha: &Digest) -> Option<Arc<SourceSettings>> {
         self.settings.read().unwrap_or_else(PoisonError::into_inner).get(sha).cloned()
     }
 
     fn read(&self, record: &Record, settings: &SourceSettings) -> Reading {
-        let arrival = self.planted.map(|Planted::TiesByArrival| record.position);
+        let arrival = (self.planted == Some(Planted::TiesByArrival)).then_some(record.position);
         read::read(record, &read::Context { settings, key: &self.key, arrival })
     }
 
@@ -184,6 +195,21 @@ impl Adt {
         }
     }
 
+    /// Patient and board with the mark of a message that could not be applied; `None` if rows are missing for that.
+    fn marked(&self, number: Id, message: Id, have: &Rows) -> Option<Changes> {
+        let families = alone(number).resolve(have)?;
+        let family = families.of(number)?;
+        let mut out = Changes::default();
+        families.write(tables::OF_FAMILY, have, &mut out);
+        let sight =
+            Sight { key: &self.key, families: &families, have, lenient: true, facts_max: self.facts_max() };
+        let mut kin = Kin::new(sight, family);
+        kin.not_applied(number, message, true);
+        let settled = kin.settle(&mut out);
+        render::settled(&self.key, &settled, &mut out);
+        kin.has_read_all().then_some(out)
+    }
+
     fn works<'a>(&self, events: &'a [Event], have: &Rows) -> Vec<Work<'a>> {
         let read = |event: &'a Event| {
             let reading = self.reading(event, have)?;
@@ -191,6 +217,22 @@ impl Adt {
         };
         events.iter().filter_map(read).collect()
     }
+}
+
+/// The patient whom a message names first: who is marked when it is not applied.
+fn named(reading: &Reading) -> Option<Id> {
+    match &reading.outcome {
+        Outcome::Says(says) => says.persons.first().map(|person| person.number),
+        Outcome::Quarantined { number, .. } => number.as_ref().map(|number| number.id),
+        Outcome::Nothing { .. } | Outcome::Refused(_) | Outcome::Decides(_) => None,
+    }
+}
+
+/// A number by itself: what is rejected ties nothing.
+fn alone(number: Id) -> Ties {
+    let mut ties = Ties::default();
+    ties.tie([Head::patient(number)]);
+    ties
 }
 
 /// What the batch ties together. The patient whom a replaced message names is among them.
@@ -208,6 +250,62 @@ fn ties(works: &[Work<'_>], have: &Rows) -> Ties {
         }
     }
     ties
+}
+
+/// Records of the log that corrections of this batch replace, and by which.
+fn replaced_in(works: &[Work<'_>]) -> BTreeMap<Id, Id> {
+    let pair = |work: &Work<'_>| Some((work.reading.replaces?.as_id(), work.reading.record.as_id()));
+    works.iter().filter_map(pair).collect()
+}
+
+/// What replaces a record, as far as it is known.
+fn replaced_by(reading: &Reading, in_batch: &BTreeMap<Id, Id>, have: &Rows) -> Option<Id> {
+    let record = reading.record.as_id();
+    in_batch.get(&record).copied().or_else(|| {
+        let row = have.get(REPLACED.name, &[Value::Id(record)])?;
+        cell_id(&REPLACED, &row.values, "by")
+    })
+}
+
+/// What the batch says, family by family.
+fn heard<'w>(works: &'w [Work<'_>], families: &Families, have: &Rows) -> BTreeMap<Id, Heard<'w>> {
+    let in_batch = replaced_in(works);
+    let mut heard: BTreeMap<Id, Heard<'w>> = BTreeMap::new();
+    for work in works {
+        if let Outcome::Quarantined { number: Some(number), .. } = &work.reading.outcome
+            && let Some(family) = families.of(number.id)
+        {
+            heard.entry(family).or_default().mark(number.id);
+        }
+        if let Some(row) = replaced(work.reading, have)
+            && let Some(number) = cell_id(&MESSAGE, row, "patient")
+            && let Some(family) = families.of(number)
+        {
+            let heard = heard.entry(family).or_default();
+            heard.mark(number);
+            if was_applied(row) {
+                heard.take_back();
+            }
+        }
+        let is_replaced = replaced_by(work.reading, &in_batch, have).is_some();
+        let Some(says) = work.says.as_deref().filter(|_| !is_replaced) else { continue };
+        for person in &says.persons {
+            if let Some(family) = families.of(person.number) {
+                heard.entry(family).or_default().person(person);
+            }
+        }
+        for tie in &says.ties {
+            if let Some(family) = families.of(tie.old) {
+                heard.entry(family).or_default().tie(tie);
+            }
+        }
+    }
+    heard
+}
+
+/// Whether the message of a row had an effect: only what was set aside is corrected, but the log may say otherwise.
+fn was_applied(row: &[Value]) -> bool {
+    !matches!(cell_text(&MESSAGE, row, "status"), "quarantined" | "refused" | "replaced")
 }
 
 /// The row of the message that this one corrects, if it came before.
@@ -270,19 +368,10 @@ impl Projection for Adt {
         let tied = ties(&works, have);
         tied.needs(tables::OF_FAMILY, have, reads);
         let Some(families) = tied.resolve(have) else { return };
-        let sight = Sight { key: &self.key, families: &families, have };
-        for work in &works {
-            if let Some(says) = &work.says {
-                kin::needs(&sight, says, reads);
-            }
-            if let Outcome::Quarantined { number: Some(number), .. } = &work.reading.outcome {
-                kin::needs_mark(&sight, number.id, reads);
-            }
-            if let Some(row) = replaced(work.reading, have)
-                && let Some(number) = cell_id(&MESSAGE, row, "patient")
-            {
-                kin::needs_whole(&sight, number, reads);
-            }
+        let sight =
+            Sight { key: &self.key, families: &families, have, lenient: false, facts_max: self.facts_max() };
+        for (family, heard) in &heard(&works, &families, have) {
+            kin::needs(&sight, *family, heard, reads);
         }
     }
 
@@ -290,7 +379,8 @@ impl Projection for Adt {
         let works = self.works(events, have);
         let Some(families) = ties(&works, have).resolve(have) else { return Vec::new() };
         families.write(tables::OF_FAMILY, have, out);
-        let sight = Sight { key: &self.key, families: &families, have };
+        let sight =
+            Sight { key: &self.key, families: &families, have, lenient: false, facts_max: self.facts_max() };
         let mut batch = Apply {
             adt: self,
             sight,
@@ -298,7 +388,7 @@ impl Projection for Adt {
             have,
             kins: BTreeMap::new(),
             seen: BTreeMap::new(),
-            replaced: BTreeMap::new(),
+            replaced: replaced_in(&works),
             journeys: Vec::new(),
             rejected: Vec::new(),
         };
@@ -307,6 +397,20 @@ impl Projection for Adt {
         }
         batch.finish(out);
         batch.rejected
+    }
+
+    fn needs_rejected(&self, event: &Event, have: &Rows, reads: &mut Reads) {
+        let Some(number) = self.reading(event, have).and_then(named) else { return };
+        let tied = alone(number);
+        tied.needs(tables::OF_FAMILY, have, reads);
+        let Some(families) = tied.resolve(have) else { return };
+        let sight =
+            Sight { key: &self.key, families: &families, have, lenient: true, facts_max: self.facts_max() };
+        if let Some(family) = families.of(number) {
+            let mut heard = Heard::default();
+            heard.mark(number);
+            kin::needs(&sight, family, &heard, reads);
+        }
     }
 
     fn reject(&self, event: &Event, rejected: &Rejected, have: &Rows, out: &mut Changes) {
@@ -323,7 +427,13 @@ impl Projection for Adt {
         }
         let fault =
             Fault { rule: rejected.rule, path: rejected.path.clone(), text: "it could not be applied" };
-        let journey = Journey::new(reading, "quarantined").with_fault(&fault);
+        let patient = named(reading);
+        let journey = Journey { patient, ..Journey::new(reading, "quarantined").with_fault(&fault) };
+        if let Some(marked) = patient.and_then(|number| self.marked(number, reading.message, have)) {
+            out.rows.extend(marked.rows);
+            out.resources.extend(marked.resources);
+            out.outbox.extend(marked.outbox);
+        }
         out.put(&MESSAGE, journey.row(self, reading));
     }
 
@@ -433,16 +543,23 @@ impl<'a> Apply<'a> {
 
     fn event(&mut self, work: &Work<'a>, out: &mut Changes) {
         let reading = work.reading;
+        if let Some(Planted::FailsOn(control)) = self.adt.planted {
+            assert!(control != reading.control_id, "planted");
+        }
         let is_copy = self.see(reading, out);
         self.correct(reading, out);
-        let key = [Value::Id(reading.record.as_id())];
-        let replaced_by = self.replaced.get(&reading.record.as_id()).copied().or_else(|| {
-            let row = self.have.get(REPLACED.name, &key)?;
-            cell_id(&REPLACED, &row.values, "by")
-        });
+        let replaced_by = replaced_by(reading, &self.replaced, self.have);
         let mut visits = Vec::new();
         let mut journey = match &reading.outcome {
-            _ if replaced_by.is_some() => Journey { replaced_by, ..Journey::new(reading, "replaced") },
+            outcome if replaced_by.is_some() => {
+                // A copy of it may have come before, and set the mark.
+                if let Outcome::Quarantined { number: Some(number), .. } = outcome
+                    && let Some(kin) = self.kin(number.id)
+                {
+                    kin.not_applied(number.id, reading.message, false);
+                }
+                Journey { replaced_by, ..Journey::new(reading, "replaced") }
+            }
             Outcome::Refused(fault) => Journey::new(reading, "refused").with_fault(fault),
             Outcome::Quarantined { fault, number } => {
                 if let Some(number) = number.as_ref().filter(|_| !is_copy)
@@ -543,26 +660,21 @@ impl<'a> Apply<'a> {
         let Some(record) = reading.replaces else { return };
         let record = record.as_id();
         out.put(&REPLACED, vec![Value::Id(record), Value::Id(reading.record.as_id())]);
-        self.replaced.insert(record, reading.record.as_id());
-        let earlier = self.journeys.iter_mut().find(|(other, _, _)| other.record.as_id() == record);
-        let (number, message) = if let Some((other, journey, _)) = earlier {
-            journey.status = "replaced";
-            journey.replaced_by = Some(reading.record.as_id());
-            (journey.patient, Some(other.message))
-        } else {
-            let Some(row) = self.have.get(MESSAGE.name, &[Value::Id(record)]) else { return };
-            let mut values = row.values.clone();
-            let found = (cell_id(&MESSAGE, &values, "patient"), cell_id(&MESSAGE, &values, "effect"));
-            set(&mut values, "status", Value::Text("replaced".to_owned()));
-            set(&mut values, "replaced_by", Value::Id(reading.record.as_id()));
-            out.put(&MESSAGE, values);
-            found
-        };
+        // One of this batch is not said at all.
+        let Some(row) = self.have.get(MESSAGE.name, &[Value::Id(record)]) else { return };
+        let mut values = row.values.clone();
+        let (number, message) = (cell_id(&MESSAGE, &values, "patient"), cell_id(&MESSAGE, &values, "effect"));
+        let was_applied = was_applied(&values);
+        set(&mut values, "status", Value::Text("replaced".to_owned()));
+        set(&mut values, "replaced_by", Value::Id(reading.record.as_id()));
+        out.put(&MESSAGE, values);
         if let (Some(number), Some(message)) = (number, message)
             && let Some(kin) = self.kin(number)
         {
             kin.not_applied(number, message, false);
-            kin.take_back(message);
+            if was_applied {
+                kin.take_back(message);
+            }
         }
     }
 
@@ -634,11 +746,11 @@ impl<'a> Apply<'a> {
             out.register(
                 &BED,
                 vec![
-                    Value::Text(place.facility.clone()),
-                    Value::Text(place.unit.clone()),
-                    Value::Text(place.room.clone()),
-                    Value::Text(place.bed.clone()),
-                    Value::Text(bed.status.clone()),
+                    tables::indexed(&place.facility),
+                    tables::indexed(&place.unit),
+                    tables::indexed(&place.room),
+                    tables::indexed(&place.bed),
+                    tables::indexed(&bed.status),
                     Value::Bytes(bytes::Bytes::copy_from_slice(bed.said.as_bytes())),
                     Value::Id(reading.message),
                 ],

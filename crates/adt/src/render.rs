@@ -49,9 +49,13 @@ pub fn settled(key: &InstallationKey, settled: &Settled, out: &mut Changes) {
             put(out, "Condition", condition::resource(item, state, confidential, key), item.message);
         }
     }
-    for gone in &settled.gone {
-        let source = RecordId::from_uuid(gone.as_uuid());
-        out.resource(ResourceChange { resource_type: "Encounter", id: *gone, body: None, source });
+    let gone = settled.gone.iter().map(|id| ("Encounter", id));
+    for (resource_type, id) in gone.chain(settled.gone_conditions.iter().map(|id| ("Condition", id))) {
+        // A stay of this batch may have it again.
+        if out.resources.get(&(resource_type, *id)).is_none_or(|change| change.body.is_none()) {
+            let source = RecordId::from_uuid(id.as_uuid());
+            out.resource(ResourceChange { resource_type, id: *id, body: None, source });
+        }
     }
 }
 

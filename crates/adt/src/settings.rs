@@ -65,6 +65,9 @@ pub struct SourceSettings {
     pub component_null_deletes: bool,
     /// Names that stand for an unknown person (rule 18), compared whole after trimming.
     pub unknown_names: Vec<String>,
+    /// Values that stand for "none" in PID-3, PV1-19 and the like, compared whole without regard to case; beside them
+    /// whatever is made of zeros and punctuation alone.
+    pub placeholder_values: Vec<String>,
     /// Unit codes (PV1-3.1) that are emergency places; class E counts in any place.
     pub emergency_units: Vec<String>,
     /// What the door does on a fault of ours.
@@ -73,8 +76,6 @@ pub struct SourceSettings {
     pub accept_training: bool,
     /// Seconds of silence after which the source is shown as silent; 0 = never.
     pub silence_alarm_s: u32,
-    /// Days after which an inpatient of whom nothing was heard is marked "to be checked"; 0 = never.
-    pub inpatient_check_days: u32,
 }
 
 impl Default for SourceSettings {
@@ -96,11 +97,11 @@ impl Default for SourceSettings {
             segments: BTreeMap::new(),
             component_null_deletes: false,
             unknown_names: words(&["무명남", "무명녀", "UNKNOWN", "DOE^JOHN", "DOE^JANE"]),
+            placeholder_values: words(&["N/A", "NA", "NONE", "NULL", "UNKNOWN"]),
             emergency_units: Vec::new(),
             on_transient: OnTransient::Close,
             accept_training: false,
             silence_alarm_s: 600,
-            inpatient_check_days: 0,
         }
     }
 }

@@ -250,7 +250,7 @@ pub const ENCOUNTER: Table = Table {
         req("family", Type::Id),
         req("encounter", Type::Id),
         req("visit", Type::Id), // the key of its facts; differs where the number was inferred
-        opt("class", Type::Text), // inferred: what the facts were gathered by
+        opt("conditions", Type::Text), // inferred: JSON array of its Conditions; another cut takes them away
         req("number", Type::Id), // the patient number that messages name
         req("patient", Type::Id), // its survivor
         req("status", Type::Text),

@@ -4,17 +4,28 @@
 
 mod harness;
 
-use harness::stream::{Dice, messages};
+use harness::stream::{Dice, corrected, messages};
 use harness::{House, how_many, postgres_tables, sqlite_tables};
 use hilum_adt::decision::Decision;
+use hilum_adt::identity;
+use hilum_adt::kin::work_id;
 use hilum_adt::settings::SourceSettings;
-use hilum_core::Envelope;
+use hilum_core::{Envelope, Id};
 use hilum_engines::tables::Tables;
 
 fn envelopes(seed: u64, count: usize) -> Vec<Envelope> {
     let house = House::new();
     house.pass_time(86_400);
-    let mut all = house.envelopes(&messages(seed, count));
+    let raws = messages(seed, count);
+    let mut all = house.envelopes(&raws);
+    let dice = Dice::new(seed ^ 0x5EED);
+    let corrections: Vec<Envelope> = raws
+        .iter()
+        .zip(&all)
+        .filter(|_| dice.one_in(2))
+        .filter_map(|(raw, envelope)| Some(house.correction_of(envelope, &corrected(raw)?)))
+        .collect();
+    all.extend(corrections);
     let decide = |old: &str, new: &str, undo: bool| {
         let (old, new, by) = (house.patient_id(old), house.patient_id(new), "kim".to_owned());
         house.decision(&if undo {
@@ -23,7 +34,18 @@ fn envelopes(seed: u64, count: usize) -> Vec<Envelope> {
             Decision::Merge { old, new, by, reason: String::new() }
         })
     };
-    all.extend([decide("1", "2", true), decide("3", "4", false), decide("5", "6", true)]);
+    all.extend([decide("11", "12", true), decide("13", "14", false), decide("15", "16", true)]);
+    // Also of items that come to be later, or never.
+    let mut settle = |kind: &str, about: Id| {
+        let work = work_id(&house.key, kind, &[about]);
+        all.push(house.decision(&Decision::Settle { work, by: "kim".to_owned(), note: String::new() }));
+    };
+    settle("shared-identifier", house.patient_id("12"));
+    for visit in ["V1", "V2"] {
+        let visit = identity::encounter_id(&house.key, "H", visit);
+        settle("closed-visit", visit);
+        settle("identity", identity::provisional_id(&house.key, visit));
+    }
     all
 }
 

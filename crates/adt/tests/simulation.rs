@@ -87,7 +87,7 @@ fn day(house: &House, seed: u64) -> Vec<Envelope> {
     let mut all = house.envelopes(&messages(seed, 50));
     let copies: Vec<Envelope> = all.iter().filter(|_| dice.one_in(6)).map(|one| house.copy_of(one)).collect();
     all.extend(copies);
-    let (old, new, by) = (house.patient_id("1"), house.patient_id("2"), "kim".to_owned());
+    let (old, new, by) = (house.patient_id("11"), house.patient_id("12"), "kim".to_owned());
     all.push(house.decision(&Decision::Merge { old, new, by: by.clone(), reason: String::new() }));
     all.push(house.decision(&Decision::Unmerge { old, new, by, reason: String::new(), until: None }));
     dice.shuffle(&mut all);

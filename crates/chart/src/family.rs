@@ -308,6 +308,11 @@ impl Families {
         row.map(|row| renamed(row, family))
     }
 
+    /// Whether what [`Families::want_row`] asked for was read: a row that was not is no absent one.
+    pub fn has_read_row(&self, table: &'static Table, family: Id, rest: &[Value], have: &Rows) -> bool {
+        self.stored(family).all(|stored| have.has_read(table.name, &under(stored, rest)))
+    }
+
     /// Writes heads, families, and the rows of families that got another name. Comes before the projection's own
     /// puts and deletes, which name families as they stand after the batch; `tables` are those of [`Ties::needs`].
     /// The rest of a key must be unique across families (an id of what the row is about).

@@ -240,8 +240,13 @@ pub trait Projection: Send + Sync + 'static {
     /// reads may not fit together (the commit will find that out): do not rely on it, a panic costs time.
     fn apply(&self, events: &[Self::Event], have: &Rows, out: &mut Changes) -> Vec<Rejected>;
 
+    /// Names the rows that [`Projection::reject`] would like to have beyond `have`. Asked until it adds nothing; it may
+    /// go without them.
+    fn needs_rejected(&self, _event: &Self::Event, _have: &Rows, _reads: &mut Reads) {}
+
     /// Writes down that an event was rejected (its quarantine row, its journey). Called behind `apply`, also for an
-    /// event whose `needs` or `apply` panicked: `have` may then lack rows.
+    /// event whose `needs` or `apply` panicked: `have` may then lack rows, and is empty where what was written with
+    /// them could not be committed either.
     fn reject(&self, event: &Self::Event, rejected: &Rejected, have: &Rows, out: &mut Changes);
 
     /// Writes down that a record cannot be read and was passed over. A function of the place and its neighbours: a

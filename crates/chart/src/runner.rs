@@ -116,12 +116,21 @@ struct Taken<P: Projection> {
     fault: Option<Fault>,
     /// The families that it touches, where siblings are to keep off them.
     claim: Option<Claim>,
+    /// Set when not even the rejection could be committed with what was read for it.
+    is_bare: bool,
 }
 
 /// Nothing: for a record that cannot be read.
 impl<P: Projection> Default for Taken<P> {
     fn default() -> Self {
-        Self { events: Vec::new(), places: Vec::new(), rows: Rows::default(), fault: None, claim: None }
+        Self {
+            events: Vec::new(),
+            places: Vec::new(),
+            rows: Rows::default(),
+            fault: None,
+            claim: None,
+            is_bare: false,
+        }
     }
 }
 
@@ -340,14 +349,16 @@ impl<P: Projection> Runner<P> {
     async fn gather(&mut self, mut taken: Taken<P>) -> Result<Stepped, ChartError> {
         let mut rounds = 0;
         let fault = loop {
-            if taken.fault.is_some() {
-                break None;
-            }
             let projection = Arc::clone(&self.projection);
             let (back, reads) = compute(move || {
                 let mut reads = Reads::default();
-                let asked = catch_unwind(AssertUnwindSafe(|| {
-                    projection.needs(&taken.events, &taken.rows, &mut reads);
+                let asked = catch_unwind(AssertUnwindSafe(|| match taken.fault {
+                    None => projection.needs(&taken.events, &taken.rows, &mut reads),
+                    Some(_) => {
+                        for event in &taken.events {
+                            projection.needs_rejected(event, &taken.rows, &mut reads);
+                        }
+                    }
                 }));
                 (taken, asked.map(|()| reads))
             })
@@ -372,7 +383,8 @@ impl<P: Projection> Runner<P> {
                 break Some(Fault::Range);
             }
         };
-        if let Some(fault) = fault {
+        // A rejection goes without what cannot be read for it.
+        if let Some(fault) = fault.filter(|_| taken.fault.is_none()) {
             return self.cut(taken, fault);
         }
         let records = taken.events.len();
@@ -445,11 +457,16 @@ impl<P: Projection> Runner<P> {
         }
         let rule = fault.rule();
         if taken.fault.is_some() {
-            return Err(ChartError::Stuck { position, rule });
+            if taken.is_bare {
+                return Err(ChartError::Stuck { position, rule });
+            }
+            taken.is_bare = true;
+            self.stage = Stage::Apply(taken);
+            return Ok(Stepped::Halved);
         }
         tracing::error!(projection = P::NAME, %position, rule, "event rejected: it cannot be applied");
         taken.fault = Some(fault);
-        self.stage = Stage::Apply(taken);
+        self.stage = Stage::Gather(taken);
         Ok(Stepped::Halved)
     }
 
@@ -585,6 +602,7 @@ impl<P: Projection> Runner<P> {
                 (taken.claim, taken.rows) = (None, Rows::default());
                 // What looked like poison may have been rows that did not fit together.
                 taken.fault = None;
+                taken.is_bare = false;
                 self.stage = Stage::Gather(taken);
                 Ok(Stepped::Conflict)
             }
@@ -757,7 +775,9 @@ fn changes_of<P: Projection>(projection: &P, taken: &Taken<P>) -> (Changes, usiz
         let place = taken.places.iter().position(|(position, _)| *position == one.position);
         let event = place.and_then(|place| taken.events.get(place));
         let event = event.expect("a rejection names an event of its batch");
-        projection.reject(event, one, &taken.rows, &mut changes);
+        let nothing = Rows::default();
+        let rows = if taken.is_bare { &nothing } else { &taken.rows };
+        projection.reject(event, one, rows, &mut changes);
     }
     (changes, rejected.len())
 }

@@ -650,6 +650,10 @@ pub const REFERENCE: &[(&str, &str)] = &[
         "sources.*.unknown_names",
         "Names that stand for an unknown person; never matched by name or birth date.",
     ),
+    (
+        "sources.*.placeholder_values",
+        "Values of PID-3, PV1-19 and the like that stand for none, beside zeros and punctuation alone.",
+    ),
     ("sources.*.emergency_units", "Unit codes (PV1-3.1) that are emergency places; class E counts anywhere."),
     (
         "sources.*.on_transient",
@@ -657,10 +661,6 @@ pub const REFERENCE: &[(&str, &str)] = &[
     ),
     ("sources.*.accept_training", "Whether MSH-11 T and D are charted. Never on a production server."),
     ("sources.*.silence_alarm_s", "Seconds of silence after which the source is shown as silent; 0 = never."),
-    (
-        "sources.*.inpatient_check_days",
-        "Days after which an inpatient of whom nothing was heard is marked \"to be checked\"; 0 = never.",
-    ),
 ];
 
 /// All keys with meaning and default, and the bounds that nobody may move, as a TOML file to start from.

@@ -14,6 +14,7 @@ use super::said::Said;
 use super::time::{When, Zones};
 use super::visit::{Movement, VisitContent};
 use super::{Block, Content, Finding};
+use crate::identity::is_placeholder;
 use crate::limits::{
     BLOCKS_MAX, FINDINGS_MAX, GROUP_ITEMS_MAX, IDENTIFIER_BYTES_MAX, REPETITIONS_MAX, TEXT_BYTES_MAX,
 };
@@ -180,21 +181,27 @@ impl<'a> Reader<'a> {
         if text.trim().is_empty() {
             return None;
         }
-        if text.len() > IDENTIFIER_BYTES_MAX {
-            self.find("identifier-too-long", path, "longer than the bound: left out");
-            return None;
-        }
-        if !text.chars().any(is_odd) {
-            return Some(text.into_owned());
-        }
-        self.find("identifier-control", path, "control characters in an identifier show as their pictures");
+        let is_plain = !text.chars().any(is_odd);
         let picture = |character: char| match u32::from(character) {
             low @ 0..=0x1F => char::from_u32(0x2400 + low).unwrap_or('\u{2426}'),
             0x7F => '\u{2421}',
             _ if is_odd(character) => '\u{2426}',
             _ => character,
         };
-        Some(text.chars().map(picture).collect())
+        // A picture is longer than what it shows: the bound holds for what is kept.
+        let number: String = if is_plain { text.into_owned() } else { text.chars().map(picture).collect() };
+        if number.len() > IDENTIFIER_BYTES_MAX {
+            self.find("identifier-too-long", path, "longer than the bound: left out");
+            return None;
+        }
+        if !is_plain {
+            self.find(
+                "identifier-control",
+                path,
+                "control characters in an identifier show as their pictures",
+            );
+        }
+        Some(number)
     }
 
     fn when(&mut self, slot: Option<Slot<'_>>, path: Path) -> Option<When> {
@@ -408,6 +415,16 @@ impl<'a> Reader<'a> {
         Some(identifier)
     }
 
+    /// CX of a number that names somebody or a visit: a value that stands for "none" would make all who carry it one.
+    fn named(&mut self, parts: &Parts<'_>, path: Path, blank: &str) -> Option<Identifier> {
+        let identifier = self.cx(parts, path, blank)?;
+        if identifier.hash.is_none() && is_placeholder(&identifier.value, self.settings) {
+            self.find("identifier-placeholder", path, "stands for none: it names nobody");
+            return None;
+        }
+        Some(identifier)
+    }
+
     /// EI.
     fn ei(&mut self, parts: &Parts<'_>, path: Path) -> Option<Identifier> {
         let value = self.number(parts.get(1), path)?;
@@ -440,7 +457,7 @@ impl<'a> Reader<'a> {
                 break;
             }
             let parts = Parts::of(repetition.components());
-            let Some(mut identifier) = self.cx(&parts, path, &self.settings.blank_type) else { continue };
+            let Some(mut identifier) = self.named(&parts, path, &self.settings.blank_type) else { continue };
             let may = self.may_be_primary(&identifier);
             if at >= REPETITIONS_MAX && !may {
                 continue;
@@ -847,7 +864,7 @@ impl<'a> Reader<'a> {
                 15 => person.language = self.coded(field, path),
                 16 => person.marital_status = self.coded(field, path),
                 17 => person.religion = self.coded(field, path),
-                18 => groups.account = self.one(field, path, |r, p, path| r.cx(p, path, "AN")),
+                18 => groups.account = self.one(field, path, |r, p, path| r.named(p, path, "AN")),
                 19 => person.national = self.one(field, path, Self::national),
                 20 => person.licence = self.one(field, path, Self::licence),
                 21 => {
@@ -915,7 +932,7 @@ impl<'a> Reader<'a> {
             self.add_numbers(&mut numbers, segment.field(4), at.with_field(4));
         }
         let mut one = |n: u16, blank: &str| {
-            let said = self.one(segment.field(n), at.with_field(n), |r, p, path| r.cx(p, path, blank));
+            let said = self.one(segment.field(n), at.with_field(n), |r, p, path| r.named(p, path, blank));
             said.value().cloned()
         };
         let (account, visit, alternate_visit) = (one(3, "AN"), one(5, "VN"), one(6, "VN"));
@@ -955,7 +972,7 @@ impl<'a> Reader<'a> {
                 16 => visit.vip = self.coded(field, path),
                 17 => visit.admitting = self.providers(field, path),
                 18 => visit.patient_type = self.coded(field, path),
-                19 => visit.number = self.one(field, path, |r, p, path| r.cx(p, path, "VN")),
+                19 => visit.number = self.one(field, path, |r, p, path| r.named(p, path, "VN")),
                 36 => movement.disposition = self.coded(field, path),
                 37 => movement.discharged_to = self.one(field, path, Self::discharge_to),
                 38 => visit.diet = self.coded(field, path),
@@ -965,7 +982,7 @@ impl<'a> Reader<'a> {
                 43 => movement.prior_temporary = self.place(field, path),
                 44 => movement.admitted = self.moment(field, path),
                 45 => movement.discharged = self.last_moment(field, path),
-                50 => visit.alternate_number = self.one(field, path, |r, p, path| r.cx(p, path, "VN")),
+                50 => visit.alternate_number = self.one(field, path, |r, p, path| r.named(p, path, "VN")),
                 52 => visit.other_providers = self.providers(field, path),
                 _ => {}
             }

@@ -156,8 +156,8 @@ pub struct Person {
 pub struct Visit {
     /// The key of its facts.
     pub id: Id,
-    /// The class by which the facts were gathered, where there is no number.
-    pub inferred_class: Option<String>,
+    /// Whether it has no number: the key is the patient number's, and the fold cuts stays.
+    pub inferred: bool,
 }
 
 /// A bed's status.
@@ -391,8 +391,7 @@ impl Clocks {
             (!text.is_empty()).then_some(text)
         };
         let zones = Zones::of(text("MSH-7.1").as_deref(), &settings.zone);
-        let is_planned =
-            matches!(effect, Effect::PreAdmit | Effect::Pending(_)) || matches!(effect, Effect::LeaveStart);
+        let announced = matches!(effect, Effect::PreAdmit | Effect::Pending(_));
         let is_cancel = matches!(effect, Effect::Cancel(_));
         let mut instant = |path: &str| {
             let text = text(path)?;
@@ -424,9 +423,8 @@ impl Clocks {
             !ahead || planned
         };
         let evn2_sorts = sorts(&evn2, "EVN-2", false);
-        let evn6_sorts = sorts(&evn6, "EVN-6", is_planned || is_cancel);
+        let evn6_sorts = sorts(&evn6, "EVN-6", announced || is_cancel);
         let said = evn2.as_ref().filter(|_| evn2_sorts).or(msh7.as_ref());
-        let announced = matches!(effect, Effect::PreAdmit | Effect::Pending(_));
         let moved = if announced || is_cancel { said } else { evn6.as_ref().filter(|_| evn6_sorts).or(said) };
         let break_by = Break {
             sequence: match context.arrival {
@@ -461,6 +459,9 @@ struct Reader<'a> {
     effect: Effect,
     says: Says,
 }
+
+const UNPAIRED: &str = "merge.unpaired";
+const UNPAIRED_TEXT: &str = "no number of the kind and authority that PID-3 names";
 
 type Refusal = Box<(Fault, Option<Number>)>;
 
@@ -517,8 +518,14 @@ impl Reader<'_> {
             let fault = Fault::at("identity.two-wanted", "PID", "the event is about two patients");
             return Err(Box::new((fault, number)));
         }
+        let first = self.number_of(blocks.first());
         for block in blocks {
             self.block(block, classified)?;
+        }
+        // One group that pairs with nothing leaves the others of the message whole.
+        if self.effect == Effect::Merge(Names::Person) && self.says.ties.is_empty() {
+            self.findings.retain(|finding| finding.rule != UNPAIRED);
+            return Err(Box::new((Fault::at(UNPAIRED, "MRG-1", UNPAIRED_TEXT), first)));
         }
         if matches!(self.effect, Effect::Link | Effect::Unlink) {
             let kind = if self.effect == Effect::Link { TieKind::Link } else { TieKind::Unlink };
@@ -611,7 +618,7 @@ impl Reader<'_> {
             .identifiers
             .items()
             .iter()
-            .filter(|one| one.usage == Usage::Identifying && !is_placeholder(&one.value))
+            .filter(|one| one.usage == Usage::Identifying && !is_common(&one.value))
             .map(|one| identity::number_id(key, &one.authority, &one.value))
             .filter(|id| *id != number)
             .collect();
@@ -625,7 +632,7 @@ impl Reader<'_> {
         heads.extend(visit.iter().map(|visit| Head::encounter(visit.id)));
         self.says.heads.push(heads);
         if self.effect == Effect::Merge(Names::Person) {
-            self.merges(&block, number)?;
+            self.merges(&block, number);
         }
         if let (Effect::Move(Names::Visit), Some(prior)) = (self.effect, &block.prior)
             && let Some(old) = prior.identifiers.iter().find(|one| one.usage == Usage::Primary)
@@ -634,7 +641,6 @@ impl Reader<'_> {
             self.tie(TieKind::Move, old.id, number);
             self.says.named.push(old);
         }
-        let mode = |segment: &str| settings.segments.get(segment).copied().unwrap_or(GroupMode::Replace);
         let unknown = is_unknown(&block.person, settings);
         if classified.event == "A29" {
             self.find("person.delete", "MSH-9", "the source asks to delete the person");
@@ -649,16 +655,21 @@ impl Reader<'_> {
             further,
             said: self.clocks.said,
             unknown,
-            next_of_kin: (mode("NK1"), block.next_of_kin),
-            allergies: (mode("AL1"), block.allergies),
-            reactions: (mode("IAM"), block.adverse_reactions),
-            diagnoses: (mode("DG1"), block.diagnoses),
+            next_of_kin: (self.mode("NK1"), block.next_of_kin),
+            allergies: (self.mode("AL1"), block.allergies),
+            reactions: (self.mode("IAM"), block.adverse_reactions),
+            diagnoses: (self.mode("DG1"), block.diagnoses),
             content: block.person,
             visit,
             facts,
             deletes: self.effect == Effect::DeletePerson,
         });
         Ok(())
+    }
+
+    /// What a group of segments that was sent means for what was sent before.
+    fn mode(&self, segment: &str) -> GroupMode {
+        self.context.settings.segments.get(segment).copied().unwrap_or(GroupMode::Replace)
     }
 
     /// What the event does to a visit; absent for what is about persons alone.
@@ -741,7 +752,7 @@ impl Reader<'_> {
         let key = self.context.key;
         if let Some(number) = numbers.first() {
             let id = identity::encounter_id(key, &number.authority, &number.value);
-            return Some(Visit { id, inferred_class: None });
+            return Some(Visit { id, inferred: false });
         }
         let movement = block.movement.as_ref()?;
         let class = movement.class.value().map_or("", |class| class.code.as_str());
@@ -750,13 +761,7 @@ impl Reader<'_> {
             kind != Kind::Update || movement.admitted.value().is_some() && !matches!(class, "" | "N");
         let primary = primary.filter(|_| says_visit && kind != Kind::MoveVisit)?;
         self.find("visit.inferred", "PV1-19", "no visit number: inferred from patient, class and admission");
-        let class = match (class, kind) {
-            ("", Kind::ClassIn) => "I",
-            ("", Kind::ClassOut) => "O",
-            (class, _) => class,
-        };
-        let id = identity::inferred_visit_id(key, primary.id, class);
-        Some(Visit { id, inferred_class: Some(class.to_owned()) })
+        Some(Visit { id: identity::inferred_visit_id(key, primary.id), inferred: true })
     }
 
     #[allow(clippy::too_many_arguments)] // one call
@@ -798,12 +803,16 @@ impl Reader<'_> {
                 discharged: instant(movement.discharged.value()),
                 expected: expected.or_else(|| self.clocks.expected.clone()),
                 emergency,
-                inferred_class: visit.inferred_class.clone(),
+                inferred: visit.inferred,
+                diagnoses: None,
                 other: None,
                 movement,
                 visit: content,
             },
         };
+        if visit.inferred && block.diagnoses.is_said() {
+            fact.body.diagnoses = Some((self.mode("DG1"), block.diagnoses.clone()));
+        }
         let prior = self.prior_visit(block).filter(|old| *old != visit.id);
         if let (Kind::ClassIn | Kind::ClassOut, Some(old)) = (kind, prior) {
             fact.body.other = Some(old);
@@ -813,7 +822,7 @@ impl Reader<'_> {
                 ..fact.clone()
             };
             facts.push((visit.clone(), fact));
-            facts.push((Visit { id: old, inferred_class: None }, ended));
+            facts.push((Visit { id: old, inferred: false }, ended));
         } else {
             facts.push((visit.clone(), fact));
         }
@@ -828,7 +837,7 @@ impl Reader<'_> {
     }
 
     /// MRG-1 against PID-3: pairs of one authority and type (rule 7). Only numbers that make a patient are merged.
-    fn merges(&mut self, block: &Block, number: Id) -> Result<(), Refusal> {
+    fn merges(&mut self, block: &Block, number: Id) {
         let key = self.context.key;
         let old = block.prior.iter().flat_map(|prior| &prior.identifiers);
         let mut paired = false;
@@ -846,19 +855,16 @@ impl Reader<'_> {
             self.tie(TieKind::Merge, old.id, number);
             self.says.named.push(old);
         }
-        if paired {
-            return Ok(());
+        if !paired {
+            self.find(UNPAIRED, "MRG-1", UNPAIRED_TEXT);
         }
-        let fault =
-            Fault::at("merge.unpaired", "MRG-1", "no number of the kind and authority that PID-3 names");
-        Err(Box::new((fault, self.number_of(Some(block)))))
     }
 }
 
-/// Values that stand for "none" and are shared by many: never identifying.
-fn is_placeholder(value: &str) -> bool {
+/// Further values that are shared by many and identify nobody.
+fn is_common(value: &str) -> bool {
     let value = value.trim();
-    value.len() < 2 || value.bytes().all(|byte| matches!(byte, b'0' | b'-' | b'.' | b'X' | b'x' | b'?'))
+    value.len() < 2 || value.bytes().all(|byte| matches!(byte, b'X' | b'x'))
 }
 
 /// Rule 18: PID-31, PID-32, the source's patterns, 1900-01-01.

@@ -4,23 +4,23 @@ use std::collections::BTreeSet;
 
 use hilum_core::{Id, InstallationKey};
 
-use crate::content::{Movement, Place, VisitContent, Words};
+use super::content::GroupRegister;
+use super::stays;
+use crate::content::{Diagnosis, Movement, Place, VisitContent, Words};
 use crate::facts::{Fact, Kind, Target};
 use crate::identity;
 use crate::order::Stamp;
-use crate::state::{EncounterState, Mark, Moment, Pending, PendingWhat, Span, Status, VisitNumber};
+use crate::state::{EncounterState, Item, Mark, Moment, Pending, PendingWhat, Span, Status, VisitNumber};
 
 /// Whose visit it is, and how it is known.
 #[derive(Debug, Clone)]
 pub enum Visit {
     /// By a number: one encounter.
     Numbered(Id),
-    /// Inferred from patient and class (rule 17): one encounter per stay.
+    /// Inferred from patient, class and begin (rule 17): one encounter per stay.
     Inferred {
         /// The survivor.
         patient: Id,
-        /// The class that the facts were gathered by.
-        class: String,
     },
 }
 
@@ -31,19 +31,20 @@ pub fn fold(key: &InstallationKey, visit: &Visit, facts: &[Fact]) -> Vec<Encount
     sorted.sort_by_key(|fact| fact.moved);
     match visit {
         Visit::Numbered(id) => stay(*id, &sorted).into_iter().collect(),
-        Visit::Inferred { patient, class } => {
+        Visit::Inferred { patient } => {
             let mut states: Vec<EncounterState> = Vec::new();
-            for stay_facts in stays(&sorted) {
-                let Some(first) = stay_facts.first() else { continue };
+            for facts in stays::cut(&sorted) {
+                let Some(first) = facts.first() else { continue };
                 let begin = match first.body.movement.admitted.value() {
                     Some(admitted) => admitted.as_str().to_owned(),
                     None => {
                         first.body.when.as_ref().map_or_else(String::new, |when| when.as_str().to_owned())
                     }
                 };
-                let id = identity::inferred_encounter_id(key, *patient, class, &begin);
-                if let Some(mut state) = stay(id, &stay_facts) {
+                let id = identity::inferred_encounter_id(key, *patient, stays::class_of(first), &begin);
+                if let Some(mut state) = stay(id, &facts) {
                     state.marks.push(Mark::KeyInferred);
+                    state.diagnoses = diagnoses(id, &facts);
                     states.push(state);
                 }
             }
@@ -57,52 +58,29 @@ pub fn fold(key: &InstallationKey, visit: &Visit, facts: &[Fact]) -> Vec<Encount
     }
 }
 
-/// Cuts the facts of an inferred visit into stays: what begins after an end begins another one, unless it repeats the
-/// begin (PV1-44) of an earlier one. A changed PV1-44 of an open stay makes no second one.
-fn stays<'a>(sorted: &[&'a Fact]) -> Vec<Vec<&'a Fact>> {
-    let taken_back = cancels(sorted);
-    let mut stays: Vec<Vec<&Fact>> = Vec::new();
-    let mut ended = true;
-    for (at, &fact) in sorted.iter().enumerate() {
-        let begin = fact.body.admitted;
-        let known = begin.and_then(|begin| {
-            let same = |stay: &Vec<&Fact>| stay.iter().any(|other| other.body.admitted == Some(begin));
-            stays.iter().position(same)
-        });
-        let at_last = stays.len().checked_sub(1);
-        let into = match (known, at_last) {
-            (Some(stay), _) => stay,
-            (None, Some(last)) if !(ended && (fact.kind.begins() || fact.kind.is_planned())) => last,
-            (None, _) => {
-                stays.push(Vec::new());
-                stays.len() - 1
-            }
-        };
-        if let Some(stay) = stays.get_mut(into) {
-            stay.push(fact);
-        }
-        if Some(into) == stays.len().checked_sub(1) {
-            let is_end = matches!(fact.kind, Kind::Discharge | Kind::Continued | Kind::Cancel(Target::Visit));
-            ended = is_end && !taken_back.cancelled.contains(&at)
-                || ended
-                    && !(fact.kind.begins() || fact.kind.is_planned())
-                    && !matches!(fact.kind, Kind::Cancel(Target::Discharge));
+/// What the facts of one stay say of its diagnoses.
+fn diagnoses(encounter: Id, facts: &[&Fact]) -> Vec<Item<Diagnosis>> {
+    let mut register = GroupRegister::default();
+    for fact in facts {
+        if let Some((mode, group)) = &fact.body.diagnoses {
+            register.say(fact.said, &fact.source, *mode, group);
         }
     }
-    stays
+    register.items(encounter)
 }
 
 /// Which facts the cancels take back, by place in the sorted list.
-struct Cancels {
+pub(super) struct Cancels {
     /// Taken back.
-    cancelled: BTreeSet<usize>,
+    pub(super) cancelled: BTreeSet<usize>,
     /// Cancels that found their target.
     matched: BTreeSet<usize>,
 }
 
 /// Matches cancels to targets in the order in which they were said (rule 5): the latest uncancelled event of its kind at
-/// the cancel's EVN-6, else the latest one before the cancel; never one that was said after it.
-fn cancels(sorted: &[&Fact]) -> Cancels {
+/// the cancel's EVN-6, else the latest one before the cancel; never one that was said after it, and only one that `may`
+/// be of the cancel's visit.
+pub(super) fn cancels(sorted: &[&Fact], may: impl Fn(&Fact, &Fact) -> bool) -> Cancels {
     let mut order: Vec<usize> =
         (0..sorted.len()).filter(|&at| matches!(sorted[at].kind, Kind::Cancel(_))).collect();
     order.sort_by_key(|&at| sorted[at].said);
@@ -114,6 +92,7 @@ fn cancels(sorted: &[&Fact]) -> Cancels {
             target.is(sorted[other].kind)
                 && !found.cancelled.contains(&other)
                 && sorted[other].said < cancel.said
+                && may(cancel, sorted[other])
         };
         let open: Vec<usize> = (0..sorted.len()).filter(is_open).collect();
         let at_event = cancel.body.event.and_then(|event| {
@@ -133,7 +112,7 @@ fn cancels(sorted: &[&Fact]) -> Cancels {
                 let between =
                     fact.moved > sorted[hit].moved && fact.moved < cancel.moved && fact.said < cancel.said;
                 let moves = !fact.kind.is_planned() && !matches!(fact.kind, Kind::Cancel(_) | Kind::Update);
-                if between && moves {
+                if between && moves && may(cancel, fact) {
                     found.cancelled.insert(other);
                 }
             }
@@ -434,7 +413,7 @@ fn close<T>(spans: &mut [Span<T>], end: Option<&Moment>) {
 /// One stay. `None` when it has no facts.
 fn stay(id: Id, sorted: &[&Fact]) -> Option<EncounterState> {
     let newest = sorted.iter().max_by_key(|fact| fact.said)?;
-    let found = cancels(sorted);
+    let found = cancels(sorted, |_, _| true);
     let mut walk = Walk::default();
     let mut moved = Movement::default();
     for (at, &fact) in sorted.iter().enumerate() {

@@ -80,7 +80,10 @@ impl Kin<'_> {
         if not_applied > 0 {
             marks.insert(Mark::NotApplied(u32::try_from(not_applied).unwrap_or(u32::MAX)));
         }
-        if self.is_shared(&members, survivors) {
+        self.unread.set(false);
+        let shared = self.is_shared(&members, survivors);
+        let stood = self.unread.get() && row.marks.contains(&Mark::SharedIdentifier.id());
+        if shared || stood {
             marks.insert(Mark::SharedIdentifier);
         }
         let merges: Vec<usize> = survivors

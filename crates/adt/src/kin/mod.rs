@@ -8,6 +8,7 @@ mod say;
 mod settle;
 mod write;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use hilum_chart::family::Families;
@@ -22,9 +23,9 @@ use crate::fold::ties::Tie;
 use crate::order::Stamp;
 use crate::state::{EncounterState, PatientState};
 
-pub use needs::{needs, needs_mark, needs_whole};
+pub use needs::{Heard, needs};
 pub(crate) use rows::tie_of;
-use rows::{EncounterRow, NumberRow};
+use rows::{EncounterRow, ForVisits, NumberRow};
 
 /// What of a number or visit is kept as a register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +64,10 @@ pub struct Sight<'a> {
     pub families: &'a Families,
     /// The rows that were read.
     pub have: &'a Rows,
+    /// Whether rows may be missing: a rejected event is marked with what there is, or not at all.
+    pub lenient: bool,
+    /// Facts that one visit keeps.
+    pub facts_max: usize,
 }
 
 /// What happened to the resources: who renders FHIR hears it.
@@ -74,6 +79,8 @@ pub struct Settled {
     pub encounters: Vec<EncounterState>,
     /// Encounters that are no more (inferred ones that got another id).
     pub gone: Vec<Id>,
+    /// Conditions that are no more, with their encounters.
+    pub gone_conditions: BTreeSet<Id>,
     /// Encounter ids by the visit that their facts are kept under.
     pub of_visit: BTreeMap<Id, Vec<Id>>,
     /// Patients of `encounters` who are confidential.
@@ -85,8 +92,8 @@ pub struct Kin<'a> {
     sight: Sight<'a>,
     id: Id,
     facts: BTreeMap<Id, BTreeMap<Stamp, Fact>>,
-    /// Inferred visits, with the class that their facts were gathered by.
-    classes: BTreeMap<Id, String>,
+    /// Visits without a number: the facts of one patient number, of all its stays.
+    inferred: BTreeSet<Id>,
     persons: BTreeMap<Id, PersonRegister>,
     relatives: BTreeMap<Id, GroupRegister<NextOfKin>>,
     allergies: BTreeMap<(Id, Part), GroupRegister<Allergy>>,
@@ -101,6 +108,7 @@ pub struct Kin<'a> {
     new_facts: BTreeSet<(Id, Stamp)>,
     new_ties: BTreeSet<Id>,
     new_carriers: BTreeSet<(Id, Id)>,
+    gone_carriers: BTreeSet<(Id, Id)>,
     /// Facts and ties to take away: their message is replaced.
     gone_facts: BTreeSet<(Id, Stamp)>,
     gone_ties: BTreeSet<Id>,
@@ -112,8 +120,13 @@ pub struct Kin<'a> {
     parts: BTreeSet<(Id, Part)>,
     /// Number rows to write.
     dirty_numbers: BTreeSet<Id>,
+    /// What of persons shows in visits, as it stood before the batch.
+    flags: BTreeMap<Id, ForVisits>,
     /// Ties were added, or a person was deleted: all of the family is folded again.
     whole: bool,
+    /// Something was asked for that was not read: since a mark was begun, and ever.
+    unread: Cell<bool>,
+    has_missed: Cell<bool>,
 }
 
 /// The id of a work item: a function of what it is about.

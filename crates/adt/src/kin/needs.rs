@@ -1,180 +1,304 @@
-//! Which rows folding what a message says will need: what is asked for depends on what was read before.
+//! Which rows folding what a batch says of one family will need: what is asked for depends on what was read before.
+//!
+//! Marks rest on rows of others: of whoever shares an identifier, is tied, or has a visit that a message names. So the
+//! small tables of a family (ties, numbers, carriers) are read whole, and with them it is known whose records will be
+//! looked at.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hilum_chart::projection::Reads;
 use hilum_core::Id;
-use hilum_engines::tables::Value;
+use hilum_engines::tables::{Table, Value};
 
-use super::rows::{board_of, flag, id, ids_of, marks_of, text};
-use super::say::{for_visits, speaks_for_visits};
+use super::rows::{
+    MARKS, NumberRow, board_of, decided_all, fact_kind, flag, for_visits, id, marks_of, number_of,
+    speaks_for_visits, text,
+};
 use super::{Part, Sight, work_id};
 use crate::facts::Kind;
-use crate::facts::read::{Person, Says};
+use crate::facts::read::Person;
 use crate::fold::content::PersonRegister;
+use crate::fold::ties::Tie;
 use crate::identity;
 use crate::state::Mark;
-use crate::tables::{CARRIER, CONTENT, DECIDED, ENCOUNTER, FACT, NUMBER, TIE};
+use crate::tables::{CARRIER, CONTENT, DECIDED, ENCOUNTER, FACT, NUMBER, OF_FAMILY, TIE};
 
-/// Names the rows that folding what a message says will need. Called in each round: what can be asked for depends on
-/// what was read before.
-pub fn needs(sight: &Sight<'_>, says: &Says, reads: &mut Reads) {
-    let Sight { families, have, .. } = *sight;
-    for person in &says.persons {
-        let Some(family) = families.of(person.number) else { continue };
-        families.want(&TIE, family, &[], reads);
-        want_number(sight, family, person.number, reads);
-        for (part, is_said) in parts_said(person) {
-            if is_said {
-                families.want_row(
-                    &CONTENT,
-                    family,
-                    &[Value::Id(person.number), Value::Text(part.as_str().into())],
-                    reads,
-                );
-            }
+/// What a batch says of one family.
+#[derive(Default)]
+pub struct Heard<'a> {
+    persons: Vec<&'a Person>,
+    ties: Vec<&'a Tie>,
+    /// Numbers of which a mark is set or taken back: a message in quarantine, or its correction.
+    marked: BTreeSet<Id>,
+    /// What a message said is taken back.
+    takes_back: bool,
+}
+
+impl<'a> Heard<'a> {
+    /// What a message says of a patient.
+    pub fn person(&mut self, person: &'a Person) {
+        self.persons.push(person);
+    }
+
+    /// A merge, link, move or decision.
+    pub fn tie(&mut self, tie: &'a Tie) {
+        self.ties.push(tie);
+    }
+
+    /// A number that gets or loses a mark.
+    pub fn mark(&mut self, number: Id) {
+        self.marked.insert(number);
+    }
+
+    /// What a message said is taken back: all of the family is folded again.
+    pub fn take_back(&mut self) {
+        self.takes_back = true;
+    }
+
+    fn visits(&self) -> impl Iterator<Item = Id> {
+        self.persons.iter().flat_map(|person| person.facts.iter().map(|(visit, _)| visit.id))
+    }
+
+    fn says_inferred(&self) -> bool {
+        self.persons.iter().any(|person| person.facts.iter().any(|(visit, _)| visit.inferred))
+    }
+
+    fn deletes(&self) -> bool {
+        self.persons.iter().any(|person| {
+            person.deletes || person.facts.iter().any(|(_, fact)| fact.kind == Kind::DeleteVisit)
+        })
+    }
+}
+
+/// Asks for one family.
+struct Asking<'s, 'a> {
+    sight: &'s Sight<'a>,
+    family: Id,
+    heard: &'s Heard<'s>,
+    reads: &'s mut Reads,
+}
+
+/// Names the rows that folding what was heard of a family will need. Called in each round.
+pub fn needs(sight: &Sight<'_>, family: Id, heard: &Heard<'_>, reads: &mut Reads) {
+    let mut asking = Asking { sight, family, heard, reads };
+    asking.first();
+    asking.next();
+}
+
+impl Asking<'_, '_> {
+    fn row(&mut self, table: &'static Table, rest: &[Value]) {
+        self.sight.families.want_row(table, self.family, rest, self.reads);
+    }
+
+    fn range(&mut self, table: &'static Table, rest: &[Value]) {
+        self.sight.families.want(table, self.family, rest, self.reads);
+    }
+
+    fn content(&mut self, owner: Id, part: Part) {
+        self.row(&CONTENT, &[Value::Id(owner), Value::Text(part.as_str().into())]);
+    }
+
+    fn decided(&mut self, kind: &str, about: Id) {
+        self.reads.get(DECIDED.name, vec![Value::Id(work_id(self.sight.key, kind, &[about]))]);
+    }
+
+    fn whole(&mut self) {
+        for table in OF_FAMILY {
+            self.range(table, &[]);
         }
-        families.want(&CARRIER, family, &[], reads);
-        reads.scan(board_of(person.number));
-        for (visit, fact) in &person.facts {
-            want_visit(sight, family, visit.id, visit.inferred_class.is_some(), reads);
-            if fact.kind == Kind::DeleteVisit {
-                reads.get(DECIDED.name, vec![Value::Id(work_id(sight.key, "closed-visit", &[visit.id]))]);
-            }
+    }
+
+    /// What needs nothing read before.
+    fn first(&mut self) {
+        for table in [&TIE, &NUMBER, &CARRIER] {
+            self.range(table, &[]);
         }
-        let stored = [Value::Id(person.number), Value::Text(Part::Person.as_str().into())];
-        let flips = speaks_for_visits(person)
-            && families.row(&CONTENT, family, &stored, have).is_some_and(|row| {
-                let before: PersonRegister = serde_json::from_str(text(row.get(3))).unwrap_or_default();
-                let mut after = before.clone();
-                after.say(person.said, "", person.unknown, &person.content);
-                for_visits(&before) != for_visits(&after)
-            });
-        if person.deletes || flips {
-            want_whole(sight, family, reads);
-        }
-        // Further rounds: what the rows of the ones before name.
-        for row in families.rows(&ENCOUNTER, family, &[], have).unwrap_or_default() {
-            let asked = marks_of(text(row.get(12))).contains(&Mark::DeleteAsked.id());
-            if let Some(encounter) = id(row.get(1)).filter(|_| asked || person.deletes) {
-                reads.get(DECIDED.name, vec![Value::Id(work_id(sight.key, "closed-visit", &[encounter]))]);
-            }
-        }
-        for (visit, _) in &person.facts {
-            let owners = families.rows(&FACT, family, &[Value::Id(visit.id)], have).unwrap_or_default();
-            let mut mixed = BTreeSet::new();
-            for row in &owners {
-                mixed.insert(flag(row.get(6)));
-                if let Some(owner) = id(row.get(5)).filter(|owner| *owner != person.number) {
-                    want_number(sight, family, owner, reads);
+        let heard = self.heard;
+        for person in &heard.persons {
+            for (part, is_said) in parts_said(person) {
+                if is_said {
+                    self.content(person.number, part);
                 }
             }
-            mixed.extend(person.facts.iter().map(|(_, fact)| fact.provisional));
-            if mixed.len() == 2 {
-                want_whole(sight, family, reads);
-            }
-        }
-        // Who shares an identifier with this one may get a mark, or lose it.
-        let row = families.row(&NUMBER, family, &[Value::Id(person.number)], have);
-        let mut identifiers = row.map(|row| ids_of(text(row.get(8)))).unwrap_or_default();
-        identifiers.extend(person.further.iter().chain([&person.number]));
-        let carriers = families.rows(&CARRIER, family, &[], have).unwrap_or_default();
-        for pair in carriers.iter().map(|row| [id(row.get(1)), id(row.get(2))]) {
-            for number in pair.into_iter().flatten() {
-                families.want_row(&NUMBER, family, &[Value::Id(number)], reads);
-            }
-            if pair[0].is_some_and(|identifier| identifiers.contains(&identifier)) {
-                for other in pair.into_iter().flatten() {
-                    want_number(sight, family, other, reads);
-                    reads.scan(board_of(other));
+            self.reads.scan(board_of(person.number));
+            for (visit, _) in &person.facts {
+                self.range(&FACT, &[Value::Id(visit.id)]);
+                if visit.inferred {
+                    self.range(&ENCOUNTER, &[]);
+                } else {
+                    self.content(visit.id, Part::Diagnoses);
+                    self.row(&ENCOUNTER, &[Value::Id(visit.id)]);
                 }
             }
         }
-        for further in &person.further {
-            want_number(sight, family, *further, reads);
-            reads.scan(board_of(*further));
+        for tie in &heard.ties {
+            self.decided("merge", tie.id);
         }
-        let ties = families.rows(&TIE, family, &[], have).unwrap_or_default();
+        if !heard.ties.is_empty() || heard.takes_back || heard.persons.iter().any(|person| person.deletes) {
+            self.whole();
+        }
+    }
+
+    fn rows(&self, table: &'static Table, rest: &[Value]) -> Option<Vec<Vec<Value>>> {
+        self.sight.families.rows(table, self.family, rest, self.sight.have)
+    }
+
+    /// What the rows that were read name.
+    fn next(&mut self) {
+        let (Some(numbers), Some(carriers), Some(ties)) =
+            (self.rows(&NUMBER, &[]), self.rows(&CARRIER, &[]), self.rows(&TIE, &[]))
+        else {
+            return;
+        };
+        let heard = self.heard;
+        let numbers: BTreeMap<Id, NumberRow> =
+            numbers.iter().filter_map(|row| Some((id(row.get(1))?, number_of(row)))).collect();
+        let carriers: Vec<(Id, Id)> =
+            carriers.iter().filter_map(|row| Some((id(row.get(1))?, id(row.get(2))?))).collect();
+        if self.flips() {
+            self.whole();
+        }
+
+        let mut concerned: BTreeSet<Id> = heard.persons.iter().map(|person| person.number).collect();
+        concerned.extend(&heard.marked);
+        let mut identifiers = concerned.clone();
+        identifiers
+            .extend(concerned.iter().filter_map(|number| numbers.get(number)).flat_map(|row| &row.carries));
+        identifiers.extend(heard.persons.iter().flat_map(|person| &person.further));
+        concerned.extend(&identifiers);
+        for (identifier, number) in &carriers {
+            if identifiers.contains(identifier) {
+                concerned.extend([identifier, number]);
+            }
+        }
+        concerned.extend(self.owners());
+        for row in &ties {
+            concerned.extend([id(row.get(3)), id(row.get(4))].into_iter().flatten());
+            if let Some(tie) = id(row.get(1)) {
+                self.decided("merge", tie);
+            }
+        }
+        concerned.extend(heard.ties.iter().flat_map(|tie| [tie.old, tie.new]));
         if !ties.is_empty() {
-            for table in [&NUMBER, &CONTENT, &ENCOUNTER] {
-                families.want(table, family, &[], reads);
+            for table in [&CONTENT, &ENCOUNTER] {
+                self.range(table, &[]);
             }
-            for row in &ties {
-                for number in [id(row.get(3)), id(row.get(4))].into_iter().flatten() {
-                    reads.scan(board_of(number));
-                    for class in person.facts.iter().filter_map(|(visit, _)| visit.inferred_class.as_deref())
-                    {
-                        let bucket = identity::inferred_visit_id(sight.key, number, class);
-                        families.want(&FACT, family, &[Value::Id(bucket)], reads);
-                    }
-                }
-                if let Some(tie) = id(row.get(1)) {
-                    reads.get(DECIDED.name, vec![Value::Id(work_id(sight.key, "merge", &[tie]))]);
-                }
+            for visit in self.with_tied(&ties) {
+                self.range(&FACT, &[Value::Id(visit)]);
             }
         }
-    }
-    for tie in &says.ties {
-        if let Some(family) = families.of(tie.old) {
-            want_whole(sight, family, reads);
-            reads.get(DECIDED.name, vec![Value::Id(work_id(sight.key, "merge", &[tie.id]))]);
+
+        let may_share = !carriers.is_empty() || heard.persons.iter().any(|person| !person.further.is_empty());
+        let is_provisional = |number: &Id| {
+            numbers.get(number).is_some_and(|row| row.visit.is_some())
+                || heard
+                    .persons
+                    .iter()
+                    .any(|person| person.number == *number && person.provisional_for.is_some())
+        };
+        let whole = self.sight.families.rows(&FACT, self.family, &[], self.sight.have).is_some();
+        if whole {
+            concerned.extend(numbers.keys());
+        }
+        for number in concerned {
+            self.content(number, Part::Person);
+            self.reads.scan(board_of(number));
+            if may_share {
+                self.decided("shared-identifier", number);
+            }
+            if is_provisional(&number) {
+                self.decided("identity", number);
+            }
+        }
+        let visits = self.with_tied(&ties);
+        if heard.deletes() || numbers.values().any(|row| row.deleted.is_some()) || self.has_deletions(&visits)
+        {
+            self.deletions(&visits);
         }
     }
-}
 
-/// Wants all of the family of a number.
-pub fn needs_whole(sight: &Sight<'_>, number: Id, reads: &mut Reads) {
-    if let Some(family) = sight.families.of(number) {
-        want_whole(sight, family, reads);
-    }
-}
-
-/// Wants what a mark on a number needs: a quarantined message, or one that is replaced.
-pub fn needs_mark(sight: &Sight<'_>, number: Id, reads: &mut Reads) {
-    let Some(family) = sight.families.of(number) else { return };
-    want_number(sight, family, number, reads);
-    reads.scan(board_of(number));
-    sight.families.want(&TIE, family, &[], reads);
-    sight.families.want(&CARRIER, family, &[], reads);
-    let carriers = sight.families.rows(&CARRIER, family, &[], sight.have).unwrap_or_default();
-    for other in carriers.iter().flat_map(|row| [id(row.get(1)), id(row.get(2))]).flatten() {
-        sight.families.want_row(&NUMBER, family, &[Value::Id(other)], reads);
-    }
-    let ties = sight.families.rows(&TIE, family, &[], sight.have).unwrap_or_default();
-    if !ties.is_empty() {
-        for table in [&NUMBER, &CONTENT, &ENCOUNTER] {
-            sight.families.want(table, family, &[], reads);
+    /// The visits that will be folded: those that the batch speaks of, and with one that has no number those of all
+    /// numbers that are tied.
+    fn with_tied(&self, ties: &[Vec<Value>]) -> BTreeSet<Id> {
+        let mut visits: BTreeSet<Id> = self.heard.visits().collect();
+        if self.heard.says_inferred() {
+            let numbers = ties.iter().flat_map(|row| [id(row.get(3)), id(row.get(4))]).flatten();
+            visits.extend(numbers.map(|number| identity::inferred_visit_id(self.sight.key, number)));
         }
-        for number in ties.iter().flat_map(|row| [id(row.get(3)), id(row.get(4))]).flatten() {
-            reads.scan(board_of(number));
-        }
+        visits
     }
-}
 
-fn want_number(sight: &Sight<'_>, family: Id, number: Id, reads: &mut Reads) {
-    sight.families.want_row(&NUMBER, family, &[Value::Id(number)], reads);
-    let person = [Value::Id(number), Value::Text(Part::Person.as_str().into())];
-    sight.families.want_row(&CONTENT, family, &person, reads);
-}
-
-fn want_visit(sight: &Sight<'_>, family: Id, visit: Id, inferred: bool, reads: &mut Reads) {
-    sight.families.want(&FACT, family, &[Value::Id(visit)], reads);
-    let diagnoses = [Value::Id(visit), Value::Text(Part::Diagnoses.as_str().into())];
-    sight.families.want_row(&CONTENT, family, &diagnoses, reads);
-    if inferred {
-        sight.families.want(&ENCOUNTER, family, &[], reads);
-    } else {
-        sight.families.want_row(&ENCOUNTER, family, &[Value::Id(visit)], reads);
-        let row = sight.families.row(&ENCOUNTER, family, &[Value::Id(visit)], sight.have);
-        if row.is_some_and(|row| marks_of(text(row.get(12))).contains(&Mark::DeleteAsked.id())) {
-            reads.get(DECIDED.name, vec![Value::Id(work_id(sight.key, "closed-visit", &[visit]))]);
+    /// Whose visits the batch speaks of, by the messages before it.
+    fn owners(&mut self) -> BTreeSet<Id> {
+        let mut owners = BTreeSet::new();
+        let mut provisional: BTreeMap<Id, BTreeSet<bool>> = BTreeMap::new();
+        for (visit, fact) in self.heard.persons.iter().flat_map(|person| &person.facts) {
+            provisional.entry(visit.id).or_default().insert(fact.provisional);
         }
+        for visit in self.heard.visits() {
+            for row in self.rows(&FACT, &[Value::Id(visit)]).unwrap_or_default() {
+                owners.extend(id(row.get(5)));
+                provisional.entry(visit).or_default().insert(flag(row.get(6)));
+            }
+        }
+        // Named at last: who was provisional is that person now.
+        if provisional.values().any(|both| both.len() == 2) {
+            self.whole();
+        }
+        owners
     }
-}
 
-fn want_whole(sight: &Sight<'_>, family: Id, reads: &mut Reads) {
-    for table in crate::tables::OF_FAMILY {
-        sight.families.want(table, family, &[], reads);
+    /// Whether what the batch says changes what a person's record shows in resources of visits: then all of them are
+    /// folded again.
+    fn flips(&self) -> bool {
+        let mut after: BTreeMap<Id, (PersonRegister, PersonRegister)> = BTreeMap::new();
+        for person in self.heard.persons.iter().filter(|person| speaks_for_visits(person)) {
+            let key = [Value::Id(person.number), Value::Text(Part::Person.as_str().into())];
+            let (_, after) = after.entry(person.number).or_insert_with(|| {
+                let row = self.sight.families.row(&CONTENT, self.family, &key, self.sight.have);
+                let before: PersonRegister =
+                    row.and_then(|row| serde_json::from_str(text(row.get(3))).ok()).unwrap_or_default();
+                (before.clone(), before)
+            });
+            after.say(person.said, "", person.unknown, &person.content);
+        }
+        after.values().any(|(before, after)| for_visits(before) != for_visits(after))
+    }
+
+    /// Whether a visit that will be folded was ever asked to be deleted.
+    fn has_deletions(&self, visits: &BTreeSet<Id>) -> bool {
+        let whole = self.rows(&FACT, &[]);
+        let rows = whole.unwrap_or_else(|| {
+            visits.iter().filter_map(|visit| self.rows(&FACT, &[Value::Id(*visit)])).flatten().collect()
+        });
+        rows.iter().any(|row| fact_kind(row) == Some(Kind::DeleteVisit))
+    }
+
+    /// What was decided about deletions that a source asked for.
+    fn deletions(&mut self, visits: &BTreeSet<Id>) {
+        for visit in visits {
+            self.decided("closed-visit", *visit);
+        }
+        for row in self.rows(&FACT, &[]).unwrap_or_default() {
+            if let Some(visit) = id(row.get(1)) {
+                self.decided("closed-visit", visit);
+            }
+        }
+        for row in self.rows(&ENCOUNTER, &[]).unwrap_or_default() {
+            let asked = marks_of(text(row.get(MARKS))).contains(&Mark::DeleteAsked.id());
+            if let Some(encounter) = id(row.get(1)).filter(|_| asked) {
+                self.decided("closed-visit", encounter);
+            }
+        }
+        // The id of an inferred visit follows from the fold: one that has no row yet can have been decided in a rebuild
+        // only, which reads the decisions first.
+        let inferred = self.heard.says_inferred()
+            || self
+                .rows(&FACT, &[])
+                .is_some_and(|rows| rows.iter().any(|row| text(row.get(8)).contains("\"i\":true")));
+        if inferred {
+            self.reads.scan(decided_all());
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The family's rows as values, and their loading.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
@@ -7,12 +8,16 @@ use hilum_core::Id;
 use hilum_engines::tables::{Scan, Table, Value};
 
 use super::{Kin, Part, Sight};
-use crate::content::{Allergy, Diagnosis, Identifier, NextOfKin};
+use crate::content::{Allergy, Diagnosis, Identifier, NextOfKin, Said};
+use crate::facts::read::Person;
 use crate::facts::{Fact, FactBody, Kind};
 use crate::fold::content::{GroupRegister, PersonRegister};
 use crate::fold::ties::{Tie, TieKind};
 use crate::order::Stamp;
-use crate::tables::{BOARD, CARRIER, CONTENT, ENCOUNTER, FACT, NUMBER, TIE};
+use crate::tables::{BOARD, CARRIER, CONTENT, DECIDED, ENCOUNTER, FACT, NUMBER, TIE};
+
+/// Where the marks of a row of [`ENCOUNTER`] stand.
+pub(super) const MARKS: usize = 12;
 
 /// A row of [`NUMBER`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -35,6 +40,8 @@ pub(super) struct EncounterRow {
     pub(super) on_board: bool,
     pub(super) in_bed: bool,
     pub(super) marks: Vec<String>,
+    /// The Conditions of an inferred visit: another cut of its stays takes them away.
+    pub(super) conditions: BTreeSet<Id>,
 }
 
 pub(super) fn text(value: Option<&Value>) -> &str {
@@ -80,7 +87,8 @@ pub(super) fn encounter_of(row: &[Value]) -> Option<EncounterRow> {
         number: id(row.get(4))?,
         on_board: flag(row.get(7)),
         in_bed: flag(row.get(8)),
-        marks: marks_of(text(row.get(12))),
+        marks: marks_of(text(row.get(MARKS))),
+        conditions: ids_of(text(row.get(3))),
     })
 }
 
@@ -118,6 +126,44 @@ pub(super) fn marks_of(text: &str) -> Vec<String> {
 /// The board rows of a patient: read where a name may change without a fold of each visit.
 pub(super) fn board_of(patient: Id) -> Scan {
     Scan::by_index(BOARD.name, "by_patient", vec![Value::Id(patient)])
+}
+
+/// All that operators decided without changing the fold.
+pub(super) fn decided_all() -> Scan {
+    Scan { limit: u32::MAX, ..Scan::by_key(DECIDED.name, Vec::new()) }
+}
+
+/// What a stored fact does.
+pub(super) fn fact_kind(row: &[Value]) -> Option<Kind> {
+    Kind::parse(text(row.get(3)))
+}
+
+/// What of a person's record shows in resources of visits: a change of it folds all of them again. Field by field and
+/// with what is not said, for a merged record fills in what the survivor's does not speak about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ForVisits {
+    protected: Said<bool>,
+    restricted: Said<bool>,
+    is_dead: bool,
+}
+
+/// See [`ForVisits`].
+pub(super) fn for_visits(register: &PersonRegister) -> ForVisits {
+    let whole = register.whole();
+    ForVisits {
+        is_dead: whole.is_dead(),
+        protected: whole.protected,
+        restricted: whole.restrictions.map(|restrictions| !restrictions.is_empty()),
+    }
+}
+
+/// Whether a message may change that.
+pub(super) fn speaks_for_visits(person: &Person) -> bool {
+    let content = &person.content;
+    content.protected.is_said()
+        || content.restrictions.is_said()
+        || content.died.is_said()
+        || content.dead.is_said()
 }
 
 pub(super) fn fact_of(row: &[Value]) -> Option<Fact> {
@@ -163,7 +209,7 @@ impl<'a> Kin<'a> {
             id,
             wholes,
             facts: BTreeMap::new(),
-            classes: BTreeMap::new(),
+            inferred: BTreeSet::new(),
             persons: BTreeMap::new(),
             relatives: BTreeMap::new(),
             allergies: BTreeMap::new(),
@@ -175,22 +221,40 @@ impl<'a> Kin<'a> {
             new_facts: BTreeSet::new(),
             new_ties: BTreeSet::new(),
             new_carriers: BTreeSet::new(),
+            gone_carriers: BTreeSet::new(),
             gone_facts: BTreeSet::new(),
             gone_ties: BTreeSet::new(),
             visits: BTreeSet::new(),
             said: BTreeSet::new(),
             parts: BTreeSet::new(),
             dirty_numbers: BTreeSet::new(),
+            flags: BTreeMap::new(),
             whole: false,
+            unread: Cell::new(false),
+            has_missed: Cell::new(false),
         };
         let ties = kin.rows(&TIE, &[]);
         kin.ties = ties.iter().filter_map(|row| tie_of(row)).map(|tie| (tie.id, tie)).collect();
-        for row in kin.rows(&ENCOUNTER, &[]) {
-            if let (Some(encounter), Some(row)) = (self::id(row.get(1)), encounter_of(&row)) {
-                kin.encounters.insert(encounter, Some(row));
-            }
-        }
+        let known = kin.wholes.get(ENCOUNTER.name).into_iter().flat_map(BTreeMap::values);
+        kin.encounters =
+            known.filter_map(|row| Some((self::id(row.get(1))?, Some(encounter_of(row)?)))).collect();
         kin
+    }
+
+    /// A row that was not read is no absent row. Tests die of the difference; elsewhere what rests on it stays as it
+    /// stood.
+    pub(super) fn not_read(&self, table: &'static str) {
+        debug_assert!(self.sight.lenient, "{table}: a row that was not asked for");
+        if !self.sight.lenient {
+            tracing::error!(table, "a row was not read: marks stay as they stood");
+        }
+        self.unread.set(true);
+        self.has_missed.set(true);
+    }
+
+    /// Whether nothing was asked for that was not read.
+    pub fn has_read_all(&self) -> bool {
+        !self.has_missed.get()
     }
 
     pub(super) fn rows(&self, table: &'static Table, rest: &[Value]) -> Vec<Vec<Value>> {
@@ -198,12 +262,35 @@ impl<'a> Kin<'a> {
             let from = rows.range(rest.to_vec()..);
             return from.take_while(|(key, _)| key.starts_with(rest)).map(|(_, row)| row.clone()).collect();
         }
-        self.sight.families.rows(table, self.id, rest, self.sight.have).unwrap_or_default()
+        let rows = self.sight.families.rows(table, self.id, rest, self.sight.have);
+        rows.unwrap_or_else(|| {
+            self.not_read(table.name);
+            Vec::new()
+        })
     }
 
     pub(super) fn row(&self, table: &'static Table, rest: &[Value]) -> Option<Vec<Value>> {
-        let row = self.sight.families.row(table, self.id, rest, self.sight.have);
-        row.or_else(|| self.wholes.get(table.name)?.get(rest).cloned())
+        if let Some(rows) = self.wholes.get(table.name) {
+            return rows.get(rest).cloned();
+        }
+        if !self.sight.families.has_read_row(table, self.id, rest, self.sight.have) {
+            self.not_read(table.name);
+        }
+        self.sight.families.row(table, self.id, rest, self.sight.have)
+    }
+
+    /// Whether an operator decided about an item of work.
+    pub(super) fn is_decided(&self, work: Id) -> bool {
+        let key = [Value::Id(work)];
+        let have = self.sight.have;
+        if have.has_read(DECIDED.name, &key) {
+            return have.get(DECIDED.name, &key).is_some();
+        }
+        if let Some(rows) = have.scan(&decided_all()) {
+            return rows.iter().any(|row| id(row.values.first()) == Some(work));
+        }
+        self.not_read(DECIDED.name);
+        false
     }
 
     pub(super) fn visit_facts(&mut self, visit: Id) -> &mut BTreeMap<Stamp, Fact> {
@@ -211,8 +298,8 @@ impl<'a> Kin<'a> {
             let rows = self.rows(&FACT, &[Value::Id(visit)]);
             let facts: BTreeMap<Stamp, Fact> =
                 rows.iter().filter_map(|row| fact_of(row)).map(|fact| (fact.moved, fact)).collect();
-            if let Some(class) = facts.values().find_map(|fact| fact.body.inferred_class.clone()) {
-                self.classes.insert(visit, class);
+            if facts.values().any(|fact| fact.body.inferred) {
+                self.inferred.insert(visit);
             }
             self.facts.insert(visit, facts);
         }

@@ -2,31 +2,14 @@
 
 use hilum_core::Id;
 
-use super::rows::{NumberRow, set_identifier};
+use super::rows::{NumberRow, for_visits, set_identifier, speaks_for_visits};
 use super::{Kin, Part};
 use crate::content::Identifier;
 use crate::facts::Fact;
 use crate::facts::read::{Person, Visit};
-use crate::fold::content::PersonRegister;
 use crate::fold::ties::Tie;
 use crate::limits::{CARRIED_MAX, CARRIERS_MAX};
 use crate::order::Stamp;
-use crate::tables::FACT;
-
-/// What of a person's record shows in resources of visits: a change of it folds all of them again.
-pub(super) fn for_visits(register: &PersonRegister) -> (bool, bool) {
-    let whole = register.whole();
-    (whole.is_confidential(), whole.is_dead())
-}
-
-/// Whether a message may change that.
-pub(super) fn speaks_for_visits(person: &Person) -> bool {
-    let content = &person.content;
-    content.protected.is_said()
-        || content.restrictions.is_said()
-        || content.died.is_said()
-        || content.dead.is_said()
-}
 
 impl Kin<'_> {
     /// Takes in what a message says of a patient of this family.
@@ -37,8 +20,9 @@ impl Kin<'_> {
         let register = self.person(number);
         let before = speaks_for_visits(person).then(|| for_visits(register));
         register.say(said, source, person.unknown, &person.content);
-        let after = before.map(|_| for_visits(register));
-        self.whole |= before != after && self.wholes.contains_key(FACT.name);
+        if let Some(before) = before {
+            self.flags.entry(number).or_insert(before);
+        }
         self.parts.insert((number, Part::Person));
         if person.next_of_kin.1.is_said() {
             let (mode, group) = &person.next_of_kin;
@@ -54,7 +38,9 @@ impl Kin<'_> {
             }
         }
         let (mode, group) = &person.diagnoses;
-        if let Some((visit, _)) = person.facts.first().filter(|_| group.is_said()) {
+        // Those of a visit without a number are in its facts: they belong to one of its stays.
+        let visit = person.facts.first().filter(|(visit, _)| group.is_said() && !visit.inferred);
+        if let Some((visit, _)) = visit {
             self.diagnosis_register(visit.id).say(said, source, *mode, group);
             self.parts.insert((visit.id, Part::Diagnoses));
         }
@@ -80,14 +66,7 @@ impl Kin<'_> {
             if self.number(*further).identifier.is_some() {
                 self.said.insert(*further);
             }
-            let carriers = self.carriers(*further);
-            if carriers.len() < CARRIERS_MAX && carriers.insert(number) {
-                let first_two: Vec<Id> = carriers.iter().copied().take(3).collect();
-                if first_two.len() == 2 {
-                    self.said.extend(first_two);
-                }
-                self.new_carriers.insert((*further, number));
-            }
+            self.carry(*further, number);
         }
         if before == NumberRow::default() {
             let carriers: Vec<Id> = self.carriers(number).iter().copied().take(2).collect();
@@ -98,13 +77,45 @@ impl Kin<'_> {
         }
     }
 
+    /// One more carrier of an identifier. Those with the least ids are kept: which came first does not matter, and two
+    /// are enough to say that it is shared.
+    fn carry(&mut self, identifier: Id, number: Id) {
+        let carriers = self.carriers(identifier);
+        if !carriers.insert(number) {
+            return;
+        }
+        let others: Vec<Id> = carriers.iter().copied().take(3).collect();
+        let gone = if carriers.len() > CARRIERS_MAX { carriers.pop_last() } else { None };
+        if others.len() == 2 {
+            self.said.extend(others);
+        }
+        if gone == Some(number) {
+            return;
+        }
+        self.new_carriers.insert((identifier, number));
+        if let Some(gone) = gone
+            && !self.new_carriers.remove(&(identifier, gone))
+        {
+            self.gone_carriers.insert((identifier, gone));
+        }
+    }
+
     fn put_fact(&mut self, visit: &Visit, fact: &Fact) {
         self.visits.insert(visit.id);
-        if let Some(class) = &visit.inferred_class {
-            self.classes.insert(visit.id, class.clone());
+        if visit.inferred {
+            self.inferred.insert(visit.id);
         }
-        if self.visit_facts(visit.id).insert(fact.moved, fact.clone()).is_none() {
+        let facts_max = self.sight.facts_max;
+        let facts = self.visit_facts(visit.id);
+        let is_new = facts.insert(fact.moved, fact.clone()).is_none();
+        let gone = if facts.len() > facts_max { facts.pop_first() } else { None };
+        if is_new {
             self.new_facts.insert((visit.id, fact.moved));
+        }
+        if let Some((moved, _)) = gone
+            && !self.new_facts.remove(&(visit.id, moved))
+        {
+            self.gone_facts.insert((visit.id, moved));
         }
     }
 

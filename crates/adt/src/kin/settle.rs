@@ -6,13 +6,14 @@ use hilum_chart::projection::Changes;
 use hilum_core::Id;
 use hilum_engines::tables::Value;
 
-use super::rows::{EncounterRow, id};
+use super::rows::{EncounterRow, for_visits, id};
 use super::{Kin, Settled, work_id};
 use crate::board;
 use crate::facts::{Fact, Kind};
 use crate::fold::encounter;
 use crate::fold::ties::{Survivors, Tie, TieKind};
 use crate::identity;
+use crate::map::ids;
 use crate::state::{EncounterState, Mark, PatientState, Status};
 use crate::tables::{BOARD, ENCOUNTER, FACT, NUMBER, WORK};
 
@@ -20,6 +21,8 @@ impl Kin<'_> {
     /// Folds what changed and writes it.
     pub fn settle(&mut self, out: &mut Changes) -> Settled {
         self.imply_ties();
+        let flags = std::mem::take(&mut self.flags);
+        self.whole |= flags.into_iter().any(|(number, before)| for_visits(self.person(number)) != before);
         if self.whole {
             self.load_whole();
             self.imply_ties();
@@ -33,30 +36,25 @@ impl Kin<'_> {
 
         let mut settled = Settled::default();
         let mut states = Vec::new();
+        let mut done = BTreeSet::new();
         for visit in self.visits.clone() {
-            let (visits, folded) = self.fold_visit(visit, &ties, &survivors, &mut settled);
-            let last = folded.len().saturating_sub(1);
-            for (at, mut state) in folded.into_iter().enumerate() {
-                // Diagnoses name no stay of an inferred visit: they are the last one's.
-                if at == last {
-                    state.diagnoses = visits
-                        .iter()
-                        .flat_map(|&visit| self.diagnosis_register(visit).items(visit))
-                        .collect();
-                }
-                self.finish(&mut state, visit, &survivors);
-                for visit in &visits {
-                    settled.of_visit.entry(*visit).or_default().push(state.id);
-                }
-                // The least visit that has facts stands for all: which one was folded now does not matter.
-                let visit = visits.first().copied().unwrap_or(visit);
-                self.see_encounter(&state, visit);
-                states.push((visit, state));
+            let visits = self.one_with(visit, &ties, &survivors);
+            // The least of them stands for all: which one was touched now does not matter.
+            let Some(&home) = visits.first().filter(|home| done.insert(**home)) else { continue };
+            let mut folded = self.fold_visits(home, &visits, &survivors, &mut settled);
+            for state in &mut folded {
+                self.finish(state, &visits, &survivors);
+                self.see_encounter(state, home, &mut settled);
             }
+            for visit in &visits {
+                settled.of_visit.insert(*visit, folded.iter().map(|state| state.id).collect());
+            }
+            states.extend(folded.into_iter().map(|state| (home, state)));
         }
         let folded: BTreeSet<Id> = states.iter().map(|(_, state)| state.id).collect();
         settled.gone.retain(|encounter| !folded.contains(encounter));
         for encounter in &settled.gone {
+            self.encounters.insert(*encounter, None);
             out.delete(&ENCOUNTER, vec![Value::Id(self.id), Value::Id(*encounter)]);
             out.delete(&BOARD, vec![Value::Id(*encounter)]);
             out.delete(&WORK, vec![Value::Id(work_id(self.sight.key, "closed-visit", &[*encounter]))]);
@@ -73,7 +71,11 @@ impl Kin<'_> {
         for (visit, state) in &states {
             self.write_encounter(state, *visit, patients.get(&state.patient), out);
         }
+        // Of the owners of visits nothing new was said: their records were looked at, no more.
         for patient in patients.values() {
+            if !self.said.contains(&patient.id) {
+                continue;
+            }
             self.write_number(patient, out);
             if patient.survivor == patient.id {
                 self.patch_board(patient, &seen, out);
@@ -125,52 +127,66 @@ impl Kin<'_> {
         }
     }
 
-    fn fold_visit(
-        &mut self,
-        visit: Id,
-        ties: &[Tie],
-        survivors: &Survivors,
-        settled: &mut Settled,
-    ) -> (BTreeSet<Id>, Vec<EncounterState>) {
-        let key = self.sight.key;
+    /// The visits that are folded with this one: those without a number, of all numbers of one person.
+    fn one_with(&mut self, visit: Id, ties: &[Tie], survivors: &Survivors) -> BTreeSet<Id> {
         let number = self.visit_facts(visit).values().next().map(|fact| fact.number);
-        let Some(class) = self.classes.get(&visit).cloned() else {
-            let facts: Vec<Fact> = self.visit_facts(visit).values().cloned().collect();
-            if facts.is_empty() && self.encounter_row(visit).is_some() {
-                settled.gone.push(visit);
-            }
-            let states = encounter::fold(key, &encounter::Visit::Numbered(visit), &facts);
-            return (BTreeSet::from([visit]), states);
-        };
-        // The visits of all numbers of one person and one class are one row of stays, folded once.
-        let Some(number) = number else { return (BTreeSet::new(), Vec::new()) };
-        let patient = survivors.survivor(number);
-        let mut facts = BTreeMap::new();
         let mut visits = BTreeSet::from([visit]);
-        for member in survivors.members(patient, ties) {
-            let bucket = identity::inferred_visit_id(key, member, &class);
-            let own = self.visit_facts(bucket);
-            if !own.is_empty() {
+        if !self.inferred.contains(&visit) {
+            return visits;
+        }
+        let Some(number) = number else { return visits };
+        for member in survivors.members(survivors.survivor(number), ties) {
+            let bucket = identity::inferred_visit_id(self.sight.key, member);
+            if !self.visit_facts(bucket).is_empty() {
                 visits.insert(bucket);
             }
-            facts.extend(own.clone());
         }
-        if visits.iter().find(|other| self.visits.contains(other)) != Some(&visit) {
-            return (BTreeSet::new(), Vec::new());
+        visits
+    }
+
+    fn fold_visits(
+        &mut self,
+        home: Id,
+        visits: &BTreeSet<Id>,
+        survivors: &Survivors,
+        settled: &mut Settled,
+    ) -> Vec<EncounterState> {
+        let key = self.sight.key;
+        if !self.inferred.contains(&home) {
+            let facts: Vec<Fact> = self.visit_facts(home).values().cloned().collect();
+            if facts.is_empty() && self.encounter_row(home).is_some() {
+                settled.gone.push(home);
+            }
+            let mut states = encounter::fold(key, &encounter::Visit::Numbered(home), &facts);
+            for state in &mut states {
+                state.diagnoses = self.diagnosis_register(home).items(home);
+            }
+            return states;
+        }
+        let mut facts = BTreeMap::new();
+        for visit in visits {
+            facts.extend(self.visit_facts(*visit).clone());
         }
         let facts: Vec<Fact> = facts.into_values().collect();
-        let states = encounter::fold(key, &encounter::Visit::Inferred { patient, class }, &facts);
+        let states = match facts.first() {
+            Some(fact) => {
+                let patient = survivors.survivor(fact.number);
+                encounter::fold(key, &encounter::Visit::Inferred { patient }, &facts)
+            }
+            None => Vec::new(),
+        };
         for (encounter, row) in &self.encounters {
             let is_of_these = row.as_ref().is_some_and(|row| visits.contains(&row.visit));
             if is_of_these && states.iter().all(|state| state.id != *encounter) {
                 settled.gone.push(*encounter);
+                settled.gone_conditions.extend(row.iter().flat_map(|row| &row.conditions));
             }
         }
-        (visits, states)
+        states
     }
 
     /// What the visit's own facts do not say: whose it is, and what the person's record adds.
-    fn finish(&mut self, state: &mut EncounterState, visit: Id, survivors: &Survivors) {
+    fn finish(&mut self, state: &mut EncounterState, visits: &BTreeSet<Id>, survivors: &Survivors) {
         state.patient = survivors.survivor(state.named);
         if survivors.merged_into(state.named).is_some() {
             state.marks.retain(|mark| *mark != Mark::IdentityUndecided);
@@ -192,13 +208,15 @@ impl Kin<'_> {
                 }
             }
         }
-        let facts = self.visit_facts(visit);
-        let is_moved = facts.values().any(|fact| fact.kind == Kind::MoveVisit);
-        let named =
-            facts.values().filter(|fact| !fact.provisional).map(|fact| survivors.survivor(fact.number));
-        let named: BTreeSet<Id> = named.collect();
-        if named.len() > 1 && !is_moved && visit == state.id {
-            state.marks.push(Mark::PatientDiffers);
+        // Those of a visit without a number name one person by its making.
+        if visits.contains(&state.id) {
+            let facts = self.visit_facts(state.id);
+            let is_moved = facts.values().any(|fact| fact.kind == Kind::MoveVisit);
+            let named = facts.values().filter(|fact| !fact.provisional);
+            let named: BTreeSet<Id> = named.map(|fact| survivors.survivor(fact.number)).collect();
+            if named.len() > 1 && !is_moved {
+                state.marks.push(Mark::PatientDiffers);
+            }
         }
         let code = state.disposition.as_ref().map_or("", |disposition| disposition.code.as_str());
         if matches!(code, "20" | "40" | "41" | "42") && !self.person(state.named).whole().is_dead() {
@@ -209,12 +227,21 @@ impl Kin<'_> {
     }
 
     /// The encounter's row as it will stand, for what looks over all encounters.
-    fn see_encounter(&mut self, state: &EncounterState, visit: Id) {
+    fn see_encounter(&mut self, state: &EncounterState, home: Id, settled: &mut Settled) {
         let before = self.encounter_row(state.id);
         let in_bed =
             state.status.is_open() && state.place.as_ref().is_some_and(|place| !place.bed.is_empty());
-        let (on_board, marks) = before.map_or((false, Vec::new()), |before| (before.on_board, before.marks));
-        let row = EncounterRow { visit, number: state.named, on_board, in_bed, marks };
+        let mut conditions = BTreeSet::new();
+        if self.inferred.contains(&home) {
+            let key = self.sight.key;
+            conditions = state.diagnoses.iter().map(|one| ids::condition(key, one.origin, one.key)).collect();
+        }
+        let (mut on_board, mut marks) = (false, Vec::new());
+        if let Some(before) = before {
+            settled.gone_conditions.extend(before.conditions.difference(&conditions));
+            (on_board, marks) = (before.on_board, before.marks);
+        }
+        let row = EncounterRow { visit: home, number: state.named, on_board, in_bed, marks, conditions };
         self.encounters.insert(state.id, Some(row));
     }
 }

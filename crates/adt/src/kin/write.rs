@@ -11,7 +11,7 @@ use super::{Kin, Part, work_id};
 use crate::board;
 use crate::fold::ties::{Refusal, Survivors, Tie, TieKind};
 use crate::state::{EncounterState, Mark, PatientState};
-use crate::tables::{BOARD, CARRIER, CONTENT, DECIDED, ENCOUNTER, FACT, NUMBER, TIE, WORK};
+use crate::tables::{BOARD, CARRIER, CONTENT, ENCOUNTER, FACT, NUMBER, TIE, WORK};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WorkState {
@@ -84,7 +84,7 @@ impl Kin<'_> {
                 Value::Id(self.id),
                 Value::Id(state.id),
                 Value::Id(visit),
-                self.classes.get(&visit).cloned().map_or(Value::Null, Value::Text),
+                if row.conditions.is_empty() { Value::Null } else { ids_json(&row.conditions) },
                 Value::Id(state.named),
                 Value::Id(state.patient),
                 Value::Text(state.status.as_str().to_owned()),
@@ -133,7 +133,10 @@ impl Kin<'_> {
 
     /// Board rows of other visits of the patient, whose names and marks may have changed.
     pub(super) fn patch_board(&mut self, state: &PatientState, seen: &BTreeSet<Id>, out: &mut Changes) {
-        let Some(rows) = self.sight.have.scan(&board_of(state.id)) else { return };
+        let Some(rows) = self.sight.have.scan(&board_of(state.id)) else {
+            self.not_read(BOARD.name);
+            return;
+        };
         for row in rows {
             let Some(encounter) = id(row.values.first()).filter(|encounter| !seen.contains(encounter)) else {
                 continue;
@@ -185,7 +188,7 @@ impl Kin<'_> {
             out.delete(&WORK, vec![Value::Id(item.id)]);
             return;
         }
-        let decided = self.sight.have.get(DECIDED.name, &[Value::Id(item.id)]).is_some();
+        let decided = item.state == WorkState::Open && self.is_decided(item.id);
         let optional = |id: Option<Id>| id.map_or(Value::Null, Value::Id);
         out.put(
             &WORK,
@@ -278,6 +281,9 @@ impl Kin<'_> {
                     Value::Id(row.survivor.unwrap_or(*number)),
                 ],
             );
+        }
+        for (identifier, number) in &self.gone_carriers {
+            out.delete(&CARRIER, vec![family.clone(), Value::Id(*identifier), Value::Id(*number)]);
         }
         for (identifier, number) in &self.new_carriers {
             out.put(&CARRIER, vec![family.clone(), Value::Id(*identifier), Value::Id(*number)]);

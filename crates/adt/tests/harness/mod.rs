@@ -364,6 +364,10 @@ impl Msg {
         }
     }
 
+    pub fn event(mut self, event: &'static str) -> Self {
+        self.event = event;
+        self
+    }
     pub fn at(mut self, place: &str) -> Self {
         self.place = place.to_owned();
         self
@@ -527,6 +531,15 @@ impl House {
     pub fn copy_of(&self, envelope: &Envelope) -> Envelope {
         let received = self.clock.now();
         Envelope { id: self.entropy.record_id(received), received, ..envelope.clone() }
+    }
+
+    /// An operator's correction of a record.
+    pub fn correction_of(&self, envelope: &Envelope, raw: &str) -> Envelope {
+        let mut corrected = self.copy_of(envelope);
+        corrected.body = Bytes::copy_from_slice(raw.as_bytes());
+        corrected.digest = Digest::of(&corrected.body);
+        corrected.replaces = Some(envelope.id);
+        corrected
     }
 
     pub fn decision(&self, decision: &Decision) -> Envelope {

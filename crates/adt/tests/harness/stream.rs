@@ -44,7 +44,7 @@ const EVENTS: &[&str] = &[
 /// `count` messages about few patients, so that everything meets everything.
 pub fn messages(seed: u64, count: usize) -> Vec<String> {
     let dice = Dice::new(seed);
-    let patients = ["1", "2", "3", "4", "5", "6"];
+    let patients = ["11", "12", "13", "14", "15", "16"];
     (0..count).map(|n| message(&dice, n, &patients)).collect()
 }
 
@@ -53,6 +53,9 @@ fn message(dice: &Dice, n: usize, patients: &[&str]) -> String {
     let at = minute(dice);
     let patient = dice.pick(patients);
     let mut one = said(dice, n, event, &at, patient);
+    if dice.one_in(12) {
+        return set_aside(dice, one, patient);
+    }
     match event {
         "A20" => {
             return format!(
@@ -86,12 +89,31 @@ fn message(dice: &Dice, n: usize, patients: &[&str]) -> String {
     one.text()
 }
 
+/// A message that is quarantined: its MRG pairs with nothing, or nothing names its visit. What stands in for `^^^X^MR` or
+/// behind `PID` corrects it ([`corrected`]).
+fn set_aside(dice: &Dice, mut one: Msg, patient: &str) -> String {
+    one = one.pid3(&format!("{patient}^^^H^MR")).without_pv1();
+    if dice.one_in(2) {
+        return one.event("A40").with("MRG|9^^^X^MR").text();
+    }
+    one.event("A03").text()
+}
+
+/// The correction of what [`set_aside`] made; `None` for any other message.
+pub fn corrected(text: &str) -> Option<String> {
+    if text.contains("ADT^A40") && text.contains("^^^X^MR") {
+        return Some(text.replace("9^^^X^MR", "15^^^H^MR"));
+    }
+    let is_aside = text.contains("ADT^A03") && !text.contains("PV1|");
+    is_aside.then(|| format!("{text}PV1|1|I|W9^901^1^H||||||||||||||||V1^^^H^VN\r"))
+}
+
 fn minute(dice: &Dice) -> String {
     format!("{:02}{:02}{:02}", 1 + dice.below(3), dice.below(24), dice.below(4) * 15)
 }
 
 fn said(dice: &Dice, n: usize, event: &'static str, at: &str, patient: &str) -> Msg {
-    let visit = if dice.one_in(7) { String::new() } else { format!("V{}", dice.below(8)) };
+    let visit = if dice.one_in(4) { String::new() } else { format!("V{}", dice.below(8)) };
     let control = if dice.one_in(12) { format!("c{}", dice.below(10)) } else { format!("c{n}") };
     let mut one = Msg::new(event, &control, at, patient, &visit).at(dice.pick(PLACES)).name(dice.pick(NAMES));
     one = one.class(dice.pick(&["I", "I", "I", "O", "E", ""]));
@@ -104,7 +126,9 @@ fn said(dice: &Dice, n: usize, event: &'static str, at: &str, patient: &str) -> 
     match dice.below(14) {
         0 => one = one.pid3(""),
         1 => one = one.pid3(&format!("{patient}^^^H^MR~77^^^B^PI")),
-        2 => one = one.pid3(&format!("{patient}^^^H^MR~{}^^^H^PI", 1 + dice.below(6))),
+        3 => one = one.pid3(&format!("{patient}^^^H^MR~77^^^B^PI~78^^^B^PI")),
+        4 => one = one.pid3(&format!("{patient}^^^H^MR~{}^^^H^MR", 11 + dice.below(9))),
+        2 => one = one.pid3(&format!("{patient}^^^H^MR~{}^^^H^PI", 11 + dice.below(6))),
         _ => {}
     }
     if dice.one_in(4) {
@@ -129,7 +153,7 @@ fn said(dice: &Dice, n: usize, event: &'static str, at: &str, patient: &str) -> 
         one = one.pv1(42, dice.pick(PLACES));
     }
     if dice.one_in(9) {
-        one = one.with("PD1||||||||||||Y");
+        one = one.with(&format!("PD1||||||||||||{}", dice.pick(&["Y", "N"])));
     }
     for _ in 0..dice.below(3) {
         one = one.with(dice.pick(&[
@@ -142,6 +166,8 @@ fn said(dice: &Dice, n: usize, event: &'static str, at: &str, patient: &str) -> 
             "NK1|1|Lee^Son|SON",
             "DG1|1||I10^Hypertension^I10|||A",
             "DG1|1||E11^Diabetes^I10|||F",
+            "DG1|1||I10^Hypertension^I10|||A\rDG1|2||J18^Pneumonia^I10|||A",
+            "DG1|\"\"||\"\"",
         ]));
     }
     one
