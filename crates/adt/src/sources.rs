@@ -14,6 +14,7 @@ use hilum_hl7v2::CharsetSettings;
 use serde::{Deserialize, Serialize};
 
 use crate::settings::SourceSettings;
+use crate::view::as_optional_text;
 
 /// The name of the source that is there unconfigured.
 pub const DEFAULT: &str = "default";
@@ -251,8 +252,10 @@ pub struct SourceState {
     /// Messages that could not be kept for a reason of ours.
     pub faults: u64,
     /// When the last message was here.
+    #[serde(serialize_with = "as_optional_text")]
     pub last_received: Option<Timestamp>,
     /// When the last fault was.
+    #[serde(serialize_with = "as_optional_text")]
     pub last_fault: Option<Timestamp>,
     /// Messages in the last 60 seconds.
     pub per_minute: u64,

@@ -19,7 +19,7 @@ use super::{ID, MESSAGE_TOPIC, NUMBER, POSITION, Room, reason_of, status_tag};
 use crate::correction::{self, Asked, Correction, Original, Problem};
 use crate::limits;
 use crate::view::messages::{self, Line};
-use crate::view::{Freshness, ViewError, journey};
+use crate::view::{Freshness, ViewError, as_text, journey};
 
 /// The routes of this file.
 pub fn routes(room: &Room) -> Vec<Route> {
@@ -52,7 +52,9 @@ struct Group {
     /// Where in the message, the commonest first.
     paths: Vec<String>,
     sources: Vec<String>,
+    #[serde(serialize_with = "as_text")]
     oldest: Timestamp,
+    #[serde(serialize_with = "as_text")]
     newest: Timestamp,
 }
 

@@ -194,9 +194,23 @@ fn settings_and_decisions_are_no_messages() {
     let server = Server::start(&folder, &Start { config, ..Start::default() });
     let key = server.key("reader", "viewer");
     let count = |path: &str| get(&server, &key, path)["messages"].as_array().unwrap().len();
+    // Every time is one that a program reads without knowing ours.
+    let mut mllp = server.connect();
+    assert_eq!(field(&mllp.ask(&a01("T").replace("ADT^A01", "ADT^A40")), "MSA", 1), "AA");
+    let rules = wait("set aside", 10, || {
+        let quarantine = get(&server, &key, "/api/quarantine");
+        quarantine["rules"].get(0).cloned()
+    });
+    for time in [
+        &rules["oldest"],
+        &rules["newest"],
+        &get(&server, &key, "/api/sources")["sources"][0]["lastReceived"],
+    ] {
+        assert!(time.as_str().is_some_and(|time| time.starts_with("20") && time.ends_with('Z')), "{time}");
+    }
     // The settings of `default` and `ed` were written to the log at the start.
     wait("settings applied", 10, || (count("/api/messages?kind=decision") == 2).then_some(()));
-    assert_eq!(count("/api/messages"), 0);
+    assert_eq!(count("/api/messages"), 1);
     assert_eq!(count("/api/messages?status=applied"), 0);
 }
 
