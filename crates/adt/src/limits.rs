@@ -124,3 +124,9 @@ pub const SEARCH_ROWS_MAX: u32 = 5_000;
 pub const REASON_CHARS_MAX: usize = 1_000;
 /// Items of the work queue that a page shows, oldest first.
 pub const WORK_ROWS_MAX: u32 = 200;
+/// Seconds that one look of the reconciler serves all who ask.
+pub const RECONCILE_EVERY_S: i64 = 5;
+/// Seconds between two looks of the reconciler at the chart.
+pub const RECONCILE_CHART_EVERY_S: i64 = 60;
+/// Encounters that differ and are read again before they count; more than that count at once.
+pub const RECONCILE_CONFIRM_MAX: usize = 400;

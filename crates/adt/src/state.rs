@@ -325,6 +325,10 @@ pub enum BoardList {
 }
 
 impl BoardList {
+    /// All, in the order of the page.
+    pub const ALL: [Self; 5] =
+        [Self::Inpatient, Self::Emergency, Self::Outpatient, Self::Leave, Self::Expected];
+
     /// As the board row holds it.
     pub const fn as_str(self) -> &'static str {
         match self {

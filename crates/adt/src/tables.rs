@@ -264,6 +264,7 @@ pub const ENCOUNTER: Table = Table {
     indexes: &[
         Index { name: "by_patient", columns: &["patient", "start"] },
         Index { name: "by_encounter", columns: &["encounter"] },
+        Index { name: "by_status", columns: &["status"] },
         Index { name: "by_visit_number", columns: &["visit_number"] },
     ],
     register: None,

@@ -10,6 +10,7 @@ use harness::House;
 use hilum_adt::accept::{Door, DoorParts};
 use hilum_adt::acks::AckTimes;
 use hilum_adt::routes::{Room, WORDS, routes};
+use hilum_adt::view::reconcile::Reconciler;
 use hilum_adt::{http, sources::Sources};
 use hilum_chart::{Chart, run_all};
 use hilum_web::route::{Route, check_document};
@@ -62,6 +63,11 @@ async fn the_document_shows_the_rooms_routes() {
         key: house.key.clone(),
         sources: Arc::clone(&sources),
         progress: fold.progress().clone(),
+        reconciler: Arc::new(Reconciler::new(
+            house.tables.clone(),
+            Chart::open(house.tables.clone(), house.clock.clone()),
+            house.clock.clone(),
+        )),
     };
     let door = Door::new(DoorParts {
         log: house.log.clone(),

@@ -1,7 +1,7 @@
 //! Everything that is open while a data folder is held: log, tables, secrets, sources, the door.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, bail};
 use hilum_adt::accept::{Door, DoorParts};
@@ -21,6 +21,7 @@ use crate::admin::Progress;
 use crate::config::{Config, TablesEngine};
 use crate::folder::Folder;
 use crate::machine;
+use crate::watch::Watch;
 
 /// An open house.
 pub struct House {
@@ -46,6 +47,8 @@ pub struct House {
     pub door: Door,
     /// What they become.
     pub fold: Arc<Adt>,
+    /// How it all does, once it runs.
+    pub watch: OnceLock<Arc<Watch>>,
 }
 
 impl std::fmt::Debug for House {
@@ -131,7 +134,20 @@ impl House {
             acks: Arc::clone(&acks),
             message_bytes_max: config.mllp.message_bytes_max,
         });
-        Ok(Self { folder, config, clock, entropy, key, log, tables, audit, sources, door, fold })
+        Ok(Self {
+            folder,
+            config,
+            clock,
+            entropy,
+            key,
+            log,
+            tables,
+            audit,
+            sources,
+            door,
+            fold,
+            watch: OnceLock::new(),
+        })
     }
 
     /// Writes out what waits, and closes.

@@ -14,6 +14,7 @@ mod machine;
 mod metrics;
 mod out;
 mod running;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -10,13 +10,15 @@ use anyhow::Context as _;
 use hilum_adt::mllp::{self, Mllp};
 use hilum_adt::routes::{self, Room};
 use hilum_adt::sources::{DEFAULT, SourceHealth};
-use hilum_chart::{Chart, PartitionHealth, Progress, run_all};
+use hilum_chart::{Chart, PartitionHealth, Progress, ProjectionHealth, run_all};
 use hilum_core::Seq;
 use hilum_engines::limits;
 use hilum_engines::tables::Tables;
 use hilum_web::audit::Durability;
 use hilum_web::session::SessionSecret;
-use hilum_web::shell::{FeedHealth, FeedState, Mode, Parts, Probes, Readiness, Settings, Shell};
+use hilum_web::shell::{
+    FeedHealth, FeedState, Mode, Parts, PausedPartition, Probes, Readiness, Settings, Shell,
+};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -25,6 +27,7 @@ use tokio::task::JoinSet;
 
 use crate::admin::Socket;
 use crate::house::House;
+use crate::watch::Watch;
 
 /// What runs.
 #[derive(Debug)]
@@ -72,7 +75,9 @@ impl Running {
 
         let fold = run_all(&house.fold, &house.log, &house.tables, &house.clock);
         let progress = fold.progress().clone();
-        let shell = shell(&house, metrics, mode, &progress, stopped.clone()).await?;
+        let watch = Arc::new(Watch::new(&house, progress.clone()));
+        house.watch.set(Arc::clone(&watch)).map_err(|_| anyhow::anyhow!("the house runs already"))?;
+        let shell = shell(&house, metrics, mode, &watch, stopped.clone()).await?;
         let room = Room {
             tables: house.tables.clone(),
             chart: Chart::open(house.tables.clone(), house.clock.clone()),
@@ -81,7 +86,8 @@ impl Running {
             entropy: house.entropy.clone(),
             key: house.key.clone(),
             sources: Arc::clone(&house.sources),
-            progress: progress.clone(),
+            progress,
+            reconciler: Arc::clone(&watch.reconciler),
         };
         let mut rooms = vec![hilum_adt::http::route(house.door.clone())];
         rooms.extend(routes::routes(&room));
@@ -100,6 +106,7 @@ impl Running {
             let (door, stopped) = (door.clone(), stopped.clone());
             tasks.spawn(async move { door.serve(listener, name, stopped).await });
         }
+        tasks.spawn(watch.run(stopped.clone()));
         tasks.spawn(prune_outbox(house.tables.clone(), stopped.clone()));
         tracing::info!(address = %http, "HTTP door open");
         tasks.spawn({
@@ -187,7 +194,7 @@ async fn shell(
     house: &Arc<House>,
     metrics: PrometheusHandle,
     mode: Mode,
-    progress: &Progress,
+    watch: &Arc<Watch>,
     stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<Shell> {
     let config = &house.config;
@@ -200,16 +207,16 @@ async fn shell(
         audit: if config.audit.at_once { Durability::AtOnce } else { Durability::WithinSecond },
         audit_fails_closed: config.audit.fails_closed,
     };
-    let with = || (Arc::clone(house), progress.clone());
-    let ((ready_house, ready_fold), (feed_house, feed_fold), (gauge_house, gauge_fold)) =
-        (with(), with(), with());
+    let with = || (Arc::clone(house), Arc::clone(watch));
+    let ((ready_house, ready), (feed_house, feed), (gauge_house, gauge)) = (with(), with(), with());
     let probes = Probes {
-        ready: Box::new(move || readiness(&ready_house, &ready_fold, *stopped.borrow())),
+        ready: Box::new(move || readiness(&ready_house, &ready, *stopped.borrow())),
         metrics: Box::new(move || {
-            gauges(&gauge_house, &gauge_fold);
+            gauges(&gauge_house, &gauge.progress);
+            gauge.gauges();
             metrics.render()
         }),
-        feed_health: Box::new(move || Some(feed_health(&feed_house, &feed_fold))),
+        feed_health: Box::new(move || Some(feed_health(&feed_house, &feed.progress))),
     };
     let parts = Parts {
         clock: house.clock.clone(),
@@ -225,13 +232,31 @@ async fn shell(
     Ok(Shell::start(parts).await?)
 }
 
-fn readiness(house: &House, progress: &Progress, is_stopping: bool) -> Readiness {
+fn paused_partitions(fold: &ProjectionHealth) -> Vec<PausedPartition> {
+    let paused = fold.partitions.iter().filter_map(|one| Some((one, one.paused.clone()?)));
+    paused
+        .map(|(one, why)| PausedPartition {
+            projection: fold.projection,
+            stream: one.stream.to_string(),
+            partition: one.partition,
+            lag: one.lag_records(),
+            why,
+        })
+        .collect()
+}
+
+fn readiness(house: &House, watch: &Watch, is_stopping: bool) -> Readiness {
     let log = house.log.health();
-    let fold = progress.health();
+    let fold = watch.progress.health();
+    let paused = paused_partitions(&fold);
     if is_stopping {
         Readiness::Draining
     } else if let Some(why) = log.read_only.or(log.full) {
         Readiness::ReadOnly { why }
+    } else if let Some(why) = watch.seen().tables_down {
+        Readiness::TablesDown { why }
+    } else if !paused.is_empty() {
+        Readiness::Paused { partitions: paused }
     } else if fold.caught_up() {
         Readiness::Ready
     } else {

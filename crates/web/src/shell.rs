@@ -59,6 +59,21 @@ impl Default for Settings {
     }
 }
 
+/// A partition that stands still.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct PausedPartition {
+    /// Whose.
+    pub projection: &'static str,
+    /// Of which stream.
+    pub stream: String,
+    /// Which.
+    pub partition: u16,
+    /// Records that wait for it.
+    pub lag: u64,
+    /// Why, without patient data.
+    pub why: String,
+}
+
 /// Whether the server can work, for `/readyz`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readiness {
@@ -72,6 +87,16 @@ pub enum Readiness {
         applied: u64,
         /// Records to apply.
         target: u64,
+    },
+    /// A partition stands still: what comes in is kept, and not applied.
+    Paused {
+        /// Which, and why.
+        partitions: Vec<PausedPartition>,
+    },
+    /// The engine that keeps rows does not answer or takes nothing.
+    TablesDown {
+        /// Why, without patient data.
+        why: String,
     },
     /// The disk or an engine failed: it reads and takes nothing.
     ReadOnly {

@@ -119,6 +119,8 @@ struct Rows {
     /// "214 open, 214 shown"; a difference must be acted on.
     counted: String,
     is_different: bool,
+    /// How, in words.
+    differs: Vec<String>,
     without_bed: Option<String>,
     undecided: Option<String>,
     as_of: Timestamp,
@@ -170,7 +172,15 @@ impl Rows {
             state,
             in_house: w.n("census.in_house", in_house as u64),
             counted: w.f2("census.count", "open", census.count.open, "shown", census.count.shown),
-            is_different: census.count.open != census.count.shown,
+            is_different: census.count.is_different(),
+            differs: [
+                some("census.not_shown", census.count.not_shown as u64),
+                some("census.not_open", census.count.not_open as u64),
+                some("census.not_in_chart", census.count.not_in_chart as u64),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
             without_bed: some("census.without_bed", census.count.without_bed as u64),
             undecided: some("census.undecided", census.count.identity_undecided as u64),
             as_of: census.freshness.as_of,
@@ -287,7 +297,8 @@ pub(crate) fn mark_tag(w: &Words, mark: &str) -> Tag {
 
 async fn gather(room: &Room, caller: &Caller, asked: &Asked) -> Result<Rows, Fault> {
     let freshness = room.freshness().await?;
-    let census = census::read(&room.tables, &caller.authority, &asked.query(), freshness).await?;
+    let found = room.reconciler.look().await?;
+    let census = census::read(&room.tables, &caller.authority, &asked.query(), freshness, &found).await?;
     caller.saw_rows(census.encounters.len() as u64);
     Ok(Rows::new(&caller.words(), asked, census, room, freshness.as_of))
 }

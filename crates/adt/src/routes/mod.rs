@@ -30,6 +30,7 @@ use crate::limits::{APPLIED_WAIT_S, REASON_CHARS_MAX};
 use crate::settings::SourceSettings;
 use crate::sources::Sources;
 use crate::view::journey::Sight;
+use crate::view::reconcile::Reconciler;
 use crate::view::{Freshness, ViewError};
 
 /// The outbox topic that the board's changes go out by: encounter ids.
@@ -96,6 +97,8 @@ pub struct Room {
     pub sources: Arc<Sources>,
     /// How far the fold is.
     pub progress: Progress,
+    /// Whether somebody has vanished.
+    pub reconciler: Arc<Reconciler>,
 }
 
 impl Room {

@@ -1,12 +1,13 @@
 //! The census: who is in the house, and where (clinical-rules 25, 27).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use hilum_core::{Authority, Id, Seq, Timestamp};
 use hilum_engines::limits::SCAN_ROWS_MAX;
 use hilum_engines::tables::{Read, Row, Scan, Tables, Value};
 use serde::Serialize;
 
+use super::reconcile::{Differs, Reconciled};
 use super::row::Columns;
 use super::{Freshness, ViewError, as_optional_text, as_text};
 use crate::state::{BoardDetail, BoardIdentifier, BoardList, BoardPending};
@@ -115,18 +116,54 @@ pub struct Census {
     pub freshness: Freshness,
 }
 
-/// The reconciler's figures.
+/// The reconciler's figures, with this answer's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Count {
-    /// Open encounters on the board.
+    /// Open encounters of the fold.
     pub open: usize,
-    /// Of these, shown by this answer when no filter is set.
+    /// Rows of the board, expected patients left out.
+    pub on_board: usize,
+    /// Lines of this answer's lists when no filter is set, expected patients left out.
     pub shown: usize,
+    /// Open, and on no list.
+    pub not_shown: usize,
+    /// On a list, and not open.
+    pub not_open: usize,
+    /// Open, and not so in the chart.
+    pub not_in_chart: usize,
     /// Of these, inpatients without a bed.
     pub without_bed: usize,
     /// Of these, with identity undecided.
     pub identity_undecided: usize,
+}
+
+impl Count {
+    /// Whether somebody may have vanished: to be acted on.
+    pub const fn is_different(&self) -> bool {
+        self.open != self.shown
+            || self.open != self.on_board
+            || self.not_shown + self.not_open + self.not_in_chart > 0
+    }
+
+    /// Holds what is shown against what a look has found. Commits go on between the two: who was let in or left since
+    /// is no difference, so that the fold's count is the board's but for those whose writings differ.
+    fn reconcile(&mut self, found: &Reconciled, on_board: &BTreeSet<Id>, truncated: bool) {
+        self.not_in_chart = found.count(Differs::NotInChart);
+        for (id, differs) in &found.differing {
+            match differs {
+                Differs::NotShown if !on_board.contains(id) => self.not_shown += 1,
+                Differs::NotOpen if on_board.contains(id) => self.not_open += 1,
+                Differs::NotShown | Differs::NotOpen | Differs::NotInChart => {}
+            }
+        }
+        if truncated {
+            (self.open, self.on_board) = (found.open, found.on_board);
+        } else {
+            self.on_board = on_board.len();
+            self.open = self.on_board + self.not_shown - self.not_open;
+        }
+    }
 }
 
 /// Reads the census on behalf of `authority`.
@@ -138,6 +175,7 @@ pub async fn read(
     authority: &Authority,
     query: &Query,
     freshness: Freshness,
+    found: &Reconciled,
 ) -> Result<Census, ViewError> {
     if !authority.reads_charts() {
         return Err(ViewError::NotFound);
@@ -152,15 +190,17 @@ pub async fn read(
     let mut lists = BTreeMap::new();
     let mut units = BTreeMap::new();
     let mut count = Count::default();
+    let expected = BoardList::Expected.as_str();
+    let on_board = lines.iter().filter(|line| line.list != expected).map(|line| line.encounter).collect();
+    count.reconcile(found, &on_board, truncated);
     for line in &lines {
         *lists.entry(line.list.clone()).or_insert(0) += 1;
         let in_list = query.list.is_none_or(|list| list.as_str() == line.list);
         if let Some(unit) = line.unit.as_ref().filter(|_| in_list) {
             *units.entry(unit.clone()).or_insert(0) += 1;
         }
-        if line.list != BoardList::Expected.as_str() {
-            count.open += 1;
-            count.shown += 1;
+        if line.list != expected {
+            count.shown += usize::from(BoardList::ALL.iter().any(|list| list.as_str() == line.list));
             count.without_bed += usize::from(
                 line.list == BoardList::Inpatient.as_str() && line.bed.is_none() && !line.confidential,
             );

@@ -5,6 +5,7 @@ pub mod census;
 pub mod journey;
 pub mod messages;
 pub mod patient;
+pub mod reconcile;
 mod row;
 pub mod search;
 pub mod work;

@@ -413,6 +413,14 @@ impl Tables {
         each!(self, engine => engine.offset(projection, stream, partition, epoch).await)
     }
 
+    /// Whether a commit would be taken now.
+    ///
+    /// # Errors
+    /// [`TablesError::Engine`] with the reason why not.
+    pub async fn ready(&self) -> Result<(), TablesError> {
+        each!(self, engine => engine.ready().await)
+    }
+
     /// The newest committed `t`.
     ///
     /// # Errors

@@ -530,6 +530,14 @@ impl Postgres {
         Ok(row.try_get::<_, i64>(1).map_err(|e| failed(&e))?.unsigned_abs())
     }
 
+    /// Whether the server answers: see [`super::Tables::ready`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn ready(&self) -> Result<(), TablesError> {
+        self.now().await.map(drop)
+    }
+
     /// The newest commit: see [`super::Tables::now`].
     ///
     /// # Errors

@@ -273,6 +273,17 @@ impl Sqlite {
         self.ask(|reply| Job::Commit { batch, size_bytes, room, reply }).await
     }
 
+    /// See [`super::Tables::ready`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn ready(&self) -> Result<(), TablesError> {
+        if let Some(why) = self.state().broken() {
+            return Err(TablesError::Engine(format!("read-only after a disk error: {why}")));
+        }
+        self.now().await.map(drop)
+    }
+
     /// See [`super::Tables::read`]. All reads see the same snapshot.
     ///
     /// # Errors

@@ -6,6 +6,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
+use hilum_adt::view::reconcile::{Differs, Reconciler};
+use hilum_chart::Chart;
+use hilum_engines::tables::Scan;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -14,6 +17,7 @@ use crate::admin::{self, Ask};
 use crate::config::{Config, Overrides};
 use crate::folder;
 use crate::house::House;
+use crate::watch::Watch;
 use crate::{machine, out};
 
 /// `hilum doctor`
@@ -108,7 +112,15 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         if let Some(config) = &config {
             findings.extend(limits_of_process(config));
         }
-        if findings.iter().all(|finding| finding.level != Level::Bad) {
+        // Open permissions or a port that is taken are findings of their own and hide nothing behind them.
+        let is_shut = findings.iter().any(|one| one.level == Level::Bad && one.about == "folder");
+        if config.is_none() || is_shut {
+            findings.push(Finding::warn(
+                "engines",
+                "log and tables were not looked at",
+                "mend the configuration and the folder first, then look again",
+            ));
+        } else {
             match admin::ask(&arguments.data, &arguments.config, "doctor", Ask::Doctor, |_| {}) {
                 Ok(inside) => findings.extend(serde_json::from_value::<Vec<Finding>>(inside)?),
                 Err(error) => {
@@ -255,6 +267,21 @@ pub async fn inside(house: &House) -> Vec<Finding> {
             findings.push(Finding::bad("tables", error.to_string(), remedy));
         }
     }
+    if let Some(watch) = house.watch.get() {
+        findings.extend(of_the_fold(watch));
+    }
+    let prefix = vec![hilum_engines::tables::Value::Text(hilum_adt::unreadable::RULE.to_owned())];
+    let scan = Scan::by_index(hilum_adt::tables::MESSAGE.name, "by_rule", prefix);
+    match house.tables.count(&scan, 10_000).await {
+        Ok(0) | Err(_) => {} // that the tables do not answer is said above
+        Ok(count) => findings.push(Finding::bad(
+            "log",
+            format!("{count} records cannot be read and were passed over (quarantine, rule log.corrupt)"),
+            "stop the server, restore log.sqlite from a copy that has them, then `hilum rebuild chart`; else ask \
+             the senders to send them again",
+        )),
+    }
+    findings.extend(of_the_census(house).await);
     match last_received(house).await {
         Ok(Some(last)) if last.micros_since(now) > 60_000_000 => findings.push(Finding::bad(
             "clock",
@@ -284,6 +311,68 @@ pub async fn inside(house: &House) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Partitions that stand still, each with its cause and the way out.
+fn of_the_fold(watch: &Watch) -> Vec<Finding> {
+    let fold = watch.progress.health();
+    let mut findings: Vec<Finding> = fold
+        .partitions
+        .iter()
+        .filter_map(|one| {
+            let why = one.paused.as_ref()?;
+            let about = format!("partition {}/{}", one.stream, one.partition);
+            let found = format!("stands still at {} with {} to apply: {why}", one.applied, one.lag_records());
+            Some(Finding::bad(&about, found, way_out(why)))
+        })
+        .collect();
+    if findings.is_empty() {
+        findings.push(Finding::ok("fold", format!("goes on, {} records to apply", fold.lag_records())));
+    }
+    findings
+}
+
+/// What to do about a cause of standing still. It is tried again all the time: what is mended goes on by itself.
+fn way_out(why: &str) -> &'static str {
+    if why.contains("newer than this program") {
+        "start the newer program on this folder: nothing is lost, the record waits for it"
+    } else if why.contains("neither applied nor rejected") || why.contains("cannot be decoded") {
+        "a fault of the program: keep the folder and the log line, start a version that mends it, or tell us; what is \
+         behind the record waits"
+    } else if why.contains("read-only after a disk error") {
+        "mend the disk, then restart"
+    } else if why.contains("epoch") || why.contains("are applied") || why.contains("last applied") {
+        "log and tables do not belong together: stop the server, restore the matching log, or run `hilum rebuild \
+         chart`, which says what it would do"
+    } else if why.contains("cannot be read") {
+        "it is tried again and then passed over by itself: look again"
+    } else {
+        "see that the database or disk answers: it goes on by itself when it does"
+    }
+}
+
+/// Whether somebody has vanished (clinical-rules 27).
+async fn of_the_census(house: &House) -> Option<Finding> {
+    let found = if let Some(watch) = house.watch.get() {
+        watch.reconciler.look().await
+    } else {
+        let chart = Chart::open(house.tables.clone(), house.clock.clone());
+        Reconciler::new(house.tables.clone(), chart, house.clock.clone()).look().await
+    };
+    let found = found.ok()?;
+    let [not_shown, not_open, not_in_chart] = Differs::ALL.map(|one| found.count(one));
+    let text = format!("{} in the house, {} on the board", found.open, found.on_board);
+    Some(if found.differing.is_empty() {
+        Finding::ok("census", text)
+    } else {
+        Finding::bad(
+            "census",
+            format!(
+                "{text}: {not_shown} on no list, {not_open} on a list and not here, {not_in_chart} not in the chart"
+            ),
+            "stop the server and run `hilum rebuild census`",
+        )
+    })
 }
 
 async fn last_received(house: &House) -> Result<Option<hilum_core::Timestamp>, hilum_engines::log::LogError> {

@@ -9,6 +9,7 @@
 
 mod canary;
 mod crash;
+mod damage;
 mod doors;
 mod http;
 mod lifecycle;

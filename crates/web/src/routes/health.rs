@@ -22,6 +22,8 @@ pub async fn ready(visit: Visit) -> Result<Response, Fault> {
         Readiness::CatchingUp { applied, target } => {
             json!({"state": "catching-up", "applied": applied, "target": target})
         }
+        Readiness::Paused { partitions } => json!({"state": "paused", "partitions": partitions}),
+        Readiness::TablesDown { why } => json!({"state": "tables-down", "why": why}),
         Readiness::ReadOnly { why } => json!({"state": "read-only", "why": why}),
         Readiness::Draining => json!({"state": "draining"}),
     };

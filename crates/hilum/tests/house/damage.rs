@@ -1,0 +1,233 @@
+//! What breaks is said: damaged records, partitions that stand still, tables that do not answer, people who vanish.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use hilum_core::{Clock, ContentType, Digest, Entropy, Envelope, Id, SourceName, Stream, Timestamp};
+use hilum_engines::log::Log;
+use hilum_engines::log::embedded::{Embedded, Options};
+use hilum_engines::tables::{Batch, Read, Row, Scan, Table, Tables, Write, sqlite};
+use hilum_testkit::{disk, postgres::Postgres};
+use serde_json::Value;
+use tempfile::tempdir;
+
+use crate::server::{Answer, Server, Start, a01, field, request, run, wait};
+
+fn get(server: &Server, path: &str, key: &str) -> Answer {
+    request(server.http.unwrap(), "GET", path, &[("x-api-key", key)], b"")
+}
+
+fn json(server: &Server, path: &str, key: &str) -> Value {
+    let answer = get(server, path, key);
+    assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    serde_json::from_str(&answer.text()).unwrap()
+}
+
+fn ready(server: &Server) -> (u16, Value) {
+    let answer = request(server.http.unwrap(), "GET", "/readyz", &[], b"");
+    (answer.status, serde_json::from_str(&answer.text()).unwrap())
+}
+
+/// Sends them one after the other, and waits until the census has so many.
+fn send(server: &Server, ids: &[&str], key: &str, on_board: usize) {
+    let mut mllp = server.connect();
+    for id in ids {
+        assert_eq!(field(&mllp.ask(&a01(id)), "MSA", 1), "AA");
+    }
+    wait("the census", 20, || {
+        let census = json(server, "/api/census", key);
+        (census["encounters"].as_array().unwrap().len() == on_board).then_some(())
+    });
+}
+
+fn doctor(data: &Path) -> Vec<(String, String, String, String)> {
+    let out = run(&["doctor", "--json", "--data", data.to_str().unwrap()]);
+    let findings: Value = serde_json::from_slice(&out.stdout).unwrap();
+    let text = |one: &Value, key: &str| one[key].as_str().unwrap_or_default().to_owned();
+    let findings = findings.as_array().unwrap().iter();
+    findings
+        .map(|one| (text(one, "level"), text(one, "about"), text(one, "found"), text(one, "remedy")))
+        .collect()
+}
+
+fn now<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+fn open_log(data: &Path) -> Log {
+    let (clock, entropy) = (Clock::fixed(Timestamp::from_micros(0)), Entropy::seeded(1));
+    Log::Embedded(Embedded::open(&data.join("log.sqlite"), clock, entropy, Options::default()).unwrap())
+}
+
+fn open_tables(data: &Path) -> Tables {
+    let parts = [
+        hilum_web::tables::ALL,
+        hilum_chart::resources::TABLES,
+        hilum_adt::tables::TABLES,
+        hilum_adt::tables::OWN,
+    ];
+    let schema: Vec<&'static Table> = parts.into_iter().flatten().copied().collect();
+    let place = data.join("tables.sqlite");
+    Tables::Sqlite(sqlite::Sqlite::open(place.as_path(), &schema, sqlite::Options::default()).unwrap())
+}
+
+fn board(tables: &Tables) -> Vec<Row> {
+    let scan = Scan::by_key(hilum_adt::tables::BOARD.name, Vec::new());
+    now(tables.read(&[Read::Scan(scan)])).unwrap().pop().unwrap()
+}
+
+#[test]
+fn a_flipped_bit_on_the_disk_is_quarantined_shown_and_rebuilt() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let key = server.key("reader", "operator");
+    send(&server, &["B1", "B2", "B3"], &key, 3);
+    let messages = json(&server, "/api/messages?control_id=B2", &key);
+    let record = messages["messages"][0]["id"].as_str().unwrap().to_owned();
+    let data = server.data.clone();
+    server.stop();
+    disk::flip_bit(&data.join("log.sqlite"), record.as_bytes());
+
+    // The applied ones stay; the damaged one cannot be made again.
+    let out = run(&["rebuild", "census", "--json", "--data", data.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(3), "{said}");
+    let server = Server::start(&folder, &Start::default());
+    let census = json(&server, "/api/census", &key);
+    assert_eq!(census["encounters"].as_array().unwrap().len(), 2);
+    let quarantine = json(&server, "/api/quarantine", &key);
+    let one = &quarantine["messages"][0];
+    assert_eq!((&one["rule"], &one["status"]), (&"log.corrupt".into(), &"quarantined".into()));
+    assert!(one["path"].as_str().unwrap().starts_with("hl7.in/"), "{one}");
+    let id = one["id"].as_str().unwrap();
+    for path in ["/quarantine".to_owned(), format!("/messages/{id}"), "/messages".to_owned()] {
+        let page = get(&server, &path, &key);
+        assert_eq!(page.status, 200, "{path}");
+        assert!(page.text().contains("log.corrupt"), "{path}");
+    }
+    assert_eq!(get(&server, &format!("/quarantine/{id}"), &key).status, 303, "there is nothing to edit");
+    wait("the alarm", 10, || {
+        let metrics = request(server.http.unwrap(), "GET", "/metrics", &[], b"").text();
+        metrics.contains("hilum_log_unreadable_records 1").then_some(())
+    });
+    let findings = doctor(&data);
+    assert!(
+        findings.iter().any(|one| one.0 == "bad" && one.2.contains("1 records cannot be read")),
+        "{findings:?}"
+    );
+    assert_eq!(field(&server.connect().ask(&a01("B4")), "MSA", 1), "AA");
+    send(&server, &[], &key, 3);
+}
+
+#[test]
+fn somebody_who_is_not_on_the_board_is_red() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let key = server.key("reader", "operator");
+    send(&server, &["N1", "N2", "N3"], &key, 3);
+    let count = json(&server, "/api/census", &key)["count"].clone();
+    assert_eq!((&count["open"], &count["shown"]), (&3.into(), &3.into()), "{count}");
+    assert!(!get(&server, "/census", &key).text().contains("tag-act\">3 open"));
+    let data = server.data.clone();
+    server.stop();
+
+    let tables = open_tables(&data);
+    let lost = board(&tables).remove(0).values.remove(0);
+    let writes = vec![Write::Delete { table: hilum_adt::tables::BOARD.name, key: vec![lost] }];
+    now(tables.commit(Batch { writes, ..Batch::default() })).unwrap();
+    now(tables.close());
+    drop(tables);
+
+    let server = Server::start(&folder, &Start::default());
+    let count = json(&server, "/api/census", &key)["count"].clone();
+    assert_eq!(
+        (&count["open"], &count["shown"], &count["notShown"]),
+        (&3.into(), &2.into(), &1.into()),
+        "{count}"
+    );
+    let page = get(&server, "/census", &key).text();
+    assert!(page.contains("class=\"tag tag-act\">3 open encounters, 2 shown"), "{page}");
+    assert!(page.contains("class=\"tag tag-act\">1 is here and on no list"), "{page}");
+    wait("the alarm", 10, || {
+        let metrics = request(server.http.unwrap(), "GET", "/metrics", &[], b"").text();
+        metrics.contains("hilum_census_difference{kind=\"not_shown\"} 1").then_some(())
+    });
+    assert!(doctor(&data).iter().any(|one| one.0 == "bad" && one.1 == "census"));
+}
+
+#[test]
+fn a_partition_that_stands_still_is_not_ready_and_is_named_with_its_way_out() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let data = server.data.clone();
+    server.stop();
+    let log = open_log(&data);
+    let body = bytes::Bytes::from_static(b"MSH|");
+    let newer = Envelope {
+        v: 9,
+        id: Entropy::seeded(3).record_id(Timestamp::from_micros(1_800_000_000_000_000)),
+        stream: Stream::Hl7In,
+        source: SourceName::parse("default").unwrap(),
+        settings_sha: Digest::of(b""),
+        received: Timestamp::from_micros(1_800_000_000_000_000),
+        peer: None,
+        digest: Digest::of(&body),
+        key: Id::from_bytes([0; 16]),
+        content_type: ContentType::Hl7v2,
+        charset_rule: None,
+        replaces: None,
+        cipher_key: None,
+        trace: None,
+        body,
+    };
+    now(log.append(newer)).unwrap();
+    now(log.close());
+    drop(log);
+
+    let server = Server::start(&folder, &Start::default());
+    let (status, said) =
+        wait("paused", 20, || Some(ready(&server)).filter(|(_, said)| said["state"] == "paused"));
+    assert_eq!(status, 503);
+    let one = &said["partitions"][0];
+    assert_eq!((&one["stream"], &one["partition"]), (&"hl7.in".into(), &0.into()), "{said}");
+    assert!(one["why"].as_str().unwrap().contains("envelope version 9"), "{said}");
+    assert_eq!(request(server.http.unwrap(), "GET", "/healthz", &[], b"").status, 200);
+    let findings = doctor(&data);
+    let named = findings.iter().find(|one| one.1 == "partition hl7.in/0").expect("it is named");
+    assert_eq!(named.0, "bad");
+    assert!(named.2.contains("envelope version 9") && named.3.contains("newer program"), "{named:?}");
+}
+
+#[test]
+fn without_its_database_a_server_is_not_ready_and_comes_back() {
+    let folder = tempdir().unwrap();
+    let postgres = Postgres::start(&[]);
+    let (url, schema) = (postgres.url(), postgres.fresh_schema());
+    let config = format!("[tables]\nengine = \"postgres\"\nurl = \"{url}\"\nschema = \"{schema}\"\n");
+    let server = Server::start(&folder, &Start { config: &config, ..Start::default() });
+    wait("ready", 20, || (ready(&server).0 == 200).then_some(()));
+    postgres.kill();
+    let (status, said) =
+        wait("down", 20, || Some(ready(&server)).filter(|(_, said)| said["state"] == "tables-down"));
+    assert_eq!(status, 503);
+    assert!(said["why"].as_str().is_some_and(|why| !why.is_empty()), "{said}");
+    assert_eq!(request(server.http.unwrap(), "GET", "/healthz", &[], b"").status, 200);
+    assert_eq!(field(&server.connect().ask(&a01("DOWN")), "MSA", 1), "AA", "the log takes it all the same");
+    postgres.restart();
+    wait("ready again", 40, || (ready(&server).0 == 200).then_some(()));
+}
+
+#[test]
+fn a_folder_that_is_open_to_others_hides_no_other_finding() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let data = server.data.clone();
+    server.stop();
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let findings = doctor(&data);
+    let has = |about: &str, part: &str| findings.iter().any(|one| one.1 == about && one.2.contains(part));
+    assert!(has("permissions", "(755)"), "{findings:?}");
+    for (about, part) in [("log", "accepts"), ("tables", "at commit"), ("census", "on the board")] {
+        assert!(has(about, part), "{about}: {findings:?}");
+    }
+}
