@@ -26,7 +26,21 @@ pub async fn serve(
     router: Router,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let permits = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
+    serve_at_most(limits::CONNECTIONS_MAX, listener, shell, router, stop).await
+}
+
+/// As [`serve`], with at most `connections_max` connections at once; further ones wait in the kernel's queue.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_at_most(
+    connections_max: usize,
+    listener: TcpListener,
+    shell: Shell,
+    router: Router,
+    stop: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let permits = Arc::new(Semaphore::new(connections_max));
     let open = GracefulShutdown::new();
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new())

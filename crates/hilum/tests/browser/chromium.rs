@@ -161,11 +161,11 @@ impl Browser {
         self.run(&format!("document.cookie = '{name}={value}; path=/; samesite=strict'")).await;
     }
 
-    /// Shows pages in a window of this size, narrower than a window of the desktop can be.
+    /// Shows pages in a window of this size, narrower than a window of the desktop can be. Not as a phone does it: a
+    /// phone makes its window as wide as a page that does not fit.
     pub fn size(&self, width: u32, height: u32) {
         let url = format!("{}/goog/cdp/execute", self.session);
-        let metrics =
-            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 700 });
+        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
         let command = json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": metrics });
         ureq::post(&url).send(command.to_string()).unwrap();
     }

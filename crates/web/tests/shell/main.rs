@@ -8,6 +8,7 @@ mod audit;
 mod bench;
 mod canary;
 mod csrf;
+mod listen;
 mod live;
 mod pages;
 mod sessions;

@@ -1,0 +1,190 @@
+//! The configuration as text: what applies, and the reference of every key.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::keys::shape;
+
+/// A URL with its password, and any `password=` parameter, replaced by `***`.
+pub fn mask_url(url: &str) -> String {
+    let mut masked = url.to_owned();
+    if let Some((scheme, rest)) = url.split_once("://") {
+        let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, tail) = rest.split_at(authority_end);
+        if let Some((user, host)) = authority.rsplit_once('@') {
+            let user = user.split_once(':').map_or(user, |(user, _)| user);
+            let had_password = authority.split_once('@').is_some_and(|(user, _)| user.contains(':'));
+            let password = if had_password { ":***" } else { "" };
+            masked = format!("{scheme}://{user}{password}@{host}{tail}");
+        }
+    }
+    if let Some((before, after)) = masked.split_once("password=") {
+        let tail = after.find(['&', ' ']).map_or("", |end| after.split_at(end).1);
+        masked = format!("{before}password=***{tail}");
+    }
+    masked
+}
+
+fn toml_value(value: &Value) -> String {
+    match value {
+        Value::Object(map) => {
+            let fields: Vec<String> =
+                map.iter().map(|(key, value)| format!("{} = {}", toml_key(key), toml_value(value))).collect();
+            if fields.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", fields.join(", ")) }
+        }
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(toml_value).collect::<Vec<_>>().join(", "))
+        }
+        // A JSON string is a TOML basic string, but for DEL, which no key of ours can hold.
+        Value::String(_) | Value::Number(_) | Value::Bool(_) => value.to_string(),
+        Value::Null => "\"\"".to_owned(),
+    }
+}
+
+fn toml_key(key: &str) -> String {
+    let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    if bare { key.to_owned() } else { Value::String(key.to_owned()).to_string() }
+}
+
+/// Sections of the tree are TOML tables; everything under a section is a value.
+pub(super) fn write_table(out: &mut String, path: &str, tree: &Value) {
+    let Value::Object(map) = tree else { return };
+    let is_section = |key: &str| path.is_empty() || path == "sources" && !key.is_empty();
+    for (key, value) in map {
+        if is_section(key) && value.is_object() {
+            let path = if path.is_empty() { toml_key(key) } else { format!("{path}.{}", toml_key(key)) };
+            if path != "sources" {
+                writeln!(out, "{}[{path}]", if out.is_empty() { "" } else { "\n" }).ok();
+            }
+            write_table(out, &path, value);
+        } else if value.is_null() {
+            // TOML has no null: an absent setting is a comment.
+            writeln!(out, "# {} is not set", toml_key(key)).ok();
+        } else {
+            writeln!(out, "{} = {}", toml_key(key), toml_value(value)).ok();
+        }
+    }
+}
+
+/// What each key means; a test holds that this is the tree, no more and no less.
+pub const REFERENCE: &[(&str, &str)] = &[
+    ("http.listen", "Address of the HTTP door and of the pages. Port 0 takes a free one."),
+    ("http.https", "Whether a proxy in front of it ends https: cookies are then for https alone."),
+    ("http.zone", "IANA zone in which pages show times."),
+    (
+        "mllp.listen",
+        "Address of the MLLP door that everybody has; its listener is called `default`. Empty = none.",
+    ),
+    (
+        "mllp.listeners",
+        "Further MLLP listeners, name = address; a source names them in match.listeners.\n\
+         Example: listeners = { ed = \"127.0.0.1:2576\" }",
+    ),
+    (
+        "mllp.message_bytes_max",
+        "Largest message in bytes, for all doors. A larger one is answered AR and the connection closes.",
+    ),
+    ("mllp.connections_max", "MLLP connections at the same time; further ones wait in the kernel's queue."),
+    (
+        "mllp.window_messages",
+        "Messages of one connection between read and answered; beyond it the socket is not read.",
+    ),
+    (
+        "mllp.buffer_bytes_max",
+        "Bytes of messages that are not durable yet, over all connections; beyond it sockets are not read.",
+    ),
+    ("mllp.idle_s", "Seconds without a byte after which a connection is closed."),
+    ("mllp.read_s", "Seconds from a frame's first byte to its last."),
+    ("mllp.write_s", "Seconds that a peer may take to read an answer."),
+    ("mllp.keepalive_s", "Seconds of silence before TCP asks whether the peer is still there; 0 = never."),
+    ("tables.engine", "Where rows are kept: `sqlite` (a file in the data folder) or `postgres`."),
+    (
+        "tables.url",
+        "For `postgres`: postgres://user:password@host/database. Rather in the environment: HILUM_TABLES__URL.",
+    ),
+    ("tables.schema", "For `postgres`: the schema, one for each installation."),
+    ("audit.at_once", "Whether it is on disk who looked before they see; else within a second."),
+    ("audit.fails_closed", "Whether what cannot be written down is not shown."),
+    ("logging.format", "`human` or `json`, one line an event, on standard error."),
+    (
+        "logging.level",
+        "`error`, `warn`, `info`, `debug`, or by module: `info,hilum_adt=debug`. Never any patient data.",
+    ),
+    (
+        "shutdown.drain_s",
+        "Seconds that a stopping server gives to what it has accepted: to be answered, and applied.",
+    ),
+    (
+        "sources.*.match",
+        "By what a source is known: { listeners = [], keys = [], peers = [] }; keys are names of API keys,\npeers addresses or networks. The first of listener, key, peer that matches decides, else `default`.",
+    ),
+    ("sources.*.zone", "IANA zone of times without an offset in a message without one."),
+    ("sources.*.charset", "Charset that holds whatever MSH-18 says."),
+    ("sources.*.charset_fallback", "Charset of bytes that MSH-18 does not explain and that are not UTF-8."),
+    (
+        "sources.*.authority",
+        "Authority of identifiers that carry none; not set = MSH-4, else the source's name (marked).",
+    ),
+    ("sources.*.authority_aliases", "Authorities by other names: { \"SNUH^1.2.3^ISO\" = \"SNUH\" }."),
+    ("sources.*.primary_type", "Type (PID-3.5) of the identifier that alone makes the patient."),
+    (
+        "sources.*.primary_authority",
+        "Authority of that identifier; not set = any, the first one of the type.",
+    ),
+    ("sources.*.identifying_types", "Types that identify beside the primary one."),
+    ("sources.*.blank_type", "The type of an identifier whose PID-3.5 is empty."),
+    ("sources.*.use_pid2_pid4", "Whether PID-2 and PID-4 are read as identifiers."),
+    ("sources.*.account_is_visit", "Whether PID-18 (account) names the visit."),
+    ("sources.*.monotone_control_ids", "Whether MSH-10 is a number that only grows."),
+    (
+        "sources.*.segments",
+        "What a repeated segment group means: { AL1 = \"add\", DG1 = \"replace\" }; replace unless named.",
+    ),
+    ("sources.*.component_null_deletes", "Whether \"\" in a component deletes that component."),
+    (
+        "sources.*.unknown_names",
+        "Names that stand for an unknown person; never matched by name or birth date.",
+    ),
+    (
+        "sources.*.placeholder_values",
+        "Values of PID-3, PV1-19 and the like that stand for none, beside zeros and punctuation alone.",
+    ),
+    ("sources.*.emergency_units", "Unit codes (PV1-3.1) that are emergency places; class E counts anywhere."),
+    (
+        "sources.*.on_transient",
+        "When a message cannot be kept for a reason of ours: `close` (no answer), `AR` or `AE`.\nMany senders drop a message that was answered AR or AE.",
+    ),
+    ("sources.*.accept_training", "Whether MSH-11 T and D are charted. Never on a production server."),
+    ("sources.*.silence_alarm_s", "Seconds of silence after which the source is shown as silent; 0 = never."),
+];
+
+/// All keys with meaning and default, and the bounds that nobody may move, as a TOML file to start from.
+pub fn reference() -> String {
+    let tree = shape();
+    let mut out = String::from(
+        "# hilum configuration: every key, its meaning, its default.\n\
+         # In the environment: HILUM_ and the key in capitals, two underscores for the dot (HILUM_HTTP__LISTEN).\n",
+    );
+    let mut section = String::new();
+    for (key, meaning) in REFERENCE {
+        let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
+        if section != table {
+            table.clone_into(&mut section);
+            write!(out, "\n[{}]\n", table.replace('*', "NAME")).ok();
+        }
+        for line in meaning.lines() {
+            writeln!(out, "# {line}").ok();
+        }
+        match tree.pointer(&format!("/{}", key.replace('.', "/"))) {
+            Some(Value::Null) | None => writeln!(out, "# {name} = \"…\" (not set)").ok(),
+            Some(Value::Object(map)) if map.contains_key("*") => writeln!(out, "# {name} = {{}}").ok(),
+            Some(value) => writeln!(out, "# {name} = {}", toml_value(value)).ok(),
+        };
+    }
+    out.push_str("\n# Bounds that nobody moves (limits.rs of each crate):\n");
+    for bound in crate::bounds::all() {
+        writeln!(out, "#   {}::{} = {}  # {}", bound.part, bound.name, bound.value, bound.meaning).ok();
+    }
+    out
+}
