@@ -1,5 +1,6 @@
 //! A message's facts: what it says of one encounter, small enough to be kept one by one and folded again and again.
 
+mod peek;
 pub mod read;
 
 use hilum_core::{Id, Timestamp};

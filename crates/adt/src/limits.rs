@@ -59,6 +59,8 @@ pub const GROUP_ITEMS_MAX: usize = 256;
 pub const TEXT_BYTES_MAX: usize = 4096;
 /// Longest identifier in bytes: a longer one is left out, for a cut one would name somebody else.
 pub const IDENTIFIER_BYTES_MAX: usize = 512;
+/// Bytes of a message that cannot be read in which its patient is looked for.
+pub const PEEK_BYTES_MAX: usize = 64 << 10;
 /// Most blocks of one patient (PID and what follows) in one message.
 pub const BLOCKS_MAX: usize = 64;
 

@@ -12,7 +12,7 @@ use hilum_hl7v2::{Effect, Flaw, Message, Path};
 
 use crate::accept::{self, Judgement};
 
-use super::{EventTime, Fact, FactBody, Kind, Target};
+use super::{EventTime, Fact, FactBody, Kind, Target, peek};
 use crate::content::{
     self, Allergy, Block, Content, Diagnosis, Finding, NextOfKin, PersonContent, Said, Usage, When, Zones,
 };
@@ -293,7 +293,8 @@ fn message(reading: &mut Reading, envelope: &Envelope, context: &Context<'_>) ->
         Err(error) => {
             let path = error.path().map(|path| path.to_string());
             let fault = Fault { rule: error.rule(), path, text: "the bytes cannot be read as a message" };
-            return Outcome::Quarantined { fault, number: None };
+            let number = peek::number(&envelope.body, &reading.source, context).map(Box::new);
+            return Outcome::Quarantined { fault, number };
         }
     };
     let said = |path: Path| message.get(path).text().trim().to_owned();
