@@ -45,7 +45,8 @@
   // ---- live: one connection, only while the page is visible, resumed where it ended
   const topics = body.dataset.live;
   let source = null;
-  let last = null;
+  // The page's own t: what was committed while it was on its way is told first.
+  let last = body.dataset.from || null;
   let lostAt = null;
   let retry = null;
   const health = () => $("#health");
@@ -94,7 +95,6 @@
     source.addEventListener("beat", (event) => {
       heard(event);
       const beat = JSON.parse(event.data);
-      if (!last) last = String(beat.t);
       const pill = health();
       if (pill && beat.feed) {
         pill.className = `health health-${beat.feed.state}`;

@@ -88,6 +88,7 @@ fn anonymous(shell: &Shell, route: &'static RouteInfo, request_id: Id, request: 
         route,
         request: request_id,
         at: shell.clock().now(),
+        from: *shell.tables().committed().borrow(),
         words: Words::new(shell.dictionary(), lang, shell.zone().clone()),
         theme,
         signed_in: None,

@@ -45,7 +45,7 @@ pub struct Topic {
 pub struct Live {
     tables: Tables,
     topics: Vec<Topic>,
-    changes: broadcast::Sender<Arc<Vec<Change>>>,
+    told: broadcast::Sender<Arc<Told>>,
     subscribers: Arc<Semaphore>,
     /// Tells every stream to end, when the server is asked to.
     closing: tokio::sync::watch::Sender<bool>,
@@ -57,12 +57,12 @@ impl Live {
     /// # Errors
     /// [`TablesError::Engine`].
     pub async fn start(tables: Tables, topics: Vec<Topic>) -> Result<Self, TablesError> {
-        let (changes, _) = broadcast::channel(limits::LIVE_BACKLOG);
+        let (told, _) = broadcast::channel(limits::LIVE_BACKLOG);
         let from = tables.now().await?;
-        tokio::spawn(follow(tables.clone(), from, changes.clone()));
+        tokio::spawn(follow(tables.clone(), from, told.clone()));
         let (closing, _) = tokio::sync::watch::channel(false);
         let subscribers = Arc::new(Semaphore::new(limits::LIVE_SUBSCRIBERS_MAX));
-        Ok(Self { tables, topics, changes, subscribers, closing })
+        Ok(Self { tables, topics, told, subscribers, closing })
     }
 
     /// Ends every stream, so that the server can drain.
@@ -71,7 +71,16 @@ impl Live {
     }
 }
 
-async fn follow(tables: Tables, mut from: Seq, out: broadcast::Sender<Arc<Vec<Change>>>) {
+/// What the hub tells all streams.
+#[derive(Debug)]
+enum Told {
+    /// What the outbox says, in commit order.
+    Changes(Vec<Change>),
+    /// The outbox does not say any more what happened up to here: all is to be read again.
+    Missed(Seq),
+}
+
+async fn follow(tables: Tables, mut from: Seq, out: broadcast::Sender<Arc<Told>>) {
     let mut committed = tables.committed();
     loop {
         match tables.changes(from, limits::LIVE_CHANGES_MAX).await {
@@ -80,11 +89,17 @@ async fn follow(tables: Tables, mut from: Seq, out: broadcast::Sender<Arc<Vec<Ch
                     from = last.t;
                     let is_more = changes.len() >= limits::LIVE_CHANGES_MAX as usize;
                     // Without a page that listens there is nobody to tell.
-                    drop(out.send(Arc::new(changes)));
+                    drop(out.send(Arc::new(Told::Changes(changes))));
                     if is_more {
                         continue;
                     }
                 }
+            }
+            Err(TablesError::Pruned { oldest }) => {
+                // We were away for longer than the outbox reaches: from its beginning on it tells again.
+                from = from.max(Seq(oldest.0 - 1));
+                drop(out.send(Arc::new(Told::Missed(from))));
+                continue;
             }
             Err(error) => {
                 tracing::warn!(%error, "outbox not read for live pages");
@@ -93,11 +108,20 @@ async fn follow(tables: Tables, mut from: Seq, out: broadcast::Sender<Arc<Vec<Ch
         }
         // A hint may be lost: looking again costs little. The pause bounds how often we look.
         tokio::time::sleep(limits::LIVE_EVENT_EVERY / 5).await;
+        // Whole commits come, so fewer than were asked for may not be all.
+        if from < *committed.borrow_and_update() && !is_empty(&tables, from).await {
+            continue;
+        }
         let waited = tokio::time::timeout(limits::AUDIT_DELAY_MAX, committed.changed()).await;
         if matches!(waited, Ok(Err(_))) {
             return; // the engine is closed
         }
     }
+}
+
+/// Whether the outbox has nothing behind `from`: commits without an entry make none.
+async fn is_empty(tables: &Tables, from: Seq) -> bool {
+    tables.changes(from, 1).await.is_ok_and(|changes| changes.is_empty())
 }
 
 /// What a stream still has to say.
@@ -158,7 +182,7 @@ struct Stream {
     caller: Caller,
     via: Via,
     wanted: Vec<String>,
-    changes: broadcast::Receiver<Arc<Vec<Change>>>,
+    told: broadcast::Receiver<Arc<Told>>,
     closing: tokio::sync::watch::Receiver<bool>,
     pending: Pending,
     /// Not before this.
@@ -198,8 +222,9 @@ impl Stream {
             tokio::select! {
                 () = tokio::time::sleep_until(wake) => {}
                 _ = self.closing.changed() => return None,
-                received = self.changes.recv() => match received {
-                    Ok(changes) => self.pending.add(&self.wanted, &changes),
+                received = self.told.recv() => match received.as_deref() {
+                    Ok(Told::Changes(changes)) => self.pending.add(&self.wanted, changes),
+                    Ok(Told::Missed(t)) => self.pending.all(&self.wanted, *t),
                     Err(broadcast::error::RecvError::Lagged(_)) => self.pending.all(&self.wanted, Seq(0)),
                     Err(broadcast::error::RecvError::Closed) => return None,
                 },
@@ -240,6 +265,42 @@ impl Stream {
     }
 }
 
+/// Puts in what a page missed since `last`. It is told to read all again where that cannot be said: when the gap is
+/// longer than one reading, or than the outbox reaches back, or when `last` is of other tables than these (a restore,
+/// tables begun anew), whose commits are counted from elsewhere.
+async fn resume(
+    tables: &Tables,
+    wanted: &[String],
+    last: Seq,
+    pending: &mut Pending,
+) -> Result<(), TablesError> {
+    let now = tables.now().await?;
+    if last > now {
+        pending.all(wanted, now);
+        return Ok(());
+    }
+    let missed = match tables.changes(last, limits::LIVE_CHANGES_MAX).await {
+        Ok(missed) => missed,
+        Err(TablesError::Pruned { .. }) => {
+            pending.all(wanted, now);
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    // Whole commits come, so fewer than were asked for may not be all.
+    let is_all = match missed.last() {
+        Some(newest) => newest.t >= now || tables.changes(newest.t, 1).await?.is_empty(),
+        None => true,
+    };
+    if is_all {
+        pending.t = last;
+        pending.add(wanted, &missed);
+    } else {
+        pending.all(wanted, now);
+    }
+    Ok(())
+}
+
 /// `GET /live?topics=…`.
 pub async fn stream(
     caller: Caller,
@@ -267,17 +328,11 @@ pub async fn stream(
         .try_acquire_owned()
         .map_err(|_| Fault::new(Kind::Transient).retry_after(30))?;
     // Subscribed before the outbox is read, so that nothing falls between.
-    let changes = live.changes.subscribe();
+    let told = live.told.subscribe();
     let mut pending = Pending::default();
     let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
     if let Some(last) = last.or(asked.from).map(Seq) {
-        pending.t = last;
-        let missed = live.tables.changes(last, limits::LIVE_CHANGES_MAX).await?;
-        if missed.len() >= limits::LIVE_CHANGES_MAX as usize {
-            pending.all(&wanted, live.tables.now().await?);
-        } else {
-            pending.add(&wanted, &missed);
-        }
+        resume(&live.tables, &wanted, last, &mut pending).await?;
     } else {
         pending.t = live.tables.now().await?;
     }
@@ -288,7 +343,7 @@ pub async fn stream(
         caller,
         via,
         wanted,
-        changes,
+        told,
         pending,
         next_event: now,
         next_beat: now,

@@ -35,6 +35,8 @@ struct Layout<'a> {
     is_demo: bool,
     /// Topics to listen to; `None` = this reader has no event stream.
     topics: Option<String>,
+    /// Where the event stream begins: before anything that the page shows was read.
+    from: i64,
     banner: Option<&'a str>,
     body: &'a str,
     is_wide: bool,
@@ -159,6 +161,7 @@ impl Page {
             health: role.and_then(|_| inner.shell.feed_health()),
             is_demo: inner.shell.is_demo(),
             topics: role.filter(|role| READERS.contains(role)).map(|_| self.topics.join(",")),
+            from: inner.from.0,
             banner: self.banner.as_deref(),
             body: &body,
             is_wide: self.is_wide,

@@ -9,7 +9,7 @@ use axum::http::HeaderMap;
 use axum::http::header;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use hilum_core::{Authority, Digest, Id, Kind, Role, Timestamp};
+use hilum_core::{Authority, Digest, Id, Kind, Role, Seq, Timestamp};
 use serde::Serialize;
 
 use crate::audit::Action;
@@ -102,6 +102,8 @@ pub(crate) struct Inner {
     pub route: &'static RouteInfo,
     pub request: Id,
     pub at: Timestamp,
+    /// The newest commit that was known before anything was read: where a live page goes on from.
+    pub from: Seq,
     pub words: Words,
     pub theme: Theme,
     pub signed_in: Option<SignedIn>,

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use hilum_core::{Id, Role};
 use hilum_engines::tables::{Batch, Outgoing};
-use hilum_web::{keys, users};
+use hilum_web::route::{Access, READERS, Route, Surface};
+use hilum_web::{Caller, Fault, keys, users};
+use tower::ServiceExt as _;
 
 use crate::bench::{Bench, request};
 
@@ -68,6 +70,105 @@ async fn a_change_arrives_as_ids_and_is_resumed() {
         assert!(event.contains(&Id::from_bytes([3; 16]).to_string()), "{why}: {event}");
         assert!(!event.contains(&Id::from_bytes([1; 16]).to_string()), "{why}: seen before: {event}");
     }
+}
+
+async fn commit(bench: &Bench, topic: &'static str, keys: std::ops::Range<u32>) -> i64 {
+    let outgoing = |n: u32| {
+        let mut key = [0; 16];
+        key[..4].copy_from_slice(&n.to_be_bytes());
+        Outgoing { topic, key: Id::from_bytes(key), body: Bytes::new() }
+    };
+    let outbox = keys.map(outgoing).collect();
+    bench.rows.commit(Batch { outbox, ..Batch::default() }).await.unwrap().0
+}
+
+fn id_of(event: &str) -> i64 {
+    let line = event.lines().find_map(|line| line.strip_prefix("id: ")).expect("an id");
+    line.parse().unwrap()
+}
+
+/// Everything that a page may have missed and that cannot be told one by one is "read all again".
+#[tokio::test]
+async fn a_gap_that_cannot_be_told_is_read_all_again() {
+    let bench = Bench::new().await;
+    let key = bench.key(Role::Viewer).await;
+    let auth = ("x-api-key", key.as_str());
+    let from = bench.rows.now().await.unwrap().0;
+    // Two commits, together more than one reading: it gives the first alone, which is fewer than were asked for.
+    commit(&bench, "adt.other", 0..1_500).await;
+    let ahead = commit(&bench, "adt.board", 0..1_500).await + 1_000_000;
+    let cases =
+        [("longer than one reading", from), ("of other tables, whose commits were counted further", ahead)];
+    for (why, from) in cases {
+        let now = bench.rows.now().await.unwrap().0;
+        let mut stream = open(&bench, &format!("topics=adt.board&from={from}"), &[auth]).await;
+        let event = next(&mut stream, "change").await;
+        assert!(event.contains("\"adt.board\":null"), "{why}: {event}");
+        // The key's own use is a commit too.
+        assert!((now..now + 3).contains(&id_of(&event)), "{why}, at {now}: {event}");
+        // And it goes on from there.
+        let later = change(&bench, "adt.board", 9).await;
+        let event = next(&mut stream, "change").await;
+        assert!(event.contains(&format!("id: {later}")), "{why}: {event}");
+    }
+
+    let now = bench.rows.now().await.unwrap();
+    bench.rows.prune(now).await.unwrap();
+    let mut stream = open(&bench, &format!("topics=adt.board&from={from}"), &[auth]).await;
+    let event = next(&mut stream, "change").await;
+    assert!(event.contains("\"adt.board\":null") && id_of(&event) >= now.0, "pruned: {event}");
+}
+
+#[tokio::test]
+async fn a_hub_that_was_away_for_longer_than_the_outbox_reaches_goes_on() {
+    let bench = Bench::new().await;
+    let key = bench.key(Role::Viewer).await;
+    let auth = ("x-api-key", key.as_str());
+    let mut stream = open(&bench, "topics=adt.board", &[auth]).await;
+    next(&mut stream, "beat").await;
+    // The hub has read up to here at most; what follows is pruned before it looks again.
+    for n in 0..4 {
+        change(&bench, "adt.board", n).await;
+    }
+    let now = bench.rows.now().await.unwrap();
+    bench.rows.prune(hilum_core::Seq(now.0 + 1)).await.unwrap();
+    let event = next(&mut stream, "change").await;
+    assert!(event.contains("\"adt.board\""), "{event}");
+    let later = change(&bench, "adt.board", 9).await;
+    loop {
+        let event = next(&mut stream, "change").await;
+        assert_ne!(event, "closed");
+        if event.contains(&format!("id: {later}")) {
+            return;
+        }
+    }
+}
+
+/// What is committed while a page is on its way is told by its stream, which begins at the page's own `t`.
+#[tokio::test]
+async fn a_page_says_where_its_stream_begins() {
+    #[derive(askama::Template)]
+    #[template(source = "rows", ext = "html")]
+    struct Rows;
+    async fn page(caller: Caller) -> Result<axum::response::Response, Fault> {
+        let outbox = vec![Outgoing { topic: "adt.board", key: Id::from_bytes([8; 16]), body: Bytes::new() }];
+        let late = Batch { outbox, ..Batch::default() };
+        caller.shell().tables().commit(late).await.map_err(|_| Fault::new(hilum_core::Kind::Internal))?;
+        caller.page("Board").live(&["adt.board"]).body(&Rows)
+    }
+    let bench = Bench::new().await;
+    let key = bench.key(Role::Viewer).await;
+    let auth = ("x-api-key", key.as_str());
+    let route = Route::get("/board", Access::Roles(READERS), Surface::Page, (), page);
+    let router = bench.shell.mount(vec![route]).router;
+    let response = router.oneshot(request("GET", "/board", &[auth], Body::empty())).await.unwrap();
+    let html = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    let html = String::from_utf8(html.to_vec()).unwrap();
+    let (_, after) = html.split_once("data-from=\"").expect("the page's own t");
+    let from = after.split('"').next().unwrap();
+    let mut stream = open(&bench, &format!("topics=adt.board&from={from}"), &[auth]).await;
+    let event = next(&mut stream, "change").await;
+    assert!(event.contains(&Id::from_bytes([8; 16]).to_string()), "{event}");
 }
 
 #[tokio::test]
