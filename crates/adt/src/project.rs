@@ -526,7 +526,7 @@ struct Apply<'a> {
     sight: Sight<'a>,
     families: &'a Families,
     have: &'a Rows,
-    kins: BTreeMap<Id, Kin<'a>>,
+    kins: BTreeMap<Id, Box<Kin<'a>>>,
     seen: BTreeMap<Id, Vec<Copy>>,
     /// Rows of messages that corrections of this batch replace.
     replaced: BTreeMap<Id, Id>,
@@ -538,7 +538,7 @@ impl<'a> Apply<'a> {
     fn kin(&mut self, head: Id) -> Option<&mut Kin<'a>> {
         let family = self.families.of(head)?;
         let sight = self.sight;
-        Some(self.kins.entry(family).or_insert_with(|| Kin::new(sight, family)))
+        Some(self.kins.entry(family).or_insert_with(|| Box::new(Kin::new(sight, family))))
     }
 
     fn event(&mut self, work: &Work<'a>, out: &mut Changes) {

@@ -231,8 +231,8 @@ fn groups_are_absent_emptied_or_sets() {
         ("null in all fields but the set id", "PID|1||7\nAL1|1|\"\"|\"\"|\"\"", Said::Deleted),
         ("two of them are no deletion", "PID|1||7\nAL1|1|\"\"|\"\"\nAL1|2|\"\"|\"\"", Said::Nothing),
         ("empty is no deletion", "PID|1||7\nAL1|1", Said::Nothing),
-        ("a set", "PID|1||7\nAL1|1||P\nAL1|2||Q", Said::Value(2)),
-        ("one substance twice is one allergy", "PID|1||7\nAL1|1||P||RASH\nAL1|2||P||HIVES", Said::Value(1)),
+        ("a set", "PID|1||7\nAL1|1||P\nAL1|2||Q", Said::of(2)),
+        ("one substance twice is one allergy", "PID|1||7\nAL1|1||P||RASH\nAL1|2||P||HIVES", Said::of(1)),
     ];
     for (why, segments, want) in cases {
         assert_eq!(block(segments).allergies.map(|items| items.len()), want, "{why}");

@@ -230,7 +230,7 @@ fn merged_records_say_by_whom_they_are_replaced() {
     let old = id(9);
     state.replaces = vec![old];
     let mut gives = PersonContent { birth: state.person.birth.clone(), ..PersonContent::default() };
-    gives.marital_status = Said::Value(Coded { code: "S".into(), ..Coded::default() });
+    gives.marital_status = Said::of(Coded { code: "S".into(), ..Coded::default() });
     state.filled = vec![(old, gives.clone()), (id(8), gives)];
     let mut other = state.allergies[0].clone();
     other.origin = old;
@@ -279,7 +279,7 @@ fn what_a_merged_record_keeps_confidential_stays_so() {
         bodies.map(|body| body.contains("v3-Confidentiality"))
     };
     assert_eq!(is_restricted(&state), [false; 3]);
-    let protected = PersonContent { protected: Said::Value(true), ..PersonContent::default() };
+    let protected = PersonContent { protected: Said::of(true), ..PersonContent::default() };
     state.filled = vec![(id(9), protected)];
     assert_eq!(is_restricted(&state), [true; 3]);
 }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-/// Records in one batch of a projection: larger ones save little, hold more memory and lose more to a conflict.
-pub const BATCH_RECORDS_MAX: usize = 500;
+/// Records in one batch of a projection: what is said of one encounter within a batch is folded and written once, but
+/// what is decoded stays in memory until the commit.
+pub const BATCH_RECORDS_MAX: usize = 1_500;
 /// Bytes of bodies in one batch of a projection.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Rounds of reading that one batch may ask for.
@@ -12,6 +13,8 @@ pub const NEEDS_ROUNDS_MAX: usize = 6;
 pub const RANGE_ROWS_MAX: usize = 50_000;
 /// Batches of one process that are between read and commit at the same time: bounds memory.
 pub const BATCHES_IN_FLIGHT_MAX: usize = 2;
+/// Batches of one process that are decoded at the same time, those included that wait for a sibling.
+pub const BATCHES_HELD_MAX: usize = 3;
 /// How long a runner that was woken waits for more records before it reads.
 pub const WAKE_COALESCE: Duration = Duration::from_millis(4);
 /// How often an idle runner looks at the log without being woken.

@@ -28,8 +28,8 @@ use crate::claims::{Claim, Claims};
 use crate::error::ChartError;
 use crate::family;
 use crate::limits::{
-    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, BATCHES_IN_FLIGHT_MAX, CONFLICT_BACKOFF, IDLE_POLL, NEEDS_ROUNDS_MAX,
-    PAUSE_BACKOFF, RANGE_ROWS_MAX, UNREADABLE_TRIES, WAKE_COALESCE,
+    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, BATCHES_HELD_MAX, BATCHES_IN_FLIGHT_MAX, CONFLICT_BACKOFF, IDLE_POLL,
+    NEEDS_ROUNDS_MAX, PAUSE_BACKOFF, RANGE_ROWS_MAX, UNREADABLE_TRIES, WAKE_COALESCE,
 };
 use crate::port;
 use crate::progress::Progress;
@@ -512,6 +512,10 @@ impl<P: Projection> Runner<P> {
         let writer = Writer { owner: P::NAME, now: self.clock.now() };
         let (taken, changes_batch) = compute(move || {
             let batch = build(writer, &taken.rows, changes, stored, outbox);
+            if taken.events.len() > 1 {
+                // Nobody asks for them again: a batch that is refused is read anew. One event's rejection needs them.
+                taken.rows = Rows::default();
+            }
             (taken, batch)
         })
         .await?;
@@ -672,20 +676,27 @@ impl<P: Projection> Runner<P> {
         }
     }
 
-    /// Runs until `stop` says true; a batch that was begun is finished. `in_flight` bounds the batches that this
-    /// process holds at once.
-    pub async fn run(mut self, in_flight: Arc<Semaphore>, mut stop: watch::Receiver<bool>) {
+    /// Runs until `stop` says true; a batch that was begun is finished. `places` bounds the batches that this process
+    /// holds and works on at once.
+    async fn run(mut self, places: Arc<Places>, mut stop: watch::Receiver<bool>) {
         let mut appended = self.log.appended();
         let mut freed = self.claims.as_ref().map(|claims| claims.freed());
         let mut pause = PAUSE_BACKOFF.0;
+        let mut held = None;
         while !*stop.borrow() {
             appended.borrow_and_update();
             if let Some(freed) = &mut freed {
                 freed.borrow_and_update();
             }
-            let Ok(permit) = in_flight.acquire().await else { return };
+            let kept = match held.take() {
+                Some(kept) => Ok(kept),
+                None => places.held.acquire().await,
+            };
+            let (Ok(kept), Ok(at_work)) = (kept, places.at_work.acquire().await) else { return };
             let outcome = self.turn().await;
-            drop(permit);
+            drop(at_work);
+            // One that waits keeps what it has decoded.
+            held = matches!(outcome, Ok(Stepped::Waits | Stepped::Conflict)).then_some(kept);
             let wait = match outcome {
                 Ok(Stepped::Idle) => {
                     pause = PAUSE_BACKOFF.0;
@@ -822,6 +833,20 @@ fn build(
     Ok(batch)
 }
 
+/// How many batches a process has at once: what is decoded is many times what is in the log.
+struct Places {
+    /// Batches that are decoded.
+    held: Semaphore,
+    /// Of these, batches that are worked on: the others wait for a sibling.
+    at_work: Semaphore,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self { held: Semaphore::new(BATCHES_HELD_MAX), at_work: Semaphore::new(BATCHES_IN_FLIGHT_MAX) }
+    }
+}
+
 /// The runners of one projection over all its streams and partitions.
 #[derive(Debug)]
 pub struct Running {
@@ -848,14 +873,14 @@ impl Running {
 pub fn run_all<P: Projection>(projection: &Arc<P>, log: &Log, tables: &Tables, clock: &Clock) -> Running {
     let progress = Progress::new(P::NAME, P::STREAMS, log.partitions());
     let (stop, stopped) = watch::channel(false);
-    let in_flight = Arc::new(Semaphore::new(BATCHES_IN_FLIGHT_MAX));
+    let places = Arc::new(Places::default());
     let claims = Claims::new();
     let mut tasks = JoinSet::new();
     for &stream in P::STREAMS {
         for partition in 0..log.partitions() {
             let (projection, log, tables, clock) =
                 (Arc::clone(projection), log.clone(), tables.clone(), clock.clone());
-            let (progress, in_flight, stopped) = (progress.clone(), Arc::clone(&in_flight), stopped.clone());
+            let (progress, places, stopped) = (progress.clone(), Arc::clone(&places), stopped.clone());
             let claims = Arc::clone(&claims);
             tasks.spawn(async move {
                 let start = || {
@@ -868,7 +893,7 @@ pub fn run_all<P: Projection>(projection: &Arc<P>, log: &Log, tables: &Tables, c
                         progress.clone(),
                     )
                     .claiming(Arc::clone(&claims))
-                    .run(Arc::clone(&in_flight), stopped.clone())
+                    .run(Arc::clone(&places), stopped.clone())
                 };
                 // A partition that dies in silence would look like an empty ward: it is seen, and tried again.
                 let mut inner = JoinSet::new();

@@ -1,6 +1,7 @@
 //! From a parsed message to its content: one pass over the segments, one over each field's parts.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use hilum_core::{Id, InstallationKey};
 use hilum_hl7v2::{Flaw, Message, Path, Presence, Segment, Slot};
@@ -266,7 +267,8 @@ impl<'a> Reader<'a> {
             Presence::Null => return Said::Deleted,
             Presence::Value => {}
         }
-        let mut items = Vec::new();
+        // Most fields have one: room for more is made when they come.
+        let mut items = Vec::with_capacity(1);
         let mut nulls = false;
         for (at, repetition) in field.repetitions().enumerate() {
             if at == REPETITIONS_MAX {
@@ -281,7 +283,7 @@ impl<'a> Reader<'a> {
         if items.is_empty() && nulls {
             return self.null_parts(path);
         }
-        if items.is_empty() { Said::Nothing } else { Said::Value(items) }
+        if items.is_empty() { Said::Nothing } else { Said::of(items) }
     }
 
     /// `""` in components alone: what it means is the source's to say (clinical-rules 12).
@@ -445,7 +447,7 @@ impl<'a> Reader<'a> {
             Presence::Null => return Said::Deleted,
             Presence::Value => {}
         }
-        let mut items: Vec<Identifier> = Vec::new();
+        let mut items: Vec<Identifier> = Vec::with_capacity(1);
         let mut has_primary = false;
         for (at, repetition) in field.repetitions().enumerate() {
             let path =
@@ -466,7 +468,7 @@ impl<'a> Reader<'a> {
             has_primary |= may;
             items.push(identifier);
         }
-        if items.is_empty() { Said::Nothing } else { Said::Value(items) }
+        if items.is_empty() { Said::Nothing } else { Said::of(items) }
     }
 
     fn may_be_primary(&self, identifier: &Identifier) -> bool {
@@ -494,10 +496,10 @@ impl<'a> Reader<'a> {
     fn add_numbers(&mut self, numbers: &mut Said<Vec<Identifier>>, field: Slot<'_>, path: Path) {
         let Said::Value(more) = self.patient_numbers(field, path) else { return };
         let mut all = match std::mem::take(numbers) {
-            Said::Value(all) => all,
+            Said::Value(all) => Arc::unwrap_or_clone(all),
             Said::Nothing | Said::Deleted => Vec::new(),
         };
-        for mut one in more {
+        for mut one in Arc::unwrap_or_clone(more) {
             if all.iter().any(|known| known.key() == one.key()) {
                 continue;
             }
@@ -506,7 +508,7 @@ impl<'a> Reader<'a> {
             }
             all.push(one);
         }
-        *numbers = Said::Value(all);
+        *numbers = Said::of(all);
     }
 
     /// XPN from part `first` on: the parts of XCN stand one later.
@@ -727,7 +729,7 @@ impl<'a> Reader<'a> {
     // ---- segments
 
     fn blocks(&mut self, message: &Message) -> Vec<Block> {
-        let mut blocks: Vec<Block> = Vec::new();
+        let mut blocks: Vec<Block> = Vec::with_capacity(1);
         let mut groups = Groups::default();
         let mut seen = [0_u32; SEGMENTS.len()];
         for segment in message.all_segments() {
@@ -814,7 +816,7 @@ impl<'a> Reader<'a> {
             [(only, _)] if is_null_segment(*only) => return Said::Deleted,
             _ => {}
         }
-        let mut items: Vec<T> = Vec::new();
+        let mut items: Vec<T> = Vec::with_capacity(segments.len().min(GROUP_ITEMS_MAX));
         for (at, &(segment, path)) in segments.iter().enumerate() {
             if at == GROUP_ITEMS_MAX {
                 self.find("group-too-many", path, "more segments of this group than are read");
@@ -833,7 +835,7 @@ impl<'a> Reader<'a> {
                 None => items.push(item),
             }
         }
-        if items.is_empty() { Said::Nothing } else { Said::Value(items) }
+        if items.is_empty() { Said::Nothing } else { Said::of(items) }
     }
 
     fn pid(&mut self, segment: Segment<'_>, at: Path, block: &mut Block, groups: &mut Groups<'_>) {
@@ -894,9 +896,10 @@ impl<'a> Reader<'a> {
             }
         }
         if let (Said::Value(county), Said::Value(addresses)) = (county, &mut person.addresses)
-            && let Some(address) = addresses.iter_mut().find(|address| address.district.is_empty())
+            && let Some(address) =
+                Arc::make_mut(addresses).iter_mut().find(|address| address.district.is_empty())
         {
-            address.district = county;
+            address.district = Arc::unwrap_or_clone(county);
         }
         if person.died.value().is_some() && person.dead.value() == Some(&false) {
             self.find("death-contradictory", at.with_field(30), "a time of death, and not dead");
@@ -994,7 +997,7 @@ impl<'a> Reader<'a> {
     /// The last of several times (PV1-45 repeated before v2.5).
     fn last_moment(&mut self, field: Slot<'_>, path: Path) -> Said<When> {
         match self.many(field, path, |reader, parts, path| reader.when(parts.get(1), path)) {
-            Said::Value(mut all) => all.pop().into(),
+            Said::Value(all) => all.last().cloned().into(),
             Said::Deleted => Said::Deleted,
             Said::Nothing => Said::Nothing,
         }
@@ -1062,7 +1065,7 @@ impl<'a> Reader<'a> {
                     all.push(Coded { code: "ALL".to_owned(), ..Coded::default() });
                 }
                 all.truncate(REPETITIONS_MAX);
-                *said = Said::Value(all);
+                *said = Said::of(all);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What a message says about a field: nothing, that it is gone, or a value (clinical-rules 12).
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -8,20 +9,32 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// (nothing), `null` (deleted) or the value: declare it with `default` and `skip_serializing_if`, as [`words!`] does.
 ///
 /// [`words!`]: crate::content::PersonContent
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(PartialEq, Eq, Default)]
 pub enum Said<T> {
     /// The field was absent or empty: what was said before stands.
     #[default]
     Nothing,
     /// The field was `""`: what was said before is gone.
     Deleted,
-    /// The field's value.
-    Value(T),
+    /// The field's value; shared, since most fields say nothing and what they say is copied from register to
+    /// register.
+    Value(Arc<T>),
+}
+
+// Not derived: a shared value is cloned whatever it is of.
+impl<T> Clone for Said<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Nothing => Self::Nothing,
+            Self::Deleted => Self::Deleted,
+            Self::Value(value) => Self::Value(Arc::clone(value)),
+        }
+    }
 }
 
 impl<T> Said<T> {
     /// The value, if there is one.
-    pub const fn value(&self) -> Option<&T> {
+    pub fn value(&self) -> Option<&T> {
         match self {
             Self::Value(value) => Some(value),
             Self::Nothing | Self::Deleted => None,
@@ -38,21 +51,29 @@ impl<T> Said<T> {
         !self.is_nothing()
     }
 
+    /// Says a value.
+    pub fn of(value: T) -> Self {
+        Self::Value(Arc::new(value))
+    }
+
     /// Another value of the same presence.
-    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Said<U> {
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Said<U>
+    where
+        T: Clone,
+    {
         match self {
             Self::Nothing => Said::Nothing,
             Self::Deleted => Said::Deleted,
-            Self::Value(value) => Said::Value(change(value)),
+            Self::Value(value) => Said::of(change(Arc::unwrap_or_clone(value))),
         }
     }
 }
 
-impl<T: Clone> Said<T> {
+impl<T> Said<T> {
     /// Takes over what `newer` says; nothing said changes nothing.
     pub fn overlay(&mut self, newer: &Self) {
         if newer.is_said() {
-            *self = newer.clone();
+            self.clone_from(newer);
         }
     }
 }
@@ -69,7 +90,7 @@ impl<T> Said<Vec<T>> {
 
 impl<T> From<Option<T>> for Said<T> {
     fn from(value: Option<T>) -> Self {
-        value.map_or(Self::Nothing, Self::Value)
+        value.map_or(Self::Nothing, Self::of)
     }
 }
 
@@ -94,7 +115,7 @@ impl<T: Serialize> Serialize for Said<T> {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Said<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Option::<T>::deserialize(deserializer)?.map_or(Self::Deleted, Self::Value))
+        Ok(Option::<T>::deserialize(deserializer)?.map_or(Self::Deleted, Self::of))
     }
 }
 
@@ -131,7 +152,7 @@ macro_rules! words {
             }
 
             fn fill(&mut self, older: &Self) {
-                $(if self.$field.is_nothing() { self.$field = older.$field.clone(); })*
+                $(if self.$field.is_nothing() { self.$field.clone_from(&older.$field); })*
             }
 
             fn forget(&mut self, newer: &Self) {

@@ -1,6 +1,7 @@
 //! From a log record to what it does: pure, and the same for each copy of the same bytes from one source.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use hilum_chart::family::Head;
 use hilum_core::{ContentType, Envelope, Id, InstallationKey, Position, RecordId, Timestamp};
@@ -146,7 +147,7 @@ pub struct Person {
     /// The visit that it is about.
     pub visit: Option<Visit>,
     /// What it says of visits: the first one of `visit`.
-    pub facts: Vec<(Visit, Fact)>,
+    pub facts: Vec<(Visit, Arc<Fact>)>,
     /// A29.
     pub deletes: bool,
 }
@@ -623,7 +624,7 @@ impl Reader<'_> {
             .map(|one| identity::number_id(key, &one.authority, &one.value))
             .filter(|id| *id != number)
             .collect();
-        let mut facts = Vec::new();
+        let mut facts = Vec::with_capacity(1);
         if let (Some(kind), Some(visit)) = (kind, &visit) {
             self.visit_facts(&block, kind, visit, number, primary.is_none(), numbers, &mut facts);
         }
@@ -646,6 +647,7 @@ impl Reader<'_> {
         if classified.event == "A29" {
             self.find("person.delete", "MSH-9", "the source asks to delete the person");
         }
+        self.says.persons.reserve_exact(1);
         self.says.persons.push(Person {
             number,
             identifier: primary.map(|primary| primary.identifier),
@@ -774,7 +776,7 @@ impl Reader<'_> {
         number: Id,
         provisional: bool,
         numbers: Vec<VisitNumber>,
-        facts: &mut Vec<(Visit, Fact)>,
+        facts: &mut Vec<(Visit, Arc<Fact>)>,
     ) {
         let settings = self.context.settings;
         let movement = block.movement.clone().unwrap_or_default();
@@ -822,10 +824,10 @@ impl Reader<'_> {
                 body: FactBody { when: fact.body.when.clone(), other: Some(visit.id), ..FactBody::default() },
                 ..fact.clone()
             };
-            facts.push((visit.clone(), fact));
-            facts.push((Visit { id: old, inferred: false }, ended));
+            facts.push((visit.clone(), Arc::new(fact)));
+            facts.push((Visit { id: old, inferred: false }, Arc::new(ended)));
         } else {
-            facts.push((visit.clone(), fact));
+            facts.push((visit.clone(), Arc::new(fact)));
         }
     }
 

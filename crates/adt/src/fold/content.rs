@@ -135,7 +135,8 @@ struct Group<T> {
     #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
     emptied: Option<Stamp>,
     #[serde(rename = "i")]
-    items: BTreeMap<Id, Kept<T>>,
+    /// Boxed: a tree's node has room for eleven, and most groups have one or two.
+    items: BTreeMap<Id, Box<Kept<T>>>,
 }
 
 impl<T> Default for Group<T> {
@@ -174,7 +175,7 @@ impl<T: crate::content::Item + Serialize> GroupRegister<T> {
         if mode == GroupMode::Replace && items.iter().all(|item| item.action().is_none()) {
             group.whole = group.whole.max(Some(said));
         }
-        for item in items {
+        for item in items.iter() {
             group.say(said, item);
         }
         while group.items.len() > GROUP_KEPT_MAX {
@@ -206,12 +207,9 @@ impl<T: crate::content::Item + Serialize> GroupRegister<T> {
 impl<T: crate::content::Item + Serialize> Group<T> {
     fn say(&mut self, said: Stamp, item: &T) {
         let hash = hash_of(item);
-        let kept = self.items.entry(item.key()).or_insert_with(|| Kept {
-            said,
-            hash,
-            content: item.clone(),
-            firsts: Firsts::default(),
-            deleted: None,
+        let kept = self.items.entry(item.key()).or_insert_with(|| {
+            let firsts = Firsts::default();
+            Box::new(Kept { said, hash, content: item.clone(), firsts, deleted: None })
         });
         kept.firsts.say(hash, said);
         if item.action() == Some(Action::Delete) {

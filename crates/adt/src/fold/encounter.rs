@@ -1,5 +1,6 @@
 //! One visit's facts, in any order, to its encounters: a small state machine over what the cancels leave.
 
+use std::borrow::Borrow;
 use std::collections::BTreeSet;
 
 use hilum_core::{Id, InstallationKey};
@@ -26,8 +27,8 @@ pub enum Visit {
 
 /// Folds the facts of one visit; `facts` in any order, each stamp once. Who the patient is stands in `named` alone:
 /// the caller puts the survivor in.
-pub fn fold(key: &InstallationKey, visit: &Visit, facts: &[Fact]) -> Vec<EncounterState> {
-    let mut sorted: Vec<&Fact> = facts.iter().collect();
+pub fn fold(key: &InstallationKey, visit: &Visit, facts: &[impl Borrow<Fact>]) -> Vec<EncounterState> {
+    let mut sorted: Vec<&Fact> = facts.iter().map(Borrow::borrow).collect();
     sorted.sort_by_key(|fact| fact.moved);
     match visit {
         Visit::Numbered(id) => stay(*id, &sorted).into_iter().collect(),

@@ -10,6 +10,7 @@ mod write;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use hilum_chart::family::Families;
 use hilum_chart::projection::Rows;
@@ -87,14 +88,14 @@ pub struct Settled {
     pub confidential: BTreeSet<Id>,
 }
 
-/// One family.
+/// One family. What is large is boxed: a tree's node has room for eleven, and most families have one.
 pub struct Kin<'a> {
     sight: Sight<'a>,
     id: Id,
-    facts: BTreeMap<Id, BTreeMap<Stamp, Fact>>,
+    facts: BTreeMap<Id, BTreeMap<Stamp, Arc<Fact>>>,
     /// Visits without a number: the facts of one patient number, of all its stays.
     inferred: BTreeSet<Id>,
-    persons: BTreeMap<Id, PersonRegister>,
+    persons: BTreeMap<Id, Box<PersonRegister>>,
     relatives: BTreeMap<Id, GroupRegister<NextOfKin>>,
     allergies: BTreeMap<(Id, Part), GroupRegister<Allergy>>,
     diagnoses: BTreeMap<Id, GroupRegister<Diagnosis>>,

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hilum_core::Id;
@@ -293,11 +294,11 @@ impl<'a> Kin<'a> {
         false
     }
 
-    pub(super) fn visit_facts(&mut self, visit: Id) -> &mut BTreeMap<Stamp, Fact> {
+    pub(super) fn visit_facts(&mut self, visit: Id) -> &mut BTreeMap<Stamp, Arc<Fact>> {
         if !self.facts.contains_key(&visit) {
             let rows = self.rows(&FACT, &[Value::Id(visit)]);
-            let facts: BTreeMap<Stamp, Fact> =
-                rows.iter().filter_map(|row| fact_of(row)).map(|fact| (fact.moved, fact)).collect();
+            let facts: BTreeMap<Stamp, Arc<Fact>> =
+                rows.iter().filter_map(|row| fact_of(row)).map(|fact| (fact.moved, Arc::new(fact))).collect();
             if facts.values().any(|fact| fact.body.inferred) {
                 self.inferred.insert(visit);
             }
@@ -313,7 +314,7 @@ impl<'a> Kin<'a> {
 
     pub(super) fn person(&mut self, number: Id) -> &mut PersonRegister {
         if !self.persons.contains_key(&number) {
-            let register = self.register(number, Part::Person);
+            let register = Box::new(self.register(number, Part::Person));
             self.persons.insert(number, register);
         }
         self.persons.entry(number).or_default()

@@ -1,6 +1,7 @@
 //! What messages say, put into the family.
 
 use hilum_core::Id;
+use std::sync::Arc;
 
 use super::rows::{NumberRow, for_visits, set_identifier, speaks_for_visits};
 use super::{Kin, Part};
@@ -100,14 +101,14 @@ impl Kin<'_> {
         }
     }
 
-    fn put_fact(&mut self, visit: &Visit, fact: &Fact) {
+    fn put_fact(&mut self, visit: &Visit, fact: &Arc<Fact>) {
         self.visits.insert(visit.id);
         if visit.inferred {
             self.inferred.insert(visit.id);
         }
         let facts_max = self.sight.facts_max;
         let facts = self.visit_facts(visit.id);
-        let is_new = facts.insert(fact.moved, fact.clone()).is_none();
+        let is_new = facts.insert(fact.moved, Arc::clone(fact)).is_none();
         let gone = if facts.len() > facts_max { facts.pop_first() } else { None };
         if is_new {
             self.new_facts.insert((visit.id, fact.moved));

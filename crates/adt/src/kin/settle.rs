@@ -1,6 +1,7 @@
 //! What follows from the family's set of rows: ties, encounters, and what of them is written.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use hilum_chart::projection::Changes;
 use hilum_core::Id;
@@ -153,7 +154,7 @@ impl Kin<'_> {
     ) -> Vec<EncounterState> {
         let key = self.sight.key;
         if !self.inferred.contains(&home) {
-            let facts: Vec<Fact> = self.visit_facts(home).values().cloned().collect();
+            let facts: Vec<Arc<Fact>> = self.visit_facts(home).values().cloned().collect();
             if facts.is_empty() && self.encounter_row(home).is_some() {
                 settled.gone.push(home);
             }
@@ -167,7 +168,7 @@ impl Kin<'_> {
         for visit in visits {
             facts.extend(self.visit_facts(*visit).clone());
         }
-        let facts: Vec<Fact> = facts.into_values().collect();
+        let facts: Vec<Arc<Fact>> = facts.into_values().collect();
         let states = match facts.first() {
             Some(fact) => {
                 let patient = survivors.survivor(fact.number);
