@@ -546,9 +546,9 @@ impl<'a> Apply<'a> {
         if let Some(Planted::FailsOn(control)) = self.adt.planted {
             assert!(control != reading.control_id, "planted");
         }
-        let is_copy = self.see(reading, out);
-        self.correct(reading, out);
         let replaced_by = replaced_by(reading, &self.replaced, self.have);
+        let is_copy = self.see(reading, replaced_by, out);
+        self.correct(reading, out);
         let mut visits = Vec::new();
         let mut journey = match &reading.outcome {
             outcome if replaced_by.is_some() => {
@@ -558,7 +558,16 @@ impl<'a> Apply<'a> {
                 {
                     kin.not_applied(number.id, reading.message, false);
                 }
-                Journey { replaced_by, ..Journey::new(reading, "replaced") }
+                // Why it was set aside stands in its row, whether its correction came with it or later.
+                let journey = Journey { replaced_by, ..Journey::new(reading, "replaced") };
+                match outcome {
+                    Outcome::Refused(fault) => journey.with_fault(fault),
+                    Outcome::Quarantined { fault, number } => {
+                        let patient = number.as_ref().map(|number| number.id);
+                        Journey { patient, ..journey.with_fault(fault) }
+                    }
+                    Outcome::Nothing { .. } | Outcome::Says(_) | Outcome::Decides(_) => journey,
+                }
             }
             Outcome::Refused(fault) => Journey::new(reading, "refused").with_fault(fault),
             Outcome::Quarantined { fault, number } => {
@@ -599,14 +608,18 @@ impl<'a> Apply<'a> {
     }
 
     /// Whether this is a copy of what came before; tells the same id with other bytes.
-    fn see(&mut self, reading: &'a Reading, out: &mut Changes) -> bool {
+    fn see(&mut self, reading: &'a Reading, replaced_by: Option<Id>, out: &mut Changes) -> bool {
         let Some(sender) = reading.sender else { return false };
         let have = self.have;
         let copies = self.seen.entry(sender).or_insert_with(|| copies_of(have, sender));
         if let Some(copy) = copies.iter().find(|copy| copy.0 == reading.message) {
             return copy.1 != reading.record;
         }
-        let reused: Vec<Copy> = copies.iter().filter(|copy| is_reuse(reading, copy)).cloned().collect();
+        // A correction keeps the id of what it corrects: that is no reuse.
+        let is_correction =
+            |copy: &Copy| reading.replaces == Some(copy.1) || replaced_by == Some(copy.1.as_id());
+        let is_reuse = |copy: &&Copy| is_reuse(reading, copy) && !is_correction(copy);
+        let reused: Vec<Copy> = copies.iter().filter(is_reuse).cloned().collect();
         copies.push(Copy(reading.message, reading.record, reading.received));
         copies.sort_by_key(|copy| (copy.2, copy.1));
         if copies.len() > SEEN_MAX {

@@ -46,6 +46,12 @@ fn census(server: &Server, key: &str) -> Vec<(String, String)> {
 fn hash(data: &Path) -> String {
     let out = run(&["rebuild", "chart", "--json", "--data", data.to_str().unwrap()]);
     let report: Value = serde_json::from_slice(&out.stdout).unwrap();
+    let census = run(&["rebuild", "census", "--json", "--data", data.to_str().unwrap()]);
+    assert!(
+        out.status.success() && census.status.success(),
+        "{report} {}",
+        String::from_utf8_lossy(&census.stdout)
+    );
     assert_eq!(report["hashBefore"], report["hashLog"], "{report}");
     report["hashAfter"].as_str().unwrap().to_owned()
 }
