@@ -131,6 +131,17 @@ impl Stamp {
         Id::from_bytes(id)
     }
 
+    /// Whether this one may be the earlier: it sorts before `other`, or within the time that `other` leaves open because it
+    /// is less precise (a cancel to the minute of what was told to the second).
+    pub fn may_precede(&self, other: &Self) -> bool {
+        if self < other {
+            return true;
+        }
+        let (Some(at), Some(from)) = (self.at(), other.at()) else { return false };
+        let until = from.as_micros().saturating_add(other.precision().width_micros());
+        other.precision() < self.precision() && at.as_micros() < until
+    }
+
     /// Whether both may mean the same instant: their order is a convention then, and is marked. MSH-13 and declared
     /// monotone MSH-10 decide such ties.
     pub fn is_uncertain_against(&self, other: &Self) -> bool {
@@ -244,6 +255,22 @@ mod tests {
         let last = rising.last().unwrap().1;
         assert_eq!(serde_json::from_str::<Stamp>(&serde_json::to_string(&last).unwrap()).unwrap(), last);
         assert_eq!(last.message(), Id::from_bytes([1; 16]));
+    }
+
+    #[test]
+    fn what_is_less_precise_may_be_later() {
+        let (one, two) = (tie(1), tie(2));
+        let cases = [
+            ("before", stamp("20260301115959", one), stamp("202603011200", two), true),
+            ("within the minute", stamp("20260301120030", one), stamp("202603011200", two), true),
+            ("behind the minute", stamp("20260301120100", one), stamp("202603011200", two), false),
+            ("as precise: the order decides", stamp("202603011200", two), stamp("202603011200", one), false),
+            ("more precise", stamp("202603011200", two), stamp("20260301120000", one), true),
+            ("no time", stamp("202603011200", one), Stamp::new(None, two), false),
+        ];
+        for (why, a, b, want) in cases {
+            assert_eq!(a.may_precede(&b), want, "{why}");
+        }
     }
 
     #[test]

@@ -172,6 +172,15 @@ async fn rule_5_cancels() {
             ],
             &["inpatient W1-101-1 I in-progress Kim, Min"],
         ),
+        (
+            "A13 to the minute of an A03 to the second",
+            vec![
+                a01(),
+                msg("A03", "2", "20260301110030", "1", "V1").at("W1^101^1^H"),
+                msg("A13", "3", "202603011100", "1", "V1").at("W1^101^1^H"),
+            ],
+            &["inpatient W1-101-1 I in-progress Kim, Min"],
+        ),
         ("A03 ends it", vec![a01(), msg("A03", "2", "011000", "1", "V1").at("W1^101^1^H")], &[]),
         (
             "A11 takes the admission back, and with it what moved in between",

@@ -92,7 +92,7 @@ pub(super) fn cancels(sorted: &[&Fact], may: impl Fn(&Fact, &Fact) -> bool) -> C
         let is_open = |&other: &usize| {
             target.is(sorted[other].kind)
                 && !found.cancelled.contains(&other)
-                && sorted[other].said < cancel.said
+                && sorted[other].said.may_precede(&cancel.said)
                 && may(cancel, sorted[other])
         };
         let open: Vec<usize> = (0..sorted.len()).filter(is_open).collect();
@@ -103,7 +103,8 @@ pub(super) fn cancels(sorted: &[&Fact], may: impl Fn(&Fact, &Fact) -> bool) -> C
             };
             open.iter().rev().find(same).copied()
         });
-        let before = || open.iter().rev().find(|&&other| sorted[other].moved < cancel.said).copied();
+        let before =
+            || open.iter().rev().find(|&&other| sorted[other].moved.may_precede(&cancel.said)).copied();
         let Some(hit) = at_event.or_else(before) else { continue };
         found.matched.insert(at);
         found.cancelled.insert(hit);
