@@ -6,7 +6,7 @@ mod harness;
 
 use std::sync::Arc;
 
-use harness::stream::{Dice, messages};
+use harness::stream::{Dice, corrected, messages};
 use harness::{House, Msg, how_many};
 use hilum_adt::project::{Adt, Planted};
 use hilum_adt::tables as adt;
@@ -296,11 +296,21 @@ async fn the_cut_into_batches_leaves_no_trace_in_any_table() {
     let mut streams: Vec<Vec<String>> = vec![closed.collect()];
     streams.extend((0..how_many("HILUM_BATCH_SEEDS", 6)).map(|seed| messages(1_000 + seed, 60)));
     for (at, stream) in streams.iter().enumerate() {
+        let (maker, dice) = (House::new(), Dice::new(at as u64));
+        let mut all = maker.envelopes(stream);
+        let corrections = stream
+            .iter()
+            .zip(&all)
+            .filter_map(|(raw, envelope)| corrected(raw).map(|right| maker.correction_of(envelope, &right)));
+        let corrections: Vec<_> = corrections.collect();
+        let copies: Vec<_> = all.iter().filter(|_| dice.one_in(6)).map(|one| maker.copy_of(one)).collect();
+        all.extend(corrections);
+        all.extend(copies);
         let mut want: Option<String> = None;
         for records in [1, 7, 500] {
             let house = House::new();
             house.pass_time(10 * 86_400);
-            house.append_all(&house.envelopes(stream)).await;
+            house.append_all(&all).await;
             house.run_in_batches_of(records).await;
             let got = all_rows(&house).await;
             match &want {
