@@ -46,8 +46,8 @@ impl<'a> Apply<'a> {
         if let Some(Planted::FailsOn(control)) = self.adt.planted {
             assert!(control != reading.control_id, "planted");
         }
-        let replaced_by = replaced_by(reading, &self.replaced, self.have);
-        let is_copy = self.see(reading, replaced_by, out);
+        let replaced_by = replaced_by(reading.record, &self.replaced, self.have);
+        let is_copy = self.see(reading, out);
         self.correct(reading, out);
         let mut visits = Vec::new();
         let mut journey = match &reading.outcome {
@@ -108,19 +108,15 @@ impl<'a> Apply<'a> {
     }
 
     /// Whether this is a copy of what came before; tells the same id with other bytes.
-    fn see(&mut self, reading: &'a Reading, replaced_by: Option<Id>, out: &mut Changes) -> bool {
+    fn see(&mut self, reading: &'a Reading, out: &mut Changes) -> bool {
         let Some(sender) = reading.sender else { return false };
         let have = self.have;
         let copies = self.seen.entry(sender).or_insert_with(|| copies_of(have, sender));
         if let Some(copy) = copies.iter().find(|copy| copy.0 == reading.message) {
             return copy.1 != reading.record;
         }
-        // A correction keeps the id of what it corrects: that is no reuse.
-        let is_correction =
-            |copy: &Copy| reading.replaces == Some(copy.1) || replaced_by == Some(copy.1.as_id());
-        let is_reuse = |copy: &&Copy| is_reuse(reading, copy) && !is_correction(copy);
-        let reused: Vec<Copy> = copies.iter().filter(is_reuse).cloned().collect();
-        copies.push(Copy(reading.message, reading.record, reading.received));
+        let reused: Vec<Copy> = copies.iter().filter(|copy| is_reuse(reading, copy)).cloned().collect();
+        copies.push(Copy(reading.message, reading.record, reading.received, reading.replaces.is_some()));
         copies.sort_by_key(|copy| (copy.2, copy.1));
         if copies.len() > SEEN_MAX {
             copies.remove(0);
@@ -134,10 +130,17 @@ impl<'a> Apply<'a> {
         false
     }
 
+    /// The row of a message that was applied before, with what this batch changed of it.
+    fn stored(&self, record: Id, out: &Changes) -> Option<Vec<Value>> {
+        let key = vec![Value::Id(record)];
+        let row = self.have.get(MESSAGE.name, &key)?;
+        let changed = out.rows.get(&(MESSAGE.name, key)).and_then(Option::as_ref);
+        Some(changed.unwrap_or(&row.values).clone())
+    }
+
     /// A message that was applied before says as well that its id was used twice.
     fn flag_stored(&self, copy: &Copy, out: &mut Changes) {
-        let Some(row) = self.have.get(MESSAGE.name, &[Value::Id(copy.1.as_id())]) else { return };
-        let mut values = row.values.clone();
+        let Some(mut values) = self.stored(copy.1.as_id(), out) else { return };
         let mut findings: Vec<Finding> =
             serde_json::from_str(cell_text(&MESSAGE, &values, "findings")).unwrap_or_default();
         add_finding(&mut findings, reused());
@@ -151,15 +154,16 @@ impl<'a> Apply<'a> {
     /// What this record replaces is marked, and has no effect any more.
     fn correct(&mut self, reading: &'a Reading, out: &mut Changes) {
         let Some(record) = reading.replaces else { return };
+        // Of two corrections the least record is named, whichever was read first.
+        let Some(by) = replaced_by(record, &self.replaced, self.have) else { return };
         let record = record.as_id();
-        out.put(&REPLACED, vec![Value::Id(record), Value::Id(reading.record.as_id())]);
+        out.put(&REPLACED, vec![Value::Id(record), Value::Id(by)]);
         // One of this batch is not said at all.
-        let Some(row) = self.have.get(MESSAGE.name, &[Value::Id(record)]) else { return };
-        let mut values = row.values.clone();
+        let Some(mut values) = self.stored(record, out) else { return };
         let (number, message) = (cell_id(&MESSAGE, &values, "patient"), cell_id(&MESSAGE, &values, "effect"));
         let was_applied = was_applied(&values);
         set(&mut values, "status", Value::Text("replaced".to_owned()));
-        set(&mut values, "replaced_by", Value::Id(reading.record.as_id()));
+        set(&mut values, "replaced_by", Value::Id(by));
         out.put(&MESSAGE, values);
         if let (Some(number), Some(message)) = (number, message)
             && let Some(kin) = self.kin(number)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hilum_chart::family::{Families, Head, Ties};
 use hilum_chart::projection::Rows;
-use hilum_core::{Id, InstallationKey, Timestamp};
+use hilum_core::{Id, InstallationKey, RecordId, Timestamp};
 use hilum_engines::tables::Value;
 
 use super::journey::{cell_id, cell_text};
@@ -75,17 +75,22 @@ pub(super) fn ties(works: &[Work<'_>], have: &Rows) -> Ties {
 
 /// Records of the log that corrections of this batch replace, and by which.
 pub(super) fn replaced_in(works: &[Work<'_>]) -> BTreeMap<Id, Id> {
-    let pair = |work: &Work<'_>| Some((work.reading.replaces?.as_id(), work.reading.record.as_id()));
-    works.iter().filter_map(pair).collect()
+    let mut replaced: BTreeMap<Id, Id> = BTreeMap::new();
+    for reading in works.iter().map(|work| work.reading) {
+        if let Some(record) = reading.replaces {
+            let by = replaced.entry(record.as_id()).or_insert(reading.record.as_id());
+            *by = (*by).min(reading.record.as_id());
+        }
+    }
+    replaced
 }
 
-/// What replaces a record, as far as it is known.
-pub(super) fn replaced_by(reading: &Reading, in_batch: &BTreeMap<Id, Id>, have: &Rows) -> Option<Id> {
-    let record = reading.record.as_id();
-    in_batch.get(&record).copied().or_else(|| {
-        let row = have.get(REPLACED.name, &[Value::Id(record)])?;
-        cell_id(&REPLACED, &row.values, "by")
-    })
+/// What replaces a record, as far as it is known: of several the least.
+pub(super) fn replaced_by(record: RecordId, in_batch: &BTreeMap<Id, Id>, have: &Rows) -> Option<Id> {
+    let record = record.as_id();
+    let row = have.get(REPLACED.name, &[Value::Id(record)]);
+    let stored = row.and_then(|row| cell_id(&REPLACED, &row.values, "by"));
+    stored.into_iter().chain(in_batch.get(&record).copied()).min()
 }
 
 /// What the batch says, family by family.
@@ -108,7 +113,7 @@ pub(super) fn heard<'w>(works: &'w [Work<'_>], families: &Families, have: &Rows)
                 heard.take_back();
             }
         }
-        let is_replaced = replaced_by(work.reading, &in_batch, have).is_some();
+        let is_replaced = replaced_by(work.reading.record, &in_batch, have).is_some();
         let Some(says) = work.says.as_deref().filter(|_| !is_replaced) else { continue };
         for person in &says.persons {
             if let Some(family) = families.of(person.number) {

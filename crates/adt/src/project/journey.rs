@@ -35,9 +35,10 @@ pub(super) fn set(values: &mut [Value], column: &str, value: Value) {
     }
 }
 
-/// What came under one sender and MSH-10.
+/// What came under one sender and MSH-10: message, record, when it was received, and whether an operator made it to
+/// correct another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Copy(pub(super) Id, pub(super) RecordId, pub(super) Timestamp);
+pub(super) struct Copy(pub(super) Id, pub(super) RecordId, pub(super) Timestamp, pub(super) bool);
 
 pub(super) fn copies_of(have: &Rows, sender: Id) -> Vec<Copy> {
     let row = have.get(SEEN.name, &[Value::Id(sender)]);
@@ -47,9 +48,12 @@ pub(super) fn copies_of(have: &Rows, sender: Id) -> Vec<Copy> {
     }
 }
 
-/// The same id with other bytes, close enough in time to be told.
+/// The same id with other bytes, close enough in time to be told. A correction keeps the id of what it corrects, and of
+/// all copies of that: it is never told.
 pub(super) fn is_reuse(reading: &Reading, copy: &Copy) -> bool {
     copy.0 != reading.message
+        && !copy.3
+        && reading.replaces.is_none()
         && copy.2.micros_since(reading.received).abs() <= CONTROL_ID_REUSE_H * 3_600 * 1_000_000
 }
 
