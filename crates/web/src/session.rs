@@ -176,6 +176,19 @@ pub async fn link(
     Ok(token)
 }
 
+/// The account that a link's token would sign in now; the link stays.
+///
+/// # Errors
+/// [`StoreError::Tables`].
+pub async fn link_account(tables: &Tables, clock: &Clock, token: &str) -> Result<Option<String>, StoreError> {
+    let digest = Digest::of(token.as_bytes());
+    let Some(row) = store::get(tables, &LINK, vec![key_of(&digest)]).await? else { return Ok(None) };
+    if clock.now() >= store::time(&row, 2, &LINK)? {
+        return Ok(None);
+    }
+    store::text(&row, 1, &LINK).map(Some)
+}
+
 /// Uses up a link's token: the account that it signs in, once.
 ///
 /// # Errors

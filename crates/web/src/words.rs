@@ -229,9 +229,9 @@ impl Words {
         self.f(key, &[("n", &self.number(n))])
     }
 
-    /// 12,345.
-    pub fn number(&self, n: u64) -> String {
-        let digits = n.to_string();
+    /// 12,345. Templates hand in references.
+    pub fn number(&self, n: impl std::borrow::Borrow<u64>) -> String {
+        let digits = n.borrow().to_string();
         let mut out = String::with_capacity(digits.len() + digits.len() / 3);
         for (i, digit) in digits.chars().enumerate() {
             if i > 0 && (digits.len() - i).is_multiple_of(3) {

@@ -79,7 +79,7 @@ struct CensusPage {
 struct Tab {
     list: BoardList,
     word: &'static str,
-    count: usize,
+    count: String,
     is_here: bool,
 }
 
@@ -141,7 +141,7 @@ impl Rows {
         .map(|(list, word)| Tab {
             list,
             word,
-            count: census.lists.get(list.as_str()).copied().unwrap_or(0),
+            count: w.number(census.lists.get(list.as_str()).copied().unwrap_or(0) as u64),
             is_here: list == asked.list(),
         });
         let here = [BoardList::Inpatient, BoardList::Emergency];
@@ -171,7 +171,13 @@ impl Rows {
             unit_names: census.units.into_iter().collect(),
             state,
             in_house: w.n("census.in_house", in_house as u64),
-            counted: w.f2("census.count", "open", census.count.open, "shown", census.count.shown),
+            counted: w.f2(
+                "census.count",
+                "open",
+                w.number(census.count.open as u64),
+                "shown",
+                w.number(census.count.shown as u64),
+            ),
             is_different: census.count.is_different(),
             differs: [
                 some("census.not_shown", census.count.not_shown as u64),
@@ -208,7 +214,10 @@ fn state_of(w: &Words, asked: &Asked, census: &Census, room: &Room, at: Timestam
         .states(at)
         .into_iter()
         .filter(|source| matches!(source.health, SourceHealth::Silent | SourceHealth::Failing))
-        .map(|source| source.name.to_string());
+        .map(|source| match &source.last_received {
+            Some(last) => w.f2("census.silent.since", "name", &source.name, "at", w.at_second(last)),
+            None => w.f1("census.silent.never", "name", &source.name),
+        });
     let troubled: Vec<String> = troubled.collect();
     if !troubled.is_empty() {
         let text = w.f1("census.silent.text", "names", troubled.join(", "));

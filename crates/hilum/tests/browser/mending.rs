@@ -279,3 +279,26 @@ async fn a_silent_source_is_seen_on_every_page() {
     let log = browser.log();
     assert!(log.is_empty(), "the browser complains: {log:#?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_account_comes_in_by_its_link() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let browser = Browser::start().await;
+    browser.sign_in(&server, "admin").await;
+    browser.open(&server, "/admin").await;
+    browser.type_into("form[action='/admin/users'] input[name='name']", "grace").await;
+    browser.click("form[action='/admin/users'] button").await;
+    browser.wait("the link", 10, "return document.querySelector('.once') !== null").await;
+    let link = browser.run("return document.querySelector('.once').innerText").await;
+    let link = link.as_str().unwrap().to_owned();
+
+    browser.client.delete_all_cookies().await.unwrap();
+    browser.open(&server, &link).await;
+    assert!(browser.text().await.contains("Sign in as grace"), "{}", browser.text().await);
+    browser.click("main button").await;
+    browser.wait("in", 10, "return location.pathname === '/census'").await;
+    assert!(browser.text().await.contains("grace"), "{}", browser.text().await);
+    let log = browser.log();
+    assert!(log.is_empty(), "the browser complains: {log:#?}");
+}

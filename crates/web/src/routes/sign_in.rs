@@ -47,10 +47,12 @@ struct SignIn {
 }
 
 #[derive(Template)]
-#[template(path = "signed_in.html")]
-struct Arrived {
+#[template(path = "link.html")]
+struct Link {
     w: Words,
-    to: &'static str,
+    csrf: String,
+    name: String,
+    action: String,
 }
 
 /// `GET /`: the first page that the visitor may open.
@@ -125,18 +127,25 @@ pub async fn submit(visit: Visit, Form(given): Form<Credentials>) -> Result<Resp
     Ok(response)
 }
 
-/// `GET /sign-in/link/{token}`: once, and soon after it was printed.
+/// `GET /sign-in/link/{token}`: a page with one button. The link is used up by the button alone: a preview, or a page of
+/// somebody else's that opens it, signs nobody in.
 pub async fn link(visit: Visit, Path(token): Path<String>) -> Result<Response, Fault> {
+    let shell = visit.shell();
+    let name = session::link_account(shell.tables(), shell.clock(), &token).await?;
+    let name = name.ok_or(Fault::worded(Kind::NotFound, "link"))?;
+    let words = visit.words();
+    let title = words.t("sign_in.title").to_owned();
+    let link = Link { w: words, csrf: visit.csrf(), name, action: format!("/sign-in/link/{token}") };
+    visit.page(title).bare().body(&link)
+}
+
+/// `POST /sign-in/link/{token}`: once, and soon after it was printed.
+pub async fn redeem(visit: Visit, Path(token): Path<String>) -> Result<Response, Fault> {
     let shell = visit.shell().clone();
     let account = session::redeem(shell.tables(), shell.clock(), &token).await?;
     let account = account.ok_or(Fault::worded(Kind::NotFound, "link"))?;
     let cookie = begin(&visit, &account).await?;
-    // A page that leads on, not a redirect: a cookie that is strictly ours does not go with a redirect that
-    // began on somebody else's page.
-    let words = visit.words();
-    let title = words.t("sign_in.title").to_owned();
-    let arrived = Arrived { w: words, to: shell.home(Some(account.role)) };
-    let mut response = visit.page(title).bare().body(&arrived)?;
+    let mut response = visit.go(shell.home(Some(account.role)));
     response.headers_mut().append(header::SET_COOKIE, cookie);
     Ok(response)
 }

@@ -59,6 +59,7 @@ async fn nothing_but_these_is_public() {
         "GET /sign-in",
         "POST /sign-in",
         "GET /sign-in/link/{token}",
+        "POST /sign-in/link/{token}",
         "POST /preferences",
         "GET /assets/{version}/{name}",
         "GET /favicon.ico",

@@ -40,7 +40,7 @@ async fn what_was_seen_is_written_down() {
         .map(|row| (row.n, row.principal.as_str(), row.action.as_str(), row.route.as_str(), row.outcome))
         .collect();
     let want = [
-        (1, "ada", "sign-in", "GET /sign-in/link/{token}", 200),
+        (1, "ada", "sign-in", "POST /sign-in/link/{token}", 303),
         (2, "ada", "read", "GET /patients/{id}", 200),
         (3, "ada", "read", "GET /api/census", 200),
         (4, "ada", "admin", "GET /audit", 403),

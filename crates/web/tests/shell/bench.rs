@@ -162,8 +162,8 @@ impl Bench {
     /// Signs in by link and gives the cookie.
     pub async fn sign_in(&self, name: &str) -> String {
         let token = session::link(&self.rows, self.clock(), self.shell.entropy(), name).await.unwrap();
-        let answer = self.get(&format!("/sign-in/link/{token}"), &[]).await;
-        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+        let answer = self.post(&format!("/sign-in/link/{token}"), &[], "").await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
         answer.cookie()
     }
 

@@ -133,8 +133,8 @@ async fn an_admin_makes_accounts_and_keys() {
     };
     let made = post("/admin/users", "name=grace&role=operator").await;
     let link = made.body.split("/sign-in/link/").nth(1).unwrap().split('<').next().unwrap().to_owned();
-    let in_by_link = bench.get(&format!("/sign-in/link/{link}"), &[]).await;
-    assert_eq!(in_by_link.status, StatusCode::OK);
+    let in_by_link = bench.post(&format!("/sign-in/link/{link}"), &[], "").await;
+    assert_eq!(in_by_link.status, StatusCode::SEE_OTHER);
     assert_eq!(post("/admin/users", "name=grace&role=operator").await.status.as_u16(), 422, "there is one");
     assert_eq!(post("/admin/users", "name=a+b&role=operator").await.status.as_u16(), 422, "no name");
     assert_eq!(post("/admin/users", "name=x&role=god").await.status, StatusCode::BAD_REQUEST);

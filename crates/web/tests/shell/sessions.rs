@@ -116,15 +116,32 @@ async fn a_link_works_once_and_soon() {
     bench.account("ada", Role::Viewer, None).await;
     let make = || session::link(&bench.rows, bench.clock(), bench.shell.entropy(), "ada");
     let path = format!("/sign-in/link/{}", make().await.unwrap());
-    let (one, two) = tokio::join!(bench.get(&path, &[]), bench.get(&path, &[]));
+    // Looking at it signs nobody in and uses nothing up.
+    for _ in 0..2 {
+        let page = bench.get(&path, &[("accept", "text/html")]).await;
+        assert_eq!(page.status, StatusCode::OK);
+        assert!(
+            page.headers.get("set-cookie").is_none() && page.body.contains("Sign in as ada"),
+            "{}",
+            page.body
+        );
+    }
+    let (one, two) = tokio::join!(bench.post(&path, &[], ""), bench.post(&path, &[], ""));
     let mut both = [one.status.as_u16(), two.status.as_u16()];
     both.sort_unstable();
-    assert_eq!(both, [200, 404], "at once: one of them");
+    assert_eq!(both, [303, 404], "at once: one of them");
     assert_eq!(bench.get(&path, &[]).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(bench.post(&path, &[], "").await.status, StatusCode::NOT_FOUND);
+    // A page of somebody else's cannot press the button.
+    let other = format!("/sign-in/link/{}", make().await.unwrap());
+    let foreign = bench.post(&other, &[("sec-fetch-site", "cross-site")], "").await;
+    assert_eq!(foreign.status, StatusCode::FORBIDDEN);
+    assert_eq!(bench.post(&other, &[], "").await.status, StatusCode::SEE_OTHER);
 
     let late = format!("/sign-in/link/{}", make().await.unwrap());
     bench.pass(limits::LINK_LIFE);
     assert_eq!(bench.get(&late, &[]).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(bench.post(&late, &[], "").await.status, StatusCode::NOT_FOUND);
     make().await.unwrap();
     bench.pass(limits::LINK_LIFE);
     assert_eq!(session::sweep(&bench.rows, bench.clock()).await.unwrap(), 1, "a link that nobody used");
