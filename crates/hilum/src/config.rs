@@ -5,6 +5,7 @@ mod keys;
 mod text;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use hilum_engines::tables::postgres::PostgresConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use keys::{check_address, check_keys, check_types, check_zone, nearest, says};
+use keys::{check_address, check_charset, check_keys, check_types, check_zone, nearest, says};
 use text::write_table;
 pub use text::{mask_url, reference};
 
@@ -300,16 +301,25 @@ impl Config {
     /// Everything that a start would refuse, as `key: why`.
     fn check(&self) -> anyhow::Result<()> {
         let mllp = &self.mllp;
-        check_address("http.listen", &self.http.listen)?;
-        if !mllp.listen.is_empty() {
-            check_address("mllp.listen", &mllp.listen)?;
-        }
-        for (name, raw) in &mllp.listeners {
-            check_address(&format!("mllp.listeners.{name}"), raw)?;
+        let mut taken: BTreeMap<SocketAddr, String> = BTreeMap::new();
+        let listeners = mllp.listeners.iter().map(|(name, raw)| (format!("mllp.listeners.{name}"), raw));
+        let own = [("http.listen".to_owned(), &self.http.listen), ("mllp.listen".to_owned(), &mllp.listen)];
+        for (key, raw) in own.into_iter().chain(listeners) {
+            if key == "mllp.listen" && raw.is_empty() {
+                continue;
+            }
+            let address = check_address(&key, raw)?;
+            // Port 0 is another one each time.
+            if let Some(other) = taken.insert(address, key.clone()).filter(|_| address.port() != 0) {
+                bail!("{key}: {other} listens on {address} already");
+            }
         }
         check_zone("http.zone", &self.http.zone)?;
         for (name, source) in &self.sources {
             check_zone(&format!("sources.{name}.zone"), &source.settings.zone)?;
+            check_charset(&format!("sources.{name}.charset"), source.settings.charset.as_deref())?;
+            let fallback = source.settings.charset_fallback.as_deref();
+            check_charset(&format!("sources.{name}.charset_fallback"), fallback)?;
         }
         crate::logging::check(&self.logging)?;
         if mllp.message_bytes_max > adt::MESSAGE_BYTES_MAX || mllp.message_bytes_max < 1_024 {

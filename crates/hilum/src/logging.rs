@@ -19,13 +19,17 @@ pub fn start_quietly(logging: &Logging) -> anyhow::Result<()> {
 /// # Errors
 /// As `key: why`.
 pub fn check(logging: &Logging) -> anyhow::Result<()> {
-    match EnvFilter::try_new(&logging.level) {
-        Ok(_) => Ok(()),
-        Err(_) => anyhow::bail!(
-            "logging.level: `{}` is no level: write error, warn, info, debug, or by module info,hilum_adt=debug",
-            logging.level
-        ),
+    // The filter takes a word that is no level for a module's name, and then says nothing at all.
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_level = |word: &str| word.contains(['=', '[']) || levels.contains(&word.to_lowercase().as_str());
+    let all = logging.level.split(',').map(str::trim).all(is_level);
+    if all && EnvFilter::try_new(&logging.level).is_ok() {
+        return Ok(());
     }
+    anyhow::bail!(
+        "logging.level: `{}` is no level: write error, warn, info, debug, or by module info,hilum_adt=debug",
+        logging.level
+    )
 }
 
 /// Starts logging as configured.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::bail;
+use hilum_hl7v2::charset::Charset;
 use serde_json::{Map, Value};
 
 use super::{Config, Source};
@@ -46,11 +47,11 @@ pub(super) fn says(tree: &Value, key: &str) -> bool {
     tree.pointer(&format!("/{}", key.replace('.', "/"))).is_some()
 }
 
-pub(super) fn check_address(key: &str, raw: &str) -> anyhow::Result<()> {
-    if raw.parse::<SocketAddr>().is_err() {
-        bail!("{key}: `{raw}` is no address: write address and port, 127.0.0.1:2575");
+pub(super) fn check_address(key: &str, raw: &str) -> anyhow::Result<SocketAddr> {
+    match raw.parse() {
+        Ok(address) => Ok(address),
+        Err(_) => bail!("{key}: `{raw}` is no address: write address and port, 127.0.0.1:2575"),
     }
-    Ok(())
 }
 
 pub(super) fn check_zone(key: &str, zone: &str) -> anyhow::Result<()> {
@@ -68,6 +69,46 @@ pub(super) fn check_zone(key: &str, zone: &str) -> anyhow::Result<()> {
     let near = near
         .map_or_else(|| " (write Asia/Seoul)".to_owned(), |(_, name)| format!("; did you mean `{name}`?"));
     bail!("{key}: `{zone}` is no IANA time zone{near}")
+}
+
+/// Names of charsets as people write them: more are known, these are offered.
+const CHARSETS: &[&str] = &[
+    "ASCII",
+    "UTF-8",
+    "8859/1",
+    "8859/2",
+    "8859/5",
+    "8859/9",
+    "8859/15",
+    "windows-1251",
+    "windows-1252",
+    "KS X 1001",
+    "EUC-KR",
+    "CP949",
+    "Shift_JIS",
+    "CP932",
+    "EUC-JP",
+    "GB 18030",
+    "GBK",
+    "CP936",
+    "BIG-5",
+    "CP950",
+];
+
+pub(super) fn check_charset(key: &str, name: Option<&str>) -> anyhow::Result<()> {
+    let Some(name) = name else { return Ok(()) };
+    match Charset::parse(name) {
+        Ok(_) => Ok(()),
+        Err(why) => {
+            let distance =
+                |known: &str| strsim::damerau_levenshtein(&name.to_uppercase(), &known.to_uppercase());
+            let near = CHARSETS.iter().map(|known| (distance(known), *known)).min();
+            match near.filter(|(distance, _)| *distance <= 2) {
+                Some((_, near)) => bail!("{key}: `{name}`: {why}; did you mean `{near}`?"),
+                None => bail!("{key}: `{name}`: {why}; there are {}", CHARSETS.join(", ")),
+            }
+        }
+    }
 }
 
 /// Names the first key of `tree` whose value has another type than it takes, in our words and not the loader's.

@@ -86,8 +86,8 @@ fn what_a_start_would_refuse_is_refused_by_key_and_file() {
         ("charset", "[sources.a]\ncharset = \"klingon\"".to_owned(), "hilum.toml: sources.a.charset: "),
         (
             "fallback",
-            "[sources.a]\ncharset_fallback = \"klingon\"".to_owned(),
-            "hilum.toml: sources.a.charset_fallback: ",
+            "[sources.a]\ncharset_fallback = \"CP94\"".to_owned(),
+            "hilum.toml: sources.a.charset_fallback: `CP94`: unknown charset; did you mean `CP949`?",
         ),
         ("name", "[sources.\"a b/../x\"]".to_owned(), "sources.a b/../x: a name has"),
         (
