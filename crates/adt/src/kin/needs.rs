@@ -178,6 +178,11 @@ impl Asking<'_, '_> {
                 self.decided("merge", tie);
             }
         }
+        // An identifier that makes no patient has no record.
+        let named: BTreeSet<Id> = heard.persons.iter().map(|person| person.number).collect();
+        concerned.retain(|number| {
+            numbers.contains_key(number) || named.contains(number) || heard.marked.contains(number)
+        });
         concerned.extend(heard.ties.iter().flat_map(|tie| [tie.old, tie.new]));
         if !ties.is_empty() {
             for table in [&CONTENT, &ENCOUNTER] {
