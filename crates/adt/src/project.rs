@@ -7,13 +7,14 @@ mod journey;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
+use hilum_chart::family::Families;
 use hilum_chart::projection::{Changes, Projection, Reads, Rejected, Rows, Unreadable};
 use hilum_core::{Clock, Digest, Id, InstallationKey, RecordId, Stream, Timestamp};
 use hilum_engines::log::Record;
 use hilum_engines::tables::{Table, Value};
 
 use self::apply::Apply;
-use self::batch::{Work, alone, decided, heard, named, replaced_in, ties};
+use self::batch::{Work, alone, decided, decided_in, heard, named, replaced_in, ties};
 use self::journey::{Journey, copies_of, is_reuse};
 use crate::decision::Decision;
 use crate::facts::read::{self, Fault, Outcome, Reading, Says};
@@ -141,14 +142,23 @@ impl Adt {
         }
     }
 
+    fn sight<'a>(
+        &'a self,
+        families: &'a Families,
+        have: &'a Rows,
+        decided: &'a BTreeSet<Id>,
+        lenient: bool,
+    ) -> Sight<'a> {
+        Sight { key: &self.key, families, have, lenient, decided, facts_max: self.facts_max() }
+    }
+
     /// Patient and board with the mark of a message that could not be applied; `None` if rows are missing for that.
     fn marked(&self, number: Id, message: Id, have: &Rows) -> Option<Changes> {
-        let families = alone(number).resolve(have)?;
+        let (families, decided) = (alone(number).resolve(have)?, BTreeSet::new());
         let family = families.of(number)?;
         let mut out = Changes::default();
         families.write(tables::OF_FAMILY, have, &mut out);
-        let sight =
-            Sight { key: &self.key, families: &families, have, lenient: true, facts_max: self.facts_max() };
+        let sight = self.sight(&families, have, &decided, true);
         let mut kin = Kin::new(sight, family);
         kin.not_applied(number, message, true);
         let settled = kin.settle(&mut out);
@@ -219,8 +229,8 @@ impl Projection for Adt {
         let tied = ties(&works, have);
         tied.needs(tables::OF_FAMILY, have, reads);
         let Some(families) = tied.resolve(have) else { return };
-        let sight =
-            Sight { key: &self.key, families: &families, have, lenient: false, facts_max: self.facts_max() };
+        let decided = BTreeSet::new();
+        let sight = self.sight(&families, have, &decided, false);
         for (family, heard) in &heard(&works, &families, have) {
             kin::needs(&sight, *family, heard, reads);
         }
@@ -230,8 +240,8 @@ impl Projection for Adt {
         let works = self.works(events, have);
         let Some(families) = ties(&works, have).resolve(have) else { return Vec::new() };
         families.write(tables::OF_FAMILY, have, out);
-        let sight =
-            Sight { key: &self.key, families: &families, have, lenient: false, facts_max: self.facts_max() };
+        let decided = decided_in(&works);
+        let sight = self.sight(&families, have, &decided, false);
         let mut batch = Apply {
             adt: self,
             sight,
@@ -256,8 +266,8 @@ impl Projection for Adt {
         let tied = alone(number);
         tied.needs(tables::OF_FAMILY, have, reads);
         let Some(families) = tied.resolve(have) else { return };
-        let sight =
-            Sight { key: &self.key, families: &families, have, lenient: true, facts_max: self.facts_max() };
+        let decided = BTreeSet::new();
+        let sight = self.sight(&families, have, &decided, true);
         if let Some(family) = families.of(number) {
             let mut heard = Heard::default();
             heard.mark(number);

@@ -10,7 +10,7 @@ use hilum_adt::decision::Decision;
 use hilum_adt::identity;
 use hilum_adt::kin::work_id;
 use hilum_adt::settings::SourceSettings;
-use hilum_core::{Envelope, Id};
+use hilum_core::{Envelope, Id, Stream};
 use hilum_engines::tables::Tables;
 
 fn envelopes(seed: u64, count: usize) -> Vec<Envelope> {
@@ -46,6 +46,11 @@ fn envelopes(seed: u64, count: usize) -> Vec<Envelope> {
         settle("closed-visit", visit);
         settle("identity", identity::provisional_id(&house.key, visit));
     }
+    // In one partition, so that some are read in one batch.
+    let key = house.key.id("Partition", &[b"decisions"]);
+    for decision in all.iter_mut().filter(|one| one.stream == Stream::Decisions) {
+        decision.key = key;
+    }
     all
 }
 
@@ -58,7 +63,7 @@ async fn canonical(tables: Tables, all: &[Envelope], seed: u64) -> String {
     if seed > 0 {
         let copies: Vec<Envelope> = all
             .iter()
-            .filter(|one| one.stream == hilum_core::Stream::Hl7In && dice.one_in(5))
+            .filter(|one| one.stream == Stream::Hl7In && dice.one_in(5))
             .map(|one| house.copy_of(one))
             .collect();
         order.extend(copies);

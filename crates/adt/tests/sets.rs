@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use harness::stream::{Dice, corrected, messages};
 use harness::{House, Msg, how_many};
+use hilum_adt::decision::Decision;
 use hilum_adt::project::{Adt, Planted};
 use hilum_adt::tables as adt;
 use hilum_chart::projection::Projection as _;
@@ -123,7 +124,7 @@ async fn decided_work_stays_decided() {
     house.run().await;
     for work in house.work().await {
         let (work, by, note) = (work["id"].parse().unwrap(), "kim".to_owned(), String::new());
-        house.decide(&hilum_adt::decision::Decision::Settle { work, by, note }).await;
+        house.decide(&Decision::Settle { work, by, note }).await;
     }
     house.run().await;
     house.send(&msg("A08", "3", "011000", "1", "V1").text()).await;
@@ -131,6 +132,29 @@ async fn decided_work_stays_decided() {
     house.run().await;
     let states: Vec<String> = house.work().await.into_iter().map(|work| work["state"].clone()).collect();
     assert_eq!(states, ["decided", "decided"]);
+}
+
+#[tokio::test]
+async fn work_that_is_decided_stays_so_in_the_batch_of_the_decision() {
+    for records in [1, 500] {
+        let house = House::new();
+        for number in ["1", "2", "3"] {
+            let pid3 = format!("{number}^^^H^MR~77^^^B^PI");
+            house.send(&msg("A01", number, "010800", number, number).pid3(&pid3).text()).await;
+        }
+        house.run().await;
+        let work = house.work().await[0]["id"].parse().unwrap();
+        let (old, new, by) = (house.patient_id("1"), house.patient_id("2"), "kim".to_owned());
+        let settle = Decision::Settle { work, by: by.clone(), note: String::new() };
+        let link = Decision::Merge { old, new, by, reason: String::new() };
+        let mut both = [house.decision(&settle), house.decision(&link)];
+        both[1].key = both[0].key;
+        house.append_all(&both).await;
+        house.run_in_batches_of(records).await;
+        let decided = house.work().await.into_iter().filter(|one| one["id"] == work.to_string());
+        let states: Vec<String> = decided.map(|one| one["state"].clone()).collect();
+        assert_eq!(states, ["decided"], "{records} a batch");
+    }
 }
 
 #[tokio::test]

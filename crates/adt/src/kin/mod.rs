@@ -67,6 +67,8 @@ pub struct Sight<'a> {
     pub have: &'a Rows,
     /// Whether rows may be missing: a rejected event is marked with what there is, or not at all.
     pub lenient: bool,
+    /// Work that operators decide about in this batch.
+    pub decided: &'a BTreeSet<Id>,
     /// Facts that one visit keeps.
     pub facts_max: usize,
 }

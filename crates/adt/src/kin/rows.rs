@@ -283,6 +283,9 @@ impl<'a> Kin<'a> {
     /// Whether an operator decided about an item of work.
     pub(super) fn is_decided(&self, work: Id) -> bool {
         let key = [Value::Id(work)];
+        if self.sight.decided.contains(&work) {
+            return true;
+        }
         let have = self.sight.have;
         if have.has_read(DECIDED.name, &key) {
             return have.get(DECIDED.name, &key).is_some();

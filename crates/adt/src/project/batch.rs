@@ -1,6 +1,6 @@
 //! What a batch says: which heads it ties together, and what is heard of each family.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hilum_chart::family::{Families, Head, Ties};
 use hilum_chart::projection::Rows;
@@ -83,6 +83,23 @@ pub(super) fn replaced_in(works: &[Work<'_>]) -> BTreeMap<Id, Id> {
         }
     }
     replaced
+}
+
+/// Work that operators decide about in this batch: what is folded in it knows.
+pub(super) fn decided_in(works: &[Work<'_>]) -> BTreeSet<Id> {
+    let about = |work: &Work<'_>| match &work.reading.outcome {
+        Outcome::Decides(decision) => match decision.as_ref() {
+            Decision::Settle { work, .. } => Some(*work),
+            Decision::Merge { .. }
+            | Decision::Unmerge { .. }
+            | Decision::Identify { .. }
+            | Decision::Settings { .. } => None,
+        },
+        Outcome::Nothing { .. } | Outcome::Refused(_) | Outcome::Quarantined { .. } | Outcome::Says(_) => {
+            None
+        }
+    };
+    works.iter().filter_map(about).collect()
 }
 
 /// What replaces a record, as far as it is known: of several the least.
