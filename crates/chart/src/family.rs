@@ -295,6 +295,21 @@ impl Families {
         Some(out)
     }
 
+    /// The same as they are stored, without a copy: their first column may be another name of the family.
+    pub fn stored_rows<'h>(
+        &self,
+        table: &'static Table,
+        family: Id,
+        rest: &[Value],
+        have: &'h Rows,
+    ) -> Option<Vec<&'h [Value]>> {
+        let mut out = Vec::new();
+        for stored in self.stored(family) {
+            out.extend(have.scan(&all_under(table, stored, rest))?.iter().map(|row| row.values.as_slice()));
+        }
+        Some(out)
+    }
+
     /// Wants the one row of `table` whose key is the family and `rest`.
     pub fn want_row(&self, table: &'static Table, family: Id, rest: &[Value], reads: &mut Reads) {
         for stored in self.stored(family) {

@@ -85,7 +85,7 @@ pub fn needs(sight: &Sight<'_>, family: Id, heard: &Heard<'_>, reads: &mut Reads
     asking.next();
 }
 
-impl Asking<'_, '_> {
+impl<'a> Asking<'_, 'a> {
     fn row(&mut self, table: &'static Table, rest: &[Value]) {
         self.sight.families.want_row(table, self.family, rest, self.reads);
     }
@@ -139,8 +139,8 @@ impl Asking<'_, '_> {
         }
     }
 
-    fn rows(&self, table: &'static Table, rest: &[Value]) -> Option<Vec<Vec<Value>>> {
-        self.sight.families.rows(table, self.family, rest, self.sight.have)
+    fn rows(&self, table: &'static Table, rest: &[Value]) -> Option<Vec<&'a [Value]>> {
+        self.sight.families.stored_rows(table, self.family, rest, self.sight.have)
     }
 
     /// What the rows that were read name.
@@ -201,8 +201,7 @@ impl Asking<'_, '_> {
                     .iter()
                     .any(|person| person.number == *number && person.provisional_for.is_some())
         };
-        let whole = self.sight.families.rows(&FACT, self.family, &[], self.sight.have).is_some();
-        if whole {
+        if self.rows(&FACT, &[]).is_some() {
             concerned.extend(numbers.keys());
         }
         for number in concerned {
@@ -224,7 +223,7 @@ impl Asking<'_, '_> {
 
     /// The visits that will be folded: those that the batch speaks of, and with one that has no number those of all
     /// numbers that are tied.
-    fn with_tied(&self, ties: &[Vec<Value>]) -> BTreeSet<Id> {
+    fn with_tied(&self, ties: &[&[Value]]) -> BTreeSet<Id> {
         let mut visits: BTreeSet<Id> = self.heard.visits().collect();
         if self.heard.says_inferred() {
             let numbers = ties.iter().flat_map(|row| [id(row.get(3)), id(row.get(4))]).flatten();
