@@ -17,7 +17,7 @@ use hilum_web::route::{Route, check_document};
 use hilum_web::words::{self, problems};
 
 /// Keys that are built from what data names: a code, a status, a rule.
-const DYNAMIC: [&str; 16] = [
+const DYNAMIC: [&str; 17] = [
     "allergen.",
     "charset_rule.",
     "class.",
@@ -29,6 +29,7 @@ const DYNAMIC: [&str; 16] = [
     "nav.",
     "pending.",
     "relationship.",
+    "rule.",
     "severity.",
     "sex.",
     "status.",

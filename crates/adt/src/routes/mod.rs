@@ -180,6 +180,15 @@ pub(crate) fn word_of<'a>(w: &'a Words, group: &str, code: &'a str) -> &'a str {
     w.get(&key).unwrap_or(code)
 }
 
+/// What is odd, in the reader's language: as it was said, or the rule's words where that is English only. Whether it is
+/// English all the same.
+pub(crate) fn odd<'a>(w: &'a Words, finding: &'a crate::content::Finding) -> (&'a str, bool) {
+    match w.get(&format!("rule.{}", finding.rule)).filter(|_| !w.is_en()) {
+        Some(words) => (words, false),
+        None => (&finding.text, true),
+    }
+}
+
 /// How a status of a message sounds.
 pub(crate) fn status_tag(w: &Words, status: &str) -> Tag {
     let tone = match status {
