@@ -18,7 +18,7 @@ use hilum_core::{Clock, Id, Position, Seq, Stream, Timestamp, failpoint};
 use hilum_engines::limits::{BATCH_WRITES_MAX, SCAN_ROWS_MAX};
 use hilum_engines::log::{Log, LogError, ReadMax};
 use hilum_engines::tables::{
-    Batch, Key, OffsetMove, Read, Row, Scan, Table, Tables, TablesError, Value, Write,
+    Batch, Expect, Key, OffsetMove, Read, Row, Scan, Table, Tables, TablesError, Value, Write,
 };
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -112,6 +112,8 @@ struct Taken<P: Projection> {
     events: Vec<P::Event>,
     places: Vec<(Position, Timestamp)>,
     rows: Rows,
+    /// What the commit must find as it was read.
+    expects: Vec<Expect>,
     /// Set when the one event that is left is to be rejected for it.
     fault: Option<Fault>,
     /// The families that it touches, where siblings are to keep off them.
@@ -127,6 +129,7 @@ impl<P: Projection> Default for Taken<P> {
             events: Vec::new(),
             places: Vec::new(),
             rows: Rows::default(),
+            expects: Vec::new(),
             fault: None,
             claim: None,
             is_bare: false,
@@ -484,7 +487,13 @@ impl<P: Projection> Runner<P> {
         failpoint::hit("apply");
         let projection = Arc::clone(&self.projection);
         let (taken, outcome) = compute(move || {
+            let mut taken = taken;
             let outcome = catch_unwind(AssertUnwindSafe(|| changes_of(projection.as_ref(), &taken)));
+            taken.expects = expectations(&taken.rows).collect();
+            if taken.events.len() > 1 {
+                // Nobody asks for them again: a batch that is refused is read anew. One event's rejection needs them.
+                taken.rows = Rows::default();
+            }
             (taken, outcome)
         })
         .await?;
@@ -511,11 +520,7 @@ impl<P: Projection> Runner<P> {
         }
         let writer = Writer { owner: P::NAME, now: self.clock.now() };
         let (taken, changes_batch) = compute(move || {
-            let batch = build(writer, &taken.rows, changes, stored, outbox);
-            if taken.events.len() > 1 {
-                // Nobody asks for them again: a batch that is refused is read anew. One event's rejection needs them.
-                taken.rows = Rows::default();
-            }
+            let batch = build(writer, std::mem::take(&mut taken.expects), changes, stored, outbox);
             (taken, batch)
         })
         .await?;
@@ -807,13 +812,12 @@ fn resource_reads(changes: &Changes) -> Vec<Read> {
 /// Everything of a commit but the offset.
 fn build(
     writer: Writer<'_>,
-    rows: &Rows,
+    expects: Vec<Expect>,
     changes: Changes,
     stored: Vec<Option<Row>>,
     outbox: Vec<hilum_engines::tables::Outgoing>,
 ) -> Result<Batch, ChartError> {
-    let mut batch = Batch { outbox, ..Batch::default() };
-    batch.expects = expectations(rows).collect();
+    let mut batch = Batch { expects, outbox, ..Batch::default() };
     batch.writes.extend(changes.rows.into_iter().map(|((table, key), values)| match values {
         Some(values) => Write::Put { table, values },
         None => Write::Delete { table, key },
@@ -822,13 +826,13 @@ fn build(
         changes.registers.into_iter().map(|((table, _), values)| Write::PutIfNewer { table, values }),
     );
     let mut stored = stored.into_iter();
-    for change in changes.resources.values() {
+    for change in changes.resources.into_values() {
         let current = stored.next().flatten();
-        writer.write(&Version::from(change), current.as_ref(), &mut batch)?;
+        writer.write(&Version::from(&change), current.as_ref(), &mut batch)?;
     }
-    for register in changes.register_resources.values() {
+    for register in changes.register_resources.into_values() {
         let (current, stamp) = (stored.next().flatten(), stored.next().flatten());
-        writer.write_register(register, current.as_ref(), stamp.as_ref(), &mut batch)?;
+        writer.write_register(&register, current.as_ref(), stamp.as_ref(), &mut batch)?;
     }
     Ok(batch)
 }

@@ -257,7 +257,8 @@ impl<'a> Apply<'a> {
 
     pub(super) fn finish(&mut self, out: &mut Changes) {
         let mut of_visit: BTreeMap<Id, Vec<Id>> = BTreeMap::new();
-        for kin in self.kins.values_mut() {
+        // One by one: a family that is settled needs no memory any more.
+        while let Some((_, mut kin)) = self.kins.pop_first() {
             let settled = kin.settle(out);
             of_visit.extend(settled.of_visit.clone());
             render::settled(&self.adt.key, &settled, out);
