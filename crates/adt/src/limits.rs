@@ -87,6 +87,8 @@ pub const TIME_AHEAD_S: i64 = 15 * 60;
 pub const CARRIED_MAX: usize = 16;
 /// Patient numbers that are remembered as carriers of one further identifying number: those with the least ids.
 pub const CARRIERS_MAX: usize = 64;
+/// Messages in quarantine that are remembered of one patient: those with the least ids. The mark counts no further.
+pub const NOT_APPLIED_MAX: usize = 1_000;
 /// Facts that are kept of one visit, or of all visits of one patient that carry no number: those of the latest movement
 /// stamps. Far below what one range may have, so that no message is refused for it.
 pub const VISIT_FACTS_MAX: usize = 20_000;

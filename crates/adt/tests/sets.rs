@@ -401,3 +401,13 @@ async fn at_the_bounds_the_set_decides() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_feed_that_cannot_be_read_costs_its_patient_one_bounded_row() {
+    let house = House::new();
+    house.send(&msg("A01", "0", "010800", "1", "V1").at("W1^101^1^H").text()).await;
+    let wrong: Vec<String> = (0..1_020).map(|n| set_aside(&format!("{n}"), "010900", "1").text()).collect();
+    house.send_all(&wrong).await;
+    house.run().await;
+    assert_eq!(house.census().await, ["inpatient W1-101-1 I in-progress Kim, Min not-applied:1000"]);
+}

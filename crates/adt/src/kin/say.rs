@@ -9,7 +9,7 @@ use crate::content::Identifier;
 use crate::facts::Fact;
 use crate::facts::read::{Person, Visit};
 use crate::fold::ties::Tie;
-use crate::limits::{CARRIED_MAX, CARRIERS_MAX};
+use crate::limits::{CARRIED_MAX, CARRIERS_MAX, NOT_APPLIED_MAX};
 use crate::order::Stamp;
 
 impl Kin<'_> {
@@ -145,6 +145,9 @@ impl Kin<'_> {
     pub fn not_applied(&mut self, number: Id, message: Id, is_out: bool) {
         let row = self.number(number);
         let changed = if is_out { row.not_applied.insert(message) } else { row.not_applied.remove(&message) };
+        if row.not_applied.len() > NOT_APPLIED_MAX {
+            row.not_applied.pop_last();
+        }
         if changed {
             self.dirty_numbers.insert(number);
         }
