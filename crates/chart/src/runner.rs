@@ -514,9 +514,12 @@ impl<P: Projection> Runner<P> {
         rejected: usize,
     ) -> Result<Stepped, ChartError> {
         let outbox = std::mem::take(&mut changes.outbox);
-        let mut stored = self.stored(&changes).await?;
+        let mut reads = resource_reads(&changes);
+        reads.extend(register_reads(&changes));
+        let mut stored = self.stored(&reads).await?;
         if self.claim_registers(&changes, &stored, &mut taken).await {
-            stored = self.stored(&changes).await?;
+            stored.truncate(changes.resources.len());
+            stored.extend(self.stored(&register_reads(&changes)).await?);
         }
         let writer = Writer { owner: P::NAME, now: self.clock.now() };
         let (taken, changes_batch) = compute(move || {
@@ -566,13 +569,12 @@ impl<P: Projection> Runner<P> {
         true
     }
 
-    /// The rows that tell whether resources differ, in the order of [`resource_reads`].
-    async fn stored(&self, changes: &Changes) -> Result<Vec<Option<Row>>, ChartError> {
-        let reads = resource_reads(changes);
+    /// The rows that tell whether resources differ, in the order of `reads`.
+    async fn stored(&self, reads: &[Read]) -> Result<Vec<Option<Row>>, ChartError> {
         if reads.is_empty() {
             return Ok(Vec::new());
         }
-        Ok(port::read(&self.tables, &reads).await?.into_iter().map(|mut found| found.pop()).collect())
+        Ok(port::read(&self.tables, reads).await?.into_iter().map(|mut found| found.pop()).collect())
     }
 
     async fn commit(&mut self, ready: Ready<P>) -> Result<Stepped, ChartError> {
@@ -798,15 +800,15 @@ fn changes_of<P: Projection>(projection: &P, taken: &Taken<P>) -> (Changes, usiz
     (changes, rejected.len())
 }
 
-/// The reads that tell whether resources differ: current versions, then current versions and stamps of registers.
+/// The reads that tell whether resources differ: current versions.
 fn resource_reads(changes: &Changes) -> Vec<Read> {
-    let mut reads: Vec<Read> =
-        changes.resources.keys().map(|&(ty, id)| resources::read_current(ty, id)).collect();
-    for &(ty, id) in changes.register_resources.keys() {
-        reads.push(resources::read_current(ty, id));
-        reads.push(resources::read_stamp(ty, id));
-    }
-    reads
+    changes.resources.keys().map(|&(ty, id)| resources::read_current(ty, id)).collect()
+}
+
+/// The reads that tell whether registers differ: current version and stamp, for each.
+fn register_reads(changes: &Changes) -> Vec<Read> {
+    let reads = |&(ty, id)| [resources::read_current(ty, id), resources::read_stamp(ty, id)];
+    changes.register_resources.keys().flat_map(reads).collect()
 }
 
 /// Everything of a commit but the offset.
