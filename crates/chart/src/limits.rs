@@ -13,8 +13,6 @@ pub const NEEDS_ROUNDS_MAX: usize = 6;
 pub const RANGE_ROWS_MAX: usize = 50_000;
 /// Batches of one process that are between read and commit at the same time: bounds memory.
 pub const BATCHES_IN_FLIGHT_MAX: usize = 2;
-/// Batches of one process that are decoded at the same time, those included that wait for a sibling.
-pub const BATCHES_HELD_MAX: usize = 2;
 /// How long a runner that was woken waits for more records before it reads.
 pub const WAKE_COALESCE: Duration = Duration::from_millis(4);
 /// How often an idle runner looks at the log without being woken.

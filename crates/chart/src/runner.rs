@@ -28,8 +28,8 @@ use crate::claims::{Claim, Claims};
 use crate::error::ChartError;
 use crate::family;
 use crate::limits::{
-    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, BATCHES_HELD_MAX, BATCHES_IN_FLIGHT_MAX, CONFLICT_BACKOFF, IDLE_POLL,
-    NEEDS_ROUNDS_MAX, PAUSE_BACKOFF, RANGE_ROWS_MAX, UNREADABLE_TRIES, WAKE_COALESCE,
+    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, BATCHES_IN_FLIGHT_MAX, CONFLICT_BACKOFF, IDLE_POLL, NEEDS_ROUNDS_MAX,
+    PAUSE_BACKOFF, RANGE_ROWS_MAX, UNREADABLE_TRIES, WAKE_COALESCE,
 };
 use crate::port;
 use crate::progress::Progress;
@@ -683,9 +683,9 @@ impl<P: Projection> Runner<P> {
         }
     }
 
-    /// Runs until `stop` says true; a batch that was begun is finished. `places` bounds the batches that this process
-    /// holds and works on at once.
-    async fn run(mut self, places: Arc<Places>, mut stop: watch::Receiver<bool>) {
+    /// Runs until `stop` says true; a batch that was begun is finished. `in_flight` bounds the batches that
+    /// this process holds at once: what is decoded is many times what is in the log.
+    async fn run(mut self, in_flight: Arc<Semaphore>, mut stop: watch::Receiver<bool>) {
         let mut appended = self.log.appended();
         let mut freed = self.claims.as_ref().map(|claims| claims.freed());
         let mut pause = PAUSE_BACKOFF.0;
@@ -697,11 +697,10 @@ impl<P: Projection> Runner<P> {
             }
             let kept = match held.take() {
                 Some(kept) => Ok(kept),
-                None => places.held.acquire().await,
+                None => in_flight.acquire().await,
             };
-            let (Ok(kept), Ok(at_work)) = (kept, places.at_work.acquire().await) else { return };
+            let Ok(kept) = kept else { return };
             let outcome = self.turn().await;
-            drop(at_work);
             // One that waits keeps what it has decoded.
             held = matches!(outcome, Ok(Stepped::Waits | Stepped::Conflict)).then_some(kept);
             let wait = match outcome {
@@ -839,20 +838,6 @@ fn build(
     Ok(batch)
 }
 
-/// How many batches a process has at once: what is decoded is many times what is in the log.
-struct Places {
-    /// Batches that are decoded.
-    held: Semaphore,
-    /// Of these, batches that are worked on: the others wait for a sibling.
-    at_work: Semaphore,
-}
-
-impl Default for Places {
-    fn default() -> Self {
-        Self { held: Semaphore::new(BATCHES_HELD_MAX), at_work: Semaphore::new(BATCHES_IN_FLIGHT_MAX) }
-    }
-}
-
 /// The runners of one projection over all its streams and partitions.
 #[derive(Debug)]
 pub struct Running {
@@ -879,14 +864,14 @@ impl Running {
 pub fn run_all<P: Projection>(projection: &Arc<P>, log: &Log, tables: &Tables, clock: &Clock) -> Running {
     let progress = Progress::new(P::NAME, P::STREAMS, log.partitions());
     let (stop, stopped) = watch::channel(false);
-    let places = Arc::new(Places::default());
+    let in_flight = Arc::new(Semaphore::new(BATCHES_IN_FLIGHT_MAX));
     let claims = Claims::new();
     let mut tasks = JoinSet::new();
     for &stream in P::STREAMS {
         for partition in 0..log.partitions() {
             let (projection, log, tables, clock) =
                 (Arc::clone(projection), log.clone(), tables.clone(), clock.clone());
-            let (progress, places, stopped) = (progress.clone(), Arc::clone(&places), stopped.clone());
+            let (progress, in_flight, stopped) = (progress.clone(), Arc::clone(&in_flight), stopped.clone());
             let claims = Arc::clone(&claims);
             tasks.spawn(async move {
                 let start = || {
@@ -899,7 +884,7 @@ pub fn run_all<P: Projection>(projection: &Arc<P>, log: &Log, tables: &Tables, c
                         progress.clone(),
                     )
                     .claiming(Arc::clone(&claims))
-                    .run(Arc::clone(&places), stopped.clone())
+                    .run(Arc::clone(&in_flight), stopped.clone())
                 };
                 // A partition that dies in silence would look like an empty ward: it is seen, and tried again.
                 let mut inner = JoinSet::new();

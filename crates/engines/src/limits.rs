@@ -31,7 +31,7 @@ pub const SQLITE_READERS_MAX: usize = 4;
 /// Page cache of the log's writer, KiB.
 pub const LOG_WRITER_CACHE_KIB: u32 = 4 << 10;
 /// Page cache of the tables' writer, KiB.
-pub const TABLES_WRITER_CACHE_KIB: u32 = 48 << 10;
+pub const TABLES_WRITER_CACHE_KIB: u32 = 24 << 10;
 /// Page cache of each reader, KiB.
 pub const READER_CACHE_KIB: u32 = 2 << 10;
 /// Pages of 8 KiB in the write-ahead log of the log's file before they are moved into it: few, so that a commit that
@@ -39,7 +39,7 @@ pub const READER_CACHE_KIB: u32 = 2 << 10;
 pub const LOG_WAL_PAGES_MAX: i64 = 2_000;
 /// Pages of 4 KiB in the write-ahead log of the tables' file before they are moved into it: more, since hot pages are
 /// written once for many commits.
-pub const TABLES_WAL_PAGES_MAX: i64 = 4_000;
+pub const TABLES_WAL_PAGES_MAX: i64 = 8_000;
 /// Batches that may wait for the writer of the tables.
 pub const TABLES_QUEUE_MAX: usize = 64;
 /// Bytes of batches that may wait for the writer of the SQLite tables; a larger batch waits alone.
