@@ -1,14 +1,42 @@
 //! The engines without us: what the same machine does with the same bytes when nothing is checked, keyed or folded.
 //! The floor of `hilum bench`; never part of serving.
 
+use std::fs::File;
+use std::io::{self, BufReader, Read as _};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+use rusqlite::types::Value;
 use rusqlite::{Connection, params};
+
+/// The form of a tape: one byte says what comes. Numbers are big end first; a length is four bytes.
+pub(crate) mod tape {
+    /// A statement's length and text: the next one in order.
+    pub(crate) const STATEMENT: u8 = b'S';
+    /// A statement's number (four bytes), how many parameters (one byte), the parameters.
+    pub(crate) const ROW: u8 = b'R';
+    /// What was said since the last one was committed.
+    pub(crate) const COMMIT: u8 = b'C';
+    /// A parameter: absent.
+    pub(crate) const NULL: u8 = b'n';
+    /// Eight bytes.
+    pub(crate) const INT: u8 = b'i';
+    /// Length and text.
+    pub(crate) const TEXT: u8 = b't';
+    /// Length and bytes.
+    pub(crate) const BLOB: u8 = b'b';
+}
 
 /// Why a floor could not be measured.
 #[derive(Debug, thiserror::Error)]
-#[error("bare engine: {0}")]
-pub struct BareError(#[from] rusqlite::Error);
+pub enum BareError {
+    /// The engine.
+    #[error("bare engine: {0}")]
+    Engine(#[from] rusqlite::Error),
+    /// The tape.
+    #[error("tape: {0}")]
+    Tape(#[from] io::Error),
+}
 
 fn open(path: &Path) -> Result<Connection, BareError> {
     let connection = Connection::open(path)?;
@@ -35,4 +63,104 @@ pub fn append(path: &Path, bodies: &[Vec<u8>], group: usize) -> Result<(), BareE
         transaction.commit()?;
     }
     Ok(())
+}
+
+/// What a replay did.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Replayed {
+    /// Transactions.
+    pub commits: u64,
+    /// Row statements.
+    pub rows: u64,
+    /// In the engine; reading the tape is not counted.
+    pub time: Duration,
+}
+
+/// Runs the statements of a tape on a new file at `path` that has the tables and indexes of `like`: the same rows in the
+/// same transactions, and nothing of what led to them.
+///
+/// # Errors
+/// [`BareError`] when a file cannot be read or written, or the tape is cut off.
+pub fn replay(path: &Path, like: &Path, tape: &Path) -> Result<Replayed, BareError> {
+    let conn = open(path)?;
+    conn.execute("ATTACH ?1 AS model", [like.to_string_lossy()])?;
+    let tables: Vec<String> = conn
+        .prepare("SELECT sql FROM model.sqlite_schema WHERE sql IS NOT NULL ORDER BY type DESC")?
+        .query_map([], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    conn.execute_batch("DETACH model")?;
+    for table in &tables {
+        conn.execute_batch(table)?;
+    }
+    conn.set_prepared_statement_cache_capacity(1_000);
+    let mut tape = Reader(BufReader::with_capacity(1 << 20, File::open(tape)?));
+    let (mut statements, mut rows): (Vec<String>, Vec<(usize, Vec<Value>)>) = (Vec::new(), Vec::new());
+    let mut done = Replayed::default();
+    while let Some(what) = tape.next()? {
+        match what {
+            tape::STATEMENT => statements.push(tape.text()?),
+            tape::ROW => {
+                let statement = u32::from_be_bytes(tape.array()?) as usize;
+                let [count] = tape.array()?;
+                let values = (0..count).map(|_| tape.value()).collect::<Result<_, _>>()?;
+                rows.push((statement, values));
+            }
+            tape::COMMIT => {
+                let begun = Instant::now();
+                conn.execute_batch("BEGIN IMMEDIATE")?;
+                for (statement, values) in &rows {
+                    let sql = statements.get(*statement).ok_or_else(cut_off)?;
+                    conn.prepare_cached(sql)?.execute(rusqlite::params_from_iter(values))?;
+                }
+                conn.execute_batch("COMMIT")?;
+                done.time += begun.elapsed();
+                done.commits += 1;
+                done.rows += rows.len() as u64;
+                rows.clear();
+            }
+            _ => return Err(cut_off().into()),
+        }
+    }
+    Ok(done)
+}
+
+fn cut_off() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the tape is damaged")
+}
+
+/// Reads a tape.
+struct Reader(BufReader<File>);
+
+impl Reader {
+    fn next(&mut self) -> io::Result<Option<u8>> {
+        let mut byte = [0];
+        Ok((self.0.read(&mut byte)? > 0).then_some(byte[0]))
+    }
+
+    fn array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.0.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn bytes(&mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; u32::from_be_bytes(self.array()?) as usize];
+        self.0.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn text(&mut self) -> io::Result<String> {
+        String::from_utf8(self.bytes()?).map_err(|_| cut_off())
+    }
+
+    fn value(&mut self) -> io::Result<Value> {
+        let [what] = self.array()?;
+        match what {
+            tape::NULL => Ok(Value::Null),
+            tape::INT => Ok(Value::Integer(i64::from_be_bytes(self.array()?))),
+            tape::TEXT => Ok(Value::Text(self.text()?)),
+            tape::BLOB => Ok(Value::Blob(self.bytes()?)),
+            _ => Err(cut_off()),
+        }
+    }
 }

@@ -757,3 +757,29 @@ async fn an_analyst_reads_typed_tables() {
         .expect("reads");
     assert_eq!(strict, 1);
 }
+
+#[tokio::test]
+async fn a_tape_replayed_bare_gives_the_same_rows() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (first, second, tape) =
+        (folder.path().join("first.sqlite"), folder.path().join("second.sqlite"), folder.path().join("tape"));
+    let options = Options { tape: Some(tape.clone()), ..Options::default() };
+    let tables = Sqlite::open(first.as_path(), &[&BED], options).expect("opens");
+    for n in 0..5 {
+        let batch = writes(vec![bed("A", n, n), bed("B", 1, n)]);
+        tables.commit(batch).await.expect("commits");
+    }
+    tables.close().await;
+    drop(tables);
+    let done = hilum_engines::bare::replay(&second, &first, &tape).expect("replays");
+    assert_eq!((done.commits, done.rows), (5, 10));
+    let rows = |path: &Path| -> Vec<String> {
+        let conn = rusqlite::Connection::open(path).expect("opens");
+        let sql = "SELECT unit || ' ' || n || ' ' || c FROM bed ORDER BY unit, n";
+        let mut statement = conn.prepare(sql).expect("prepares");
+        let rows = statement.query_map([], |row| row.get(0)).expect("reads");
+        rows.collect::<Result<_, _>>().expect("reads")
+    };
+    assert_eq!(rows(&first).len(), 6);
+    assert_eq!(rows(&first), rows(&second));
+}

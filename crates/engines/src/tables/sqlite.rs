@@ -24,6 +24,7 @@ use crate::sqlite_file::{
 
 mod read;
 mod schema;
+mod tape;
 mod value;
 mod writer;
 
@@ -49,13 +50,15 @@ pub struct Options {
     pub sync: SyncMode,
     /// Pages in the write-ahead log before they are moved into the file.
     pub wal_pages_max: i64,
+    /// Where the statements of each commit are written down, for a bench's floor.
+    pub tape: Option<PathBuf>,
     /// A test's hook that makes the disk fail: asked before each commit (`commit`) and checkpoint (`checkpoint`).
     pub fault: Option<Fault>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { sync: SyncMode::Full, wal_pages_max: limits::TABLES_WAL_PAGES_MAX, fault: None }
+        Self { sync: SyncMode::Full, wal_pages_max: limits::TABLES_WAL_PAGES_MAX, tape: None, fault: None }
     }
 }
 
@@ -211,7 +214,9 @@ impl Sqlite {
             describe,
         });
         let (jobs, receiver) = mpsc::channel(limits::TABLES_QUEUE_MAX);
-        let writer = Writer::new(Arc::clone(&state), conn, owned, t, in_file, options);
+        let tape = options.tape.as_deref().map(tape::Tape::create).transpose();
+        let tape = tape.map_err(|why| TablesError::Engine(format!("tape: {why}")))?;
+        let writer = Writer::new(Arc::clone(&state), conn, owned, (t, tape), in_file, options);
         let thread = std::thread::Builder::new()
             .name("tables-writer".to_owned())
             .spawn(move || writer.run(receiver))

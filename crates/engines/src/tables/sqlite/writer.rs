@@ -8,6 +8,7 @@ use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, params
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::read::{offset_row, same_epoch};
+use super::tape::Tape;
 use super::value::{as_sql, same};
 use super::{Options, State};
 use crate::limits;
@@ -110,6 +111,7 @@ pub(super) struct Writer {
     checkpoints: Checkpoints,
     /// Update statements by table and changed columns.
     updates: HashMap<(usize, u64), Arc<str>>,
+    tape: Option<Tape>,
 }
 
 /// A panic of the writer (a failpoint's, say) must not leave callers waiting in vain.
@@ -128,13 +130,13 @@ impl Writer {
         state: Arc<State>,
         conn: Arc<Mutex<Connection>>,
         owned: Option<Owned>,
-        t: Seq,
+        (t, tape): (Seq, Option<Tape>),
         in_file: bool,
         options: Options,
     ) -> Self {
         let checkpoints = Checkpoints::new(options.wal_pages_max);
         let updates = HashMap::new();
-        Self { state, conn, _owned: owned, t, in_file, fault: options.fault, checkpoints, updates }
+        Self { state, conn, _owned: owned, t, in_file, fault: options.fault, checkpoints, updates, tape }
     }
 
     /// Runs until it is asked to close or nobody is left to ask.
@@ -201,6 +203,10 @@ impl Writer {
         };
         match ended {
             Ok(()) => {
+                if let Some(Err(why)) = self.tape.as_mut().map(Tape::commit) {
+                    tracing::error!(%why, "the tape ends here");
+                    self.tape = None;
+                }
                 if self.t != before {
                     self.state.committed.send_replace(self.t);
                 }
@@ -330,11 +336,21 @@ impl Writer {
                     bind(&mut statement, 1, values, t)?;
                     statement.raw_bind_parameter(values.len() + 1, t.0)?;
                     statement.raw_execute()?;
+                    if let Some(tape) = &mut self.tape {
+                        tape.row(
+                            &self.state.sql[at].put_if_newer,
+                            values.iter().chain([&Value::ThisCommit]),
+                            t,
+                        );
+                    }
                 }
                 Write::Delete { key, .. } => {
                     let mut statement = conn.prepare_cached(&self.state.sql[at].delete)?;
                     bind(&mut statement, 1, key, t)?;
                     statement.raw_execute()?;
+                    if let Some(tape) = &mut self.tape {
+                        tape.row(&self.state.sql[at].delete, key, t);
+                    }
                 }
             }
         }
@@ -360,6 +376,9 @@ impl Writer {
             bind(&mut statement, 1, values, t)?;
             statement.raw_bind_parameter(values.len() + 1, t.0)?;
             if statement.raw_execute()? > 0 {
+                if let Some(tape) = &mut self.tape {
+                    tape.row(&sql.insert, values.iter().chain([&Value::ThisCommit]), t);
+                }
                 return Ok(());
             }
         }
@@ -392,6 +411,11 @@ impl Writer {
         }
         bind(&mut statement, next, key, t)?;
         statement.raw_execute()?;
+        if let Some(tape) = &mut self.tape {
+            let new =
+                values.iter().enumerate().filter(|(i, _)| changed & (1 << i) != 0).map(|(_, value)| value);
+            tape.row(&update, [&Value::ThisCommit].into_iter().chain(new).chain(key), t);
+        }
         Ok(())
     }
 }

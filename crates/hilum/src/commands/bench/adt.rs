@@ -3,18 +3,25 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use hilum_chart::runner::run_all;
+use hilum_engines::sqlite_file::SyncMode;
+use hilum_engines::tables::Tables;
+use hilum_engines::tables::sqlite::{self, Sqlite};
 
 use super::client::Client;
 use super::process::{Server, machine};
 use super::send::Sent;
 use super::{Feed, Scratch};
+use crate::config::Config;
+use crate::folder::Folder;
 use crate::generate::message::{self, Charset, Head, Person, Place, Stay};
+use crate::house::{House, schema};
 
 /// Measures the main job.
 #[derive(Debug, Args)]
@@ -124,10 +131,11 @@ fn bulk(adt: &Adt, scratch: &Scratch) -> Result<()> {
     ));
     crate::out::line(&format!("resident memory {now_mb:.0} MB, at its highest {peak_mb:.0} MB"));
     server.stop()?;
-    floors(adt, scratch, sent.seconds)
+    floor_of_the_log(adt, scratch, sent.seconds)?;
+    floor_of_the_chart(scratch, caught)
 }
 
-fn floors(adt: &Adt, scratch: &Scratch, acknowledged_s: f64) -> Result<()> {
+fn floor_of_the_log(adt: &Adt, scratch: &Scratch, acknowledged_s: f64) -> Result<()> {
     let messages = adt.feed.make();
     let begun = Instant::now();
     hilum_engines::bare::append(&scratch.0.join("bare-log.sqlite"), &messages, 512)?;
@@ -136,6 +144,42 @@ fn floors(adt: &Adt, scratch: &Scratch, acknowledged_s: f64) -> Result<()> {
         "floor: the bare engine appends the same bytes in groups of 512 in {bare:.2} s; ratio {:.2}",
         bare / acknowledged_s
     ));
+    Ok(())
+}
+
+/// The row statements of the chart, recorded from the log that the server left, run again by the bare engine.
+fn floor_of_the_chart(scratch: &Scratch, caught_up_s: f64) -> Result<()> {
+    let (tables, tape) = (scratch.0.join("taped.sqlite"), scratch.0.join("tape"));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(record(&scratch.0.join("bulk").join("data"), &tables, &tape))?;
+    let done = hilum_engines::bare::replay(&scratch.0.join("bare-tables.sqlite"), &tables, &tape)?;
+    let bare = done.time.as_secs_f64();
+    crate::out::line(&format!(
+        "floor: the bare engine runs the same {} row statements in the same {} commits in {bare:.2} s; ratio {:.2}",
+        done.rows,
+        done.commits,
+        bare / caught_up_s
+    ));
+    Ok(())
+}
+
+/// Folds the log of `data` into new tables and writes their statements on a tape.
+async fn record(data: &Path, tables: &Path, tape: &Path) -> Result<()> {
+    let house = House::open(Folder::take(data, "bench")?, Config::default()).await?;
+    let options =
+        sqlite::Options { sync: SyncMode::Off, tape: Some(tape.to_owned()), ..sqlite::Options::default() };
+    let taped = Tables::Sqlite(Sqlite::open(tables, &schema(), options)?);
+    let running = run_all(&house.fold, &house.log, &taped, &house.clock);
+    let until = Instant::now() + Duration::from_mins(10);
+    while !running.progress().health().caught_up() || running.progress().health().lag_records() > 0 {
+        if Instant::now() > until {
+            bail!("the log was not folded again after 600 s");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    running.stop().await;
+    taped.close().await;
+    house.close().await;
     Ok(())
 }
 
