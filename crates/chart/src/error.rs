@@ -87,6 +87,20 @@ pub enum ChartError {
         /// The next offset to apply.
         next: u64,
     },
+    /// The record that was applied last is another one in the log: an older copy of it was put in its place, and has
+    /// grown since.
+    #[error(
+        "log {stream}/{partition} holds another record at {offset} than the one that was last applied: restore the \
+         log or rebuild"
+    )]
+    LogReplaced {
+        /// The stream.
+        stream: Stream,
+        /// The partition.
+        partition: u16,
+        /// Where the two differ at the latest.
+        offset: u64,
+    },
     /// The runtime is shutting down.
     #[error("stopped")]
     Stopped,
@@ -107,9 +121,11 @@ impl ChartError {
             Self::Version { .. } | Self::Owned { .. } => Kind::Conflict,
             Self::Refused { .. } | Self::Body(_) => Kind::Invalid,
             Self::Bound { .. } => Kind::TooLarge,
-            Self::Stored { .. } | Self::Undecodable(_) | Self::Stuck { .. } | Self::LogBehind { .. } => {
-                Kind::Internal
-            }
+            Self::Stored { .. }
+            | Self::Undecodable(_)
+            | Self::Stuck { .. }
+            | Self::LogBehind { .. }
+            | Self::LogReplaced { .. } => Kind::Internal,
             Self::Stopped => Kind::Transient,
             Self::Tables(error) => error.kind(),
             Self::Log(error) => error.kind(),

@@ -17,6 +17,7 @@ pub mod chart;
 mod claims;
 pub mod error;
 pub mod family;
+pub mod fits;
 pub mod limits;
 mod port;
 pub mod progress;

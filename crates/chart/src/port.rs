@@ -4,7 +4,7 @@
 use futures::future::BoxFuture;
 use hilum_core::{Epoch, Seq, Stream};
 use hilum_engines::log::{Log, LogError, ReadMax, Record};
-use hilum_engines::tables::{Batch, Read, Row, Tables, TablesError};
+use hilum_engines::tables::{Applied, Batch, Read, Row, Tables, TablesError};
 
 type Answer<'a, T> = BoxFuture<'a, Result<T, TablesError>>;
 
@@ -24,6 +24,16 @@ pub(crate) fn offset<'a>(
     epoch: Epoch,
 ) -> Answer<'a, u64> {
     Box::pin(tables.offset(projection, stream, partition, epoch))
+}
+
+pub(crate) fn applied<'a>(
+    tables: &'a Tables,
+    projection: &'a str,
+    stream: Stream,
+    partition: u16,
+    epoch: Epoch,
+) -> Answer<'a, Applied> {
+    Box::pin(tables.applied(projection, stream, partition, epoch))
 }
 
 pub(crate) fn records(

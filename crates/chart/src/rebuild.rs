@@ -98,9 +98,9 @@ pub async fn rebuild<P: Projection>(
     tables.push(compare_registers::<P>(beside, &mut mend).await?);
     mend.flush().await?;
     for end in &ends {
-        let from = port::offset(live, P::NAME, end.stream, end.partition, end.epoch).await?;
-        if from != end.to {
-            let offset = Some(OffsetMove { from, ..end.clone() });
+        let stands = port::applied(live, P::NAME, end.stream, end.partition, end.epoch).await?;
+        if (stands.next, stands.last) != (end.to, end.last) {
+            let offset = Some(OffsetMove { from: stands.next, ..end.clone() });
             port::commit(live, Batch { offset, ..Batch::default() }).await?;
         }
     }
@@ -126,7 +126,7 @@ async fn replay<P: Projection>(
     for &stream in P::STREAMS {
         for partition in 0..log.partitions() {
             let to = port::end(log, stream, partition).await?;
-            ends.push(OffsetMove { projection: P::NAME, stream, partition, epoch, from: 0, to });
+            ends.push(OffsetMove { projection: P::NAME, stream, partition, epoch, from: 0, to, last: None });
         }
     }
     let total = ends.iter().map(|end| end.to).sum();
@@ -148,6 +148,10 @@ async fn replay<P: Projection>(
                 async move { runner.run_until(end.to, count).await }
             })
             .await?;
+    }
+    for end in &mut ends {
+        let applied = port::applied(beside, P::NAME, end.stream, end.partition, epoch).await?;
+        (end.to, end.last) = (applied.next, applied.last);
     }
     Ok(ends)
 }

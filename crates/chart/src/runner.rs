@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hilum_core::{Clock, Id, Position, Seq, Stream, Timestamp, failpoint};
+use hilum_core::{Clock, Id, Position, RecordId, Seq, Stream, Timestamp, failpoint};
 use hilum_engines::limits::{BATCH_WRITES_MAX, SCAN_ROWS_MAX};
 use hilum_engines::log::{Log, LogError, ReadMax};
 use hilum_engines::tables::{
@@ -27,6 +27,7 @@ use crate::chart::expectations;
 use crate::claims::{Claim, Claims};
 use crate::error::ChartError;
 use crate::family;
+use crate::fits;
 use crate::limits::{
     BATCH_BYTES_MAX, BATCH_RECORDS_MAX, BATCHES_IN_FLIGHT_MAX, CONFLICT_BACKOFF, IDLE_POLL, NEEDS_ROUNDS_MAX,
     PAUSE_BACKOFF, RANGE_ROWS_MAX, UNREADABLE_TRIES, WAKE_COALESCE,
@@ -102,15 +103,22 @@ impl Fault {
 
 /// A record that is decoded and not committed.
 struct Item<E> {
+    place: Place,
+    event: E,
+}
+
+/// A record's place, and by what it is known again.
+#[derive(Debug, Clone, Copy)]
+struct Place {
     position: Position,
     received: Timestamp,
-    event: E,
+    record: RecordId,
 }
 
 /// A batch with what was read for it.
 struct Taken<P: Projection> {
     events: Vec<P::Event>,
-    places: Vec<(Position, Timestamp)>,
+    places: Vec<Place>,
     rows: Rows,
     /// What the commit must find as it was read.
     expects: Vec<Expect>,
@@ -273,7 +281,7 @@ impl<P: Projection> Runner<P> {
         let (mut events, mut places) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for item in self.queue.drain(..count) {
             events.push(item.event);
-            places.push((item.position, item.received));
+            places.push(item.place);
         }
         self.gather(Taken { events, places, ..Taken::default() }).await
     }
@@ -284,7 +292,7 @@ impl<P: Projection> Runner<P> {
             return Ok(next);
         }
         let epoch = self.log.epoch();
-        let next = port::offset(&self.tables, P::NAME, self.stream, self.partition, epoch).await?;
+        let next = fits::next_offset::<P>(&self.log, &self.tables, self.stream, self.partition).await?;
         if next == 0 {
             // A partition of which nothing was applied does not know its log: its siblings may.
             for &stream in P::STREAMS {
@@ -325,7 +333,12 @@ impl<P: Projection> Runner<P> {
                 let record: &hilum_engines::log::Record = record;
                 let event = catch_unwind(AssertUnwindSafe(|| projection.decode(record)))
                     .map_err(|_| ChartError::Undecodable(record.position))?;
-                Ok(Item { position: record.position, received: record.envelope.received, event })
+                let place = Place {
+                    position: record.position,
+                    received: record.envelope.received,
+                    record: record.envelope.id,
+                };
+                Ok(Item { place, event })
             };
             records.iter().map(decode).collect()
         })
@@ -345,7 +358,8 @@ impl<P: Projection> Runner<P> {
             return Err(LogError::Corrupt { position, why }.into());
         }
         let changes = unreadable::changes(self.projection.as_ref(), &self.log, position, why).await?;
-        self.prepare(Taken::default(), changes, (position.offset, position.offset + 1), 1).await
+        let to = (position.offset + 1, None);
+        self.prepare(Taken::default(), changes, position.offset, to, 1).await
     }
 
     /// Asks the projection what it needs and reads it, until it needs nothing more.
@@ -449,12 +463,9 @@ impl<P: Projection> Runner<P> {
 
     /// Halves the batch, or turns its one event into a rejection.
     fn cut(&mut self, mut taken: Taken<P>, fault: Fault) -> Result<Stepped, ChartError> {
-        let Some(&(position, _)) = taken.places.first() else { return Ok(Stepped::Idle) };
+        let Some(&Place { position, .. }) = taken.places.first() else { return Ok(Stepped::Idle) };
         if taken.events.len() > 1 {
             self.halve(&mut taken);
-            if fault == Fault::Range {
-                taken.rows = Rows::default();
-            }
             self.stage = Stage::Gather(taken);
             return Ok(Stepped::Halved);
         }
@@ -468,6 +479,7 @@ impl<P: Projection> Runner<P> {
             return Ok(Stepped::Halved);
         }
         tracing::error!(projection = P::NAME, %position, rule, "event rejected: it cannot be applied");
+        taken.claim = None;
         taken.fault = Some(fault);
         self.stage = Stage::Gather(taken);
         Ok(Stepped::Halved)
@@ -475,10 +487,12 @@ impl<P: Projection> Runner<P> {
 
     /// Gives the second half of the batch back to the queue.
     fn halve(&mut self, taken: &mut Taken<P>) {
+        // Half of the events touch other families and registers: what is claimed is claimed anew, all at once.
+        (taken.claim, taken.rows) = (None, Rows::default());
         let keep = taken.events.len().div_ceil(2);
         let back = taken.events.split_off(keep).into_iter().zip(taken.places.split_off(keep));
-        for (event, (position, received)) in back.rev() {
-            self.queue.push_front(Item { position, received, event });
+        for (event, place) in back.rev() {
+            self.queue.push_front(Item { place, event });
         }
         self.size = keep;
     }
@@ -501,16 +515,17 @@ impl<P: Projection> Runner<P> {
         let Some((from, to)) = taken.places.first().zip(taken.places.last()) else {
             return Ok(Stepped::Idle);
         };
-        let offsets = (from.0.offset, to.0.offset + 1);
-        self.prepare(taken, changes, offsets, rejected).await
+        let (from, to) = (from.position.offset, (to.position.offset + 1, Some(to.record)));
+        self.prepare(taken, changes, from, to, rejected).await
     }
 
-    /// Makes the commit that moves the offset `from`, `to`.
+    /// Makes the commit that moves the offset `from`, `to`, behind a record.
     async fn prepare(
         &mut self,
         mut taken: Taken<P>,
         mut changes: Changes,
-        (from, to): (u64, u64),
+        from: u64,
+        (to, last): (u64, Option<RecordId>),
         rejected: usize,
     ) -> Result<Stepped, ChartError> {
         let outbox = std::mem::take(&mut changes.outbox);
@@ -538,6 +553,7 @@ impl<P: Projection> Runner<P> {
             epoch: self.log.epoch(),
             from,
             to,
+            last,
         });
         self.stage = Stage::Commit(Box::new(Ready { taken, batch, rejected }));
         Ok(Stepped::Applied)
@@ -588,7 +604,7 @@ impl<P: Projection> Runner<P> {
                 self.next = to;
                 self.conflicts = 0;
                 self.size = (self.size + self.size.div_ceil(8)).min(self.size_max);
-                let oldest = self.queue.front().map(|item| item.received);
+                let oldest = self.queue.front().map(|item| item.place.received);
                 self.progress.update(self.stream, self.partition, |slot| {
                     slot.applied = to.unwrap_or(slot.applied);
                     slot.end = slot.end.max(slot.applied);
@@ -701,8 +717,9 @@ impl<P: Projection> Runner<P> {
             };
             let Ok(kept) = kept else { return };
             let outcome = self.turn().await;
-            // One that waits keeps what it has decoded.
-            held = matches!(outcome, Ok(Stepped::Waits | Stepped::Conflict)).then_some(kept);
+            // What is decoded is counted for as long as it is kept.
+            let keeps = matches!(outcome, Ok(Stepped::Waits | Stepped::Conflict)) || !self.queue.is_empty();
+            held = keeps.then_some(kept);
             let wait = match outcome {
                 Ok(Stepped::Idle) => {
                     pause = PAUSE_BACKOFF.0;
@@ -713,14 +730,14 @@ impl<P: Projection> Runner<P> {
                         _ = stop.changed() => Duration::ZERO,
                     }
                 }
-                // Others go on meanwhile: the permit is given back.
                 Ok(Stepped::Waits) => {
                     let Some(freed) = &mut freed else { continue };
                     tokio::select! {
                         _ = freed.changed() => {}
                         _ = stop.changed() => {}
                     }
-                    Duration::ZERO
+                    // What woke it may be what it gave back itself.
+                    CONFLICT_BACKOFF.0
                 }
                 Ok(Stepped::Conflict) => self.conflict_wait(),
                 Ok(_) => {
@@ -783,13 +800,13 @@ fn place_of<P: Projection>(scan: &Scan, row: &Row) -> Option<Vec<Value>> {
 fn changes_of<P: Projection>(projection: &P, taken: &Taken<P>) -> (Changes, usize) {
     let mut changes = Changes::default();
     let rejected = match (taken.fault, taken.places.first()) {
-        (Some(fault), Some(&(position, _))) => {
+        (Some(fault), Some(&Place { position, .. })) => {
             vec![Rejected { position, rule: fault.rule(), path: None, text: fault.text().to_owned() }]
         }
         _ => projection.apply(&taken.events, &taken.rows, &mut changes),
     };
     for one in &rejected {
-        let place = taken.places.iter().position(|(position, _)| *position == one.position);
+        let place = taken.places.iter().position(|place| place.position == one.position);
         let event = place.and_then(|place| taken.events.get(place));
         let event = event.expect("a rejection names an event of its batch");
         let nothing = Rows::default();

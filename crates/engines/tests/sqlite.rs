@@ -271,10 +271,12 @@ async fn offsets_move_only_from_where_they_are_and_within_one_log() {
             epoch: epoch(log),
             from,
             to,
+            last: None,
         }),
         ..Batch::default()
     };
-    let offset = async |log| tables.offset("census", Stream::Hl7In, 3, epoch(log)).await;
+    let offset =
+        async |log| tables.applied("census", Stream::Hl7In, 3, epoch(log)).await.map(|applied| applied.next);
     assert_eq!(offset(1).await.expect("none yet"), 0);
     assert!(matches!(tables.commit(move_(5, 6, 1)).await, Err(TablesError::Fenced { .. })), "not from 0");
     tables.commit(move_(0, 10, 1)).await.expect("from 0");
@@ -731,7 +733,7 @@ async fn a_newer_layout_and_other_databases_are_refused() {
     let sql = |path: &Path, sql: &str| rusqlite::Connection::open(path).and_then(|c| c.execute_batch(sql));
     sql(&path, "PRAGMA user_version = 9").expect("a newer program");
     let refused = Sqlite::open(path.as_path(), SCHEMA, Options::default()).expect_err("newer");
-    assert!(matches!(refused, TablesError::Newer { stored: 9, ours: 1 }), "{refused:?}");
+    assert!(matches!(refused, TablesError::Newer { stored: 9, ours: 2 }), "{refused:?}");
     let other = dir.path().join("other.sqlite");
     sql(&other, "CREATE TABLE x (y)").expect("another database");
     assert!(Sqlite::open(other.as_path(), SCHEMA, Options::default()).is_err());
@@ -771,7 +773,7 @@ async fn a_tape_replayed_bare_gives_the_same_rows() {
     }
     tables.close().await;
     drop(tables);
-    let done = hilum_engines::bare::replay(&second, &first, &tape).expect("replays");
+    let done = hilum_engines::bare::replay(&second, &first, &tape, || Duration::ZERO).expect("replays");
     assert_eq!((done.commits, done.rows), (5, 10));
     let rows = |path: &Path| -> Vec<String> {
         let conn = rusqlite::Connection::open(path).expect("opens");

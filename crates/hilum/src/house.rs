@@ -9,12 +9,13 @@ use hilum_adt::acks::AckTimes;
 use hilum_adt::project::Adt;
 use hilum_adt::sources::Sources;
 use hilum_adt::{announce, import};
+use hilum_chart::{ChartError, fits};
 use hilum_core::{Clock, Entropy, InstallationKey};
 use hilum_engines::log::Log;
 use hilum_engines::log::embedded::{self, Embedded};
 use hilum_engines::tables::postgres::{Postgres, PostgresConfig};
 use hilum_engines::tables::sqlite::{self, Sqlite};
-use hilum_engines::tables::{Table, Tables};
+use hilum_engines::tables::{Table, Tables, TablesError};
 use serde_json::Value;
 
 use crate::admin::Progress;
@@ -47,6 +48,8 @@ pub struct House {
     pub door: Door,
     /// What they become.
     pub fold: Arc<Adt>,
+    /// Why nothing may be accepted: log and tables do not belong together.
+    pub unfit: Option<ChartError>,
     /// How it all does, once it runs.
     pub watch: OnceLock<Arc<Watch>>,
 }
@@ -112,11 +115,24 @@ impl House {
         let log = Embedded::open(&log_path, clock.clone(), entropy.clone(), embedded::Options::default())
             .with_context(|| format!("{}", log_path.display()))?;
         let log = Log::Embedded(log);
+        // Before anything is written into it, so that no offset is given twice.
+        let unfit = match fits::check::<Adt>(&log, &tables).await {
+            Ok(()) => None,
+            Err(
+                error @ (ChartError::LogBehind { .. }
+                | ChartError::LogReplaced { .. }
+                | ChartError::Tables(TablesError::OtherLog { .. })),
+            ) => Some(error),
+            Err(error) => return Err(error.into()),
+        };
         // Before a door opens: envelopes name settings by their digest.
         let known = announce::known(&log).await?;
-        let announced = announce::announce(&sources, &known, &log, &tables, &clock, &entropy, &key).await?;
-        if announced > 0 {
-            tracing::info!(announced, "settings of sources written down");
+        if unfit.is_none() {
+            let announced =
+                announce::announce(&sources, &known, &log, &tables, &clock, &entropy, &key).await?;
+            if announced > 0 {
+                tracing::info!(announced, "settings of sources written down");
+            }
         }
         let acks = Arc::new(AckTimes::default());
         let remembered = Arc::clone(&acks);
@@ -146,6 +162,7 @@ impl House {
             sources,
             door,
             fold,
+            unfit,
             watch: OnceLock::new(),
         })
     }
@@ -155,6 +172,30 @@ impl House {
         self.log.close().await;
         self.tables.close().await;
         self.audit.close().await;
+    }
+
+    /// Refuses what would write into a log that does not belong to the tables.
+    ///
+    /// # Errors
+    /// Why it does not, and the ways out.
+    pub fn must_fit(&self) -> anyhow::Result<()> {
+        match &self.unfit {
+            None => Ok(()),
+            Some(why) => bail!("{why}. {}", Self::way_out(why)),
+        }
+    }
+
+    /// What to do about a log that does not belong to the tables.
+    pub const fn way_out(why: &ChartError) -> &'static str {
+        if matches!(why, ChartError::Tables(_)) {
+            "Nothing is accepted until they belong together. Restore the log.sqlite that these tables were made from. \
+             If it is lost, move the tables away (tables.sqlite, or another tables.schema): they are made anew from \
+             this log"
+        } else {
+            "Nothing is accepted until they belong together. Best: restore the newest log.sqlite. If it is lost: \
+             `hilum rebuild chart --behind keep` applies this log once more and keeps what only the tables know; \
+             `--behind drop` makes them what this log says, and nothing more"
+        }
     }
 
     /// Imports HL7 v2 files.
@@ -167,6 +208,7 @@ impl House {
         source: Option<String>,
         progress: &Progress,
     ) -> anyhow::Result<Value> {
+        self.must_fit()?;
         let source = match source {
             Some(name) => {
                 let known =

@@ -58,6 +58,7 @@ impl Running {
     /// # Errors
     /// What could not be opened or bound, by name.
     pub async fn start(house: Arc<House>, metrics: PrometheusHandle, mode: Mode) -> anyhow::Result<Self> {
+        house.must_fit()?;
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
 

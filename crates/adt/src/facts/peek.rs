@@ -12,11 +12,18 @@ use crate::limits::PEEK_BYTES_MAX;
 
 /// The primary number of the first PID, if it can be seen.
 pub fn number(body: &[u8], source: &str, context: &Context<'_>) -> Option<Number> {
-    let body = body.get(..PEEK_BYTES_MAX).unwrap_or(body);
+    let (body, is_cut) = match body.get(..PEEK_BYTES_MAX) {
+        Some(head) => (head, head.len() < body.len()),
+        None => (body, false),
+    };
     let mut lines = body.split(|byte| matches!(byte, b'\r' | b'\n'));
     let header = lines.find(|line| line.starts_with(b"MSH"))?;
     let separator = *header.get(3)?;
     let pid = lines.find(|line| line.starts_with(b"PID") && line.get(3) == Some(&separator))?;
+    // A number that is cut off is another patient's.
+    if is_cut && pid.split(|byte| *byte == separator).count() < 5 {
+        return None;
+    }
     // Up to PID-3: what comes behind it may hold anything.
     let pid: Vec<u8> = pid.split(|byte| *byte == separator).take(4).collect::<Vec<_>>().join(&separator);
     if !pid.is_ascii() {
@@ -34,4 +41,28 @@ pub fn number(body: &[u8], source: &str, context: &Context<'_>) -> Option<Number
         Content::read(&message, &content::Context { settings: context.settings, source, key: context.key });
     let primary = content.blocks.first()?.person.primary()?;
     Some(Number::of(context.key, primary))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::SourceSettings;
+    use hilum_core::InstallationKey;
+
+    #[test]
+    fn a_number_that_is_cut_off_is_nobodys() {
+        let key = InstallationKey::new([7; 32]);
+        let settings = SourceSettings::default();
+        let context = Context { settings: &settings, key: &key, arrival: None };
+        let head = "MSH|^~\\&|A|H|B|H|20261120||ADT^A08|1|P|2.5\rEVN|";
+        let body = |before: usize, number: &str, behind: &str| {
+            let text = format!("{head}{}\rPID|1||{number}{behind}", "x".repeat(before));
+            text.into_bytes()
+        };
+        let whole = number(&body(0, "12345^^^H^MR", "||B^C"), "s", &context);
+        assert!(whole.is_some());
+        // The cut falls behind `123`.
+        let before = PEEK_BYTES_MAX - head.len() - "\rPID|1||123".len();
+        assert!(number(&body(before, "12345^^^H^MR", "||B^C"), "s", &context).is_none());
+    }
 }

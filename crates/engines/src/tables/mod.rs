@@ -6,7 +6,7 @@
 //! one of them has changed. All commits of one engine are totally ordered by `t`.
 
 use bytes::Bytes;
-use hilum_core::{Epoch, Id, Kind, Seq, Stream, Timestamp};
+use hilum_core::{Epoch, Id, Kind, RecordId, Seq, Stream, Timestamp};
 
 pub mod postgres;
 pub(crate) mod shape;
@@ -228,8 +228,19 @@ pub struct OffsetMove {
     pub epoch: Epoch,
     /// The next offset to read before this batch.
     pub from: u64,
-    /// The next offset to read after it.
+    /// The next offset to read after it: not before `from`, or 0, to go through the log anew.
     pub to: u64,
+    /// The record before `to`, by which the log is known again; absent where it could not be read.
+    pub last: Option<RecordId>,
+}
+
+/// How far one projection has read one partition, as it is stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// The next offset to read, 0 at first.
+    pub next: u64,
+    /// The record before it; absent where none was, or where it could not be read.
+    pub last: Option<RecordId>,
 }
 
 /// One entry of the outbox, in commit order.
@@ -410,7 +421,21 @@ impl Tables {
         partition: u16,
         epoch: Epoch,
     ) -> Result<u64, TablesError> {
-        each!(self, engine => engine.offset(projection, stream, partition, epoch).await)
+        Ok(self.applied(projection, stream, partition, epoch).await?.next)
+    }
+
+    /// The same with the record that was read last.
+    ///
+    /// # Errors
+    /// [`TablesError::OtherLog`] when the row belongs to another log.
+    pub async fn applied(
+        &self,
+        projection: &str,
+        stream: Stream,
+        partition: u16,
+        epoch: Epoch,
+    ) -> Result<Applied, TablesError> {
+        each!(self, engine => engine.applied(projection, stream, partition, epoch).await)
     }
 
     /// Whether a commit would be taken now.

@@ -22,13 +22,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
-use hilum_core::{Epoch, Id, Seq, Stream, Timestamp};
+use hilum_core::{Epoch, Id, RecordId, Seq, Stream, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, NoTls, Row as PgRow, Statement};
+use uuid::Uuid;
 
 use super::shape::{Schema, shape};
-use super::{Batch, Change, Key, Read, Row, Scan, Table, TablesError, Token, Value};
+use super::{Applied, Batch, Change, Key, Read, Row, Scan, Table, TablesError, Token, Value};
 use crate::limits;
 use plan::{Planned, quote};
 use wire::{Item, Param, Raw};
@@ -496,22 +497,22 @@ impl Postgres {
         Ok(self.ask_value::<i64>(call).await?.unwrap_or_default().unsigned_abs())
     }
 
-    /// The next offset to read: see [`super::Tables::offset`].
+    /// How far a projection has read: see [`super::Tables::applied`].
     ///
     /// # Errors
-    /// As [`super::Tables::offset`].
-    pub async fn offset(
+    /// As [`super::Tables::applied`].
+    pub async fn applied(
         &self,
         projection: &str,
         stream: Stream,
         partition: u16,
         epoch: Epoch,
-    ) -> Result<u64, TablesError> {
+    ) -> Result<Applied, TablesError> {
         writer::no_nul("hilum_offset", projection)?;
         let call = Call {
             step: "offset",
             sql: format!(
-                "SELECT epoch, next FROM {}.hilum_offset \
+                "SELECT epoch, next, last FROM {}.hilum_offset \
                  WHERE projection = $1::text AND stream = $2::text AND part = $3::int4",
                 quote(&self.0.schema)
             ),
@@ -522,12 +523,16 @@ impl Postgres {
             ],
         };
         let failed = |e: &tokio_postgres::Error| engine("offset", e);
-        let Some(row) = self.ask(&[call]).await?.into_iter().flatten().next() else { return Ok(0) };
+        let Some(row) = self.ask(&[call]).await?.into_iter().flatten().next() else {
+            return Ok(Applied::default());
+        };
         let stored = Epoch(row.try_get(0).map_err(|e| failed(&e))?);
         if stored != epoch {
             return Err(TablesError::OtherLog { stored, given: epoch });
         }
-        Ok(row.try_get::<_, i64>(1).map_err(|e| failed(&e))?.unsigned_abs())
+        let next = row.try_get::<_, i64>(1).map_err(|e| failed(&e))?.unsigned_abs();
+        let last = row.try_get::<_, Option<Uuid>>(2).map_err(|e| failed(&e))?;
+        Ok(Applied { next, last: last.map(RecordId::from_uuid) })
     }
 
     /// Whether the server answers: see [`super::Tables::ready`].

@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use self::schema::TableSql;
 use self::writer::{Job, Writer};
 use super::shape::Schema;
-use super::{Batch, Change, Read, Row, Scan, Table, TablesError, Token};
+use super::{Applied, Batch, Change, Read, Row, Scan, Table, TablesError, Token};
 use crate::limits;
 use crate::sqlite_file::{
     Fault, OwnError, Owned, Reader, Readers, SyncMode, Tuning, open_writer, prepare_writer,
@@ -345,19 +345,19 @@ impl Sqlite {
         }
     }
 
-    /// See [`super::Tables::offset`].
+    /// See [`super::Tables::applied`].
     ///
     /// # Errors
     /// As there.
-    pub async fn offset(
+    pub async fn applied(
         &self,
         projection: &str,
         stream: Stream,
         partition: u16,
         epoch: Epoch,
-    ) -> Result<u64, TablesError> {
+    ) -> Result<Applied, TablesError> {
         let projection = projection.to_owned();
-        self.read_with(true, move |_, conn| read::offset(conn, &projection, stream, partition, epoch)).await
+        self.read_with(true, move |_, conn| read::applied(conn, &projection, stream, partition, epoch)).await
     }
 
     /// See [`super::Tables::now`].

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hilum_core::{Epoch, Seq, Stream};
-use hilum_engines::tables::{Batch, Change, OffsetMove, Read, Row, Scan, Table, TablesError, Value};
+use hilum_core::{Epoch, RecordId, Seq, Stream};
+use hilum_engines::tables::{Applied, Batch, Change, OffsetMove, Read, Row, Scan, Table, TablesError, Value};
 
 use crate::sample::*;
 use crate::subject::Subject;
@@ -634,8 +634,12 @@ pub async fn registers_take_the_newest(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
+fn record(n: u64) -> RecordId {
+    RecordId::from_uuid(uuid::Uuid::from_u128(u128::from(n) + 7))
+}
+
 fn offset_move(partition: u16, epoch: Epoch, from: u64, to: u64) -> OffsetMove {
-    OffsetMove { projection: "p", stream: Stream::Hl7In, partition, epoch, from, to }
+    OffsetMove { projection: "p", stream: Stream::Hl7In, partition, epoch, from, to, last: Some(record(to)) }
 }
 
 /// An offset moves from where it stands only, and another log's is refused.
@@ -670,6 +674,15 @@ pub async fn offsets_are_fenced(subject: &mut Subject) -> Outcome {
     ensure!(matches!(asked, Err(TablesError::OtherLog { .. })), "another log asks: {asked:?}");
     ensure!(subject.get(&ROOM, vec![id(3)]).await?.is_none(), "a fenced batch is written");
     ensure!(subject.offset("p", 0, epoch).await? == 25, "the offset is not where it was left");
+    let applied = subject.tables.applied("p", Stream::Hl7In, 0, epoch).await?;
+    ensure!(
+        applied == Applied { next: 25, last: Some(record(25)) },
+        "the last record is not known: {applied:?}"
+    );
+    let nothing = OffsetMove { last: None, ..offset_move(2, epoch, 0, 3) };
+    subject.commit(Batch { offset: Some(nothing), ..Batch::default() }).await?;
+    let applied = subject.tables.applied("p", Stream::Hl7In, 2, epoch).await?;
+    ensure!(applied == Applied { next: 3, last: None }, "no record is known: {applied:?}");
     ensure!(subject.offset("p", 1, epoch).await? == 0, "another partition has moved");
     ensure!(subject.offset("q", 0, epoch).await? == 0, "another projection has moved");
     // Two workers think that they own the partition: one goes on, the other is told.

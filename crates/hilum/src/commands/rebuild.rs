@@ -2,10 +2,13 @@
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
+use hilum_adt::project::Adt;
 use hilum_chart::rebuild::{Report, rebuild};
+use hilum_chart::{ChartError, fits, run_all};
 use hilum_engines::sqlite_file::SyncMode;
 use hilum_engines::tables::Tables;
 use hilum_engines::tables::sqlite::{Options, Sqlite};
@@ -28,6 +31,9 @@ use crate::{logging, machine, out};
 pub struct Arguments {
     /// What to make again from the log
     what: What,
+    /// What to do when the log is older than the tables (a restore of one of the two)
+    #[arg(long, value_name = "WHAT")]
+    behind: Option<Behind>,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -43,6 +49,14 @@ enum What {
     Chart,
     /// The board, the messages' journeys, the work queue
     Census,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Behind {
+    /// Apply the log once more on top of what stands: what only the tables know stays
+    Keep,
+    /// Make the tables what the log says: what only they know goes
+    Drop,
 }
 
 impl What {
@@ -69,12 +83,48 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let report = runtime.block_on(async {
         let house = House::open(folder, config).await?;
-        let done = compute(&house, arguments.json).await;
+        let done = match (&house.unfit, arguments.behind) {
+            (Some(ChartError::Tables(_)), _) | (Some(_), None) => house.must_fit().map(|()| None),
+            (Some(_), Some(Behind::Keep)) => apply_again(&house, arguments.json).await.map(|()| None),
+            (None, _) | (Some(_), Some(Behind::Drop)) => compute(&house, arguments.json).await.map(Some),
+        };
         house.close().await;
         done
     })?;
+    let Some(report) = report else { return Ok(ExitCode::from(DIFFERED)) };
     show(arguments.what, &report, arguments.json);
     Ok(if report.differing() == 0 { ExitCode::SUCCESS } else { ExitCode::from(DIFFERED) })
+}
+
+/// Applies the whole log on top of what stands.
+async fn apply_again(house: &House, json: bool) -> anyhow::Result<()> {
+    let records = fits::go_back::<Adt>(&house.log, &house.tables).await?;
+    let fold = run_all(&house.fold, &house.log, &house.tables, &house.clock);
+    let mut moved = fold.progress().moved();
+    let done = loop {
+        let health = fold.progress().health();
+        if health.caught_up() {
+            break Ok(());
+        }
+        if let Some(why) = health.paused() {
+            break Err(anyhow::anyhow!("the log is not applied: {why}"));
+        }
+        // Partitions without records say where they are without moving.
+        tokio::time::timeout(Duration::from_millis(100), moved.changed()).await.ok();
+    };
+    fold.stop().await;
+    done?;
+    if json {
+        out::line(&json!({ "appliedAgain": records }).to_string());
+    } else {
+        out::line(&format!(
+            "{records} records of the log are applied once more; nothing that stood was removed"
+        ));
+        out::line(
+            "what only the tables know stays until the next plain rebuild, which makes them what the log says",
+        );
+    }
+    Ok(())
 }
 
 async fn compute(house: &House, json: bool) -> anyhow::Result<Report> {

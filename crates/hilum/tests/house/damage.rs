@@ -11,7 +11,7 @@ use hilum_testkit::{disk, postgres::Postgres};
 use serde_json::Value;
 use tempfile::tempdir;
 
-use crate::server::{Answer, Server, Start, a01, field, request, run, wait};
+use crate::server::{Answer, Server, Start, a01, field, records, request, run, wait};
 
 fn get(server: &Server, path: &str, key: &str) -> Answer {
     request(server.http.unwrap(), "GET", path, &[("x-api-key", key)], b"")
@@ -230,4 +230,113 @@ fn a_folder_that_is_open_to_others_hides_no_other_finding() {
     for (about, part) in [("log", "accepts"), ("tables", "at commit"), ("census", "on the board")] {
         assert!(has(about, part), "{about}: {findings:?}");
     }
+}
+
+/// Every file of the log and nothing else.
+fn copy_log(from: &Path, to: &Path) {
+    for name in ["log.sqlite", "log.sqlite-wal", "log.sqlite-shm"] {
+        std::fs::remove_file(to.join(name)).ok();
+        if from.join(name).exists() {
+            std::fs::copy(from.join(name), to.join(name)).unwrap();
+        }
+    }
+}
+
+fn names(server: &Server, key: &str) -> Vec<String> {
+    let census = json(server, "/api/census", key);
+    let of = |one: &Value| one["patient"]["identifiers"][0]["value"].as_str().unwrap().to_owned();
+    let mut names: Vec<String> = census["encounters"].as_array().unwrap().iter().map(of).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn an_older_log_beside_newer_tables_is_refused_by_name_and_nothing_is_lost() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let key = server.key("reader", "operator");
+    send(&server, &["O1"], &key, 1);
+    let data = server.data.clone();
+    server.stop();
+    let older = tempdir().unwrap();
+    copy_log(&data, older.path());
+    let server = Server::start(&folder, &Start::default());
+    send(&server, &["O2", "O3"], &key, 3);
+    server.stop();
+    copy_log(older.path(), &data);
+
+    // Refused by name, with the ways out, before any door opens.
+    assert!(Server::try_start(&folder, &Start::default()).is_none());
+    let said = std::fs::read_to_string(folder.path().join("stderr")).unwrap();
+    assert!(said.contains("are applied") && said.contains("rebuild chart --behind keep"), "{said}");
+    let finding = doctor(&data).into_iter().find(|one| one.0 == "bad").expect("a finding");
+    assert!(finding.2.contains("are applied") && finding.3.contains("--behind"), "{finding:?}");
+    // An import is an acknowledgment too.
+    let file = folder.path().join("one.hl7");
+    std::fs::write(&file, a01("O4")).unwrap();
+    let import = run(&["import", "hl7", file.to_str().unwrap(), "--data", data.to_str().unwrap()]);
+    assert!(!import.status.success());
+    assert_eq!(records(&data).len(), 1, "nothing was written into it");
+    let plain = run(&["rebuild", "chart", "--data", data.to_str().unwrap()]);
+    assert!(!plain.status.success() && plain.status.code() != Some(3));
+    assert!(String::from_utf8_lossy(&plain.stderr).contains("--behind"));
+
+    // What an older program would have done: it took O4 and O5 under offsets that are passed.
+    let log = open_log(&data);
+    let first = {
+        let partition =
+            (0..log.partitions()).find(|&one| now(log.end(Stream::Hl7In, one)).unwrap() > 0).unwrap();
+        let max = hilum_engines::log::ReadMax { records: 1, bytes: usize::MAX };
+        now(log.read(Stream::Hl7In, partition, 0, max)).unwrap().remove(0)
+    };
+    for id in ["O4", "O5"] {
+        // Each into the partition that a message of this patient was in before.
+        let like = if id == "O4" { "O2" } else { "O3" };
+        let body = bytes::Bytes::from(a01(id));
+        let envelope = Envelope {
+            id: Entropy::seeded(u64::from(id.as_bytes()[1]))
+                .record_id(Timestamp::from_micros(1_800_000_000_000_000)),
+            digest: Digest::of(&body),
+            key: partition_key(&data, like),
+            body,
+            ..(*first.envelope).clone()
+        };
+        now(log.append(envelope)).unwrap();
+    }
+    now(log.close());
+    drop(log);
+    assert!(
+        Server::try_start(&folder, &Start::default()).is_none(),
+        "it has grown past the offsets and is refused"
+    );
+
+    // The way out that loses nothing: neither what only the tables know, nor what only the log knows.
+    let keep = run(&["rebuild", "chart", "--behind", "keep", "--data", data.to_str().unwrap()]);
+    assert_eq!(keep.status.code(), Some(3), "{}", String::from_utf8_lossy(&keep.stderr));
+    let server = Server::start(&folder, &Start::default());
+    assert_eq!(names(&server, &key), ["0O1", "0O2", "0O3", "0O4", "0O5"]);
+    send(&server, &["O6"], &key, 6);
+    server.stop();
+
+    // The other one: the tables become what the log says.
+    let drop = run(&["rebuild", "chart", "--behind", "drop", "--data", data.to_str().unwrap()]);
+    assert_eq!(drop.status.code(), Some(3), "{}", String::from_utf8_lossy(&drop.stderr));
+    let server = Server::start(&folder, &Start::default());
+    assert_eq!(names(&server, &key), ["0O1", "0O4", "0O5", "0O6"]);
+}
+
+/// The key of a message as the door would make it: of the installation, its facility and patient.
+fn partition_key(data: &Path, id: &str) -> Id {
+    let tables = open_tables(data);
+    let scan = Scan::by_index(
+        hilum_adt::tables::MESSAGE.name,
+        "by_control_id",
+        vec![hilum_engines::tables::Value::Text(id.to_owned())],
+    );
+    let row = now(tables.read(&[Read::Scan(scan)])).unwrap().pop().unwrap().remove(0);
+    now(tables.close());
+    let hilum_engines::tables::Value::Int(partition) = row.values[1] else { panic!("a partition") };
+    let mut key = [0; 16];
+    key[15] = u8::try_from(partition).unwrap();
+    Id::from_bytes(key)
 }

@@ -13,9 +13,11 @@ use super::plan::{column_type, quote};
 use crate::tables::shape::shape;
 
 /// The version of what the engine itself keeps in a schema.
-pub(super) const VERSION: i64 = 1;
+///
+/// 2: an offset row names the record that was read last.
+pub(super) const VERSION: i64 = 2;
 
-/// The engine's own tables, version 1. All are in the schema of the rooms' tables.
+/// The engine's own tables. All are in the schema of the rooms' tables.
 fn own(schema: &str) -> String {
     let s = quote(schema);
     // The counter and its neighbours are one row updated at each commit: room in the page keeps those updates there.
@@ -30,6 +32,7 @@ fn own(schema: &str) -> String {
          CREATE TABLE IF NOT EXISTS {s}.hilum_offset (projection text COLLATE \"C\", stream text COLLATE \"C\",
              part int4, epoch uuid NOT NULL, next int8 NOT NULL, PRIMARY KEY (projection, stream, part))
              WITH (fillfactor = 50);
+         ALTER TABLE {s}.hilum_offset ADD COLUMN IF NOT EXISTS last uuid;
          CREATE TABLE IF NOT EXISTS {s}.hilum_outbox (t int8, n int8, topic text COLLATE \"C\" NOT NULL,
              key uuid NOT NULL, body bytea NOT NULL, PRIMARY KEY (t, n));
          CREATE TABLE IF NOT EXISTS {s}.hilum_window (one bool PRIMARY KEY CHECK (one), oldest int8 NOT NULL);

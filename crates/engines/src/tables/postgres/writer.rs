@@ -199,11 +199,12 @@ impl Sql {
                 tell("b, other")
             ),
             move_offsets: format!(
-                "INSERT INTO {s}.hilum_offset (projection, stream, part, epoch, next) \
-                 SELECT m.projection, m.stream, m.part, m.epoch, m.next FROM unnest($1::int4[], $2::text[], \
-                 $3::text[], $4::int4[], $5::uuid[], $6::int8[]) AS m(b, projection, stream, part, epoch, next) \
+                "INSERT INTO {s}.hilum_offset (projection, stream, part, epoch, next, last) \
+                 SELECT m.projection, m.stream, m.part, m.epoch, m.next, m.last FROM unnest($1::int4[], $2::text[], \
+                 $3::text[], $4::int4[], $5::uuid[], $6::int8[], $7::uuid[]) \
+                 AS m(b, projection, stream, part, epoch, next, last) \
                  WHERE m.b <> ALL ({BAD}) ON CONFLICT (projection, stream, part) \
-                 DO UPDATE SET epoch = excluded.epoch, next = excluded.next"
+                 DO UPDATE SET epoch = excluded.epoch, next = excluded.next, last = excluded.last"
             ),
             outbox: format!(
                 "INSERT INTO {s}.hilum_outbox (t, n, topic, key, body) \
@@ -629,7 +630,10 @@ impl<'a> Flight<'a> {
             flight.push_writes(planned, *kind, rows);
         }
         if !offsets.is_empty() {
-            let params = offset_params(&offsets, |moved| moved.to);
+            let mut params = offset_params(&offsets, |moved| moved.to);
+            let last =
+                |moved: &OffsetMove| moved.last.map_or(Item::Null, |last| Item::Id(*last.as_id().as_bytes()));
+            params.push(Param::Many(offsets.iter().map(|(_, moved)| last(moved)).collect()));
             flight.push("offsets", Part::Done, sql.move_offsets.clone(), params);
         }
         if !outbox.is_empty() {

@@ -1,7 +1,7 @@
 //! Gets, scans, counts, the outbox and offsets.
 
 use bytes::Bytes;
-use hilum_core::{Epoch, Id, Seq, Stream};
+use hilum_core::{Epoch, Id, RecordId, Seq, Stream};
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
@@ -10,7 +10,7 @@ use super::schema::{TableSql, index_name};
 use super::value::{as_sql, decode, sql_least};
 use crate::limits;
 use crate::tables::shape::Ordered;
-use crate::tables::{Change, Read, Row, Scan, Table, TablesError, Value};
+use crate::tables::{Applied, Change, Read, Row, Scan, Table, TablesError, Value};
 
 // By value, for `map_err`.
 #[allow(clippy::needless_pass_by_value)]
@@ -269,33 +269,39 @@ fn decode_change(row: &rusqlite::Row<'_>) -> rusqlite::Result<Change> {
     })
 }
 
-/// The stored offset row: epoch and next offset.
+/// A stored offset row: epoch, next offset, last record.
+pub(super) type OffsetRow = (String, i64, Option<[u8; 16]>);
+
+/// The offset row of one partition.
 pub(super) fn offset_row(
     conn: &Connection,
     projection: &str,
     stream: Stream,
     partition: u16,
-) -> rusqlite::Result<Option<(String, i64)>> {
+) -> rusqlite::Result<Option<OffsetRow>> {
     conn.prepare_cached(
-        "SELECT epoch, next FROM hilum_offset WHERE projection = ?1 AND stream = ?2 AND partition = ?3",
+        "SELECT epoch, next, last FROM hilum_offset WHERE projection = ?1 AND stream = ?2 AND partition = ?3",
     )?
-    .query_row(params![projection, stream.as_str(), partition], |row| Ok((row.get(0)?, row.get(1)?)))
+    .query_row(params![projection, stream.as_str(), partition], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+    })
     .optional()
 }
 
-/// The next offset of a projection, 0 at first.
-pub(super) fn offset(
+/// How far a projection is, 0 at first.
+pub(super) fn applied(
     conn: &Connection,
     projection: &str,
     stream: Stream,
     partition: u16,
     epoch: Epoch,
-) -> Result<u64, TablesError> {
+) -> Result<Applied, TablesError> {
     match offset_row(conn, projection, stream, partition).map_err(engine)? {
-        None => Ok(0),
-        Some((stored, next)) => {
+        None => Ok(Applied::default()),
+        Some((stored, next, last)) => {
             same_epoch(&stored, epoch)?;
-            Ok(next.unsigned_abs())
+            let last = last.map(|bytes| RecordId::from_uuid(Uuid::from_bytes(bytes)));
+            Ok(Applied { next: next.unsigned_abs(), last })
         }
     }
 }

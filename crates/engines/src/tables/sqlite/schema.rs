@@ -14,7 +14,8 @@ use crate::tables::shape::Schema;
 use crate::tables::{Table, TablesError, Type};
 
 /// The layout of the tables that are ours (`hilum_…`) and the way how declarations become tables.
-const VERSION: i64 = 1;
+/// 2: an offset row names the record that was read last.
+const VERSION: i64 = 2;
 /// `htab` as the file's application id, so that no other database is taken for ours.
 const APPLICATION_ID: i32 = 0x6874_6162;
 
@@ -24,7 +25,7 @@ const OURS: &str = "
     CREATE TABLE hilum_table (name TEXT PRIMARY KEY, declaration TEXT NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE hilum_offset (
         projection TEXT NOT NULL, stream TEXT NOT NULL, partition INTEGER NOT NULL,
-        epoch TEXT NOT NULL, next INTEGER NOT NULL,
+        epoch TEXT NOT NULL, next INTEGER NOT NULL, last BLOB,
         PRIMARY KEY (projection, stream, partition)) STRICT, WITHOUT ROWID;
     CREATE TABLE hilum_outbox (
         t INTEGER NOT NULL, n INTEGER NOT NULL, topic TEXT NOT NULL, key BLOB NOT NULL, body BLOB NOT NULL,
@@ -115,6 +116,12 @@ fn migrate_inside(conn: &Connection, schema: &Schema) -> Result<Seq, TablesError
     let stored = pragma("PRAGMA user_version")?;
     if stored > VERSION {
         return Err(TablesError::Newer { stored, ours: VERSION });
+    }
+    if stored == 1 {
+        conn.execute_batch(&format!(
+            "ALTER TABLE hilum_offset ADD COLUMN last BLOB; PRAGMA user_version = {VERSION};"
+        ))
+        .map_err(engine)?;
     }
     for table in schema.tables() {
         let stored: Option<String> = conn

@@ -486,7 +486,7 @@ fn bind(statement: &mut CachedStatement<'_>, first: usize, values: &[Value], t: 
 fn check_offset(conn: &Connection, offset: &OffsetMove) -> Result<(), Failed> {
     let stored = match offset_row(conn, offset.projection, offset.stream, offset.partition)? {
         None => 0,
-        Some((epoch, next)) => {
+        Some((epoch, next, _)) => {
             same_epoch(&epoch, offset.epoch)?;
             next
         }
@@ -503,15 +503,17 @@ fn check_offset(conn: &Connection, offset: &OffsetMove) -> Result<(), Failed> {
 
 fn write_offset(conn: &Connection, offset: &OffsetMove) -> rusqlite::Result<()> {
     conn.prepare_cached(
-        "INSERT INTO hilum_offset (projection, stream, partition, epoch, next) VALUES (?1, ?2, ?3, ?4, ?5) \
-         ON CONFLICT (projection, stream, partition) DO UPDATE SET next = excluded.next",
+        "INSERT INTO hilum_offset (projection, stream, partition, epoch, next, last) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+         ON CONFLICT (projection, stream, partition) DO UPDATE SET next = excluded.next, last = excluded.last",
     )?
     .execute(params![
         offset.projection,
         offset.stream.as_str(),
         offset.partition,
         offset.epoch.to_string(),
-        offset.to as i64
+        offset.to as i64,
+        offset.last.map(|last| *last.as_id().as_bytes())
     ])
     .map(|_| ())
 }

@@ -152,7 +152,9 @@ fn floor_of_the_chart(scratch: &Scratch, caught_up_s: f64) -> Result<()> {
     let (tables, tape) = (scratch.0.join("taped.sqlite"), scratch.0.join("tape"));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(record(&scratch.0.join("bulk").join("data"), &tables, &tape))?;
-    let done = hilum_engines::bare::replay(&scratch.0.join("bare-tables.sqlite"), &tables, &tape)?;
+    let begun = Instant::now();
+    let bare = scratch.0.join("bare-tables.sqlite");
+    let done = hilum_engines::bare::replay(&bare, &tables, &tape, || begun.elapsed())?;
     let bare = done.time.as_secs_f64();
     crate::out::line(&format!(
         "floor: the bare engine runs the same {} row statements in the same {} commits in {bare:.2} s; ratio {:.2}",
