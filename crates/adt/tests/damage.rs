@@ -6,7 +6,7 @@ mod harness;
 use harness::{House, Msg};
 use hilum_adt::view::{journey, messages};
 use hilum_chart::Chart;
-use hilum_chart::rebuild::rebuild;
+use hilum_chart::rebuild::{Damaged, rebuild};
 use hilum_core::{Authority, Role};
 
 fn admission(control: &str, visit: &str, bed: u32) -> String {
@@ -50,8 +50,17 @@ async fn a_flipped_bit_costs_its_message_alone_and_is_shown() {
 
     let beside = harness::sqlite_tables();
     let done = |_: u64, _: u64| {};
-    let report =
-        rebuild(&house.projection, &house.log, &house.tables, &beside, &house.clock, &done).await.unwrap();
+    let report = rebuild(
+        &house.projection,
+        &house.log,
+        &house.tables,
+        &beside,
+        &house.clock,
+        Damaged::PassOver,
+        &done,
+    )
+    .await
+    .unwrap();
     assert_eq!(report.differing(), 0, "{report:?}");
 }
 

@@ -134,8 +134,16 @@ async fn a_rebuild_from_the_log_finds_nothing_that_differs() {
         let told = house.messages().await;
         let beside = sqlite_tables();
         let (log, live, clock) = (&house.log, &house.tables, &house.clock);
-        let report =
-            hilum_chart::rebuild::rebuild(&house.projection, log, live, &beside, clock, &|_, _| {}).await;
+        let report = hilum_chart::rebuild::rebuild(
+            &house.projection,
+            log,
+            live,
+            &beside,
+            clock,
+            hilum_chart::rebuild::Damaged::Refuse,
+            &|_, _| {},
+        )
+        .await;
         let report = report.unwrap();
         let now = house.messages().await;
         let changed: Vec<_> = told.iter().zip(&now).filter(|(before, after)| before != after).collect();

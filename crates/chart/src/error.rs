@@ -101,6 +101,12 @@ pub enum ChartError {
         /// Where the two differ at the latest.
         offset: u64,
     },
+    /// A rebuild would take out of the chart what records said that cannot be read any more.
+    #[error("{records} records of the log cannot be read, and what they said would go from the chart")]
+    LogDamaged {
+        /// How many.
+        records: u64,
+    },
     /// The runtime is shutting down.
     #[error("stopped")]
     Stopped,
@@ -125,7 +131,8 @@ impl ChartError {
             | Self::Undecodable(_)
             | Self::Stuck { .. }
             | Self::LogBehind { .. }
-            | Self::LogReplaced { .. } => Kind::Internal,
+            | Self::LogReplaced { .. }
+            | Self::LogDamaged { .. } => Kind::Internal,
             Self::Stopped => Kind::Transient,
             Self::Tables(error) => error.kind(),
             Self::Log(error) => error.kind(),

@@ -68,11 +68,21 @@ impl Report {
     }
 }
 
+/// What a rebuild does about records that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Damaged {
+    /// Nothing is mended while there is one.
+    Refuse,
+    /// The chart becomes what the rest of the log says.
+    PassOver,
+}
+
 /// Rebuilds what `projection` keeps in `live` from the whole `log`. `beside` is an empty engine with the same tables,
 /// thrown away afterwards. `done` hears (records applied, records in all) while the log is gone through.
 ///
 /// # Errors
-/// Whatever log and tables fail at; [`hilum_engines::tables::TablesError::Conflict`] when somebody else writes.
+/// [`ChartError::LogDamaged`] if a record cannot be read and `damaged` says so: nothing was written. Whatever log and
+/// tables fail at; [`hilum_engines::tables::TablesError::Conflict`] when somebody else writes.
 /// Starting again is safe.
 pub async fn rebuild<P: Projection>(
     projection: &Arc<P>,
@@ -80,9 +90,13 @@ pub async fn rebuild<P: Projection>(
     live: &Tables,
     beside: &Tables,
     clock: &Clock,
+    damaged: Damaged,
     done: &(dyn Fn(u64, u64) + Send + Sync),
 ) -> Result<Report, ChartError> {
-    let ends = replay(projection, log, beside, clock, done).await?;
+    let (ends, unreadable) = replay(projection, log, beside, clock, done).await?;
+    if unreadable > 0 && damaged == Damaged::Refuse {
+        return Err(ChartError::LogDamaged { records: unreadable });
+    }
     let authority = Authority::system("rebuild");
     let hash = |tables: &Tables| {
         let (chart, authority) = (Chart::open(tables.clone(), clock.clone()), authority.clone());
@@ -113,14 +127,15 @@ pub async fn rebuild<P: Projection>(
     })
 }
 
-/// Applies the whole log to `beside`: streams one after the other, partitions side by side. Returns where each ended.
+/// Applies the whole log to `beside`: streams one after the other, partitions side by side. Returns where each ended,
+/// and how many records could not be read.
 async fn replay<P: Projection>(
     projection: &Arc<P>,
     log: &Log,
     beside: &Tables,
     clock: &Clock,
     done: &(dyn Fn(u64, u64) + Send + Sync),
-) -> Result<Vec<OffsetMove>, ChartError> {
+) -> Result<(Vec<OffsetMove>, u64), ChartError> {
     let epoch = log.epoch();
     let mut ends = Vec::new();
     for &stream in P::STREAMS {
@@ -153,7 +168,8 @@ async fn replay<P: Projection>(
         let applied = port::applied(beside, P::NAME, end.stream, end.partition, epoch).await?;
         (end.to, end.last) = (applied.next, applied.last);
     }
-    Ok(ends)
+    let unreadable = progress.health().partitions.iter().map(|partition| partition.unreadable).sum();
+    Ok((ends, unreadable))
 }
 
 /// Collects what is to be mended and commits it in pieces.

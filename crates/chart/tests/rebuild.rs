@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use hilum_chart::chart::Commit;
 use hilum_chart::projection::{Changes, ResourceChange};
-use hilum_chart::rebuild::{Report, rebuild};
+use hilum_chart::rebuild::{Damaged, Report, rebuild};
 use hilum_chart::{Chart, resources, run_all};
 use hilum_core::{Authority, Entropy, RecordId, Timestamp};
 use hilum_engines::log::Log;
@@ -28,7 +28,8 @@ async fn run(log: &Log, tables: &Tables) -> u64 {
 async fn rebuilt(log: &Log, tables: &Tables) -> Report {
     let heard = Mutex::new(Vec::new());
     let done = |done, total| heard.lock().unwrap().push((done, total));
-    let report = rebuild(&toy::toy(), log, tables, &open_tables(), &clock(), &done).await.unwrap();
+    let report =
+        rebuild(&toy::toy(), log, tables, &open_tables(), &clock(), Damaged::Refuse, &done).await.unwrap();
     let heard = heard.into_inner().unwrap();
     assert_eq!(heard.first().unwrap().0, 0);
     assert_eq!(heard.last().unwrap(), &(report.records, report.records));

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hilum_chart::projection::Projection;
-use hilum_chart::rebuild::rebuild;
+use hilum_chart::rebuild::{Damaged, rebuild};
 use hilum_chart::runner::Stepped;
 use hilum_chart::{Chart, Progress, Runner, Running, family, resources, run_all};
 use hilum_core::{Authority, Digest, Entropy, Id, Position, Stream};
@@ -170,7 +170,8 @@ async fn a_damaged_record_is_passed_over_and_what_is_behind_it_goes_on() {
 
     // A rebuild does the same, and finds nothing that differs.
     let beside = open_tables();
-    let report = rebuild(&toy::toy(), &log, &tables, &beside, &clock(), &|_, _| {}).await.unwrap();
+    let report =
+        rebuild(&toy::toy(), &log, &tables, &beside, &clock(), Damaged::PassOver, &|_, _| {}).await.unwrap();
     assert_eq!((report.differing(), report.records), (0, 60), "{report:?}");
 
     // The log is mended: a rebuild reads the records themselves, and what stood for them goes.
@@ -178,7 +179,9 @@ async fn a_damaged_record_is_passed_over_and_what_is_behind_it_goes_on() {
     drop(log);
     disk::flip_bits_at(&file, &flipped);
     let log = open_log(folder.path());
-    let report = rebuild(&toy::toy(), &log, &tables, &open_tables(), &clock(), &|_, _| {}).await.unwrap();
+    let report = rebuild(&toy::toy(), &log, &tables, &open_tables(), &clock(), Damaged::PassOver, &|_, _| {})
+        .await
+        .unwrap();
     assert!(report.differing() > 0);
     assert_eq!(standing(&tables).await, oracle(&messages));
     assert!(all(&tables, &REFUSED).await.is_empty());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use hilum_adt::project::Adt;
-use hilum_chart::rebuild::{Report, rebuild};
+use hilum_chart::rebuild::{Damaged, Report, rebuild};
 use hilum_chart::{ChartError, fits, run_all};
 use hilum_engines::sqlite_file::SyncMode;
 use hilum_engines::tables::Tables;
@@ -34,6 +34,9 @@ pub struct Arguments {
     /// What to do when the log is older than the tables (a restore of one of the two)
     #[arg(long, value_name = "WHAT")]
     behind: Option<Behind>,
+    /// Make the chart what the rest of the log says though records of it cannot be read: what they said goes
+    #[arg(long)]
+    without_damaged: bool,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -86,7 +89,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let done = match (&house.unfit, arguments.behind) {
             (Some(ChartError::Tables(_)), _) | (Some(_), None) => house.must_fit().map(|()| None),
             (Some(_), Some(Behind::Keep)) => apply_again(&house, arguments.json).await.map(|()| None),
-            (None, _) | (Some(_), Some(Behind::Drop)) => compute(&house, arguments.json).await.map(Some),
+            (None, _) | (Some(_), Some(Behind::Drop)) => compute(&house, arguments).await.map(Some),
         };
         house.close().await;
         done
@@ -127,7 +130,9 @@ async fn apply_again(house: &House, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn compute(house: &House, json: bool) -> anyhow::Result<Report> {
+async fn compute(house: &House, arguments: &Arguments) -> anyhow::Result<Report> {
+    let json = arguments.json;
+    let damaged = if arguments.without_damaged { Damaged::PassOver } else { Damaged::Refuse };
     let bar = if json || !machine::is_terminal() { ProgressBar::hidden() } else { ProgressBar::new(0) };
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} records · {per_sec} · {eta} left");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -147,11 +152,16 @@ async fn compute(house: &House, json: bool) -> anyhow::Result<Report> {
         bar.set_length(total);
         bar.set_position(shown.load(Ordering::Relaxed));
     };
-    let report = rebuild(&house.fold, &house.log, &house.tables, &beside, &house.clock, &done).await;
+    let report = rebuild(&house.fold, &house.log, &house.tables, &beside, &house.clock, damaged, &done).await;
     bar.finish_and_clear();
     beside.close().await;
     std::fs::remove_dir_all(&beside_folder).ok();
-    let report = report?;
+    let report = report.map_err(|why| match why {
+        ChartError::LogDamaged { .. } => anyhow::anyhow!(
+            "{why}: nothing was changed. Restore the log from a backup, or take --without-damaged"
+        ),
+        why => why.into(),
+    })?;
     if report.hash_after != report.hash_log {
         bail!(
             "after the rebuild the chart is still not what the log gives: nothing else may write meanwhile"

@@ -89,7 +89,14 @@ fn a_flipped_bit_on_the_disk_is_quarantined_shown_and_rebuilt() {
     disk::flip_bit(&data.join("log.sqlite"), record.as_bytes());
 
     // The applied ones stay; the damaged one cannot be made again.
-    let out = run(&["rebuild", "census", "--json", "--data", data.to_str().unwrap()]);
+    let refused = run(&["rebuild", "census", "--data", data.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        said.contains("1 records of the log cannot be read") && said.contains("--without-damaged"),
+        "{said}"
+    );
+    let out = run(&["rebuild", "census", "--without-damaged", "--json", "--data", data.to_str().unwrap()]);
     let said = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(3), "{said}");
     let server = Server::start(&folder, &Start::default());
