@@ -60,7 +60,7 @@ pub async fn known(log: &Log) -> Result<BTreeMap<Digest, SourceSettings>, Announ
             from = last.position.offset + 1;
             for record in &records {
                 if let Ok(Decision::Settings { settings, .. }) = Decision::parse(&record.envelope.body) {
-                    known.insert(settings.sha(), *settings);
+                    known.insert(record.envelope.settings_sha, *settings);
                 }
             }
         }

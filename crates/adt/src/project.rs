@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use hilum_chart::family::Families;
 use hilum_chart::projection::{Changes, Projection, Reads, Rejected, Rows, Unreadable};
-use hilum_core::{Clock, Digest, Id, InstallationKey, RecordId, Stream, Timestamp};
+use hilum_core::{Clock, ContentType, Digest, Id, InstallationKey, RecordId, Stream, Timestamp};
 use hilum_engines::log::Record;
 use hilum_engines::tables::{Table, Value};
 
@@ -52,7 +52,8 @@ impl Adt {
     /// folded.
     pub fn new(key: InstallationKey, clock: Clock) -> Self {
         let this = Self { key, clock, acked: Box::new(|_| None), settings: RwLock::default(), planted: None };
-        this.know(SourceSettings::default());
+        let settings = SourceSettings::default();
+        this.know(settings.sha(), settings);
         this
     }
 
@@ -71,10 +72,11 @@ impl Adt {
         self
     }
 
-    /// Makes settings known that envelopes may name.
-    pub fn know(&self, settings: SourceSettings) {
+    /// Makes settings known that envelopes name by `sha`: the digest of what was written down at their time, which is
+    /// not that of what this program would write.
+    pub fn know(&self, sha: Digest, settings: SourceSettings) {
         let mut known = self.settings.write().unwrap_or_else(PoisonError::into_inner);
-        known.insert(settings.sha(), Arc::new(settings));
+        known.insert(sha, Arc::new(settings));
     }
 
     fn facts_max(&self) -> usize {
@@ -110,12 +112,24 @@ impl Adt {
                 Some(Value::Text(body)) => serde_json::from_str::<SourceSettings>(body).ok(),
                 _ => None,
             });
-            if let Some(settings) = &stored {
-                self.know(settings.clone());
-            } else {
-                tracing::warn!(position = %event.record.position, "settings are not known: defaults are taken");
+            match stored {
+                Some(settings) => {
+                    self.know(*sha, settings.clone());
+                    Arc::new(settings)
+                }
+                // A decision needs none.
+                None if event.record.envelope.content_type == ContentType::Decision => Arc::default(),
+                None => {
+                    tracing::error!(position = %event.record.position, "the settings of its source are not known");
+                    let settings = SourceSettings::default();
+                    let context = read::Context { settings: &settings, key: &self.key, arrival: None };
+                    let fault =
+                        Fault::new("settings.unknown", "its source's settings of that time are not known");
+                    return Some(
+                        event.reading.get_or_init(|| read::set_aside(&event.record, &context, fault)),
+                    );
+                }
             }
-            Arc::new(stored.unwrap_or_default())
         };
         Some(event.reading.get_or_init(|| self.read(&event.record, &settings)))
     }

@@ -31,9 +31,10 @@ pub enum OnTransient {
     Error,
 }
 
-/// One source's settings. Every field has a default; unknown fields are refused.
+/// One source's settings. Every field has a default, and unknown ones are passed over: what an older program wrote down
+/// is read for ever. (The configuration refuses unknown keys by itself.)
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct SourceSettings {
     /// IANA zone of times that carry no offset and whose message carries none (rule 3).
     pub zone: String,

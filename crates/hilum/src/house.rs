@@ -138,8 +138,8 @@ impl House {
         let remembered = Arc::clone(&acks);
         let fold = Adt::new(key.clone(), clock.clone()).acked_by(move |record| remembered.get(record));
         let fold = Arc::new(fold);
-        for settings in known.into_values() {
-            fold.know(settings);
+        for (sha, settings) in known {
+            fold.know(sha, settings);
         }
         let door = Door::new(DoorParts {
             log: log.clone(),

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use hilum_chart::family::Head;
-use hilum_core::{ContentType, Envelope, Id, InstallationKey, Position, RecordId, Timestamp};
+use hilum_core::{ContentType, Digest, Envelope, Id, InstallationKey, Position, RecordId, Timestamp};
 use hilum_engines::log::Record;
 use hilum_hl7v2::ack::Problem;
 use hilum_hl7v2::{Flaw, Path, trigger};
@@ -34,6 +34,8 @@ pub struct Reading {
     pub record: RecordId,
     /// The record that it corrects.
     pub replaces: Option<RecordId>,
+    /// The source's settings that applied.
+    pub settings_sha: Digest,
     /// When it came in.
     pub received: Timestamp,
     /// When it was durable.
@@ -95,7 +97,8 @@ pub struct Fault {
 }
 
 impl Fault {
-    const fn new(rule: &'static str, text: &'static str) -> Self {
+    /// A fault of the message as a whole.
+    pub const fn new(rule: &'static str, text: &'static str) -> Self {
         Self { rule, path: None, text }
     }
 
@@ -188,7 +191,7 @@ pub struct Context<'a> {
 pub fn read(record: &Record, context: &Context<'_>) -> Reading {
     catch_unwind(AssertUnwindSafe(|| whole(record, context))).unwrap_or_else(|_| {
         tracing::error!(position = %record.position, "the program failed on a record: it is quarantined");
-        failed(record, context)
+        set_aside(record, context, Fault::new("read.panic", "the program failed on it"))
     })
 }
 
@@ -200,6 +203,7 @@ fn of_envelope(record: &Record, context: &Context<'_>) -> Reading {
         position: record.position,
         record: envelope.id,
         replaces: envelope.replaces,
+        settings_sha: envelope.settings_sha,
         received: envelope.received,
         durable: record.durable,
         source: envelope.source.as_str().to_owned(),
@@ -220,10 +224,9 @@ fn of_envelope(record: &Record, context: &Context<'_>) -> Reading {
     }
 }
 
-/// The reading of a record on which the program failed.
-fn failed(record: &Record, context: &Context<'_>) -> Reading {
+/// The reading of a record that is not to be read: what its header says, and why.
+pub fn set_aside(record: &Record, context: &Context<'_>, fault: Fault) -> Reading {
     let mut reading = of_envelope(record, context);
-    let fault = Fault::new("read.panic", "the program failed on it");
     reading.outcome = Outcome::Quarantined { fault, number: None };
     if record.envelope.content_type != ContentType::Decision {
         let header = catch_unwind(AssertUnwindSafe(|| {

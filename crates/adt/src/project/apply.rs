@@ -178,10 +178,10 @@ impl<'a> Apply<'a> {
     fn decide(&mut self, reading: &Reading, decision: &Decision, out: &mut Changes) {
         match decision {
             Decision::Settings { settings, .. } => {
-                let mut values = settings_key(&settings.sha());
+                let mut values = settings_key(&reading.settings_sha);
                 values.push(Value::Text(settings.canonical()));
                 out.put(&SETTINGS, values);
-                self.adt.know(settings.as_ref().clone());
+                self.adt.know(reading.settings_sha, settings.as_ref().clone());
             }
             Decision::Settle { work, by, note } => {
                 let at = Value::Time(reading.received);

@@ -88,7 +88,7 @@ impl House {
         let log = open_log(&dir.path().join("log.sqlite"), &clock, &entropy);
         let key = InstallationKey::new([7; 32]);
         let projection = Arc::new(Adt::new(key.clone(), clock.clone()));
-        projection.know(settings.clone());
+        projection.know(settings.sha(), settings.clone());
         Self { dir, log, tables, clock, entropy, key, projection, settings, now }
     }
 
