@@ -83,7 +83,7 @@ async fn read_census(
         q: None,
     };
     let freshness = room.freshness().await?;
-    let found = room.reconciler.look().await?;
+    let found = room.reconciler.latest().await?;
     let census = census::read(&room.tables, &caller.authority, &query, freshness, &found).await?;
     caller.saw_rows(census.encounters.len() as u64);
     caller.json(&census)

@@ -306,7 +306,7 @@ pub(crate) fn mark_tag(w: &Words, mark: &str) -> Tag {
 
 async fn gather(room: &Room, caller: &Caller, asked: &Asked) -> Result<Rows, Fault> {
     let freshness = room.freshness().await?;
-    let found = room.reconciler.look().await?;
+    let found = room.reconciler.latest().await?;
     let census = census::read(&room.tables, &caller.authority, &asked.query(), freshness, &found).await?;
     caller.saw_rows(census.encounters.len() as u64);
     Ok(Rows::new(&caller.words(), asked, census, room, freshness.as_of))

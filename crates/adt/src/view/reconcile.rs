@@ -118,6 +118,27 @@ impl Reconciler {
         self.seen().filter(|found| now.micros_since(found.at).abs() < LOOK_EVERY_S * 1_000_000)
     }
 
+    /// For a page: what a look of at most [`LOOK_EVERY_S`] ago found, or while somebody else looks, or when the look
+    /// fails, the one before. A page is not to wait for what it shows beside its rows.
+    ///
+    /// # Errors
+    /// The engines', before the first look has succeeded.
+    pub async fn latest(&self) -> Result<Arc<Reconciled>, ViewError> {
+        if self.looking.try_lock().is_err()
+            && let Some(found) = self.seen()
+        {
+            return Ok(found);
+        }
+        match self.look().await {
+            Ok(found) => Ok(found),
+            Err(why) => {
+                let seen = self.seen().ok_or(why)?;
+                tracing::error!(at = %seen.at, "the census could not be reconciled since");
+                Ok(seen)
+            }
+        }
+    }
+
     /// What a look of at most [`LOOK_EVERY_S`] ago found.
     ///
     /// # Errors
@@ -153,6 +174,10 @@ impl Reconciler {
             let is_old = |then: Timestamp| at.micros_since(then).abs() >= CHART_EVERY_S * 1_000_000;
             last.chart_at.is_none_or(is_old)
         };
+        if looks_at_chart {
+            // Before the walk: one that is given up by its caller is not begun again by the next.
+            self.last().chart_at = Some(at);
+        }
         let not_in_chart = if looks_at_chart {
             let all: Vec<Id> = open.iter().copied().collect();
             self.not_in_chart(&all).await?
@@ -163,6 +188,8 @@ impl Reconciler {
             suspects.entry(*id).or_insert(Differs::NotInChart);
         }
         let differing = self.confirmed(suspects).await?;
+        // Its age counts from its end: a slow look would be old when it comes.
+        let at = self.clock.now();
         let found = Arc::new(Reconciled { at, open: open.len(), on_board: on_board.len(), differing });
         let mut last = self.last();
         let before = last.found.as_ref().map_or(0, |before| before.differing.len());
@@ -177,7 +204,6 @@ impl Reconciler {
             );
         }
         if looks_at_chart {
-            last.chart_at = Some(at);
             last.not_in_chart = not_in_chart;
         }
         last.found = Some(Arc::clone(&found));
