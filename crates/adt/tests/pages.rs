@@ -50,6 +50,12 @@ fn every_word_is_there_in_both_languages() {
     assert!(found.iter().any(|line| line == "census.unit: no Korean"), "{found:?}");
 }
 
+#[test]
+fn nothing_that_is_typed_goes_into_a_url() {
+    let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/pages");
+    assert_eq!(hilum_web::forms::typed_into_urls(&pages).unwrap(), Vec::<String>::new());
+}
+
 #[tokio::test]
 async fn the_document_shows_the_rooms_routes() {
     let house = House::new();

@@ -15,6 +15,7 @@ use crate::limits;
 use crate::session::SessionSecret;
 use crate::store::{self, StoreError};
 use crate::tables::{AUDIT, AUDIT_HEAD};
+use crate::typing::Typing;
 
 /// What was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -201,6 +202,7 @@ struct Inner {
     queue: mpsc::Sender<Queued>,
     healthy: Arc<AtomicBool>,
     views: Mutex<HashMap<View, Timestamp>>,
+    typing: Typing,
 }
 
 /// The audit log. Cheap to clone.
@@ -215,7 +217,15 @@ impl Audit {
         let healthy = Arc::new(AtomicBool::new(true));
         let writer = Writer { tables: tables.clone(), key, healthy: Arc::clone(&healthy) };
         tokio::spawn(writer.run(events, durability));
-        Self(Arc::new(Inner { tables, key, durability, queue, healthy, views: Mutex::default() }))
+        Self(Arc::new(Inner {
+            tables,
+            key,
+            durability,
+            queue,
+            healthy,
+            views: Mutex::default(),
+            typing: Typing::default(),
+        }))
     }
 
     /// Writes an event down; with [`Durability::AtOnce`] it is on disk when this resolves.
@@ -257,6 +267,11 @@ impl Audit {
             views.insert(view, now);
         }
         true
+    }
+
+    /// The searches that are being typed.
+    pub(crate) fn typing(&self) -> &Typing {
+        &self.0.typing
     }
 
     /// One page of the log, newest first, behind row `before`.

@@ -280,7 +280,7 @@ fn same_origin(headers: &HeaderMap) -> bool {
 /// Writes down what happened. Where the log must hold and does not, the answer does not leave.
 async fn audit(visit: &Visit, response: Response) -> Response {
     let inner = &visit.0;
-    let (action, patients, detail, principal) = {
+    let (action, patients, detail, principal, typed) = {
         let mut notes = visit.notes();
         let Some(action) = notes.action.take().or(inner.route.audit) else { return response };
         let mut details = std::mem::take(&mut notes.details);
@@ -290,7 +290,13 @@ async fn audit(visit: &Visit, response: Response) -> Response {
         if notes.patients.len() == limits::AUDIT_PATIENTS_MAX {
             details.push("more patients".to_owned());
         }
-        (action, std::mem::take(&mut notes.patients), details.join(" "), notes.principal.take())
+        (
+            action,
+            std::mem::take(&mut notes.patients),
+            details.join(" "),
+            notes.principal.take(),
+            notes.typed.take(),
+        )
     };
     let via = inner.signed_in.as_ref().map(|who| *who.via.digest().as_bytes()).unwrap_or_default();
     let (principal, role): (String, Option<Role>) = principal.unwrap_or_else(|| match &inner.signed_in {
@@ -302,6 +308,12 @@ async fn audit(visit: &Visit, response: Response) -> Response {
     let is_view = matches!(action, Action::Read | Action::Search);
     let is_refresh = inner.is_live && is_view && response.status().is_success();
     let shell = &inner.shell;
+    let typist = (via, inner.route.path);
+    let typed = typed.filter(|_| is_view && !is_refresh && response.status().is_success());
+    let about = match &typed {
+        Some(text) => shell.audit().typing().news(typist, text.expose(), about, inner.at),
+        None => about,
+    };
     let events = about.into_iter().filter(|patient| {
         !is_refresh || shell.audit().counts_again((via, inner.route.path, *patient), inner.at)
     });
@@ -318,8 +330,12 @@ async fn audit(visit: &Visit, response: Response) -> Response {
             request: inner.request,
         })
         .collect();
+    let told: Vec<Option<Id>> = events.iter().map(|event| event.patient).collect();
     let written =
         futures::future::join_all(events.into_iter().map(|event| shell.audit().record(event))).await;
+    if typed.is_some() && written.iter().all(Result::is_ok) {
+        shell.audit().typing().told(typist, told.into_iter());
+    }
     for result in written {
         let Err(error) = result else { continue };
         metrics::counter!("hilum_audit_failed_total").increment(1);

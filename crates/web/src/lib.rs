@@ -12,6 +12,7 @@
 //! | [`words`] | Korean and English, dates and times |
 //! | [`keys`], [`users`], [`session`] | API keys, accounts, sessions and one-time links |
 //! | [`audit`] | who looked: append-only, hash-chained |
+//! | [`forms`] | which forms would write what is typed into a URL: for tests |
 //! | [`live`] | one event stream per visible page |
 //! | [`listen`] | the HTTP listener |
 //! | [`tables`] | what the shell keeps |
@@ -19,6 +20,7 @@
 
 pub mod assets;
 pub mod audit;
+pub mod forms;
 mod guard;
 pub mod keys;
 pub mod limits;
@@ -34,6 +36,7 @@ pub mod shell;
 mod sign_in;
 mod store;
 pub mod tables;
+mod typing;
 pub mod ui;
 pub mod users;
 pub mod visit;

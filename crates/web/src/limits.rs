@@ -62,6 +62,14 @@ pub const AUDIT_DELAY_MAX: Duration = Duration::from_secs(1);
 pub const AUDIT_LIVE_EVERY: Duration = Duration::from_mins(15);
 /// Views remembered for that.
 pub const AUDIT_LIVE_VIEWS_MAX: usize = 50_000;
+/// A search that is typed goes on, for the audit log, until it rests for so long.
+pub const AUDIT_TYPING_PAUSE: Duration = Duration::from_secs(10);
+/// And no longer than this.
+pub const AUDIT_TYPING_LONGEST: Duration = Duration::from_mins(5);
+/// Searches that are remembered while they are typed.
+pub const AUDIT_TYPING_MAX: usize = 10_000;
+/// Patients that one such search remembers to have named; further ones are named each time.
+pub const AUDIT_TYPING_PATIENTS_MAX: usize = 1_000;
 /// Patients that one request's audit names one by one; beyond it only their number.
 pub const AUDIT_PATIENTS_MAX: usize = 100;
 /// Rows of one page of the audit log.

@@ -5,11 +5,11 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::FromRequestParts;
-use axum::http::HeaderMap;
 use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use hilum_core::{Authority, Digest, Id, Kind, Role, Seq, Timestamp};
+use hilum_core::{Authority, Digest, Id, Kind, Phi, Role, Seq, Timestamp};
 use serde::Serialize;
 
 use crate::audit::Action;
@@ -92,6 +92,8 @@ pub(crate) struct Notes {
     pub patients: Vec<Id>,
     pub rows: Option<u64>,
     pub details: Vec<String>,
+    /// What was typed so far, of a search that is answered letter by letter.
+    pub typed: Option<Phi<String>>,
     /// Who it was, where the request itself found that out (sign-in).
     pub principal: Option<(String, Option<Role>)>,
 }
@@ -194,6 +196,12 @@ impl Visit {
         self.notes().details.push(detail.into());
     }
 
+    /// Says what was typed so far, where a page searches while somebody types: the audit log names each patient that a
+    /// growing search shows once, not once a letter. It is not kept.
+    pub fn typed(&self, text: &str) {
+        self.notes().typed = Some(Phi::new(text.to_owned()));
+    }
+
     pub(crate) fn notes(&self) -> std::sync::MutexGuard<'_, Notes> {
         self.0.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -210,6 +218,18 @@ impl Visit {
     pub fn fragment(&self, template: &impl askama::Template) -> Result<Response, Fault> {
         let html = template.render().map_err(|error| Fault::because(Kind::Internal, &error))?;
         Ok(([(header::CONTENT_TYPE, "text/html; charset=utf-8")], html).into_response())
+    }
+
+    /// As [`Visit::fragment`], and the page's address becomes `path`, so that its choices survive a reload. Nothing that
+    /// was typed may stand in it.
+    ///
+    /// # Errors
+    /// As [`Visit::fragment`].
+    pub fn fragment_at(&self, path: &str, template: &impl askama::Template) -> Result<Response, Fault> {
+        let mut response = self.fragment(template)?;
+        let path = HeaderValue::from_str(path).map_err(|error| Fault::because(Kind::Internal, &error))?;
+        response.headers_mut().insert("hx-replace-url", path);
+        Ok(response)
     }
 
     /// A JSON answer.

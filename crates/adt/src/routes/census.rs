@@ -23,12 +23,12 @@ pub fn routes(room: &Room) -> Vec<Route> {
     let readers = Access::Roles(READERS);
     vec![
         Route::get("/census", readers, Surface::Page, room.clone(), page).nav("nav.census", 10),
-        // POST, because a search for a name must not stand in a URL.
-        Route::post("/census/rows", readers, Surface::Page, room.clone(), rows).audit(Action::Read),
+        // POST, because a search for a name must not stand in a URL, with scripts or without.
+        Route::post("/census", readers, Surface::Page, room.clone(), look).audit(Action::Read),
     ]
 }
 
-/// The filters: all but `q` live in the page's URL.
+/// The filters: all but `q` live in the page's URL. `q` comes by POST alone: it is no parameter of an address.
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default)]
 struct Asked {
@@ -39,7 +39,7 @@ struct Asked {
 }
 
 impl Parameters for Asked {
-    const NAMES: &'static [&'static str] = &["list", "unit", "marked", "q"];
+    const NAMES: &'static [&'static str] = &["list", "unit", "marked"];
 
     fn takes(name: &str) -> Takes {
         match name {
@@ -52,6 +52,12 @@ impl Parameters for Asked {
 impl Asked {
     fn list(&self) -> BoardList {
         self.list.unwrap_or(BoardList::Inpatient)
+    }
+
+    /// The page's address with its choices, and without what was typed.
+    fn address(&self) -> String {
+        let list = self.list().as_str();
+        super::address("/census", &[("list", list), ("unit", self.unit.trim()), ("marked", &self.marked)])
     }
 
     fn query(&self) -> census::Query {
@@ -71,6 +77,7 @@ impl Asked {
 #[template(path = "adt/census.html")]
 struct CensusPage {
     w: Words,
+    csrf: String,
     rows: Rows,
     asked: Asked,
 }
@@ -315,24 +322,29 @@ async fn gather(room: &Room, caller: &Caller, asked: &Asked) -> Result<Rows, Fau
 async fn page(
     State(room): State<Room>,
     caller: Caller,
-    Params(mut asked): Params<Asked>,
+    Params(asked): Params<Asked>,
 ) -> Result<Response, Fault> {
-    // A name in a URL would be kept by browsers and proxies.
-    asked.q.clear();
-    let rows = gather(&room, &caller, &asked).await?;
-    let w = caller.words();
-    let page = CensusPage { w: w.clone(), rows, asked };
-    caller.page(w.t("census.title")).wide().says_as_of().live(&[BOARD_TOPIC]).body(&page)
+    answer(&room, &caller, asked).await
 }
 
-async fn rows(State(room): State<Room>, caller: Caller, Form(asked): Form<Asked>) -> Result<Response, Fault> {
-    let rows = gather(&room, &caller, &asked).await?;
+async fn look(State(room): State<Room>, caller: Caller, Form(asked): Form<Asked>) -> Result<Response, Fault> {
+    answer(&room, &caller, asked).await
+}
+
+async fn answer(room: &Room, caller: &Caller, asked: Asked) -> Result<Response, Fault> {
+    let rows = gather(room, caller, &asked).await?;
     // Who is looked for by name or number was looked at: each one found stands in the audit log.
     if !asked.q.trim().is_empty() {
         caller.acted(Action::Search);
+        caller.typed(asked.q.trim());
         for patient in rows.units.iter().flat_map(|unit| &unit.lines).filter_map(|row| row.line.patient_id) {
             caller.saw(patient);
         }
     }
-    caller.fragment(&rows)
+    if caller.is_htmx() {
+        return caller.fragment_at(&asked.address(), &rows);
+    }
+    let w = caller.words();
+    let page = CensusPage { csrf: caller.csrf(), w: w.clone(), rows, asked };
+    caller.page(w.t("census.title")).wide().says_as_of().live(&[BOARD_TOPIC]).body(&page)
 }

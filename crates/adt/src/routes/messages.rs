@@ -1,9 +1,10 @@
 //! The messages: the list, and one message's journey.
 
 use askama::Template;
-use axum::extract::{Path, State};
+use axum::extract::{Form, Path, State};
 use axum::response::Response;
 use hilum_core::{Id, Timestamp};
+use hilum_web::audit::Action;
 use hilum_web::outcome::Fault;
 use hilum_web::params::{Parameters, Params, Takes};
 use hilum_web::route::{Access, READERS, Route, Surface};
@@ -22,11 +23,13 @@ pub fn routes(room: &Room) -> Vec<Route> {
     let readers = Access::Roles(READERS);
     vec![
         Route::get("/messages", readers, Surface::Page, room.clone(), list).nav("nav.messages", 20),
+        // POST, because whatever is typed may be a name.
+        Route::post("/messages", readers, Surface::Page, room.clone(), look).audit(Action::Read),
         Route::get("/messages/{id}", readers, Surface::Page, room.clone(), one),
     ]
 }
 
-/// The filters: all of them live in the URL, none is patient data.
+/// The filters. What is chosen lives in the URL, and so may what a link of ours names; what somebody types does not.
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default)]
 struct Asked {
@@ -51,10 +54,6 @@ impl Parameters for Asked {
             _ => Takes::Text,
         }
     }
-}
-
-fn format_hex(byte: u8) -> String {
-    format!("{byte:02X}")
 }
 
 fn some(text: &str) -> Option<String> {
@@ -88,41 +87,27 @@ impl Asked {
             || self.encounter.is_some()
     }
 
-    /// The page's own address, or that of the page behind `after`.
-    fn href(&self, after: Option<Id>) -> String {
-        let texts = [
-            ("status", &self.status),
-            ("source", &self.source),
-            ("kind", &self.kind),
-            ("control_id", &self.control_id),
-            ("rule", &self.rule),
+    /// The page's address with what was chosen, and without what was typed: a type or a rule is known by its form.
+    fn address(&self, w: &Words) -> String {
+        let id = |id: Option<Id>| id.map(|id| id.to_string()).unwrap_or_default();
+        let is_kind =
+            |kind: &str| kind.len() == 7 && kind.starts_with("ADT^A") && kind.ends_with(char::is_numeric);
+        let kind = Some(self.kind.trim()).filter(|kind| is_kind(kind)).unwrap_or_default();
+        let is_rule = |rule: &str| w.get(&format!("rule.{rule}")).is_some();
+        let rule = Some(self.rule.trim()).filter(|rule| is_rule(rule)).unwrap_or_default();
+        let ids = [id(self.patient), id(self.encounter), id(self.after)];
+        let [patient, encounter, after] = ids.each_ref().map(String::as_str);
+        let (status, source) = (self.status.trim(), self.source.trim());
+        let query = [
+            ("status", status),
+            ("source", source),
+            ("kind", kind),
+            ("rule", rule),
+            ("patient", patient),
+            ("encounter", encounter),
+            ("after", after),
         ];
-        let mut query = String::new();
-        let mut push = |name: &str, value: &str| {
-            query.push(if query.is_empty() { '?' } else { '&' });
-            query.push_str(name);
-            query.push('=');
-            for byte in value.bytes() {
-                if byte.is_ascii_alphanumeric() || b"-._".contains(&byte) {
-                    query.push(char::from(byte));
-                } else {
-                    query.push('%');
-                    query.push_str(&format_hex(byte));
-                }
-            }
-        };
-        for (name, value) in texts {
-            if let Some(value) = some(value) {
-                push(name, &value);
-            }
-        }
-        let ids = [("patient", self.patient), ("encounter", self.encounter), ("after", after)];
-        for (name, id) in ids {
-            if let Some(id) = id {
-                push(name, &id.to_string());
-            }
-        }
-        format!("/messages{query}")
+        super::address("/messages", &query)
     }
 }
 
@@ -139,6 +124,7 @@ struct Row {
 #[template(path = "adt/messages.html")]
 struct ListPage {
     w: Words,
+    csrf: String,
     list: List,
     asked: Asked,
     statuses: [&'static str; 7],
@@ -150,9 +136,10 @@ struct ListPage {
 struct List {
     w: Words,
     rows: Vec<Row>,
-    here: String,
-    first: Option<String>,
-    older: Option<String>,
+    /// Behind which message this page begins; absent on the first.
+    after: Option<Id>,
+    /// Behind which message the next page begins.
+    older: Option<Id>,
     as_of: Timestamp,
     lag: Option<String>,
     quarantined: Option<String>,
@@ -171,15 +158,26 @@ async fn list(
     caller: Caller,
     Params(asked): Params<Asked>,
 ) -> Result<Response, Fault> {
+    answer(&room, &caller, asked).await
+}
+
+async fn look(State(room): State<Room>, caller: Caller, Form(asked): Form<Asked>) -> Result<Response, Fault> {
+    answer(&room, &caller, asked).await
+}
+
+async fn answer(room: &Room, caller: &Caller, asked: Asked) -> Result<Response, Fault> {
     let w = caller.words();
     let freshness = room.freshness().await?;
     let mut lines = messages::read(&room.tables, &caller.authority, &asked.query()).await?;
     let is_more = lines.len() > limits::LIST_ROWS as usize;
     lines.truncate(limits::LIST_ROWS as usize);
     caller.saw_rows(lines.len() as u64);
+    if [&asked.control_id, &asked.kind, &asked.rule].into_iter().any(|text| !text.trim().is_empty()) {
+        caller.typed(&[asked.control_id.trim(), asked.kind.trim(), asked.rule.trim()].join("\n"));
+    }
     let count = |status| messages::count(&room.tables, &caller.authority, status, COUNT_CAP);
     let (quarantined, refused) = (count("quarantined").await?, count("refused").await?);
-    let older = lines.last().filter(|_| is_more).map(|last| asked.href(Some(last.id)));
+    let older = lines.last().filter(|_| is_more).map(|last| last.id);
     let state = room.progress.health().paused().map(|why| {
         Notice::new(NoticeKind::Error, w.t("census.paused.title"), w.f1("census.paused.text", "why", why))
     });
@@ -206,8 +204,7 @@ async fn list(
     let list = List {
         counted: w.n("messages.rows", rows.len() as u64),
         rows,
-        here: asked.href(asked.after),
-        first: asked.after.map(|_| asked.href(None)),
+        after: asked.after,
         older,
         as_of: freshness.as_of,
         lag: (freshness.lag > 0).then(|| w.n("census.lag", freshness.lag)),
@@ -217,11 +214,11 @@ async fn list(
         w: w.clone(),
     };
     if caller.is_htmx() {
-        return caller.fragment(&list);
+        return caller.fragment_at(&asked.address(&w), &list);
     }
     let sources = room.sources.all().map(|source| source.name().to_string()).collect();
     let title = w.t("messages.title").to_owned();
-    let page = ListPage { w, list, asked, statuses: STATUSES, sources };
+    let page = ListPage { w, csrf: caller.csrf(), list, asked, statuses: STATUSES, sources };
     caller.page(title).wide().says_as_of().live(&[MESSAGE_TOPIC]).body(&page)
 }
 

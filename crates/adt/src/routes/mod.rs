@@ -180,6 +180,25 @@ pub(crate) fn word_of<'a>(w: &'a Words, group: &str, code: &'a str) -> &'a str {
     w.get(&key).unwrap_or(code)
 }
 
+/// An address of ours: `path` with what is not empty, percent-encoded.
+pub(crate) fn address(path: &str, query: &[(&str, &str)]) -> String {
+    let mut out = path.to_owned();
+    let given = query.iter().filter(|(_, value)| !value.is_empty());
+    for (at, (name, value)) in given.enumerate() {
+        out.push(if at == 0 { '?' } else { '&' });
+        out.push_str(name);
+        out.push('=');
+        for byte in value.bytes() {
+            if byte.is_ascii_alphanumeric() || b"-._".contains(&byte) {
+                out.push(char::from(byte));
+            } else {
+                out.push_str(&format!("%{byte:02X}"));
+            }
+        }
+    }
+    out
+}
+
 /// What is odd, in the reader's language: as it was said, or the rule's words where that is English only. Whether it is
 /// English all the same.
 pub(crate) fn odd<'a>(w: &'a Words, finding: &'a crate::content::Finding) -> (&'a str, bool) {

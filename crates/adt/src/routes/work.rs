@@ -229,10 +229,15 @@ fn side(w: &Words, one: &Found, left: Option<&Found>) -> Side {
 }
 
 async fn one(State(room): State<Room>, caller: Caller, Path(id): Path<Id>) -> Result<Response, Fault> {
-    let w = caller.words();
-    let freshness = room.freshness().await?;
     let item = work::read(room.sight(&caller.authority), id).await?;
     saw(&caller, std::slice::from_ref(&item));
+    let found =
+        FoundPart { w: caller.words(), csrf: caller.csrf(), work: item.id, rows: Vec::new(), state: None };
+    one_page(&caller, item, &room.freshness().await?, found)
+}
+
+fn one_page(caller: &Caller, item: Item, freshness: &Freshness, found: FoundPart) -> Result<Response, Fault> {
+    let w = caller.words();
     let left = item.left.clone();
     let right: Vec<Side> = item.right.iter().map(|one| side(&w, one, left.as_ref())).collect();
     let unmerge = left.as_ref().zip(item.right.first()).filter(|_| item.applied == Some(true));
@@ -249,8 +254,8 @@ async fn one(State(room): State<Room>, caller: Caller, Path(id): Path<Id>) -> Re
         unmerge_ask: unmerge
             .map(|(old, new)| w.f2("patient.unmerge_ask", "old", shown(&w, old), "new", shown(&w, new))),
         is_open: item.state == "open",
-        found: FoundPart { w: w.clone(), csrf: caller.csrf(), work: item.id, rows: Vec::new(), state: None },
-        row: Row::new(&w, item, &freshness),
+        found,
+        row: Row::new(&w, item, freshness),
         w: w.clone(),
     };
     caller.page(page.row.kind.clone()).under("/work").body(&page)
@@ -272,7 +277,7 @@ async fn find(
     let w = caller.words();
     let sight = room.sight(&caller.authority);
     let item = work::read(sight, id).await?;
-    let left = item.left.ok_or(ViewError::NotFound)?;
+    let left = item.left.clone().ok_or(ViewError::NotFound)?;
     let some = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
     let query = search::Query {
         identifier: some(&asked.identifier),
@@ -296,7 +301,11 @@ async fn find(
     let state = rows
         .is_empty()
         .then(|| Notice::new(NoticeKind::Empty, w.t("patients.none"), w.t("patients.none_text")));
-    caller.fragment(&FoundPart { csrf: caller.csrf(), w, work: id, rows, state })
+    let part = FoundPart { csrf: caller.csrf(), w, work: id, rows, state };
+    if caller.is_htmx() {
+        return caller.fragment(&part);
+    }
+    one_page(&caller, item, &room.freshness().await?, part)
 }
 
 #[derive(Debug, Deserialize)]

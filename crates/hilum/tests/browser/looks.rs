@@ -112,10 +112,14 @@ async fn no_page_is_wider_than_its_window_and_each_says_as_of_when() {
                      const wide = [...document.querySelectorAll('main *, header *, .banner *')] \
                        .filter(el => right(el) > window.innerWidth + 1 \
                          && !el.closest('.table-scroll, .nav, .segments, pre, .diff, .visually-hidden')); \
+                     const typed = [...document.forms].filter(form => form.method === 'get' \
+                       && [...form.elements].some(el => el.matches('textarea, input:not([type=hidden], \
+                         [type=checkbox], [type=radio], [type=submit], [type=button])'))); \
                      return [root.scrollWidth - window.innerWidth, root.lang, root.dataset.theme, \
-                       document.body.innerText, wide.slice(0, 3).map(el => el.outerHTML.slice(0, 90))]",
+                       document.body.innerText, wide.slice(0, 3).map(el => el.outerHTML.slice(0, 90)), typed.length]",
                 )
                 .await;
+            assert_eq!(seen[5], Value::from(0), "{how}: what is typed goes into the URL");
             assert!(seen[0].as_i64().unwrap() <= 0, "{how}: {} px too wide: {}", seen[0], seen[4]);
             assert_eq!(seen[4], Value::Array(Vec::new()), "{how}: reaches beyond the window");
             assert_eq!((seen[1].as_str(), seen[2].as_str()), (Some(lang), Some(theme)), "{how}");

@@ -143,8 +143,13 @@ fn what_is_done_beside_the_server_and_who_is_looked_for_is_audited() {
     };
     let form = ("content-type", "application/x-www-form-urlencoded");
     let headers = [("x-api-key", admin.as_str()), form];
-    let answer = request(server.http.unwrap(), "POST", "/census/rows", &headers, b"q=FAMILY71");
+    // Without scripts too: the whole page comes by POST, and an address that names somebody is none.
+    let answer = request(server.http.unwrap(), "POST", "/census", &headers, b"q=FAMILY71");
     assert_eq!(answer.status, 200);
+    let page = answer.text();
+    assert!(page.starts_with("<!doctype html>") && page.contains("FAMILY71") && !page.contains("FAMILY72"));
+    let answer = request(server.http.unwrap(), "GET", "/census?q=FAMILY71", &headers, b"");
+    assert!(answer.status == 400 && !answer.text().contains("FAMILY71"), "{}", answer.text());
     let events = |patient: &str| {
         let audit = get(&server, &admin, &format!("/api/audit?patient={patient}"));
         let events = audit["events"].as_array().unwrap().clone();

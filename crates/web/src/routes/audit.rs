@@ -1,7 +1,7 @@
 //! Who looked: the audit log as a page and as JSON.
 
 use askama::Template;
-use axum::extract::Query;
+use axum::extract::{Form, Query};
 use axum::response::Response;
 use hilum_core::{Id, Kind};
 use serde::Deserialize;
@@ -41,6 +41,7 @@ impl Asked {
 #[template(path = "audit.html")]
 struct AuditPage {
     w: Words,
+    csrf: String,
     rows: Vec<AuditRow>,
     patient: String,
     principal: String,
@@ -62,6 +63,15 @@ fn older(rows: &[AuditRow]) -> Option<i64> {
 
 /// `GET /audit`.
 pub async fn page(caller: Caller, Query(asked): Query<Asked>) -> Result<Response, Fault> {
+    answer(&caller, &asked).await
+}
+
+/// `POST /audit`: the same, with what was typed.
+pub async fn find(caller: Caller, Form(asked): Form<Asked>) -> Result<Response, Fault> {
+    answer(&caller, &asked).await
+}
+
+async fn answer(caller: &Caller, asked: &Asked) -> Result<Response, Fault> {
     let filter = asked.filter()?;
     let log = caller.shell().audit();
     let rows = log.page(&filter, asked.before).await?;
@@ -72,6 +82,7 @@ pub async fn page(caller: Caller, Query(asked): Query<Asked>) -> Result<Response
     let verdict = if asked.verify.is_some() { Some(log.verify().await?) } else { None };
     let page = AuditPage {
         w: caller.words(),
+        csrf: caller.csrf(),
         older: older(&rows),
         rows,
         patient: asked.patient.trim().to_owned(),

@@ -30,6 +30,8 @@ pub(crate) fn all(shell: &Shell) -> Vec<Route> {
         Route::post("/password", Access::Roles(EVERYONE), page, (), password::submit).audit(Action::Admin),
         Route::post("/preferences", public, page, (), prefs::submit),
         Route::get("/audit", admins, page, (), audit::page).audit(Action::Admin).nav("nav.audit", 80),
+        // POST, because what is typed must not stand in a URL.
+        Route::post("/audit", admins, page, (), audit::find).audit(Action::Admin),
         Route::get("/api/audit", admins, api, (), audit::json).audit(Action::Admin),
         Route::get("/admin", admins, page, (), admin::page).audit(Action::Admin).nav("nav.admin", 90),
         Route::post("/admin/users", admins, page, (), admin::add_user).audit(Action::Admin),

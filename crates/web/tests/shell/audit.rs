@@ -89,6 +89,52 @@ async fn a_live_pages_refreshes_count_once() {
     assert_eq!(all(&bench).await.len(), 7);
 }
 
+#[tokio::test]
+async fn a_search_that_is_typed_names_each_patient_once() {
+    let bench = Bench::new().await;
+    let key = bench.key(Role::Viewer).await;
+    let (one, two) = (Id::from_bytes([1; 16]), Id::from_bytes([2; 16]));
+    let typed = async |q: &str, found: &[Id]| {
+        let mut form = format!("q={q}");
+        for patient in found {
+            form.push_str(&format!("&patient={patient}"));
+        }
+        let before = all(&bench).await.len();
+        let answer = bench.post("/typing", &[("x-api-key", &key)], &form).await;
+        let rows = all(&bench).await;
+        let new: Vec<Option<Id>> = rows[before..].iter().map(|row| row.patient).collect();
+        (answer.status, new)
+    };
+    let ok = StatusCode::OK;
+    let steps = [
+        ("the first letter", "K", vec![one], vec![Some(one)]),
+        ("the next", "KI", vec![one], vec![]),
+        ("one more is found: nobody's look is lost", "KIM", vec![one, two], vec![Some(two)]),
+        ("nobody: who was found is known", "KIMX", vec![], vec![]),
+        ("taken back", "KI", vec![one], vec![]),
+        ("another search", "PARK", vec![one], vec![Some(one)]),
+        ("and one that finds nobody", "XX", vec![], vec![None]),
+        ("still nobody", "XXX", vec![], vec![]),
+    ];
+    for (why, q, found, want) in steps {
+        assert_eq!(typed(q, &found).await, (ok, want), "{why}");
+    }
+    bench.pass(limits::AUDIT_TYPING_PAUSE);
+    assert_eq!(typed("XXXX", &[one]).await.1, [Some(one)], "after a pause");
+    assert_eq!(typed("XXXX", &[one]).await.1, [], "and goes on");
+    // One that rests never is written down again all the same.
+    let mut again = 0;
+    for _ in 0..60 {
+        bench.pass(limits::AUDIT_TYPING_PAUSE / 2);
+        again += typed("XXXX", &[one]).await.1.len();
+    }
+    assert_eq!(again, 1, "once in five minutes");
+    // Another key's typing is another's.
+    let other = bench.key(Role::Operator).await;
+    bench.post("/typing", &[("x-api-key", &other)], &format!("q=XXXX&patient={one}")).await;
+    assert_eq!(all(&bench).await.last().unwrap().principal, "operator");
+}
+
 async fn row(bench: &Bench, n: i64) -> Row {
     let read = Read::Get { table: AUDIT.name, key: vec![Value::Int(n)] };
     bench.audit.read(&[read]).await.unwrap().remove(0).remove(0)

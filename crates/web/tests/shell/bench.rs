@@ -96,6 +96,15 @@ pub fn sample() -> Vec<Route> {
         }
         panic!("planted panic {}", asked.len());
     }
+    async fn typing(caller: Caller, form: axum::Form<Vec<(String, String)>>) -> String {
+        for (name, value) in form.0 {
+            match name.as_str() {
+                "q" => caller.typed(&value),
+                _ => caller.saw(value.parse().unwrap()),
+            }
+        }
+        String::new()
+    }
     async fn slow(_: Visit) -> &'static str {
         tokio::time::sleep(Duration::from_secs(5)).await;
         "late"
@@ -107,6 +116,7 @@ pub fn sample() -> Vec<Route> {
         Route::get("/patients/{id}", readers, page, (), patient),
         Route::post("/decide/{id}", Access::Roles(OPERATORS), page, (), decide),
         Route::post("/api/search", readers, api, (), search).audit(Action::Search).body_bytes_max(4_096),
+        Route::post("/typing", readers, page, (), typing).audit(Action::Search),
         Route::post("/hl7v2", Access::Roles(FEEDS), Surface::Door, (), door),
         Route::get("/slow", readers, api, (), slow).timeout(Duration::from_millis(50)),
     ]

@@ -49,6 +49,12 @@ fn templates_have_nothing_inline() {
 }
 
 #[test]
+fn nothing_that_is_typed_goes_into_a_url() {
+    let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/pages");
+    assert_eq!(hilum_web::forms::typed_into_urls(&pages).unwrap(), Vec::<String>::new());
+}
+
+#[test]
 fn dates_times_and_numbers() {
     let words = |lang, zone: &str| {
         let dictionary = Dictionary::new(&[WORDS]).unwrap();
