@@ -177,7 +177,7 @@ impl Adt {
         kin.not_applied(number, message, true);
         let settled = kin.settle(&mut out);
         render::settled(&self.key, &settled, &mut out);
-        kin.has_read_all().then_some(out)
+        (kin.has_read_all() && kin.unreadable().is_none()).then_some(out)
     }
 
     fn works<'a>(&self, events: &'a [Event], have: &Rows) -> Vec<Work<'a>> {
@@ -191,6 +191,7 @@ impl Adt {
 
 impl Projection for Adt {
     const NAME: &'static str = "adt";
+    const FORM: i64 = tables::FORM;
     const STREAMS: &'static [Stream] = &[Stream::Decisions, Stream::Hl7In];
     const TABLES: &'static [&'static Table] = tables::TABLES;
     // A journey tells what happened when: a visit without a number of its own has another id before a merge than
@@ -223,7 +224,7 @@ impl Projection for Adt {
             let reading = work.reading;
             if let Some(sender) = reading.sender {
                 reads.get(SEEN.name, vec![Value::Id(sender)]);
-                for copy in copies_of(have, sender) {
+                for copy in copies_of(have, sender).unwrap_or_default() {
                     if is_reuse(reading, &copy) {
                         reads.get(MESSAGE.name, vec![Value::Id(copy.1.as_id())]);
                     }

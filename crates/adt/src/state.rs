@@ -297,9 +297,10 @@ impl EncounterState {
             Status::Arrived | Status::InProgress | Status::Unknown => Some(match self.class.as_deref() {
                 Some("E" | "EMER") => BoardList::Emergency,
                 _ if self.emergency_place => BoardList::Emergency,
-                Some("O" | "P" | "R" | "B" | "C" | "N" | "AMB")
-                    if self.place.as_ref().is_none_or(|p| p.bed.is_empty()) =>
-                {
+                // An outpatient in a bed is one: a dialysis chair, or a bed that is kept for an hour after an A07.
+                Some("O" | "R" | "AMB") => BoardList::Outpatient,
+                // These say how a stay is paid for, or which ward: the bed tells.
+                Some("P" | "B" | "C" | "N") if self.place.as_ref().is_none_or(|p| p.bed.is_empty()) => {
                     BoardList::Outpatient
                 }
                 _ => BoardList::Inpatient,
@@ -316,7 +317,7 @@ pub enum BoardList {
     Inpatient,
     /// Class E, or in an emergency place.
     Emergency,
-    /// Registered, without a bed.
+    /// Class O, in a bed or not; or registered without one.
     Outpatient,
     /// Planned.
     Expected,

@@ -292,6 +292,9 @@ pub const SETTINGS: Table = Table {
 /// writes the family's own row.
 pub const OF_FAMILY: &[&Table] = &[&FACT, &CONTENT, &TIE, &NUMBER, &CARRIER, &ENCOUNTER];
 
+/// The form of these rows. To be raised when what a cell holds is written or read differently; `tests/form.rs` sees it.
+pub const FORM: i64 = 1;
+
 /// All tables of the projection.
 pub const TABLES: &[&Table] = &[
     &BOARD,

@@ -101,6 +101,18 @@ pub enum ChartError {
         /// Where the two differ at the latest.
         offset: u64,
     },
+    /// What is kept was written by a program that keeps it in another form.
+    #[error(
+        "the rows of `{projection}` are of form {stored}, this program's are of form {ours}: they would be misread"
+    )]
+    OtherForm {
+        /// The projection.
+        projection: &'static str,
+        /// The form that is stored; 0 = from before forms were counted.
+        stored: i64,
+        /// The form of this program.
+        ours: i64,
+    },
     /// A rebuild would take out of the chart what records said that cannot be read any more.
     #[error("{records} records of the log cannot be read, and what they said would go from the chart")]
     LogDamaged {
@@ -132,6 +144,7 @@ impl ChartError {
             | Self::Stuck { .. }
             | Self::LogBehind { .. }
             | Self::LogReplaced { .. }
+            | Self::OtherForm { .. }
             | Self::LogDamaged { .. } => Kind::Internal,
             Self::Stopped => Kind::Transient,
             Self::Tables(error) => error.kind(),

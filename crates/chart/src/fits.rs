@@ -1,4 +1,5 @@
-//! Whether the log is the one that the tables were folded from, as far as they were.
+//! Whether the log is the one that the tables were folded from, as far as they were, and whether their rows are of the
+//! form that this program reads.
 //!
 //! A restore of one of the two files puts an older log beside newer tables. Then new messages would be given offsets
 //! that are passed already: acknowledged, and never applied. The offset row keeps the id of the last record applied,
@@ -6,11 +7,57 @@
 
 use hilum_core::Stream;
 use hilum_engines::log::{Log, LogError, ReadMax};
-use hilum_engines::tables::{OffsetMove, Tables};
+use hilum_engines::tables::{Batch, Column, OffsetMove, Read, Table, Tables, Type, Value, Write};
 
 use crate::error::ChartError;
 use crate::port;
 use crate::projection::Projection;
+
+/// In which form each projection's rows are: a row of another one may be read without an error and mean something else.
+pub const FORM: Table = Table {
+    name: "chart_form",
+    key_len: 1,
+    columns: &[Column::new("projection", Type::Text), Column::new("form", Type::Int)],
+    indexes: &[],
+    register: None,
+};
+
+async fn stored_form<P: Projection>(tables: &Tables) -> Result<Option<i64>, ChartError> {
+    let read = Read::Get { table: FORM.name, key: vec![Value::Text(P::NAME.to_owned())] };
+    let found = port::read(tables, &[read]).await?.pop().unwrap_or_default();
+    Ok(found.first().and_then(|row| match row.values.get(1) {
+        Some(Value::Int(form)) => Some(*form),
+        _ => None,
+    }))
+}
+
+/// Writes down that the rows are of this program's form: those of a projection that keeps none yet, or that were made
+/// anew.
+pub(crate) async fn write_form<P: Projection>(tables: &Tables) -> Result<(), ChartError> {
+    if stored_form::<P>(tables).await? != Some(P::FORM) {
+        let values = vec![Value::Text(P::NAME.to_owned()), Value::Int(P::FORM)];
+        let writes = vec![Write::Put { table: FORM.name, values }];
+        port::commit(tables, Batch { writes, ..Batch::default() }).await?;
+    }
+    Ok(())
+}
+
+async fn check_form<P: Projection>(log: &Log, tables: &Tables) -> Result<(), ChartError> {
+    let stored = stored_form::<P>(tables).await?;
+    if stored == Some(P::FORM) {
+        return Ok(());
+    }
+    let mut is_new = stored.is_none();
+    for &stream in P::STREAMS {
+        for partition in 0..log.partitions() {
+            is_new &= port::offset(tables, P::NAME, stream, partition, log.epoch()).await? == 0;
+        }
+    }
+    if is_new {
+        return write_form::<P>(tables).await;
+    }
+    Err(ChartError::OtherForm { projection: P::NAME, stored: stored.unwrap_or_default(), ours: P::FORM })
+}
 
 /// The next offset of one partition, if the log fits.
 pub(crate) async fn next_offset<P: Projection>(
@@ -37,18 +84,20 @@ pub(crate) async fn next_offset<P: Projection>(
     }
 }
 
-/// Whether the log fits what `P` keeps in `tables`: to be asked before anything is accepted into it.
+/// Whether the log fits what `P` keeps in `tables`, and that this program: to be asked before anything is accepted into
+/// it.
 ///
 /// # Errors
 /// [`ChartError::LogBehind`], [`ChartError::LogReplaced`] or
-/// [`OtherLog`](hilum_engines::tables::TablesError::OtherLog) when it does not; else the engines'.
+/// [`OtherLog`](hilum_engines::tables::TablesError::OtherLog) when the log does not, [`ChartError::OtherForm`] when the
+/// rows do not; else the engines'.
 pub async fn check<P: Projection>(log: &Log, tables: &Tables) -> Result<(), ChartError> {
     for &stream in P::STREAMS {
         for partition in 0..log.partitions() {
             next_offset::<P>(log, tables, stream, partition).await?;
         }
     }
-    Ok(())
+    check_form::<P>(log, tables).await
 }
 
 /// Moves the offsets of all partitions whose log does not fit back to its beginning, so that all of it is applied
@@ -56,8 +105,9 @@ pub async fn check<P: Projection>(log: &Log, tables: &Tables) -> Result<(), Char
 /// nothing, what was passed over is applied, and what only the tables know stays. Returns how many records that is.
 ///
 /// # Errors
-/// The engines'; another life of the log is no older copy of it, and is refused.
+/// The engines'; another life of the log is no older copy of it, and is refused, and so is another form of the rows.
 pub async fn go_back<P: Projection>(log: &Log, tables: &Tables) -> Result<u64, ChartError> {
+    check_form::<P>(log, tables).await?;
     let mut records = 0;
     for &stream in P::STREAMS {
         for partition in 0..log.partitions() {
@@ -72,7 +122,7 @@ pub async fn go_back<P: Projection>(log: &Log, tables: &Tables) -> Result<u64, C
             let from = port::offset(tables, P::NAME, stream, partition, epoch).await?;
             let offset =
                 OffsetMove { projection: P::NAME, stream, partition, epoch, from, to: 0, last: None };
-            let batch = hilum_engines::tables::Batch { offset: Some(offset), ..Default::default() };
+            let batch = Batch { offset: Some(offset), ..Batch::default() };
             port::commit(tables, batch).await?;
             records += port::end(log, stream, partition).await?;
         }

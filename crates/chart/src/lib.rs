@@ -6,6 +6,7 @@
 //! | [`chart`] | the door out and the chart-first door in |
 //! | [`error`] | what the chart refuses or fails at |
 //! | [`family`] | heads and families: what makes many workers agree on who is who |
+//! | [`fits`] | whether log, tables and program belong together |
 //! | [`limits`] | the bounds of this crate |
 //! | [`progress`] | how far a projection is |
 //! | [`projection`] | the contract of a projection: a pure function between reads and one commit |

@@ -137,6 +137,9 @@ pub struct Changes {
     pub register_resources: BTreeMap<(&'static str, Id), RegisterChange>,
     /// What others are told.
     pub outbox: Vec<Outgoing>,
+    /// A table of which a stored row that this rests on cannot be read: nothing of this may be committed, or the row
+    /// would be overwritten by what was made up in its stead.
+    pub unreadable: Option<&'static str>,
 }
 
 fn key_of(table: &'static Table, values: &[Value]) -> Key {
@@ -227,6 +230,9 @@ pub trait Projection: Send + Sync + 'static {
     /// (table, column) that a rebuild neither compares nor mends because they tell when something was done, not what
     /// is known. Columns of type `Seq` never are compared.
     const NOT_COMPARED: &'static [(&'static str, &'static str)] = &[];
+    /// The form of its rows: raised whenever a stored cell is written or read differently. Rows of another form are
+    /// refused at the start, and made anew by a rebuild.
+    const FORM: i64 = 1;
     /// What a record of the log is to it, decoded once per batch.
     type Event: Send + Sync + 'static;
 

@@ -17,6 +17,7 @@ use hilum_engines::tables::{Batch, Expect, OffsetMove, Row, Scan, Table, Tables,
 
 use crate::chart::{Chart, page};
 use crate::error::ChartError;
+use crate::fits;
 use crate::limits::{BATCHES_IN_FLIGHT_MAX, REBUILD_WRITES_MAX, WALK_PAGE_ROWS};
 use crate::port;
 use crate::progress::Progress;
@@ -118,6 +119,8 @@ pub async fn rebuild<P: Projection>(
             port::commit(live, Batch { offset, ..Batch::default() }).await?;
         }
     }
+    // Last: a rebuild that was broken off leaves rows of both forms.
+    fits::write_form::<P>(live).await?;
     Ok(Report {
         records: ends.iter().map(|end| end.to).sum(),
         tables,

@@ -77,6 +77,7 @@ enum Fault {
     Rounds,
     Range,
     Writes,
+    Rows,
 }
 
 impl Fault {
@@ -87,6 +88,7 @@ impl Fault {
             Self::Rounds => "apply.rounds",
             Self::Range => "apply.range",
             Self::Writes => "apply.writes",
+            Self::Rows => "apply.rows",
         }
     }
 
@@ -97,6 +99,7 @@ impl Fault {
             Self::Rounds => "it needs more rounds of reading than are allowed",
             Self::Range => "it needs more rows than are allowed",
             Self::Writes => "it writes more rows than are allowed",
+            Self::Rows => "a stored row that it would change cannot be read",
         }
     }
 }
@@ -512,6 +515,15 @@ impl<P: Projection> Runner<P> {
         })
         .await?;
         let Ok((changes, rejected)) = outcome else { return self.cut(taken, Fault::Panic) };
+        if let Some(table) = changes.unreadable {
+            if let ([place], None) = (taken.places.as_slice(), taken.fault) {
+                tracing::error!(
+                    projection = P::NAME, table, position = %place.position,
+                    "a stored row cannot be read and stays as it is: what would change it is set aside until a rebuild"
+                );
+            }
+            return self.cut(taken, Fault::Rows);
+        }
         let Some((from, to)) = taken.places.first().zip(taken.places.last()) else {
             return Ok(Stepped::Idle);
         };

@@ -48,7 +48,7 @@ pub struct House {
     pub door: Door,
     /// What they become.
     pub fold: Arc<Adt>,
-    /// Why nothing may be accepted: log and tables do not belong together.
+    /// Why nothing may be accepted: log, tables and program do not belong together.
     pub unfit: Option<ChartError>,
     /// How it all does, once it runs.
     pub watch: OnceLock<Arc<Watch>>,
@@ -121,6 +121,7 @@ impl House {
             Err(
                 error @ (ChartError::LogBehind { .. }
                 | ChartError::LogReplaced { .. }
+                | ChartError::OtherForm { .. }
                 | ChartError::Tables(TablesError::OtherLog { .. })),
             ) => Some(error),
             Err(error) => return Err(error.into()),
@@ -174,7 +175,7 @@ impl House {
         self.audit.close().await;
     }
 
-    /// Refuses what would write into a log that does not belong to the tables.
+    /// Refuses what would write where log, tables and program do not belong together.
     ///
     /// # Errors
     /// Why it does not, and the ways out.
@@ -185,9 +186,12 @@ impl House {
         }
     }
 
-    /// What to do about a log that does not belong to the tables.
+    /// What to do about log, tables and program that do not belong together.
     pub const fn way_out(why: &ChartError) -> &'static str {
-        if matches!(why, ChartError::Tables(_)) {
+        if matches!(why, ChartError::OtherForm { .. }) {
+            "Nothing is accepted until they are made anew: with the server stopped, `hilum rebuild census` computes them \
+             from the log, which has everything. Or start the program that wrote them"
+        } else if matches!(why, ChartError::Tables(_)) {
             "Nothing is accepted until they belong together. Restore the log.sqlite that these tables were made from. \
              If it is lost, move the tables away (tables.sqlite, or another tables.schema): they are made anew from \
              this log"

@@ -494,6 +494,10 @@ pub fn decide<'a>(
         flaws.insert(Flaw::CharsetUnknown);
     }
     if ascii {
+        // ISO 2022 and Johab begin in ASCII; what has no single bytes is not what these are.
+        if declared.charset.is_none() && matches!(declared.unsupported, Some("UTF-16" | "UTF-32")) {
+            flaws.insert(Flaw::CharsetDiffers);
+        }
         // The charset still matters for \X escapes and for edits.
         return Ok(match (declared.charset, settings.fallback) {
             (Some(charset), _) => Decision::ascii(charset, Rule::Msh18, flaws),
@@ -504,7 +508,11 @@ pub fn decide<'a>(
     if let Some(text) = bytes.strip_prefix(BOM_UTF8)
         && str::from_utf8(text).is_ok()
     {
-        if declared.charset.is_some_and(|charset| charset.family != Family::Utf8) && !text.is_ascii() {
+        let is_another = match declared.charset {
+            Some(charset) => charset.family != Family::Utf8,
+            None => declared.unsupported.is_some(),
+        };
+        if is_another && !text.is_ascii() {
             flaws.insert(Flaw::CharsetDiffers);
         }
         return Ok(Decision::new(Charset::UTF_8, Rule::Utf8Bom, bytes, flaws));
@@ -613,6 +621,39 @@ mod tests {
                 None,
                 None,
                 ("utf8-valid", utf, vec![]),
+            ),
+            ("ASCII, Johab declared", utf8("Kim"), "Johab", None, None, ("utf8-valid", utf, vec![])),
+            (
+                "ASCII, which UTF-16 is not",
+                utf8("Kim"),
+                "UNICODE UTF-16",
+                None,
+                None,
+                ("utf8-valid", utf, vec![differs]),
+            ),
+            (
+                "ASCII, which UTF-32 is not",
+                utf8("Kim"),
+                "UNICODE UTF-32",
+                None,
+                Some("EUC-KR"),
+                ("utf8-valid", kr, vec![differs]),
+            ),
+            (
+                "ASCII, UTF-16 among others",
+                utf8("Kim"),
+                "ASCII~UNICODE UTF-16",
+                None,
+                None,
+                ("msh18", "ASCII", vec![]),
+            ),
+            (
+                "byte order mark against an MSH-18 that is not read",
+                bom("김"),
+                "UNICODE UTF-16",
+                None,
+                None,
+                ("utf8-bom", utf, vec![differs]),
             ),
             ("override", cp949("김"), "UNICODE UTF-8", Some("EUC-KR"), None, ("override", kr, vec![])),
             ("override on ASCII", utf8("Kim"), "", Some("EUC-KR"), None, ("override", kr, vec![])),

@@ -236,7 +236,7 @@ impl Walk {
     }
 
     fn step(&mut self, fact: &Fact) {
-        let class = fact.body.movement.class.value().map_or("", |class| class.code.as_str());
+        let class = stays::class_of(fact);
         if fact.kind.is_ordered() {
             if self.last_ordered.is_some_and(|last| last.is_uncertain_against(&fact.moved)) {
                 self.marks.insert(Mark::OrderUncertain);
@@ -256,14 +256,9 @@ impl Walk {
             Kind::PendTransfer => self.announce(fact, PendingWhat::Transfer),
             Kind::PendDischarge => self.announce(fact, PendingWhat::Discharge),
             Kind::Admit | Kind::ClassIn | Kind::ClassOut => {
-                let default = match fact.kind {
-                    Kind::ClassIn => "I",
-                    Kind::ClassOut => "O",
-                    _ => "",
-                };
                 self.continues.extend(fact.body.other);
                 self.arrive(fact, Status::InProgress);
-                self.set_class(fact, if class.is_empty() { default } else { class });
+                self.set_class(fact, class);
                 self.tracked = None;
                 self.set_place(fact);
             }

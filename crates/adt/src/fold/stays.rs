@@ -7,12 +7,13 @@ use hilum_core::Timestamp;
 use super::encounter::cancels;
 use crate::facts::{Fact, Kind, Target};
 
-/// The class that a fact says, or that its event means (A06 makes an inpatient, A07 an outpatient).
+/// The class that a fact says. A06 makes an inpatient and A07 an outpatient (rule 4: MSH-9.2 decides), also where PV1-2
+/// is empty or still says what the patient was before.
 pub(super) fn class_of(fact: &Fact) -> &str {
     let said = fact.body.movement.class.value().map_or("", |class| class.code.as_str());
     match (said, fact.kind) {
-        ("", Kind::ClassIn) => "I",
-        ("", Kind::ClassOut) => "O",
+        ("" | "O" | "R" | "AMB", Kind::ClassIn) => "I",
+        ("" | "I" | "IMP", Kind::ClassOut) => "O",
         _ => said,
     }
 }

@@ -130,6 +130,8 @@ pub struct Kin<'a> {
     /// Something was asked for that was not read: since a mark was begun, and ever.
     unread: Cell<bool>,
     has_missed: Cell<bool>,
+    /// A table of which a row makes no sense.
+    unreadable: Cell<Option<&'static str>>,
 }
 
 /// The id of a work item: a function of what it is about.

@@ -151,8 +151,11 @@ impl<'a> Asking<'_, 'a> {
             return;
         };
         let heard = self.heard;
-        let numbers: BTreeMap<Id, NumberRow> =
-            numbers.iter().filter_map(|row| Some((id(row.get(1))?, number_of(row)))).collect();
+        // One that cannot be read names nobody: nothing that would rest on it is written.
+        let numbers: BTreeMap<Id, NumberRow> = numbers
+            .iter()
+            .filter_map(|row| Some((id(row.get(1))?, number_of(row).unwrap_or_default())))
+            .collect();
         let carriers: Vec<(Id, Id)> =
             carriers.iter().filter_map(|row| Some((id(row.get(1))?, id(row.get(2))?))).collect();
         if self.flips() {
@@ -289,7 +292,8 @@ impl<'a> Asking<'_, 'a> {
             }
         }
         for row in self.rows(&ENCOUNTER, &[]).unwrap_or_default() {
-            let asked = marks_of(text(row.get(MARKS))).contains(&Mark::DeleteAsked.id());
+            let marks = marks_of(text(row.get(MARKS))).unwrap_or_default();
+            let asked = marks.contains(&Mark::DeleteAsked.id());
             if let Some(encounter) = id(row.get(1)).filter(|_| asked) {
                 self.decided("closed-visit", encounter);
             }

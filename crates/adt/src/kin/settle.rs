@@ -19,8 +19,11 @@ use crate::state::{EncounterState, Mark, PatientState, Status};
 use crate::tables::{BOARD, ENCOUNTER, FACT, NUMBER, WORK};
 
 impl Kin<'_> {
-    /// Folds what changed and writes it.
+    /// Folds what changed and writes it. Nothing of it counts when the kin is [`Kin::unreadable`] then.
     pub fn settle(&mut self, out: &mut Changes) -> Settled {
+        if self.unreadable().is_some() {
+            return Settled::default();
+        }
         self.imply_ties();
         let flags = std::mem::take(&mut self.flags);
         self.whole |= flags.into_iter().any(|(number, before)| for_visits(self.person(number)) != before);

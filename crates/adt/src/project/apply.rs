@@ -111,7 +111,12 @@ impl<'a> Apply<'a> {
     fn see(&mut self, reading: &'a Reading, out: &mut Changes) -> bool {
         let Some(sender) = reading.sender else { return false };
         let have = self.have;
-        let copies = self.seen.entry(sender).or_insert_with(|| copies_of(have, sender));
+        let copies = self.seen.entry(sender).or_insert_with(|| {
+            copies_of(have, sender).unwrap_or_else(|| {
+                out.unreadable = Some(SEEN.name);
+                Vec::new()
+            })
+        });
         if let Some(copy) = copies.iter().find(|copy| copy.0 == reading.message) {
             return copy.1 != reading.record;
         }
@@ -141,8 +146,8 @@ impl<'a> Apply<'a> {
     /// A message that was applied before says as well that its id was used twice.
     fn flag_stored(&self, copy: &Copy, out: &mut Changes) {
         let Some(mut values) = self.stored(copy.1.as_id(), out) else { return };
-        let mut findings: Vec<Finding> =
-            serde_json::from_str(cell_text(&MESSAGE, &values, "findings")).unwrap_or_default();
+        let findings = serde_json::from_str(cell_text(&MESSAGE, &values, "findings"));
+        let Ok::<Vec<Finding>, _>(mut findings) = findings else { return };
         add_finding(&mut findings, reused());
         let status = cell_text(&MESSAGE, &values, "status");
         let status = if status == "applied" { "findings" } else { status }.to_owned();
@@ -260,6 +265,10 @@ impl<'a> Apply<'a> {
         // One by one: a family that is settled needs no memory any more.
         while let Some((_, mut kin)) = self.kins.pop_first() {
             let settled = kin.settle(out);
+            if let Some(table) = kin.unreadable() {
+                out.unreadable = Some(table);
+                return;
+            }
             of_visit.extend(settled.of_visit.clone());
             render::settled(&self.adt.key, &settled, out);
         }

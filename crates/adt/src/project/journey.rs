@@ -40,12 +40,10 @@ pub(super) fn set(values: &mut [Value], column: &str, value: Value) {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Copy(pub(super) Id, pub(super) RecordId, pub(super) Timestamp, pub(super) bool);
 
-pub(super) fn copies_of(have: &Rows, sender: Id) -> Vec<Copy> {
-    let row = have.get(SEEN.name, &[Value::Id(sender)]);
-    match row.and_then(|row| row.values.get(1)) {
-        Some(Value::Text(copies)) => serde_json::from_str(copies).unwrap_or_default(),
-        _ => Vec::new(),
-    }
+/// What came under a sender's MSH-10 before; `None` if the row cannot be read.
+pub(super) fn copies_of(have: &Rows, sender: Id) -> Option<Vec<Copy>> {
+    let Some(row) = have.get(SEEN.name, &[Value::Id(sender)]) else { return Some(Vec::new()) };
+    serde_json::from_str(cell_text(&SEEN, &row.values, "copies")).ok()
 }
 
 /// The same id with other bytes, close enough in time to be told. A correction keeps the id of what it corrects, and of

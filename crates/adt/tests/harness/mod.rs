@@ -13,6 +13,7 @@ use hilum_adt::decision::Decision;
 use hilum_adt::project::Adt;
 use hilum_adt::settings::SourceSettings;
 use hilum_adt::{identity, tables as adt};
+use hilum_chart::rebuild::{Damaged, Report, rebuild};
 use hilum_chart::{Chart, Progress, Runner, resources};
 use hilum_core::{
     Authority, Clock, ContentType, Digest, Entropy, Envelope, Id, InstallationKey, RecordId, Seq, SourceName,
@@ -196,6 +197,14 @@ impl House {
         for mut runner in self.runners() {
             runner.run_until(u64::MAX, |_| {}).await.unwrap();
         }
+    }
+
+    /// Makes all rows again from the log.
+    pub async fn rebuild(&self) -> Report {
+        let (beside, done) = (sqlite_tables(), |_: u64, _: u64| {});
+        let rebuilt =
+            rebuild(&self.projection, &self.log, &self.tables, &beside, &self.clock, Damaged::Refuse, &done);
+        rebuilt.await.unwrap()
     }
 
     /// Flips one bit of a record, on the disk.

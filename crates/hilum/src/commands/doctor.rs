@@ -284,6 +284,17 @@ pub async fn inside(house: &House) -> Vec<Finding> {
              the senders to send them again",
         )),
     }
+    let prefix = vec![hilum_engines::tables::Value::Text("apply.rows".to_owned())];
+    let scan = Scan::by_index(hilum_adt::tables::MESSAGE.name, "by_rule", prefix);
+    match house.tables.count(&scan, 10_000).await {
+        Ok(0) | Err(_) => {}
+        Ok(count) => findings.push(Finding::bad(
+            "tables",
+            format!("{count} messages would change stored rows that cannot be read (quarantine, rule apply.rows)"),
+            "stop the server and run `hilum rebuild census`: it makes those rows anew from the log, and brings the \
+             messages in",
+        )),
+    }
     findings.extend(of_the_census(house).await);
     match last_received(house).await {
         Ok(Some(last)) if last.micros_since(now) > 60_000_000 => findings.push(Finding::bad(

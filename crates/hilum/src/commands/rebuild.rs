@@ -87,7 +87,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let report = runtime.block_on(async {
         let house = House::open(folder, config).await?;
         let done = match (&house.unfit, arguments.behind) {
-            (Some(ChartError::Tables(_)), _) | (Some(_), None) => house.must_fit().map(|()| None),
+            // Rows of another form are what a plain rebuild is for; nothing can be applied on top of them.
+            (Some(ChartError::OtherForm { .. }), None) => compute(&house, arguments).await.map(Some),
+            (Some(ChartError::Tables(_)), _)
+            | (Some(_), None)
+            | (Some(ChartError::OtherForm { .. }), Some(Behind::Keep)) => house.must_fit().map(|()| None),
             (Some(_), Some(Behind::Keep)) => apply_again(&house, arguments.json).await.map(|()| None),
             (None, _) | (Some(_), Some(Behind::Drop)) => compute(&house, arguments).await.map(Some),
         };

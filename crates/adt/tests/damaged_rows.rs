@@ -1,0 +1,116 @@
+//! A stored row that cannot be read stays as it is: what would change it is set aside, and a rebuild brings it in.
+#![allow(clippy::unwrap_used)]
+
+mod harness;
+
+use bytes::Bytes;
+use harness::{House, Msg};
+use hilum_adt::tables::{CONTENT, ENCOUNTER, FACT, NUMBER, SEEN, TIE};
+use hilum_engines::tables::{Batch, Row, Table, Value, Write};
+
+fn text(of: &str) -> Value {
+    Value::Text(of.to_owned())
+}
+
+/// Overwrites one cell of the rows that hold `with` somewhere.
+async fn damage(house: &House, table: &'static Table, with: &str, column: &str, value: &Value) {
+    let at = table.column(column).unwrap();
+    let mut writes = Vec::new();
+    for row in house.rows(table).await {
+        let mut values = row.values;
+        if with.is_empty() || values.contains(&text(with)) {
+            values[at] = value.clone();
+            writes.push(Write::Put { table: table.name, values });
+        }
+    }
+    assert!(!writes.is_empty(), "{}: no row with `{with}`", table.name);
+    house.tables.commit(Batch { writes, ..Batch::default() }).await.unwrap();
+}
+
+fn values(rows: Vec<Row>) -> Vec<Vec<Value>> {
+    rows.into_iter().map(|row| row.values).collect()
+}
+
+fn admission(control: &str, patient: &str, visit: &str) -> Msg {
+    Msg::new("A01", control, "010800", patient, visit)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_cannot_be_read_is_never_overwritten() {
+    let short = Value::Bytes(Bytes::from_static(b"short"));
+    let cases = [
+        ("a fact's body", &FACT, "", "body", text("{\"n\":")),
+        ("a fact's kind", &FACT, "", "kind", text("teleport")),
+        ("a fact's stamp", &FACT, "", "said", short.clone()),
+        ("a person", &CONTENT, "person", "body", text("[]")),
+        ("allergies", &CONTENT, "al1", "body", text("")),
+        ("reactions, which are shown with them", &CONTENT, "iam", "body", text("{\"default\":1}")),
+        ("next of kin", &CONTENT, "nk1", "body", text("null")),
+        ("diagnoses", &CONTENT, "dg1", "body", text("{")),
+        ("a tie's kind", &TIE, "", "kind", text("sibling")),
+        ("a tie's stamp", &TIE, "", "moved", short.clone()),
+        ("a number's identifier", &NUMBER, "1", "identifier", text("[1")),
+        ("a number's quarantine", &NUMBER, "1", "not_applied", text("[\"x\"]")),
+        ("a number's further numbers", &NUMBER, "1", "carries", text("")),
+        ("a number's marks", &NUMBER, "1", "marks", text("none")),
+        ("a number's deletion", &NUMBER, "1", "deleted", short),
+        ("an encounter's marks", &ENCOUNTER, "", "marks", text("[1]")),
+        ("an encounter's conditions", &ENCOUNTER, "", "conditions", text("?")),
+        ("what came under an MSH-10", &SEEN, "", "copies", text("[[]]")),
+    ];
+    for (why, table, with, column, value) in cases {
+        let house = House::new();
+        let first = admission("C1", "1", "V1")
+            .with("NK1|1|Kim^Su")
+            .with("AL1|1|DA|PEN^Penicillin")
+            .with("IAM|1|DA|NUT^Nuts")
+            .with("DG1|1||I10^Hypertension^I10");
+        house.send(&first.text()).await;
+        if table.name == TIE.name {
+            house
+                .send(&Msg::new("A40", "C2", "010801", "1", "").with("MRG|9^^^H^MR").without_pv1().text())
+                .await;
+        }
+        house.run().await;
+        damage(&house, table, with, column, &value).await;
+        let before = values(house.rows(table).await);
+
+        let update = admission("C1", "1", "V1")
+            .event("A08")
+            .recorded("010900")
+            .with("NK1|1|Kim^Jo")
+            .with("AL1|1|DA|LAT^Latex")
+            .with("IAM|1|DA|EGG^Eggs")
+            .with("DG1|1||E11^Diabetes^I10");
+        let mut records = Vec::new();
+        for raw in [admission("C3", "3", "V3").text(), update.text(), admission("C4", "4", "V4").text()] {
+            let mut envelope = house.envelopes(&[raw]).remove(0);
+            envelope.key = house.patient_id("the same partition");
+            records.push(envelope.id);
+            house.append_all(&[envelope]).await;
+        }
+        house.run_to_the_end().await;
+
+        let after = values(house.rows(table).await);
+        assert!(before.iter().all(|row| after.contains(row)), "{why}: it stands untouched");
+        let mut told = Vec::new();
+        for record in &records {
+            let row = house.message(*record).await;
+            told.push((row["status"].clone(), row["rule"].clone()));
+        }
+        let told: Vec<(&str, &str)> = told.iter().map(|(status, rule)| (&**status, &**rule)).collect();
+        assert_eq!(told, [("applied", ""), ("quarantined", "apply.rows"), ("applied", "")], "{why}");
+
+        house.rebuild().await;
+        assert_eq!(house.message(records[1]).await["rule"], "", "{why}: a rebuild brings it in");
+        let mut allergies: Vec<String> = house
+            .resources("AllergyIntolerance")
+            .await
+            .iter()
+            .map(|one| one["code"]["coding"][0]["code"].as_str().unwrap().to_owned())
+            .collect();
+        allergies.sort();
+        assert_eq!(allergies, ["EGG", "LAT", "NUT", "PEN"], "{why}");
+        assert_eq!(house.rebuild().await.differing(), 0, "{why}");
+    }
+}
