@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use hilum_core::{Authority, Id, Seq, Timestamp};
 use hilum_engines::limits::SCAN_ROWS_MAX;
-use hilum_engines::tables::{Read, Row, Scan, Tables, Value};
+use hilum_engines::tables::{Read, Row, Scan, Tables};
 use serde::Serialize;
 
+use super::confidence::is_confidential_row;
 use super::reconcile::{Differs, Reconciled};
 use super::row::Columns;
 use super::{Freshness, ViewError, as_optional_text, as_text};
@@ -181,9 +182,10 @@ pub async fn read(
         return Err(ViewError::NotFound);
     }
     let (rows, truncated) = all_rows(tables).await?;
+    let withheld = withheld(&rows)?;
     let mut lines = Vec::with_capacity(rows.len());
     for row in &rows {
-        lines.push(line(row)?);
+        lines.push(line(row, &withheld)?);
     }
     mark_similar_names(&mut lines);
     mark_shared_beds(&mut lines);
@@ -213,19 +215,6 @@ pub async fn read(
     Ok(Census { encounters: lines, truncated, lists, units, count, freshness })
 }
 
-/// The line of one encounter, if it stands on the board.
-///
-/// # Errors
-/// As [`read`].
-pub async fn read_line(tables: &Tables, authority: &Authority, encounter: Id) -> Result<Line, ViewError> {
-    if !authority.reads_charts() {
-        return Err(ViewError::NotFound);
-    }
-    let reads = [Read::Get { table: BOARD.name, key: vec![Value::Id(encounter)] }];
-    let rows = tables.read(&reads).await?;
-    rows.first().and_then(|rows| rows.first()).map_or(Err(ViewError::NotFound), line)
-}
-
 async fn all_rows(tables: &Tables) -> Result<(Vec<Row>, bool), ViewError> {
     let scan = Scan::by_index(BOARD.name, "by_place", Vec::new());
     let rows = tables.read(&[Read::Scan(scan)]).await?.into_iter().next().unwrap_or_default();
@@ -233,9 +222,20 @@ async fn all_rows(tables: &Tables) -> Result<(Vec<Row>, bool), ViewError> {
     Ok((rows, truncated))
 }
 
-fn line(row: &Row) -> Result<Line, ViewError> {
+/// Who has a row that asks for confidence: none of their other rows may tell who they are.
+fn withheld(rows: &[Row]) -> Result<BTreeSet<Id>, ViewError> {
+    let mut all = BTreeSet::new();
+    for row in rows {
+        if is_confidential_row(row)? {
+            all.insert(Columns { table: &BOARD, row }.id("patient")?);
+        }
+    }
+    Ok(all)
+}
+
+fn line(row: &Row, withheld: &BTreeSet<Id>) -> Result<Line, ViewError> {
     let columns = Columns { table: &BOARD, row };
-    let confidential = columns.bool("confidential")?;
+    let confidential = withheld.contains(&columns.id("patient")?);
     let open = |text: &str| (!confidential && !text.is_empty()).then(|| text.to_owned());
     let open_column = |name| Ok::<_, ViewError>(columns.optional_text(name)?.and_then(open));
     let detail: BoardDetail = columns.json("detail")?;

@@ -5,18 +5,18 @@
 //! always, everything about a confidential person (clinical-rules 19, 20).
 
 use bytes::Bytes;
-use hilum_chart::{Chart, ChartError};
-use hilum_core::{Authority, ContentType, Digest, Id, InstallationKey, Position, Timestamp};
+use hilum_chart::Chart;
+use hilum_core::{Authority, ContentType, Digest, Envelope, Id, InstallationKey, Position, Timestamp};
 use hilum_engines::log::{Log, LogError, ReadMax, Record};
 use hilum_engines::tables::{Read, Tables, Value};
-use hilum_hl7v2::{Message, Path, field_name, segment_title, trigger};
+use hilum_hl7v2::{Message, ParseError, Path, field_name, segment_title, trigger};
 use serde::Serialize;
 
+use super::confidence::About;
 use super::messages::{self, Line};
 use super::{ViewError, as_optional_text, as_text};
 use crate::accept;
 use crate::content::read::is_national;
-use crate::content::{Content, Context, VisitContent};
 use crate::limits;
 use crate::map::summary::{is_korean_number, mask_national};
 use crate::settings::SourceSettings;
@@ -178,11 +178,7 @@ pub async fn read(sight: Sight<'_>, id: Id) -> Result<Journey, ViewError> {
     let envelope = &record.envelope;
     let settings = settings(sight.tables, &envelope.settings_sha).await?;
     let judgement = accept::judge_caught(&envelope.body, envelope.content_type, &settings);
-    let withheld = !sight.authority.decides()
-        && (is_patient_confidential(sight, line.patient).await?
-            || judgement.parsed.as_ref().is_ok_and(|message| {
-                asks_confidence(message, &settings, envelope.source.as_str(), sight.key)
-            }));
+    let withheld = is_withheld(sight, &line, envelope, &judgement.parsed, &settings).await?;
     let masks = !sight.authority.decides();
     let is_message = envelope.content_type != ContentType::Decision;
     let ack = judgement.acknowledgment(envelope.id, envelope.received);
@@ -275,41 +271,28 @@ async fn follow(
     Ok(found)
 }
 
-/// Whether the chart says that a patient is confidential. One that is not in the chart is not.
-///
-/// # Errors
-/// The chart's.
-pub async fn is_patient_confidential(sight: Sight<'_>, patient: Option<Id>) -> Result<bool, ViewError> {
-    let Some(patient) = patient else { return Ok(false) };
-    match sight.chart.read(sight.authority, "Patient", patient).await {
-        Ok(stored) => {
-            let body: serde_json::Value = serde_json::from_slice(&stored.body).unwrap_or_default();
-            Ok(is_restricted(&body))
-        }
-        Err(ChartError::NotFound | ChartError::Gone { .. }) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Whether a resource's `meta.security` restricts it.
-pub fn is_restricted(resource: &serde_json::Value) -> bool {
-    let security = resource.pointer("/meta/security").and_then(serde_json::Value::as_array);
-    security.is_some_and(|all| {
-        all.iter().any(|one| matches!(one.get("code").and_then(|code| code.as_str()), Some("R" | "V")))
-    })
-}
-
-/// Whether the message itself asks for confidence, applied or not.
-fn asks_confidence(
-    message: &Message,
+/// Whether the asker may not see what a message says. Who mends may see all; for anybody else a message that cannot be
+/// read, and so not be asked whom it is about, is withheld too.
+async fn is_withheld(
+    sight: Sight<'_>,
+    line: &Line,
+    envelope: &Envelope,
+    parsed: &Result<Message, ParseError>,
     settings: &SourceSettings,
-    source: &str,
-    key: &InstallationKey,
-) -> bool {
-    let content = Content::read(message, &Context { settings, source, key });
-    content.blocks.iter().any(|block| {
-        block.person.is_confidential() || block.visit.as_ref().is_some_and(VisitContent::is_confidential)
-    })
+) -> Result<bool, ViewError> {
+    if sight.authority.decides() {
+        return Ok(false);
+    }
+    let mut about = About {
+        patients: line.patient.into_iter().collect(),
+        encounters: line.encounter.into_iter().collect(),
+        asks: false,
+    };
+    match parsed {
+        Ok(message) => about.read(message, settings, sight, envelope.source.as_str()),
+        Err(_) => about.asks = envelope.content_type != ContentType::Decision,
+    }
+    about.is_withheld(sight).await
 }
 
 fn text_of(bytes: &Bytes, content_type: ContentType, settings: &SourceSettings) -> String {
@@ -415,7 +398,7 @@ fn mask_field(segment: &str, number: u16, kind: &str, text: &str) -> String {
 }
 
 /// The same in the message's own lines.
-fn mask_lines(text: &str, parsed: &Result<Message, hilum_hl7v2::ParseError>) -> String {
+fn mask_lines(text: &str, parsed: &Result<Message, ParseError>) -> String {
     let Ok(message) = parsed else { return text.to_owned() };
     let delimiters = message.delimiters();
     let (field, repetition, component) = (

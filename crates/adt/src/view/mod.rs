@@ -2,6 +2,7 @@
 //! disagree. Nothing here renders; everything here masks.
 
 pub mod census;
+pub mod confidence;
 pub mod journey;
 pub mod messages;
 pub mod patient;

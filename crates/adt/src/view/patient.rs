@@ -13,7 +13,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use super::journey::{Sight, is_restricted};
+use super::confidence::{is_restricted, is_withheld};
+use super::journey::Sight;
 use super::row::Columns;
 use super::{ViewError, as_optional_text, as_text};
 use crate::content::{Allergy, Coded, Identifier, NextOfKin, PersonContent, Representation, Words as _};
@@ -411,7 +412,7 @@ pub async fn read(sight: Sight<'_>, id: Id) -> Result<Patient, ViewError> {
     let person = Person::read(sight, id).await?;
     let survivor = person.own.survivor;
     let whole = person.whole()?;
-    let confidential = whole.is_confidential() || is_restricted(&resource);
+    let confidential = whole.is_confidential() || is_restricted(&resource) || is_withheld(sight, id).await?;
     let open = |text: String| (!confidential && !text.is_empty()).then_some(text);
     let summary = PatientSummary::of(&whole);
     let names = whole.names.items();

@@ -8,7 +8,8 @@ use hilum_engines::tables::{Read, Scan, Value};
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use super::journey::{Sight, is_restricted};
+use super::confidence::{is_restricted, is_withheld};
+use super::journey::Sight;
 use super::row::Columns;
 use super::{ViewError, as_optional_text, as_text};
 use crate::content::Identifier;
@@ -208,7 +209,7 @@ pub async fn found(sight: Sight<'_>, id: Id) -> Result<Option<Found>, ViewError>
         Some(row) => Columns { table: &CONTENT, row }.json::<PersonRegister>("body")?.whole(),
         None => crate::content::PersonContent::default(),
     };
-    let confidential = person.is_confidential();
+    let confidential = person.is_confidential() || is_withheld(sight, id).await?;
     let mut found = Found {
         id,
         name: None,

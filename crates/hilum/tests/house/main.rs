@@ -8,6 +8,7 @@
 )]
 
 mod canary;
+mod confidence;
 mod crash;
 mod damage;
 mod doors;

@@ -8,16 +8,16 @@ use tempfile::tempdir;
 use crate::server::{Server, Start, request};
 
 /// A line of the tables.
-struct Line {
-    method: String,
-    path: String,
+pub struct Line {
+    pub method: String,
+    pub path: String,
     surface: String,
     /// Anybody, then the roles in the order of [`Role::ALL`].
     may: [String; 5],
 }
 
 /// The lines of all tables of routes in the document. That they are what the code says, other tests hold.
-fn lines() -> Vec<Line> {
+pub fn lines() -> Vec<Line> {
     let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/SECURITY.md");
     let text = std::fs::read_to_string(document).unwrap();
     let mut lines = Vec::new();
