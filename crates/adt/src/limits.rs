@@ -66,6 +66,8 @@ pub const BLOCKS_MAX: usize = 64;
 
 /// Message rows that one step of a filtered list reads.
 pub const MESSAGE_PAGE_ROWS: u32 = 500;
+/// Frames of several headers whose further control ids are looked through.
+pub const FRAMES_LOOKED_AT_MAX: u32 = 200;
 /// Steps of a filtered list: a filter that no index serves looks at so many pages and no more.
 pub const MESSAGE_PAGES_MAX: usize = 20;
 

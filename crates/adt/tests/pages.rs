@@ -13,11 +13,12 @@ use hilum_adt::routes::{Room, WORDS, routes};
 use hilum_adt::view::reconcile::Reconciler;
 use hilum_adt::{http, sources::Sources};
 use hilum_chart::{Chart, run_all};
+use hilum_hl7v2::trigger::TRIGGERS;
 use hilum_web::route::{Route, check_document};
-use hilum_web::words::{self, problems};
+use hilum_web::words::{self, Dictionary, Lang, Words, problems};
 
 /// Keys that are built from what data names: a code, a status, a rule.
-const DYNAMIC: [&str; 17] = [
+const DYNAMIC: [&str; 18] = [
     "allergen.",
     "charset_rule.",
     "class.",
@@ -34,6 +35,7 @@ const DYNAMIC: [&str; 17] = [
     "sex.",
     "status.",
     "step.",
+    "trigger.",
     "work_kind.",
 ];
 
@@ -48,6 +50,19 @@ fn every_word_is_there_in_both_languages() {
     broken.ko = "[census]\ntitle = \"x\"\n";
     let found = problems(&broken, &[words::WORDS], &[&pages, &routes], &DYNAMIC).unwrap();
     assert!(found.iter().any(|line| line == "census.unit: no Korean"), "{found:?}");
+}
+
+#[test]
+fn every_event_has_a_title_in_both_languages() {
+    let dictionary = Arc::new(Dictionary::new(&[WORDS]).unwrap());
+    let [en, ko] =
+        [Lang::En, Lang::Ko].map(|lang| Words::new(Arc::clone(&dictionary), lang, jiff::tz::TimeZone::UTC));
+    for trigger in TRIGGERS {
+        let key = format!("trigger.{}", trigger.event.to_lowercase());
+        assert_eq!(en.get(&key), Some(trigger.name), "{key}: what the standard calls it");
+        let title = ko.get(&key).unwrap_or_default();
+        assert!(title.chars().any(|sign| ('가'..='힣').contains(&sign)), "{key}: {title}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Makes what a projection keeps again from the log: computes it beside, compares, and commits only what differs, as
 //! new versions. What came chart-first is not touched; the outbox of the computation is thrown away, so nobody is
-//! told twice.
+//! told twice: pages that were open meanwhile hear by one entry a commit that they must read again.
 //!
 //! Nothing else may write meanwhile: the command holds the data folder. Every commit validates what was compared, so
 //! a writer that is there all the same is found out, and the rebuild ends with a conflict.
@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering as Memory};
 use futures::stream::{self, TryStreamExt};
 use hilum_core::{Authority, Clock, Digest, Id};
 use hilum_engines::log::Log;
-use hilum_engines::tables::{Batch, Expect, OffsetMove, Row, Scan, Table, Tables, Type, Value, Write};
+use hilum_engines::tables::{
+    Batch, Expect, OffsetMove, Outgoing, REREAD_TOPIC, Row, Scan, Table, Tables, Type, Value, Write,
+};
 
 use crate::chart::{Chart, page};
 use crate::error::ChartError;
@@ -183,8 +185,10 @@ struct Mend<'a> {
 
 impl Mend<'_> {
     async fn flush(&mut self) -> Result<(), ChartError> {
-        let batch = std::mem::take(&mut self.batch);
+        let mut batch = std::mem::take(&mut self.batch);
         if !batch.writes.is_empty() {
+            let (key, body) = (Id::from_bytes([0; 16]), bytes::Bytes::from_static(b"{}"));
+            batch.outbox = vec![Outgoing { topic: REREAD_TOPIC, key, body }];
             port::commit(self.live, batch).await?;
         }
         Ok(())

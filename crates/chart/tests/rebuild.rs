@@ -12,7 +12,7 @@ use hilum_chart::rebuild::{Damaged, Report, rebuild};
 use hilum_chart::{Chart, resources, run_all};
 use hilum_core::{Authority, Entropy, RecordId, Timestamp};
 use hilum_engines::log::Log;
-use hilum_engines::tables::{Batch, Tables, Value, Write};
+use hilum_engines::tables::{Batch, REREAD_TOPIC, Tables, Value, Write};
 use toy::{FACT, Message, REFUSED, all, append, clock, day, id, open_log, open_tables, oracle, standing};
 
 async fn run(log: &Log, tables: &Tables) -> u64 {
@@ -100,7 +100,12 @@ async fn nothing_differs_damage_is_mended_and_empty_is_filled() {
     ];
     live.commit(Batch { writes: damage, ..Batch::default() }).await.unwrap();
     assert_ne!(standing(&live).await, want);
+    let before = live.now().await.unwrap();
     let report = rebuilt(&log, &live).await;
+    // Open pages hear that they must read again; nobody is told anything twice.
+    let told = live.changes(before, 1_000).await.unwrap();
+    assert!(!told.is_empty() && told.iter().all(|change| change.topic == REREAD_TOPIC), "{told:?}");
+    let before = live.now().await.unwrap();
     assert_eq!(
         differing(&report),
         [("toy_fact", 1, 0, 1), ("toy_refused", 0, 1, 0), ("chart_resource", 1, 1, 1)]
@@ -108,6 +113,11 @@ async fn nothing_differs_damage_is_mended_and_empty_is_filled() {
     assert_ne!(report.hash_before, report.hash_log);
     assert_eq!(standing(&live).await, want);
     assert_eq!(differing(&rebuilt(&log, &live).await), [], "once is enough");
+    assert_eq!(
+        live.changes(before, 1_000).await.unwrap(),
+        [],
+        "and where nothing differs there is nothing to read"
+    );
     assert_eq!(chart.read(&operator, "Questionnaire", own).await.unwrap().version, 1, "not touched");
     let Value::Id(mended) = changed[1] else { panic!("an id") };
     let Value::Text(resource_type) = &changed[0] else { panic!("a type") };

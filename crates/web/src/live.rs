@@ -20,7 +20,7 @@ use axum::http::HeaderMap;
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use hilum_core::{Clock, Id, Kind, Role, Seq};
-use hilum_engines::tables::{Change, Tables, TablesError};
+use hilum_engines::tables::{Change, REREAD_TOPIC, Tables, TablesError};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
@@ -59,8 +59,15 @@ impl Live {
     pub async fn start(tables: Tables, topics: Vec<Topic>) -> Result<Self, TablesError> {
         let (told, _) = broadcast::channel(limits::LIVE_BACKLOG);
         let from = tables.now().await?;
-        tokio::spawn(follow(tables.clone(), from, told.clone()));
-        let (closing, _) = tokio::sync::watch::channel(false);
+        let (closing, mut closed) = tokio::sync::watch::channel(false);
+        let follow = follow(tables.clone(), from, told.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = follow => {}
+                // Nobody listens any more, and the tables are closed next.
+                _ = closed.wait_for(|&closed| closed) => {}
+            }
+        });
         let subscribers = Arc::new(Semaphore::new(limits::LIVE_SUBSCRIBERS_MAX));
         Ok(Self { tables, topics, told, subscribers, closing })
     }
@@ -137,6 +144,9 @@ impl Pending {
         let seen = self.t;
         // What was caught up from the outbox may come by the hub once more.
         for change in changes.iter().filter(|change| change.t > seen) {
+            if change.topic == REREAD_TOPIC {
+                self.all(wanted, change.t);
+            }
             if wanted.contains(&change.topic) {
                 let ids = self.topics.entry(change.topic.clone()).or_insert_with(|| Some(BTreeSet::new()));
                 if let Some(set) = ids {
@@ -358,4 +368,29 @@ pub async fn stream(
     // A proxy that buffers would hold events back.
     response.headers_mut().insert("x-accel-buffering", axum::http::HeaderValue::from_static("no"));
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hilum_engines::tables::sqlite::{Options, Place, Sqlite};
+
+    use super::*;
+
+    /// Else it would read tables that are closed, and warn of the good end of a server.
+    #[tokio::test]
+    async fn the_hub_ends_when_the_server_does() {
+        let tables = Tables::Sqlite(Sqlite::open(Place::Memory, &[], Options::default()).unwrap());
+        let live = Live::start(tables, Vec::new()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(live.closing.receiver_count(), 1, "it hears");
+        live.close();
+        let ended = async {
+            while live.closing.receiver_count() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), ended).await.expect("it ends");
+    }
 }

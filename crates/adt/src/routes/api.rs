@@ -10,7 +10,7 @@ use hilum_web::route::{Access, READERS, Route, Surface};
 use hilum_web::visit::Caller;
 use serde::{Deserialize, Serialize};
 
-use super::{ENCOUNTER_STATUSES, ID, LISTS, NUMBER, POSITION, Room, STATUSES};
+use super::{Applied, ENCOUNTER_STATUSES, ID, LISTS, NUMBER, POSITION, Room, STATUSES};
 use crate::limits;
 use crate::state::BoardList;
 use crate::view::{Freshness, census, journey, messages};
@@ -23,20 +23,6 @@ pub fn routes(room: &Room) -> Vec<Route> {
         Route::get("/api/messages", readers, Surface::Api, room.clone(), list_messages),
         Route::get("/api/messages/{id}", readers, Surface::Api, room.clone(), read_message),
     ]
-}
-
-/// `?applied=stream/partition/offset` waits until that record is applied, at most 5 s.
-#[derive(Debug, Deserialize)]
-struct Applied {
-    applied: Option<String>,
-}
-
-impl Parameters for Applied {
-    const NAMES: &'static [&'static str] = &["applied"];
-
-    fn takes(_: &str) -> Takes {
-        POSITION
-    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -171,7 +157,7 @@ async fn list_messages(
 
 async fn answer_messages(room: &Room, caller: &Caller, query: &messages::Query) -> Result<Response, Fault> {
     let freshness = room.freshness().await?;
-    let messages = messages::read(&room.tables, &caller.authority, query).await?;
+    let messages = messages::find(room.sight(&caller.authority), query).await?;
     caller.saw_rows(messages.len() as u64);
     caller.json(&Messages { messages, freshness })
 }

@@ -13,7 +13,7 @@ use hilum_web::visit::Caller;
 use hilum_web::words::Words;
 use serde::Deserialize;
 
-use super::{ID, MESSAGE_TOPIC, POSITION, Room, STATUSES, status_tag, took};
+use super::{Applied, ID, MESSAGE_TOPIC, Room, STATUSES, status_tag, took};
 use crate::limits;
 use crate::view::journey::{self, Journey, Relative};
 use crate::view::messages::{self, Line};
@@ -168,7 +168,7 @@ async fn look(State(room): State<Room>, caller: Caller, Form(asked): Form<Asked>
 async fn answer(room: &Room, caller: &Caller, asked: Asked) -> Result<Response, Fault> {
     let w = caller.words();
     let freshness = room.freshness().await?;
-    let mut lines = messages::read(&room.tables, &caller.authority, &asked.query()).await?;
+    let mut lines = messages::find(room.sight(&caller.authority), &asked.query()).await?;
     let is_more = lines.len() > limits::LIST_ROWS as usize;
     lines.truncate(limits::LIST_ROWS as usize);
     caller.saw_rows(lines.len() as u64);
@@ -225,6 +225,8 @@ async fn answer(room: &Room, caller: &Caller, asked: Asked) -> Result<Response, 
 struct Step {
     word: String,
     at: Option<(String, String)>,
+    /// Why it says no time.
+    when: &'static str,
     took: Option<String>,
     class: &'static str,
     note: Option<String>,
@@ -235,6 +237,8 @@ struct Step {
 struct MessagePage {
     w: Words,
     journey: Journey,
+    /// What its event is called; whether that is English all the same.
+    event: Option<(String, bool)>,
     status: Tag,
     steps: Vec<Step>,
     copies: Vec<Related>,
@@ -244,6 +248,15 @@ struct MessagePage {
     /// Whether the asker may mend it here.
     mends: bool,
     segments: String,
+}
+
+/// The title of a message's event: an ADT event's in the reader's language, another message type's as the standard has it.
+fn event_of(w: &Words, line: &Line, name: Option<&str>) -> Option<(String, bool)> {
+    let event = line.kind.strip_prefix("ADT^").map(str::to_lowercase);
+    match event.and_then(|event| w.get(&format!("trigger.{event}"))) {
+        Some(title) => Some((title.to_owned(), false)),
+        None => name.map(|name| (name.to_owned(), !w.is_en())),
+    }
 }
 
 struct Related {
@@ -289,23 +302,13 @@ fn step(w: &Words, step: &journey::Step, line: &Line) -> Step {
     Step {
         word: word.to_owned(),
         at: step.at.as_ref().map(|at| (w.machine(at), w.at_second(at))),
+        when: match step.what.as_str() {
+            "parsed" | "unreadable" => "step.with_next",
+            _ => "message.not_recorded",
+        },
         took: step.took_us.map(|micros| took(w, micros)),
         class,
         note: note.filter(|note| !note.is_empty()),
-    }
-}
-
-/// `?applied=` waits for what became of a replay.
-#[derive(Debug, Deserialize)]
-struct Applied {
-    applied: Option<String>,
-}
-
-impl Parameters for Applied {
-    const NAMES: &'static [&'static str] = &["applied"];
-
-    fn takes(_: &str) -> Takes {
-        POSITION
     }
 }
 
@@ -332,6 +335,7 @@ async fn one(
     });
     let way = &journey.journey;
     let page = MessagePage {
+        event: event_of(&w, line, way.event),
         status: status_tag(&w, &line.status),
         steps: way.steps.iter().map(|one| step(&w, one, line)).collect(),
         copies: related(&w, &way.copies, Some(line.id)),

@@ -19,10 +19,11 @@ use hilum_engines::log::Log;
 use hilum_engines::tables::Tables;
 use hilum_web::live::Topic;
 use hilum_web::outcome::Fault;
-use hilum_web::params::Takes;
+use hilum_web::params::{Parameters, Takes};
 use hilum_web::route::{READERS, Route};
 use hilum_web::ui::{Tag, Tone};
 use hilum_web::words::{WordFile, Words};
+use serde::Deserialize;
 
 use crate::announce;
 use crate::decision::{Decision, unmerge_until};
@@ -77,6 +78,20 @@ pub(crate) const POSITION: Takes =
     Takes::Words(&["a place in the log as the header Hilum-Position gives it: hl7.in/3/42"]);
 pub(crate) const ID: Takes = Takes::Words(&["an id like 0190a7c2-5b7e-8f31-9c0d-2a41f3b7e655"]);
 pub(crate) const NUMBER: Takes = Takes::Words(&["a number"]);
+
+/// `?applied=stream/partition/offset` waits until that record is applied, at most [`APPLIED_WAIT_S`].
+#[derive(Debug, Deserialize)]
+pub(crate) struct Applied {
+    pub(crate) applied: Option<String>,
+}
+
+impl Parameters for Applied {
+    const NAMES: &'static [&'static str] = &["applied"];
+
+    fn takes(_: &str) -> Takes {
+        POSITION
+    }
+}
 
 /// What the room's handlers work with. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -86,10 +86,12 @@ pub struct Way {
 pub struct Step {
     /// `received`, `durable`, `acknowledged`, `parsed`, or what became of it.
     pub what: String,
-    /// When; absent where it was not recorded.
-    #[serde(serialize_with = "as_optional_text")]
+    /// When; absent where it was not recorded, and of `parsed` and `unreadable`: they are one step of the worker with
+    /// what follows.
+    #[serde(serialize_with = "as_optional_text", skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
-    /// Microseconds since the step before that was recorded.
+    /// Microseconds since the step before that was recorded; absent where `at` is, and of the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub took_us: Option<i64>,
 }
 
@@ -318,7 +320,7 @@ fn steps(line: &Line, is_parsed: bool) -> Vec<Step> {
     if !line.ack.is_empty() {
         steps.push(step("acknowledged", line.acked));
     }
-    // Parsing and applying are one step of the worker: only its end is recorded.
+    // One step of the worker with what follows: only its end is recorded.
     steps.push(step(if is_parsed { "parsed" } else { "unreadable" }, None));
     steps.push(step(&line.status, Some(line.applied_at)));
     steps

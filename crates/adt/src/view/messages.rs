@@ -1,9 +1,12 @@
 //! Messages: the list, and what is known of one.
 
 use hilum_core::{Authority, Id, Position, Stream, Timestamp};
+use hilum_engines::log::LogError;
 use hilum_engines::tables::{Read, Row, Scan, Tables, Value};
+use hilum_hl7v2::ack::Headers;
 use serde::Serialize;
 
+use super::journey::{self, Sight};
 use super::row::Columns;
 use super::{ViewError, as_optional_text, as_text};
 use crate::content::Finding;
@@ -11,6 +14,9 @@ use crate::tables::{MESSAGE, indexed};
 
 /// What stands for the type of an operator's decision.
 pub const DECISION_KIND: &str = "decision";
+
+/// The rule that quarantines a frame with several headers.
+const SECOND_HEADER_RULE: &str = "second-msh";
 
 /// What of the messages is asked for, newest first. One of the indexed filters drives; the others filter what it finds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -149,6 +155,51 @@ pub async fn read(tables: &Tables, authority: &Authority, query: &Query) -> Resu
         }
         let Some(last) = rows.last().filter(|_| more) else { break };
         scan.after = Some(place_in_index(index, last));
+    }
+    Ok(found)
+}
+
+/// As [`read`]; where no message has the control id that is asked for, those of [`in_frames`].
+///
+/// # Errors
+/// As [`in_frames`].
+pub async fn find(sight: Sight<'_>, query: &Query) -> Result<Vec<Line>, ViewError> {
+    let found = read(sight.tables, sight.authority, query).await?;
+    match &query.control_id {
+        Some(asked) if found.is_empty() && query.after.is_none() => {
+            let mut inside = in_frames(sight, asked).await?;
+            let rest = Query { control_id: None, ..query.clone() };
+            inside.retain(|line| admits(&rest, line));
+            inside.truncate(query.limit.max(1) as usize);
+            Ok(inside)
+        }
+        _ => Ok(found),
+    }
+}
+
+/// Messages that hold another one of this control id: whose frame has several headers is quarantined under the first one's
+/// id. Newest first; only the newest of such frames are looked at.
+///
+/// # Errors
+/// As [`read`]; the log's.
+pub async fn in_frames(sight: Sight<'_>, control_id: &str) -> Result<Vec<Line>, ViewError> {
+    let query = Query {
+        rule: Some(SECOND_HEADER_RULE.to_owned()),
+        limit: crate::limits::FRAMES_LOOKED_AT_MAX,
+        ..Query::default()
+    };
+    let mut found = Vec::new();
+    for line in read(sight.tables, sight.authority, &query).await? {
+        let body = match journey::record(sight.log, line.position).await {
+            Ok(record) => record.envelope.body.clone(),
+            Err(ViewError::Log(LogError::Corrupt { .. }) | ViewError::NotFound) => continue,
+            Err(error) => return Err(error),
+        };
+        let segments = body.split(|byte| matches!(byte, b'\r' | b'\n'));
+        let mut headers = segments.filter(|segment| segment.starts_with(b"MSH"));
+        if headers.any(|header| Headers::peek(header).control_id() == control_id.as_bytes()) {
+            found.push(line);
+        }
     }
     Ok(found)
 }

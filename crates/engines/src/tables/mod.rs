@@ -243,6 +243,10 @@ pub struct Applied {
     pub last: Option<RecordId>,
 }
 
+/// The topic of an outbox entry which says that rows were mended without a word about each (a rebuild: what was told
+/// once is not told again): who shows them reads all again, who acts on changes has nothing to do.
+pub const REREAD_TOPIC: &str = "tables.reread";
+
 /// One entry of the outbox, in commit order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outgoing {

@@ -266,7 +266,7 @@ fn a_configuration_is_checked_without_a_server() {
 #[test]
 fn the_demonstration_says_how_to_reach_it_and_ends_when_asked() {
     let folder = tempdir().unwrap();
-    let out = folder.path().join("out");
+    let (out, err) = (folder.path().join("out"), folder.path().join("err"));
     let mut demo = hilum()
         .args([
             "demo",
@@ -282,7 +282,7 @@ fn the_demonstration_says_how_to_reach_it_and_ends_when_asked() {
         .arg(folder.path().join("data"))
         .stdin(Stdio::null())
         .stdout(std::fs::File::create(&out).unwrap())
-        .stderr(Stdio::null())
+        .stderr(std::fs::File::create(&err).unwrap())
         .spawn()
         .unwrap();
     let said = wait("it lives", 30, || {
@@ -304,4 +304,46 @@ fn the_demonstration_says_how_to_reach_it_and_ends_when_asked() {
     assert!(interrupted.unwrap().success());
     let status = wait("its end", 15, || demo.try_wait().unwrap());
     assert!(status.success() && asked.elapsed() < Duration::from_secs(10), "{status} {:?}", asked.elapsed());
+    // A good end is nothing to warn of.
+    let said = std::fs::read_to_string(&err).unwrap();
+    assert!(!said.contains("WARN") && !said.contains("ERROR"), "{said}");
+}
+
+#[test]
+fn what_came_in_one_frame_is_found_and_its_way_says_no_time_that_nobody_took() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let key = server.key("reader", "viewer");
+    let mut mllp = server.connect();
+    let ack = mllp.ask(&format!("{}{}", a01("FIRST"), a01("SECOND")));
+    // The answer is one, and names the first.
+    assert_eq!((field(&ack, "MSA", 1).as_str(), field(&ack, "MSA", 2).as_str()), ("AA", "FIRST"), "{ack}");
+    assert!(!ack.contains("SECOND"), "{ack}");
+    mllp.ask(&a01("OTHER"));
+    let messages = |query: &str| get(&server, &key, &format!("/api/messages?{query}"))["messages"].clone();
+    wait("applied", 10, || (messages("").as_array().unwrap().len() == 2).then_some(()));
+    let first = messages("control_id=FIRST");
+    assert_eq!(first[0]["rule"], "second-msh");
+    assert_eq!(messages("control_id=SECOND"), first, "the second one is found where it is");
+    assert_eq!(messages("control_id=SECOND&status=applied").as_array().unwrap().len(), 0);
+    assert_eq!(messages("control_id=THIRD").as_array().unwrap().len(), 0);
+    let form = [("x-api-key", key.as_str()), ("content-type", "application/x-www-form-urlencoded")];
+    let page = request(server.http.unwrap(), "POST", "/messages", &form, b"control_id=SECOND").text();
+    assert!(page.contains(first[0]["id"].as_str().unwrap()), "{page}");
+
+    let other = messages("control_id=OTHER")[0]["id"].as_str().unwrap().to_owned();
+    let way = get(&server, &key, &format!("/api/messages/{other}"));
+    let steps = way["journey"]["steps"].as_array().unwrap();
+    let whats: Vec<&str> = steps.iter().map(|step| step["what"].as_str().unwrap()).collect();
+    assert_eq!(whats.split_last().unwrap().1, ["received", "durable", "acknowledged", "parsed"]);
+    for step in steps {
+        let is_own = step["what"] != "parsed";
+        assert_eq!(step.get("at").is_some(), is_own, "{step}");
+        assert!(step.as_object().unwrap().values().all(|value| !value.is_null()), "{step}");
+    }
+    let page = request(server.http.unwrap(), "GET", &format!("/messages/{other}"), &form, b"").text();
+    assert!(page.contains("with what follows") && page.contains("Admit/visit notification"), "{page}");
+    let korean = [form[0], ("cookie", "hilum_lang=ko")];
+    let page = request(server.http.unwrap(), "GET", &format!("/messages/{other}"), &korean, b"").text();
+    assert!(page.contains("입원·내원 통보") && !page.contains("Admit/visit"), "{page}");
 }

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use hilum_core::{Id, Role};
-use hilum_engines::tables::{Batch, Outgoing};
+use hilum_engines::tables::{Batch, Outgoing, REREAD_TOPIC};
 use hilum_web::route::{Access, READERS, Route, Surface};
 use hilum_web::{Caller, Fault, keys, users};
 use tower::ServiceExt as _;
@@ -85,6 +85,25 @@ async fn commit(bench: &Bench, topic: &'static str, keys: std::ops::Range<u32>) 
 fn id_of(event: &str) -> i64 {
     let line = event.lines().find_map(|line| line.strip_prefix("id: ")).expect("an id");
     line.parse().unwrap()
+}
+
+/// A rebuild mends rows without a word about each: whoever was away meanwhile, and whoever is there, reads all again.
+#[tokio::test]
+async fn what_was_mended_is_read_again() {
+    let bench = Bench::new().await;
+    let key = bench.key(Role::Viewer).await;
+    let auth = ("x-api-key", key.as_str());
+    let from = change(&bench, "adt.board", 1).await;
+    let mut there = open(&bench, "topics=adt.board", &[auth]).await;
+    assert!(next(&mut there, "beat").await.contains("\"at\":"));
+    let mended = change(&bench, REREAD_TOPIC, 0).await;
+    change(&bench, "adt.board", 2).await;
+    let mut away = open(&bench, &format!("topics=adt.board&from={from}"), &[auth]).await;
+    for (who, stream) in [("there", &mut there), ("away", &mut away)] {
+        let event = next(stream, "change").await;
+        assert!(event.contains("\"adt.board\":null") && id_of(&event) >= mended, "{who}: {event}");
+        assert!(!event.contains(REREAD_TOPIC), "{who}: {event}");
+    }
 }
 
 /// Everything that a page may have missed and that cannot be told one by one is "read all again".
