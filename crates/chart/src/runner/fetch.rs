@@ -1,0 +1,114 @@
+//! From the log into the queue: where the partition stands, what comes next, and what cannot be read.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use hilum_core::{Position, failpoint};
+use hilum_engines::log::{LogError, ReadMax, Record};
+
+use super::{Item, Place, Runner, Stepped, Taken, compute};
+use crate::error::ChartError;
+use crate::limits::{BATCH_BYTES_MAX, UNREADABLE_TRIES};
+use crate::projection::Projection;
+use crate::{fits, port, unreadable};
+
+impl<P: Projection> Runner<P> {
+    pub(super) async fn read(&mut self) -> Result<Stepped, ChartError> {
+        let next = self.offset().await?;
+        if self.queue.is_empty() {
+            match self.fetch(next).await {
+                Err(ChartError::Log(LogError::Corrupt { position, why })) if position.offset == next => {
+                    return self.pass_over(position, why).await;
+                }
+                fetched => fetched?,
+            }
+            self.unreadable = None;
+        }
+        let count = self.size.min(self.queue.len());
+        if count == 0 {
+            return Ok(Stepped::Idle);
+        }
+        let (mut events, mut places) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for item in self.queue.drain(..count) {
+            events.push(item.event);
+            places.push(item.place);
+        }
+        self.gather(Taken { events, places, ..Taken::default() }).await
+    }
+
+    /// The next offset, from the tables when it is not known.
+    async fn offset(&mut self) -> Result<u64, ChartError> {
+        if let Some(next) = self.next {
+            return Ok(next);
+        }
+        let epoch = self.log.epoch();
+        let next = fits::next_offset::<P>(&self.log, &self.tables, self.stream, self.partition).await?;
+        if next == 0 {
+            // A partition of which nothing was applied does not know its log: its siblings may.
+            for &stream in P::STREAMS {
+                for partition in 0..self.log.partitions() {
+                    port::offset(&self.tables, P::NAME, stream, partition, epoch).await?;
+                }
+            }
+        }
+        self.progress.update(self.stream, self.partition, |slot| slot.applied = next);
+        self.next = Some(next);
+        Ok(next)
+    }
+
+    /// Reads and decodes records from `next` on into the queue.
+    async fn fetch(&mut self, next: u64) -> Result<(), ChartError> {
+        let end = port::end(&self.log, self.stream, self.partition).await?;
+        if end < next {
+            return Err(ChartError::LogBehind { stream: self.stream, partition: self.partition, end, next });
+        }
+        let max = ReadMax { records: self.size, bytes: BATCH_BYTES_MAX };
+        let records = if end == next {
+            Vec::new()
+        } else {
+            port::records(&self.log, (self.stream, self.partition), next, max).await?
+        };
+        self.progress.update(self.stream, self.partition, |slot| {
+            slot.end = end;
+            slot.target.get_or_insert(end);
+            slot.oldest_unapplied = records.first().map(|record| record.envelope.received);
+        });
+        if records.is_empty() {
+            return Ok(());
+        }
+        failpoint::hit("read");
+        let projection = Arc::clone(&self.projection);
+        let items: Result<Vec<_>, ChartError> = compute(move || {
+            let decode = |record| {
+                let record: &Record = record;
+                let event = catch_unwind(AssertUnwindSafe(|| projection.decode(record)))
+                    .map_err(|_| ChartError::Undecodable(record.position))?;
+                let place = Place {
+                    position: record.position,
+                    received: record.envelope.received,
+                    record: record.envelope.id,
+                };
+                Ok(Item { place, event })
+            };
+            records.iter().map(decode).collect()
+        })
+        .await?;
+        self.queue.extend(items?);
+        Ok(())
+    }
+
+    /// Gives an error the first times, then makes a batch that moves the offset over the record and says so.
+    async fn pass_over(&mut self, position: Position, why: String) -> Result<Stepped, ChartError> {
+        let tries = match self.unreadable {
+            Some((offset, tries)) if offset == position.offset => tries + 1,
+            _ => 1,
+        };
+        self.unreadable = Some((position.offset, tries));
+        if tries < UNREADABLE_TRIES {
+            return Err(LogError::Corrupt { position, why }.into());
+        }
+        let changes = unreadable::changes(self.projection.as_ref(), &self.log, position, why).await?;
+        let to = (position.offset + 1, None);
+        self.prepare(Taken::default(), changes, position.offset, to, 1).await
+    }
+}

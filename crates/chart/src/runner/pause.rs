@@ -1,0 +1,119 @@
+//! One step after the other: when to go on, when to wait, and for what.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hilum_engines::log::LogError;
+use tokio::sync::{Semaphore, watch};
+
+use super::{Runner, Stepped};
+use crate::error::ChartError;
+use crate::limits::{CONFLICT_BACKOFF, IDLE_POLL, PAUSE_BACKOFF, UNREADABLE_TRIES, WAKE_COALESCE};
+use crate::projection::Projection;
+
+impl<P: Projection> Runner<P> {
+    /// Turns until everything before offset `end` is applied, `done` records at a time.
+    ///
+    /// # Errors
+    /// As [`Runner::step`].
+    pub async fn run_until(&mut self, end: u64, done: impl Fn(usize)) -> Result<(), ChartError> {
+        loop {
+            match self.turn().await {
+                Ok(Stepped::Committed { records, .. }) => done(records),
+                Ok(Stepped::Idle) => return Ok(()),
+                Ok(
+                    Stepped::Fenced
+                    | Stepped::Read { .. }
+                    | Stepped::Applied
+                    | Stepped::Halved
+                    | Stepped::Waits
+                    | Stepped::Conflict,
+                ) => {}
+                Err(ChartError::Log(LogError::Corrupt { .. })) if self.is_tried_again() => {
+                    tokio::time::sleep(PAUSE_BACKOFF.0).await;
+                }
+                Err(error) => return Err(error),
+            }
+            if self.next.is_some_and(|next| next >= end) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Runs until `stop` says true; a batch that was begun is finished. `in_flight` bounds the batches that
+    /// this process holds at once: what is decoded is many times what is in the log.
+    pub(super) async fn run(mut self, in_flight: Arc<Semaphore>, mut stop: watch::Receiver<bool>) {
+        let mut appended = self.log.appended();
+        let mut freed = self.claims.as_ref().map(|claims| claims.freed());
+        let mut pause = PAUSE_BACKOFF.0;
+        let mut held = None;
+        while !*stop.borrow() {
+            appended.borrow_and_update();
+            if let Some(freed) = &mut freed {
+                freed.borrow_and_update();
+            }
+            let kept = match held.take() {
+                Some(kept) => Ok(kept),
+                None => in_flight.acquire().await,
+            };
+            let Ok(kept) = kept else { return };
+            let outcome = self.turn().await;
+            // What is decoded is counted for as long as it is kept.
+            let keeps = matches!(outcome, Ok(Stepped::Waits | Stepped::Conflict)) || !self.queue.is_empty();
+            held = keeps.then_some(kept);
+            let wait = match outcome {
+                Ok(Stepped::Idle) => {
+                    pause = PAUSE_BACKOFF.0;
+                    self.progress.update(self.stream, self.partition, |slot| slot.paused = None);
+                    tokio::select! {
+                        _ = appended.changed() => WAKE_COALESCE,
+                        () = tokio::time::sleep(IDLE_POLL) => Duration::ZERO,
+                        _ = stop.changed() => Duration::ZERO,
+                    }
+                }
+                Ok(Stepped::Waits) => {
+                    let Some(freed) = &mut freed else { continue };
+                    tokio::select! {
+                        _ = freed.changed() => {}
+                        _ = stop.changed() => {}
+                    }
+                    // What woke it may be what it gave back itself.
+                    CONFLICT_BACKOFF.0
+                }
+                Ok(Stepped::Conflict) => self.conflict_wait(),
+                Ok(_) => {
+                    pause = PAUSE_BACKOFF.0;
+                    Duration::ZERO
+                }
+                Err(error) => {
+                    let why = error.to_string();
+                    tracing::error!(
+                        projection = P::NAME, stream = %self.stream, partition = self.partition, why,
+                        "paused, the offset has not moved"
+                    );
+                    self.progress.update(self.stream, self.partition, |slot| slot.paused = Some(why));
+                    let longer = (pause * 2).min(PAUSE_BACKOFF.1);
+                    std::mem::replace(&mut pause, longer)
+                }
+            };
+            if !wait.is_zero() {
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    _ = stop.changed() => {}
+                }
+            }
+        }
+    }
+
+    /// Doubles with each conflict in a row; partitions wait for different times, so that they part.
+    fn conflict_wait(&self) -> Duration {
+        let (first, longest) = CONFLICT_BACKOFF;
+        let wait = first.saturating_mul(1 << self.conflicts.saturating_sub(1).min(6)).min(longest);
+        wait + wait.mul_f64(f64::from(self.partition % 8) / 8.0)
+    }
+
+    /// Whether a record that could not be read will be passed over if it is tried again.
+    fn is_tried_again(&self) -> bool {
+        self.unreadable.is_some_and(|(_, tries)| tries < UNREADABLE_TRIES)
+    }
+}
