@@ -3,6 +3,7 @@
 use hilum_core::{Kind, Position, Stream};
 use hilum_engines::log::LogError;
 use hilum_engines::tables::TablesError;
+use serde::{Deserialize, Serialize};
 
 /// What the chart refuses or fails at. Texts name types, rules and places, never patients.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -149,6 +150,77 @@ impl ChartError {
             Self::Stopped => Kind::Transient,
             Self::Tables(error) => error.kind(),
             Self::Log(error) => error.kind(),
+        }
+    }
+    /// What it means for a partition that cannot go on because of it.
+    pub const fn cause(&self) -> Cause {
+        match self {
+            Self::Tables(TablesError::ReadOnly(_)) | Self::Log(LogError::ReadOnly(_)) => Cause::ReadOnly,
+            Self::Log(LogError::Corrupt { .. }) => Cause::Unreadable,
+            Self::Tables(TablesError::Newer { .. }) | Self::Log(LogError::Newer { .. }) => {
+                Cause::NewerProgram
+            }
+            Self::LogBehind { .. }
+            | Self::LogReplaced { .. }
+            | Self::OtherForm { .. }
+            | Self::Tables(TablesError::OtherLog { .. }) => Cause::OtherLog,
+            Self::Stored { .. } => Cause::DamagedRow,
+            Self::Stopped
+            | Self::Tables(
+                TablesError::Engine(_)
+                | TablesError::Conflict(_)
+                | TablesError::Fenced { .. }
+                | TablesError::Pruned { .. },
+            )
+            | Self::Log(LogError::Engine(_) | LogError::Full(_) | LogError::InUse { .. }) => Cause::Engine,
+            Self::NotFound
+            | Self::Gone { .. }
+            | Self::Forbidden
+            | Self::Version { .. }
+            | Self::Owned { .. }
+            | Self::Refused { .. }
+            | Self::Body(_)
+            | Self::Bound { .. }
+            | Self::Undecodable(_)
+            | Self::Stuck { .. }
+            | Self::LogDamaged { .. }
+            | Self::Tables(TablesError::Shape { .. })
+            | Self::Log(LogError::TooLarge { .. }) => Cause::Program,
+        }
+    }
+}
+
+/// What keeps a partition from going on, as far as the way out of it differs. Travels by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// An engine does not answer or does not accept: it goes on by itself when the engine does.
+    Engine,
+    /// A disk error made log or tables read-only until a restart.
+    ReadOnly,
+    /// A record cannot be read: it is tried again, then passed over.
+    Unreadable,
+    /// A newer program wrote a record or the tables.
+    NewerProgram,
+    /// Log and tables do not belong together.
+    OtherLog,
+    /// A stored row cannot be read.
+    DamagedRow,
+    /// A fault of this program.
+    Program,
+}
+
+impl Cause {
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Engine => "engine",
+            Self::ReadOnly => "read-only",
+            Self::Unreadable => "unreadable",
+            Self::NewerProgram => "newer-program",
+            Self::OtherLog => "other-log",
+            Self::DamagedRow => "damaged-row",
+            Self::Program => "program",
         }
     }
 }

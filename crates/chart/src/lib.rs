@@ -29,7 +29,7 @@ pub mod runner;
 mod unreadable;
 
 pub use chart::Chart;
-pub use error::ChartError;
-pub use progress::{PartitionHealth, Progress, ProjectionHealth};
+pub use error::{Cause, ChartError};
+pub use progress::{PartitionHealth, Paused, Progress, ProjectionHealth};
 pub use resources::Stored;
 pub use runner::{Runner, Running, run_all};

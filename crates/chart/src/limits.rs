@@ -21,9 +21,15 @@ pub const IDLE_POLL: Duration = Duration::from_secs(1);
 pub const CONFLICT_BACKOFF: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(64));
 /// First and longest wait after an engine's error.
 pub const PAUSE_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
-/// Tries in a row to read a damaged record of the log before it is passed over.
-pub const UNREADABLE_TRIES: u32 = 3;
-/// Records before and behind a damaged one that are looked at for when it was received.
+/// Tries in a row to read a damaged record of the log before it is passed over: with the wait between them four
+/// seconds, so that what a disk or a cache said wrongly for a moment costs no message.
+pub const UNREADABLE_TRIES: u32 = 9;
+/// The wait between two tries.
+pub const UNREADABLE_RETRY: Duration = Duration::from_millis(500);
+/// Tries for the records right behind one that was passed over: half as many as for that one, and at least these. A
+/// long damaged stretch is gone through in minutes, not hours.
+pub const UNREADABLE_TRIES_MIN: u32 = 2;
+/// Records before a damaged one that are looked at for when it was received.
 pub const NEIGHBOURS_MAX: u64 = 64;
 /// Attempts of a chart-first commit against other writers.
 pub const COMMIT_ATTEMPTS_MAX: usize = 8;

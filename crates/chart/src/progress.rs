@@ -6,6 +6,17 @@ use std::time::Duration;
 use hilum_core::{Position, Stream, Timestamp};
 use tokio::sync::watch;
 
+use crate::error::Cause;
+
+/// Why a partition stands still.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paused {
+    /// What kind of thing it is.
+    pub cause: Cause,
+    /// What it says, without patient data.
+    pub why: String,
+}
+
 /// How one partition does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionHealth {
@@ -20,7 +31,7 @@ pub struct PartitionHealth {
     /// When the oldest record that is read but not applied was received; absent when there is none.
     pub oldest_unapplied: Option<Timestamp>,
     /// Why it stands still; absent when all is well.
-    pub paused: Option<String>,
+    pub paused: Option<Paused>,
     /// The end of the log at the start of this process; absent until it was seen.
     pub target: Option<u64>,
     /// Commits since the start.
@@ -37,6 +48,11 @@ impl PartitionHealth {
     /// Records in the log that are not applied.
     pub const fn lag_records(&self) -> u64 {
         self.end.saturating_sub(self.applied)
+    }
+
+    /// Why it stands still, for people.
+    pub fn paused(&self) -> Option<&str> {
+        self.paused.as_ref().map(|paused| paused.why.as_str())
     }
 }
 
@@ -62,7 +78,7 @@ impl ProjectionHealth {
 
     /// Why it stands still, of the first partition that does.
     pub fn paused(&self) -> Option<&str> {
-        self.partitions.iter().find_map(|partition| partition.paused.as_deref())
+        self.partitions.iter().find_map(PartitionHealth::paused)
     }
 
     /// Whether everything that was in the log at the start is applied (`/readyz`).

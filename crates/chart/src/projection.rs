@@ -209,7 +209,7 @@ pub struct Unreadable {
     pub position: Position,
     /// The log's life.
     pub epoch: Epoch,
-    /// When its nearest readable neighbour was received.
+    /// When the nearest readable record before it was received, or when the log began.
     pub received: Timestamp,
     /// What the log says of it, without its content.
     pub why: String,

@@ -5,8 +5,8 @@
 //!   until the one event stands alone that makes it: only that one is rejected. Batches grow again by an eighth with
 //!   each commit.
 //! - An **engine's error** is nobody's fault: the partition pauses with its offset unmoved and says why.
-//! - A **record that the log cannot read** is tried three times, then passed over: its place is quarantined, what is
-//!   behind it goes on (see [`crate::unreadable`]).
+//! - A **record that the log cannot read** is tried for some seconds, then passed over: its place is quarantined, what
+//!   is behind it goes on (see [`crate::unreadable`]).
 //!
 //! | file | what stands there |
 //! |---|---|
@@ -89,6 +89,16 @@ struct Place {
     record: RecordId,
 }
 
+/// A record that cannot be read.
+#[derive(Debug, Clone, Copy)]
+struct Unread {
+    offset: u64,
+    /// Tries so far, in a row.
+    tries: u32,
+    /// Tries before it is passed over.
+    tries_max: u32,
+}
+
 /// A batch with what was read for it.
 struct Taken<P: Projection> {
     events: Vec<P::Event>,
@@ -155,8 +165,8 @@ pub struct Runner<P: Projection> {
     size_max: usize,
     /// Conflicts in a row.
     conflicts: u32,
-    /// The offset that could not be read, and how often in a row.
-    unreadable: Option<(u64, u32)>,
+    /// What could not be read, until something is read again.
+    unreadable: Option<Unread>,
     /// Where siblings in this process say what they are at work on.
     claims: Option<Arc<Claims>>,
     stage: Stage<P>,

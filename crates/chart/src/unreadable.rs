@@ -1,8 +1,9 @@
 //! A record of the log that cannot be read back: a flipped bit, a torn page, a row that is gone.
 //!
 //! It must not hold up what stands behind it, and must not be forgotten either: its place is written down where
-//! messages that were set aside stand, and the offset moves over it. When the log is mended (restored from a copy), a
-//! rebuild reads the record itself, and what stands for its place goes.
+//! messages that were set aside stand, and the offset moves over it. When it can be read again (the log is restored
+//! from a copy, or what read it wrongly has come to an end), a rebuild reads the record itself, and what stands for its
+//! place goes.
 
 use hilum_core::{Position, Timestamp};
 use hilum_engines::log::{Log, LogError, ReadMax};
@@ -23,19 +24,16 @@ pub(crate) async fn changes<P: Projection>(
         projection = P::NAME, %position, why,
         "record cannot be read and is passed over: restore the log from a copy, then rebuild"
     );
-    let received = received_near(log, position).await?;
+    let received = received_before(log, position).await?;
     let mut changes = Changes::default();
     projection.unreadable(&Unreadable { position, epoch: log.epoch(), received, why }, &mut changes);
     Ok(changes)
 }
 
-/// When the nearest readable neighbour was received, one before it first: that one is there whenever this is asked.
-/// The earliest instant when a long stretch around it is damaged.
-async fn received_near(log: &Log, position: Position) -> Result<Timestamp, ChartError> {
-    let end = port::end(log, position.stream, position.partition).await?;
-    let before = (position.offset.saturating_sub(NEIGHBOURS_MAX)..position.offset).rev();
-    let behind = position.offset + 1..end.min(position.offset + 1 + NEIGHBOURS_MAX);
-    for offset in before.chain(behind) {
+/// When the nearest readable record before it was received; when the log began where there is none. Never from what
+/// stands behind it, which may come later: a rebuild must find the same.
+async fn received_before(log: &Log, position: Position) -> Result<Timestamp, ChartError> {
+    for offset in (position.offset.saturating_sub(NEIGHBOURS_MAX)..position.offset).rev() {
         let one = ReadMax { records: 1, bytes: 0 };
         match port::records(log, (position.stream, position.partition), offset, one).await {
             Ok(records) => {
@@ -47,5 +45,5 @@ async fn received_near(log: &Log, position: Position) -> Result<Timestamp, Chart
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(Timestamp::from_micros(0))
+    Ok(log.created())
 }

@@ -5,6 +5,7 @@
 mod toy;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,12 +13,12 @@ use std::time::Duration;
 use hilum_chart::projection::Projection;
 use hilum_chart::rebuild::{Damaged, rebuild};
 use hilum_chart::runner::Stepped;
-use hilum_chart::{Chart, Progress, Runner, Running, family, resources, run_all};
+use hilum_chart::{Cause, Chart, Paused, Progress, Runner, Running, family, resources, run_all};
 use hilum_core::{Authority, Digest, Entropy, Id, Position, Stream};
 use hilum_engines::log::embedded::partition_of;
 use hilum_engines::log::{Log, ReadMax};
 use hilum_engines::tables::sqlite::{self, Sqlite};
-use hilum_engines::tables::{Batch, Scan, Table, Tables, Value, Write};
+use hilum_engines::tables::{Batch, Row, Scan, Table, Tables, Value, Write};
 use hilum_testkit::disk;
 use toy::{
     FACT, Message, REFUSED, Toy, all, append, clock, envelope, id, open_log, open_postgres, open_tables,
@@ -42,11 +43,12 @@ async fn caught_up(running: &Running) {
     tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("not caught up: {:?}", health()));
 }
 
-async fn until_paused(running: &Running) -> String {
+async fn until_paused(running: &Running) -> Paused {
     let wait = async {
         loop {
-            if let Some(why) = running.progress().health().paused() {
-                return why.to_owned();
+            let health = running.progress().health();
+            if let Some(paused) = health.partitions.into_iter().find_map(|one| one.paused) {
+                return paused;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -94,8 +96,8 @@ async fn what_can_be_neither_applied_nor_rejected_pauses_its_partition_alone() {
             .collect();
         append(&log, &others, &random).await;
         let running = run_all(&toy::toy(), &log, &tables, &clock());
-        let why = until_paused(&running).await;
-        assert!(why.contains(want), "{why}");
+        let Paused { cause, why } = until_paused(&running).await;
+        assert!(cause == Cause::Program && why.contains(want), "{cause:?} {why}");
         while running.progress().health().lag_records() > 1 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -187,6 +189,70 @@ async fn a_damaged_record_is_passed_over_and_what_is_behind_it_goes_on() {
     assert!(all(&tables, &REFUSED).await.is_empty());
 }
 
+/// Three notes on one account, the record at `at` of them damaged in the file; where, to mend it.
+async fn three_with_one_damaged(folder: &Path, at: usize) -> (Vec<Message>, u16, Vec<usize>) {
+    let random = Entropy::seeded(14);
+    let messages: Vec<Message> = (0..3).map(|n| note(n * 7)).collect();
+    let log = open_log(folder);
+    let partition = partition_of(envelope(&messages[0], &random).key, log.partitions());
+    append(&log, &messages, &random).await;
+    let whole = ReadMax { records: 100, bytes: usize::MAX };
+    let records = log.read(Stream::Hl7In, partition, 0, whole).await.unwrap();
+    assert_eq!(records.len(), 3);
+    log.close().await;
+    let id = records[at].envelope.id.to_string();
+    (messages, partition, disk::flip_bit(&folder.join("log.sqlite"), id.as_bytes()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_is_misread_for_a_second_is_not_lost() {
+    let (folder, tables) = (tempfile::tempdir().unwrap(), open_tables());
+    let (messages, partition, places) = three_with_one_damaged(folder.path(), 1).await;
+    let log = open_log(folder.path());
+    let running = run_all(&toy::toy(), &log, &tables, &clock());
+    let Paused { cause, why } = until_paused(&running).await;
+    assert!(cause == Cause::Unreadable && why.contains(&format!("hl7.in/{partition}/1")), "{cause:?} {why}");
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    let health = running.progress().health();
+    assert_eq!(health.lag_records(), 2, "what waits is seen: {health:?}");
+    disk::flip_bits_at(&folder.path().join("log.sqlite"), &places);
+    caught_up(&running).await;
+    let health = running.progress().health();
+    running.stop().await;
+    assert_eq!((health.paused(), health.lag_records()), (None, 0));
+    assert_eq!(health.partitions.iter().map(|one| one.unreadable).sum::<u64>(), 0);
+    assert_eq!(standing(&tables).await, oracle(&messages));
+    assert!(all(&tables, &REFUSED).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stands_for_a_damaged_record_is_the_same_in_a_rebuild_whatever_came_behind_it() {
+    let (folder, tables) = (tempfile::tempdir().unwrap(), open_tables());
+    let random = Entropy::seeded(15);
+    let log = open_log(folder.path());
+    let position = log.append(envelope(&note(0), &random)).await.unwrap();
+    let alone = ReadMax { records: 1, bytes: 0 };
+    let record = log.read(position.stream, position.partition, 0, alone).await.unwrap().remove(0);
+    log.close().await;
+    drop(log);
+    disk::flip_bit(&folder.path().join("log.sqlite"), record.envelope.id.to_string().as_bytes());
+
+    let log = open_log(folder.path());
+    let running = run_all(&toy::toy(), &log, &tables, &clock());
+    caught_up(&running).await;
+    running.stop().await;
+    append(&log, &[note(7), note(14)], &random).await;
+    let running = run_all(&toy::toy(), &log, &tables, &clock());
+    caught_up(&running).await;
+    running.stop().await;
+    let beside = open_tables();
+    rebuild(&toy::toy(), &log, &tables, &beside, &clock(), Damaged::PassOver, &|_, _| {}).await.unwrap();
+    let rows = |rows: Vec<Row>| rows.into_iter().map(|row| row.values).collect::<Vec<_>>();
+    let (live, again) = (rows(all(&tables, &REFUSED).await), rows(all(&beside, &REFUSED).await));
+    assert_eq!((live.len(), &live), (1, &again));
+    assert_eq!(live[0][2], Value::Time(log.created()), "nothing before it can be read");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_of_a_newer_program_pauses_its_partition_and_waits_for_that_program() {
     let folder = tempfile::tempdir().unwrap();
@@ -194,8 +260,9 @@ async fn a_record_of_a_newer_program_pauses_its_partition_and_waits_for_that_pro
     let newer = hilum_core::Envelope { v: 9, ..envelope(&note(0), &random) };
     let position = log.append(newer).await.unwrap();
     let running = run_all(&toy::toy(), &log, &tables, &clock());
-    let why = until_paused(&running).await;
+    let Paused { cause, why } = until_paused(&running).await;
     assert!(why.contains("envelope version 9") && why.contains(&position.to_string()), "{why}");
+    assert_eq!(cause, Cause::NewerProgram);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(!running.progress().applied(position), "it is not passed over");
     running.stop().await;
@@ -228,8 +295,8 @@ async fn an_engine_error_pauses_and_nothing_is_rejected() {
 
     broken.store(true, Ordering::Relaxed);
     append(&log, &messages[25..], &random).await;
-    let why = until_paused(&running).await;
-    assert!(why.contains("tables engine"), "{why}");
+    let Paused { cause, why } = until_paused(&running).await;
+    assert!(cause == Cause::ReadOnly && why.contains("tables are read-only"), "{cause:?} {why}");
     assert!(running.progress().health().lag_records() > 0, "what waits is seen");
     assert!(running.progress().health().oldest_unapplied().is_some());
     running.stop().await;
@@ -262,7 +329,7 @@ async fn an_engine_that_comes_back_is_gone_on_with() {
     for message in &messages[30..] {
         last = Some(log.append(envelope(message, &random)).await.unwrap());
     }
-    until_paused(&running).await;
+    assert_eq!(until_paused(&running).await.cause, Cause::Engine);
     server.restart();
     assert!(running.progress().wait_applied(last.unwrap(), PATIENCE).await);
     while running.progress().health().lag_records() > 0 {
@@ -297,8 +364,8 @@ async fn another_log_is_refused_by_name() {
     let other = Log::Embedded(other.unwrap());
     append(&other, &[note(1), note(2), note(8)], &random).await;
     let running = run_all(&toy::toy(), &other, &tables, &clock());
-    let why = until_paused(&running).await;
-    assert!(why.contains("epoch"), "{why}");
+    let Paused { cause, why } = until_paused(&running).await;
+    assert!(cause == Cause::OtherLog && why.contains("epoch"), "{cause:?} {why}");
     running.stop().await;
     assert_eq!(standing(&tables).await, before);
 }

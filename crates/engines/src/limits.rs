@@ -62,6 +62,10 @@ pub const ENGINE_CONNECT_S_MAX: u64 = 5;
 pub const ENGINE_SILENCE_S_MAX: u64 = 30;
 /// Seconds until a commit must have answered.
 pub const COMMIT_S_MAX: u64 = 120;
+/// Seconds that a close waits for a server that keeps rows: what it does not answer by then it does not answer.
+pub const ENGINE_CLOSE_S_MAX: u64 = 10;
+/// Seconds in which a writer may take its own row back at its end; left behind it is removed later.
+pub const UNREGISTER_S_MAX: u64 = 1;
 /// Seconds for which a server is asked what became of a commit whose connection broke.
 pub const COMMIT_ASK_S_MAX: u64 = 10;
 /// Writes that a batch may have to be checked on the caller's own thread; more goes to a blocking thread.

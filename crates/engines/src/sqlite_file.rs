@@ -251,7 +251,12 @@ pub(crate) struct Reader {
 impl Reader {
     /// The connection.
     pub(crate) fn conn(&self) -> &Connection {
-        self.conn.as_ref().expect("taken only in drop")
+        self.conn.as_ref().expect("taken only at its end")
+    }
+
+    /// Closes the connection instead of giving it back: its page cache is not to be read again.
+    pub(crate) fn discard(mut self) {
+        drop(self.conn.take());
     }
 }
 

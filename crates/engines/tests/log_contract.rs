@@ -446,6 +446,22 @@ async fn a_flipped_bit_is_found_and_only_its_place_is_named() {
 }
 
 #[tokio::test]
+async fn a_record_that_was_misread_is_read_from_the_file_again() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("log.sqlite");
+    let log = open(&path);
+    log.append(hl7(1)).await.expect("appends");
+    log.close().await;
+    drop(log);
+    let places = hilum_testkit::disk::flip_bit(&path, b"MSH|^~");
+    let log = open(&path);
+    let read = async || log.read(Stream::Hl7In, 1, 0, ALL).await;
+    assert!(matches!(read().await, Err(LogError::Corrupt { .. })));
+    hilum_testkit::disk::flip_bits_at(&path, &places);
+    assert_eq!(read().await.expect("not what a cache remembers").len(), 1);
+}
+
+#[tokio::test]
 async fn a_damaged_page_is_an_error_of_its_place_too() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("log.sqlite");

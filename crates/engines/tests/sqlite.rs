@@ -578,7 +578,7 @@ async fn a_disk_error_refuses_the_group_and_all_after_it_until_a_restart() {
     let tables = Sqlite::open(path.as_path(), SCHEMA, options).expect("opens");
     let t = tables.commit(writes(vec![bed("A", 1, 1)])).await.expect("commits");
     broken.store(true, Ordering::Release);
-    assert!(matches!(tables.commit(writes(vec![bed("A", 2, 2)])).await, Err(TablesError::Engine(_))));
+    assert!(matches!(tables.commit(writes(vec![bed("A", 2, 2)])).await, Err(TablesError::ReadOnly(_))));
     broken.store(false, Ordering::Release);
     let refused = tables.commit(writes(vec![bed("A", 3, 3)])).await.expect_err("read-only");
     assert!(refused.to_string().contains("read-only"), "{refused}");

@@ -13,6 +13,7 @@ mod logging;
 mod machine;
 mod metrics;
 mod out;
+mod passed_over;
 mod running;
 mod watch;
 

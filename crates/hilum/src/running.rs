@@ -10,10 +10,10 @@ use anyhow::Context as _;
 use hilum_adt::mllp::{self, Mllp};
 use hilum_adt::routes::{self, Room};
 use hilum_adt::sources::{DEFAULT, SourceHealth};
-use hilum_chart::{Chart, PartitionHealth, Progress, ProjectionHealth, run_all};
+use hilum_chart::{Chart, PartitionHealth, Paused, Progress, ProjectionHealth, run_all};
 use hilum_core::Seq;
 use hilum_engines::limits;
-use hilum_engines::tables::Tables;
+use hilum_engines::tables::{Tables, TablesError};
 use hilum_web::audit::Durability;
 use hilum_web::session::SessionSecret;
 use hilum_web::shell::{
@@ -160,9 +160,15 @@ impl Running {
         if tokio::time::timeout_at(until, applied).await.is_err() {
             tracing::warn!("not everything is applied: it will be at the next start");
         }
-        self.fold.stop().await;
+        let until = until.max(tokio::time::Instant::now() + BATCH_ENDS);
+        if tokio::time::timeout_at(until, self.fold.stop()).await.is_err() {
+            tracing::warn!("a batch did not come to an end: it is begun anew at the next start");
+        }
     }
 }
+
+/// How long a batch that was begun may take to come to its end when all the rest has ended.
+const BATCH_ENDS: Duration = Duration::from_secs(1);
 
 /// Keeps the outbox as long as a page may be away, and no longer.
 async fn prune_outbox(tables: Tables, mut stopped: watch::Receiver<bool>) {
@@ -213,11 +219,11 @@ async fn shell(
     let probes = Probes {
         ready: Box::new(move || readiness(&ready_house, &ready, *stopped.borrow())),
         metrics: Box::new(move || {
-            gauges(&gauge_house, &gauge.progress);
+            gauges(&gauge_house, &gauge);
             gauge.gauges();
             metrics.render()
         }),
-        feed_health: Box::new(move || Some(feed_health(&feed_house, &feed.progress))),
+        feed_health: Box::new(move || Some(feed_health(&feed_house, &feed))),
     };
     let parts = Parts {
         clock: house.clock.clone(),
@@ -236,30 +242,35 @@ async fn shell(
 fn paused_partitions(fold: &ProjectionHealth) -> Vec<PausedPartition> {
     let paused = fold.partitions.iter().filter_map(|one| Some((one, one.paused.clone()?)));
     paused
-        .map(|(one, why)| PausedPartition {
+        .map(|(one, Paused { cause, why })| PausedPartition {
             projection: fold.projection,
             stream: one.stream.to_string(),
             partition: one.partition,
             lag: one.lag_records(),
+            cause: cause.as_str(),
             why,
         })
         .collect()
 }
 
 fn readiness(house: &House, watch: &Watch, is_stopping: bool) -> Readiness {
-    let log = house.log.health();
+    let (log, seen) = (house.log.health(), watch.seen());
     let fold = watch.progress.health();
     let paused = paused_partitions(&fold);
     if is_stopping {
         Readiness::Draining
-    } else if let Some(why) = log.read_only.or(log.full) {
+    } else if let Some(why) = log.read_only {
+        Readiness::ReadOnly { why: format!("log: {why}") }
+    } else if let Some(why) = log.full {
         Readiness::ReadOnly { why }
-    } else if let Some(why) = watch.seen().tables_down {
-        Readiness::TablesDown { why }
+    } else if let Some(why @ TablesError::ReadOnly(_)) = seen.tables_down {
+        Readiness::ReadOnly { why: why.to_string() }
+    } else if let Some(why) = seen.tables_down {
+        Readiness::TablesDown { why: why.to_string() }
     } else if !paused.is_empty() {
         Readiness::Paused { partitions: paused }
     } else if fold.caught_up() {
-        Readiness::Ready
+        Readiness::Ready { notes: seen.passed_over.notes() }
     } else {
         let sum = |of: fn(&PartitionHealth) -> u64| fold.partitions.iter().map(of).sum();
         Readiness::CatchingUp {
@@ -272,13 +283,14 @@ fn readiness(house: &House, watch: &Watch, is_stopping: bool) -> Readiness {
 /// How the fold lags when it is called late, in microseconds from receipt.
 const LATE_US: i64 = 60_000_000;
 
-fn feed_health(house: &House, progress: &Progress) -> FeedHealth {
+fn feed_health(house: &House, watch: &Watch) -> FeedHealth {
     let now = house.clock.now();
     let states = house.sources.states(now);
     let is = |health| states.iter().any(|state| state.health == health);
-    let (log, fold) = (house.log.health(), progress.health());
+    let (log, fold) = (house.log.health(), watch.progress.health());
     let is_late = fold.oldest_unapplied().is_some_and(|oldest| now.micros_since(oldest) > LATE_US);
-    let state = if log.read_only.is_some() || log.full.is_some() || is(SourceHealth::Failing) {
+    let takes_nothing = log.read_only.is_some() || log.full.is_some() || watch.seen().tables_down.is_some();
+    let state = if takes_nothing || is(SourceHealth::Failing) {
         FeedState::Failing
     } else if is_late || fold.paused().is_some() {
         FeedState::Late
@@ -291,12 +303,14 @@ fn feed_health(house: &House, progress: &Progress) -> FeedHealth {
 }
 
 /// What is read when it is asked for, rather than counted as it happens.
-fn gauges(house: &House, progress: &Progress) {
+fn gauges(house: &House, watch: &Watch) {
     let log = house.log.health();
+    let tables_read_only = matches!(watch.seen().tables_down, Some(TablesError::ReadOnly(_)));
+    let read_only = log.read_only.or(log.full).is_some() || tables_read_only;
     metrics::gauge!("hilum_log_queue_bytes").set(log.queue_bytes as f64);
     metrics::gauge!("hilum_in_flight_bytes").set(house.door.in_flight_bytes() as f64);
-    metrics::gauge!("hilum_read_only").set(if log.read_only.or(log.full).is_some() { 1.0 } else { 0.0 });
-    for one in progress.health().partitions {
+    metrics::gauge!("hilum_read_only").set(if read_only { 1.0 } else { 0.0 });
+    for one in watch.progress.health().partitions {
         let labels = [("stream", one.stream.to_string()), ("partition", one.partition.to_string())];
         metrics::gauge!("hilum_lag_records", &labels).set(one.lag_records() as f64);
         metrics::gauge!("hilum_paused", &labels).set(if one.paused.is_some() { 1.0 } else { 0.0 });

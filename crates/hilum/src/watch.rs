@@ -5,21 +5,20 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hilum_adt::tables::MESSAGE;
-use hilum_adt::unreadable;
 use hilum_adt::view::reconcile::{Differs, Reconciler};
 use hilum_chart::{Chart, Progress};
-use hilum_engines::tables::{Scan, Tables, Value};
+use hilum_engines::log::Log;
+use hilum_engines::tables::{Tables, TablesError};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::house::House;
+use crate::passed_over::{self, PassedOver, READ_AGAIN_EVERY};
 
 /// How often the engines are asked.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
 /// How long the tables may take to answer until they count as down.
 const TABLES_ANSWER: Duration = Duration::from_secs(5);
-/// Unreadable records are counted up to here.
-const UNREADABLE_COUNT_CAP: u64 = 10_000;
 
 /// What runs beside an open house, for whoever asks how it does.
 #[derive(Debug)]
@@ -28,6 +27,7 @@ pub struct Watch {
     pub progress: Progress,
     /// Whether somebody has vanished.
     pub reconciler: Arc<Reconciler>,
+    log: Log,
     tables: Tables,
     seen: Mutex<Seen>,
 }
@@ -36,9 +36,9 @@ pub struct Watch {
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
     /// Why the tables take nothing; absent while they do.
-    pub tables_down: Option<String>,
-    /// Records of the log that were passed over because they cannot be read.
-    pub unreadable: u64,
+    pub tables_down: Option<TablesError>,
+    /// Records of the log that were passed over because they could not be read.
+    pub passed_over: PassedOver,
 }
 
 impl Watch {
@@ -46,7 +46,8 @@ impl Watch {
     pub fn new(house: &House, progress: Progress) -> Self {
         let chart = Chart::open(house.tables.clone(), house.clock.clone());
         let reconciler = Arc::new(Reconciler::new(house.tables.clone(), chart, house.clock.clone()));
-        Self { progress, reconciler, tables: house.tables.clone(), seen: Mutex::default() }
+        let (log, tables) = (house.log.clone(), house.tables.clone());
+        Self { progress, reconciler, log, tables, seen: Mutex::default() }
     }
 
     fn slot(&self) -> MutexGuard<'_, Seen> {
@@ -58,26 +59,34 @@ impl Watch {
         self.slot().clone()
     }
 
-    /// Looks until `stop` is true.
+    /// Looks until `stop` is true; an engine that does not answer is then not waited for.
     pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
-        loop {
-            self.look().await;
-            let waited = tokio::time::timeout(WATCH_EVERY, stop.wait_for(|&stop| stop)).await;
-            if waited.is_ok() {
-                return;
+        let looking = async {
+            let mut read_again_at = Instant::now();
+            loop {
+                let is_due = Instant::now() >= read_again_at;
+                self.look(is_due).await;
+                if is_due {
+                    read_again_at = Instant::now() + READ_AGAIN_EVERY;
+                }
+                tokio::time::sleep(WATCH_EVERY).await;
             }
+        };
+        tokio::select! {
+            () = looking => {}
+            _ = stop.wait_for(|&stop| stop) => {}
         }
     }
 
-    async fn look(&self) {
+    async fn look(&self, reads_again: bool) {
         let down = match tokio::time::timeout(TABLES_ANSWER, self.tables.ready()).await {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("no answer within {} s", TABLES_ANSWER.as_secs())),
+            Ok(Err(error)) => Some(error),
+            Err(_) => Some(TablesError::Engine(format!("no answer within {} s", TABLES_ANSWER.as_secs()))),
         };
         let was_down = std::mem::replace(&mut self.slot().tables_down, down.clone()).is_some();
         match &down {
-            Some(why) if !was_down => tracing::error!(why, "the tables take nothing"),
+            Some(why) if !was_down => tracing::error!(%why, "the tables take nothing"),
             None if was_down => tracing::info!("the tables take commits again"),
             _ => {}
         }
@@ -85,11 +94,8 @@ impl Watch {
             return;
         }
         let asked = async {
-            let prefix = vec![Value::Text(unreadable::RULE.to_owned())];
-            let scan = Scan::by_index(MESSAGE.name, "by_rule", prefix);
-            match self.tables.count(&scan, UNREADABLE_COUNT_CAP).await {
-                Ok(count) => self.slot().unreadable = count,
-                Err(error) => tracing::debug!(%error, "unreadable records not counted"),
+            if let Err(error) = self.look_at_passed_over(reads_again).await {
+                tracing::debug!(%error, "records that were passed over not counted");
             }
             if let Err(error) = self.reconciler.look().await {
                 tracing::warn!(%error, "census not reconciled");
@@ -98,11 +104,31 @@ impl Watch {
         tokio::time::timeout(Duration::from_mins(1), asked).await.ok();
     }
 
+    async fn look_at_passed_over(&self, reads_again: bool) -> Result<(), TablesError> {
+        let records = passed_over::count(&self.tables).await?;
+        let before = self.seen().passed_over;
+        // What was just passed over is read again at once: its seconds are over, perhaps the trouble too.
+        let readable = if records > 0 && (reads_again || records != before.records) {
+            passed_over::readable(&self.log, &self.tables).await?
+        } else {
+            before.readable.min(records)
+        };
+        if readable > before.readable {
+            tracing::warn!(
+                records = readable,
+                "records that were passed over can be read again: `hilum rebuild chart` brings them into the chart"
+            );
+        }
+        self.slot().passed_over = PassedOver { records, readable };
+        Ok(())
+    }
+
     /// As metrics.
     pub fn gauges(&self) {
         let seen = self.seen();
         metrics::gauge!("hilum_tables_down").set(if seen.tables_down.is_some() { 1.0 } else { 0.0 });
-        metrics::gauge!("hilum_log_unreadable_records").set(seen.unreadable as f64);
+        metrics::gauge!("hilum_log_unreadable_records").set(seen.passed_over.records as f64);
+        metrics::gauge!("hilum_log_readable_again_records").set(seen.passed_over.readable as f64);
         if let Some(found) = self.reconciler.seen() {
             metrics::gauge!("hilum_census_open").set(found.open as f64);
             metrics::gauge!("hilum_census_on_board").set(found.on_board as f64);

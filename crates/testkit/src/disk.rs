@@ -1,5 +1,6 @@
-//! Damage on the disk, for files that nobody has open.
+//! Damage on the disk, in place: also under a process that has the file open.
 
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 /// Flips one bit in the first byte of each place where `needle` stands in the file; returns the places.
@@ -20,9 +21,10 @@ pub fn flip_bit(path: &Path, needle: &[u8]) -> Vec<usize> {
 /// # Panics
 /// As [`flip_bit`].
 pub fn flip_bits_at(path: &Path, places: &[usize]) {
-    let mut file = std::fs::read(path).expect("the file");
+    let file = std::fs::File::options().read(true).write(true).open(path).expect("the file");
     for &at in places {
-        file[at] ^= 1;
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at as u64).expect("reads");
+        file.write_all_at(&[byte[0] ^ 1], at as u64).expect("writes");
     }
-    std::fs::write(path, file).expect("writes");
 }

@@ -191,17 +191,43 @@ impl Postgres {
     /// # Panics
     /// When it is not running.
     pub fn kill(&self) {
-        let pid_file = fs::read_to_string(self.dir.join("data/postmaster.pid")).expect("a running server");
-        let pid = pid_file.lines().next().expect("a pid file with a pid").to_owned();
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        run(Command::new("kill").args(["-9", &pid])).expect("killed");
-        for child in children.split_whitespace() {
-            // One that ended by itself is as good.
-            drop(Command::new("kill").args(["-9", child]).stderr(Stdio::null()).status());
-        }
+        assert!(self.signal("-9"), "a running server");
         if let Some(mut watcher) = self.watcher().take() {
             stop(&mut watcher, "keep");
         }
+    }
+
+    /// Stops all its processes where they are: connections stand, and nothing answers.
+    ///
+    /// # Panics
+    /// When it is not running.
+    pub fn freeze(&self) {
+        assert!(self.signal("-STOP"), "a running server");
+    }
+
+    /// Lets it go on after [`Postgres::freeze`].
+    ///
+    /// # Panics
+    /// When it is not running.
+    pub fn thaw(&self) {
+        assert!(self.signal("-CONT"), "a running server");
+    }
+
+    /// Sends a signal to the server and its children; whether there is a server.
+    fn signal(&self, name: &str) -> bool {
+        let pid_file = fs::read_to_string(self.dir.join("data/postmaster.pid")).unwrap_or_default();
+        let Some(pid) = pid_file.lines().next() else { return false };
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let is_there = run(Command::new("kill").args([name, pid])).is_ok();
+        if name == "-CONT" {
+            // Who started it as another user (`runuser`) stops when it stops, and must go on too.
+            drop(Command::new("kill").args([name, &parent(pid)]).stderr(Stdio::null()).status());
+        }
+        for child in children.split_whitespace() {
+            // One that ended by itself is as good.
+            drop(Command::new("kill").args([name, child]).stderr(Stdio::null()).status());
+        }
+        is_there
     }
 
     /// Starts it again after [`Postgres::kill`], on the same folder and port.
@@ -220,6 +246,8 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         if let Some(mut watcher) = self.watcher().take() {
+            // One that stands still would not hear that it is to end.
+            self.signal("-CONT");
             stop(&mut watcher, "");
         } else {
             drop(fs::remove_dir_all(&self.dir));
@@ -268,6 +296,13 @@ fn as_server_user(program: &Path) -> io::Result<Command> {
     } else {
         Ok(Command::new(program))
     }
+}
+
+/// The process that started this one.
+fn parent(pid: &str) -> String {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let behind_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    behind_name.split_whitespace().nth(1).unwrap_or_default().to_owned()
 }
 
 /// The first of utime, stime, cutime and cstime of a process, summed, in hundredths of a second.

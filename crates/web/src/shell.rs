@@ -70,6 +70,8 @@ pub struct PausedPartition {
     pub partition: u16,
     /// Records that wait for it.
     pub lag: u64,
+    /// What kind of thing keeps it.
+    pub cause: &'static str,
     /// Why, without patient data.
     pub why: String,
 }
@@ -78,7 +80,10 @@ pub struct PausedPartition {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readiness {
     /// It can.
-    Ready,
+    Ready {
+        /// What somebody should see to all the same, without patient data.
+        notes: Vec<String>,
+    },
     /// It is starting.
     Starting,
     /// What was in the log at the start is not applied yet.
@@ -169,7 +174,7 @@ impl Default for Probes {
     /// Ready, no metrics, nothing to say.
     fn default() -> Self {
         Self {
-            ready: Box::new(|| Readiness::Ready),
+            ready: Box::new(|| Readiness::Ready { notes: Vec::new() }),
             metrics: Box::new(String::new),
             feed_health: Box::new(|| None),
         }

@@ -47,7 +47,7 @@ impl Partition {
             applied: one.applied,
             end,
             lag: end.saturating_sub(one.applied),
-            paused: one.paused.clone(),
+            paused: one.paused().map(str::to_owned),
             conflicts: one.conflicts,
             rejected: one.rejected,
         }

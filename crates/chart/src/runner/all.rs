@@ -10,8 +10,9 @@ use tokio::task::JoinSet;
 
 use super::Runner;
 use crate::claims::Claims;
+use crate::error::Cause;
 use crate::limits::{BATCHES_IN_FLIGHT_MAX, PAUSE_BACKOFF};
-use crate::progress::Progress;
+use crate::progress::{Paused, Progress};
 use crate::projection::Projection;
 
 /// The runners of one projection over all its streams and partitions.
@@ -70,7 +71,8 @@ pub fn run_all<P: Projection>(projection: &Arc<P>, log: &Log, tables: &Tables, c
                         Some(Err(error)) if error.is_panic() => {
                             tracing::error!(projection = P::NAME, %stream, partition, "runner failed, started again");
                             progress.update(stream, partition, |slot| {
-                                slot.paused = Some("runner failed, started again".to_owned());
+                                let why = "runner failed, started again".to_owned();
+                                slot.paused = Some(Paused { cause: Cause::Program, why });
                             });
                             tokio::time::sleep(PAUSE_BACKOFF.1).await;
                         }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use hilum_core::{Position, failpoint};
 use hilum_engines::log::{LogError, ReadMax, Record};
 
-use super::{Item, Place, Runner, Stepped, Taken, compute};
+use super::{Item, Place, Runner, Stepped, Taken, Unread, compute};
 use crate::error::ChartError;
-use crate::limits::{BATCH_BYTES_MAX, UNREADABLE_TRIES};
+use crate::limits::{BATCH_BYTES_MAX, UNREADABLE_TRIES, UNREADABLE_TRIES_MIN};
 use crate::projection::Projection;
 use crate::{fits, port, unreadable};
 
@@ -22,7 +22,10 @@ impl<P: Projection> Runner<P> {
                 }
                 fetched => fetched?,
             }
-            self.unreadable = None;
+            if let Some(Unread { tries, .. }) = self.unreadable.take().filter(|one| one.offset == next) {
+                let (stream, partition) = (self.stream, self.partition);
+                tracing::info!(%stream, partition, offset = next, tries, "record is read after all");
+            }
         }
         let count = self.size.min(self.queue.len());
         if count == 0 {
@@ -62,6 +65,11 @@ impl<P: Projection> Runner<P> {
         if end < next {
             return Err(ChartError::LogBehind { stream: self.stream, partition: self.partition, end, next });
         }
+        // Before it is read: a partition that cannot read on shows how far behind it is.
+        self.progress.update(self.stream, self.partition, |slot| {
+            slot.end = end;
+            slot.target.get_or_insert(end);
+        });
         let max = ReadMax { records: self.size, bytes: BATCH_BYTES_MAX };
         let records = if end == next {
             Vec::new()
@@ -69,8 +77,6 @@ impl<P: Projection> Runner<P> {
             port::records(&self.log, (self.stream, self.partition), next, max).await?
         };
         self.progress.update(self.stream, self.partition, |slot| {
-            slot.end = end;
-            slot.target.get_or_insert(end);
             slot.oldest_unapplied = records.first().map(|record| record.envelope.received);
         });
         if records.is_empty() {
@@ -99,12 +105,16 @@ impl<P: Projection> Runner<P> {
 
     /// Gives an error the first times, then makes a batch that moves the offset over the record and says so.
     async fn pass_over(&mut self, position: Position, why: String) -> Result<Stepped, ChartError> {
-        let tries = match self.unreadable {
-            Some((offset, tries)) if offset == position.offset => tries + 1,
-            _ => 1,
+        let offset = position.offset;
+        let unread = match self.unreadable {
+            Some(one) if one.offset == offset => Unread { tries: one.tries + 1, ..one },
+            Some(one) if one.offset + 1 == offset => {
+                Unread { offset, tries: 1, tries_max: (one.tries_max / 2).max(UNREADABLE_TRIES_MIN) }
+            }
+            _ => Unread { offset, tries: 1, tries_max: UNREADABLE_TRIES },
         };
-        self.unreadable = Some((position.offset, tries));
-        if tries < UNREADABLE_TRIES {
+        self.unreadable = Some(unread);
+        if unread.tries < unread.tries_max {
             return Err(LogError::Corrupt { position, why }.into());
         }
         let changes = unreadable::changes(self.projection.as_ref(), &self.log, position, why).await?;

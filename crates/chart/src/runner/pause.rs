@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hilum_engines::log::LogError;
 use tokio::sync::{Semaphore, watch};
 
 use super::{Runner, Stepped};
-use crate::error::ChartError;
-use crate::limits::{CONFLICT_BACKOFF, IDLE_POLL, PAUSE_BACKOFF, UNREADABLE_TRIES, WAKE_COALESCE};
+use crate::error::{Cause, ChartError};
+use crate::limits::{CONFLICT_BACKOFF, IDLE_POLL, PAUSE_BACKOFF, UNREADABLE_RETRY, WAKE_COALESCE};
+use crate::progress::Paused;
 use crate::projection::Projection;
 
 impl<P: Projection> Runner<P> {
@@ -29,8 +29,8 @@ impl<P: Projection> Runner<P> {
                     | Stepped::Waits
                     | Stepped::Conflict,
                 ) => {}
-                Err(ChartError::Log(LogError::Corrupt { .. })) if self.is_tried_again() => {
-                    tokio::time::sleep(PAUSE_BACKOFF.0).await;
+                Err(error) if error.cause() == Cause::Unreadable && self.is_tried_again() => {
+                    tokio::time::sleep(UNREADABLE_RETRY).await;
                 }
                 Err(error) => return Err(error),
             }
@@ -85,16 +85,7 @@ impl<P: Projection> Runner<P> {
                     pause = PAUSE_BACKOFF.0;
                     Duration::ZERO
                 }
-                Err(error) => {
-                    let why = error.to_string();
-                    tracing::error!(
-                        projection = P::NAME, stream = %self.stream, partition = self.partition, why,
-                        "paused, the offset has not moved"
-                    );
-                    self.progress.update(self.stream, self.partition, |slot| slot.paused = Some(why));
-                    let longer = (pause * 2).min(PAUSE_BACKOFF.1);
-                    std::mem::replace(&mut pause, longer)
-                }
+                Err(error) => self.pause(&error, &mut pause),
             };
             if !wait.is_zero() {
                 tokio::select! {
@@ -103,6 +94,27 @@ impl<P: Projection> Runner<P> {
                 }
             }
         }
+    }
+
+    /// Says why the partition stands still, and gives the wait until it is tried again.
+    fn pause(&self, error: &ChartError, pause: &mut Duration) -> Duration {
+        let paused = Paused { cause: error.cause(), why: error.to_string() };
+        let (cause, why) = (paused.cause, &paused.why);
+        let is_known = self.unreadable.is_some_and(|one| one.tries > 1);
+        if cause == Cause::Unreadable && is_known {
+            tracing::debug!(projection = P::NAME, why, "still not readable");
+        } else {
+            tracing::error!(
+                projection = P::NAME, stream = %self.stream, partition = self.partition, cause = cause.as_str(), why,
+                "paused, the offset has not moved"
+            );
+        }
+        self.progress.update(self.stream, self.partition, |slot| slot.paused = Some(paused));
+        if cause == Cause::Unreadable {
+            return UNREADABLE_RETRY;
+        }
+        let longer = (*pause * 2).min(PAUSE_BACKOFF.1);
+        std::mem::replace(pause, longer)
     }
 
     /// Doubles with each conflict in a row; partitions wait for different times, so that they part.
@@ -114,6 +126,6 @@ impl<P: Projection> Runner<P> {
 
     /// Whether a record that could not be read will be passed over if it is tried again.
     fn is_tried_again(&self) -> bool {
-        self.unreadable.is_some_and(|(_, tries)| tries < UNREADABLE_TRIES)
+        self.unreadable.is_some_and(|one| one.tries < one.tries_max)
     }
 }

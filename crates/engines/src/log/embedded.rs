@@ -106,6 +106,7 @@ struct State {
     clock: Clock,
     layout: Layout,
     epoch: Epoch,
+    created: Timestamp,
     options: Options,
     /// One permit for each byte that may wait.
     queue: Arc<Semaphore>,
@@ -226,6 +227,7 @@ impl Embedded {
             clock,
             layout: opened.layout,
             epoch: opened.epoch,
+            created: opened.created,
             options: Options { queue_bytes_max, ..options },
             queue: Arc::new(Semaphore::new(queue_bytes_max)),
             closed: AtomicBool::new(false),
@@ -319,9 +321,9 @@ impl Embedded {
         }
         let reader = state.readers.take().await.map_err(LogError::Engine)?;
         if wanted.records() <= limits::LOG_INLINE_READ_RECORDS_MAX as u64 {
-            return wanted.read(&state, reader.conn());
+            return wanted.read_with(&state, reader);
         }
-        tokio::task::spawn_blocking(move || wanted.read(&state, reader.conn()))
+        tokio::task::spawn_blocking(move || wanted.read_with(&state, reader))
             .await
             .map_err(|why| LogError::Engine(why.to_string()))?
     }
@@ -349,6 +351,11 @@ impl Embedded {
     /// See [`super::Log::epoch`].
     pub fn epoch(&self) -> Epoch {
         self.state().epoch
+    }
+
+    /// See [`super::Log::created`].
+    pub fn created(&self) -> Timestamp {
+        self.state().created
     }
 
     /// See [`super::Log::health`].

@@ -173,6 +173,13 @@ impl Log {
         }
     }
 
+    /// When this life of the log began.
+    pub fn created(&self) -> Timestamp {
+        match self {
+            Self::Embedded(log) => log.created(),
+        }
+    }
+
     /// How it does.
     pub fn health(&self) -> LogHealth {
         match self {

@@ -332,7 +332,10 @@ pub enum TablesError {
         /// The oldest commit that is still whole.
         oldest: Seq,
     },
-    /// The engine does not answer or the disk fails; nothing was committed as far as is known.
+    /// The disk failed; the process must not write any more (an fsync is never retried).
+    #[error("tables are read-only after a disk error: {0}")]
+    ReadOnly(String),
+    /// The engine does not answer; nothing was committed as far as is known.
     #[error("tables engine: {0}")]
     Engine(String),
 }
@@ -342,7 +345,7 @@ impl TablesError {
     pub const fn kind(&self) -> Kind {
         match self {
             Self::Conflict(_) => Kind::Conflict,
-            Self::Fenced { .. } | Self::Engine(_) => Kind::Transient,
+            Self::Fenced { .. } | Self::ReadOnly(_) | Self::Engine(_) => Kind::Transient,
             Self::Pruned { .. } => Kind::NotFound,
             Self::OtherLog { .. } | Self::Shape { .. } | Self::Newer { .. } => Kind::Internal,
         }
@@ -445,7 +448,7 @@ impl Tables {
     /// Whether a commit would be taken now.
     ///
     /// # Errors
-    /// [`TablesError::Engine`] with the reason why not.
+    /// [`TablesError::ReadOnly`], [`TablesError::Engine`]: why not.
     pub async fn ready(&self) -> Result<(), TablesError> {
         each!(self, engine => engine.ready().await)
     }

@@ -600,12 +600,19 @@ impl Postgres {
         self.0.described.clone()
     }
 
-    /// Commits what waits and closes all connections. Later calls fail.
+    /// Commits what waits and closes all connections. Later calls fail. A server that does not answer is not waited
+    /// for: what it was sent it may still commit.
     pub async fn close(&self) {
         let (done, closed) = oneshot::channel();
-        if self.0.orders.send(writer::Order::Close(done)).await.is_ok() {
-            // An error says that the writer is gone already.
-            closed.await.unwrap_or_default();
+        let closing = async {
+            if self.0.orders.send(writer::Order::Close(done)).await.is_ok() {
+                // An error says that the writer is gone already.
+                closed.await.unwrap_or_default();
+            }
+        };
+        let limit = Duration::from_secs(limits::ENGINE_CLOSE_S_MAX);
+        if tokio::time::timeout(limit, closing).await.is_err() {
+            tracing::warn!("postgresql does not answer: its connections are given up");
         }
         self.0.pool.close();
     }

@@ -234,7 +234,7 @@ impl Sqlite {
         job: impl FnOnce(oneshot::Sender<Result<T, TablesError>>) -> Job,
     ) -> Result<T, TablesError> {
         if let Some(why) = self.state().broken() {
-            return Err(TablesError::Engine(format!("read-only after a disk error: {why}")));
+            return Err(TablesError::ReadOnly(why));
         }
         let (reply, answer) = oneshot::channel();
         let jobs = self.inner.jobs.as_ref().ok_or_else(closed)?;
@@ -284,7 +284,7 @@ impl Sqlite {
     /// As there.
     pub async fn ready(&self) -> Result<(), TablesError> {
         if let Some(why) = self.state().broken() {
-            return Err(TablesError::Engine(format!("read-only after a disk error: {why}")));
+            return Err(TablesError::ReadOnly(why));
         }
         self.now().await.map(drop)
     }

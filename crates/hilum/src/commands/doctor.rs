@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use hilum_adt::view::reconcile::{Differs, Reconciler};
-use hilum_chart::Chart;
+use hilum_chart::{Cause, Chart, Paused};
 use hilum_engines::tables::Scan;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,7 +18,7 @@ use crate::config::{Config, Overrides};
 use crate::folder;
 use crate::house::House;
 use crate::watch::Watch;
-use crate::{machine, out};
+use crate::{machine, out, passed_over};
 
 /// `hilum doctor`
 #[derive(Debug, Args)]
@@ -60,19 +60,28 @@ pub struct Finding {
     /// What to do; empty when nothing is to be done.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub remedy: String,
+    /// What keeps a partition that stands still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
 }
 
 impl Finding {
     fn ok(about: &str, found: impl Into<String>) -> Self {
-        Self { level: Level::Ok, about: about.to_owned(), found: found.into(), remedy: String::new() }
+        Self::warn(about, found, "").level(Level::Ok)
     }
 
     fn warn(about: &str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { level: Level::Warn, about: about.to_owned(), found: found.into(), remedy: remedy.into() }
+        let (about, found, remedy) = (about.to_owned(), found.into(), remedy.into());
+        Self { level: Level::Warn, about, found, remedy, cause: None }
     }
 
     fn bad(about: &str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { level: Level::Bad, ..Self::warn(about, found, remedy) }
+        Self::warn(about, found, remedy).level(Level::Bad)
+    }
+
+    const fn level(mut self, level: Level) -> Self {
+        self.level = level;
+        self
     }
 }
 
@@ -273,16 +282,21 @@ pub async fn inside(house: &House) -> Vec<Finding> {
     if let Some(watch) = house.watch.get() {
         findings.extend(of_the_fold(watch));
     }
-    let prefix = vec![hilum_engines::tables::Value::Text(hilum_adt::unreadable::RULE.to_owned())];
-    let scan = Scan::by_index(hilum_adt::tables::MESSAGE.name, "by_rule", prefix);
-    match house.tables.count(&scan, 10_000).await {
-        Ok(0) | Err(_) => {} // that the tables do not answer is said above
-        Ok(count) => findings.push(Finding::bad(
+    // That the tables do not answer is said above.
+    let records = passed_over::count(&house.tables).await.unwrap_or_default();
+    if records > 0 {
+        findings.push(Finding::bad(
             "log",
-            format!("{count} records cannot be read and were passed over (quarantine, rule log.corrupt)"),
-            "stop the server, restore log.sqlite from a copy that has them, then `hilum rebuild chart`; else ask \
-             the senders to send them again",
-        )),
+            format!(
+                "{records} records could not be read and were passed over (quarantine, rule log.corrupt)"
+            ),
+            passed_over::WAY_OUT,
+        ));
+        let readable = passed_over::readable(&house.log, &house.tables).await.unwrap_or_default();
+        if readable > 0 {
+            let found = format!("{readable} of {records} records that were passed over can be read again");
+            findings.push(Finding::bad("log", found, passed_over::WAY_OUT_READABLE));
+        }
     }
     let prefix = vec![hilum_engines::tables::Value::Text("apply.rows".to_owned())];
     let scan = Scan::by_index(hilum_adt::tables::MESSAGE.name, "by_rule", prefix);
@@ -334,10 +348,10 @@ fn of_the_fold(watch: &Watch) -> Vec<Finding> {
         .partitions
         .iter()
         .filter_map(|one| {
-            let why = one.paused.as_ref()?;
+            let Paused { cause, why } = one.paused.as_ref()?;
             let about = format!("partition {}/{}", one.stream, one.partition);
             let found = format!("stands still at {} with {} to apply: {why}", one.applied, one.lag_records());
-            Some(Finding::bad(&about, found, way_out(why)))
+            Some(Finding { cause: Some(*cause), ..Finding::bad(&about, found, way_out(*cause)) })
         })
         .collect();
     if findings.is_empty() {
@@ -347,21 +361,26 @@ fn of_the_fold(watch: &Watch) -> Vec<Finding> {
 }
 
 /// What to do about a cause of standing still. It is tried again all the time: what is mended goes on by itself.
-fn way_out(why: &str) -> &'static str {
-    if why.contains("newer than this program") {
-        "start the newer program on this folder: nothing is lost, the record waits for it"
-    } else if why.contains("neither applied nor rejected") || why.contains("cannot be decoded") {
-        "a fault of the program: keep the folder and the log line, start a version that mends it, or tell us; what is \
-         behind the record waits"
-    } else if why.contains("read-only after a disk error") {
-        "mend the disk, then restart"
-    } else if why.contains("epoch") || why.contains("are applied") || why.contains("last applied") {
-        "log and tables do not belong together: stop the server, restore the matching log, or run `hilum rebuild \
-         chart`, which says what it would do"
-    } else if why.contains("cannot be read") {
-        "it is tried again and then passed over by itself: look again"
-    } else {
-        "see that the database or disk answers: it goes on by itself when it does"
+const fn way_out(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Engine => "see that the database or disk answers: it goes on by itself when it does",
+        Cause::ReadOnly => "mend the disk, then restart: what is acknowledged waits in the log",
+        Cause::Unreadable => "it is tried for some seconds and then passed over by itself: look again",
+        Cause::NewerProgram => {
+            "start the newer program on this folder: nothing is lost, the record waits for it"
+        }
+        Cause::OtherLog => {
+            "log and tables do not belong together: stop the server, restore the matching log, or run `hilum rebuild \
+             chart`, which says what it would do"
+        }
+        Cause::DamagedRow => {
+            "a row of the tables is damaged: stop the server, look at the disk, restore the tables from the backup; \
+             what came since is applied from the log"
+        }
+        Cause::Program => {
+            "a fault of the program: keep the folder and the log line, start a version that mends it, or tell us; what \
+             is behind the record waits"
+        }
     }
 }
 

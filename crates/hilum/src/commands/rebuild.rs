@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use hilum_adt::project::Adt;
 use hilum_chart::rebuild::{Damaged, Report, rebuild};
-use hilum_chart::{ChartError, fits, run_all};
+use hilum_chart::{Cause, ChartError, Paused, fits, run_all};
 use hilum_engines::sqlite_file::SyncMode;
 use hilum_engines::tables::Tables;
 use hilum_engines::tables::sqlite::{Options, Sqlite};
@@ -113,7 +113,9 @@ async fn apply_again(house: &House, json: bool) -> anyhow::Result<()> {
         if health.caught_up() {
             break Ok(());
         }
-        if let Some(why) = health.paused() {
+        let mut paused = health.partitions.iter().filter_map(|one| one.paused.as_ref());
+        // One that cannot be read is tried for some seconds, and then passed over.
+        if let Some(Paused { why, .. }) = paused.find(|paused| paused.cause != Cause::Unreadable) {
             break Err(anyhow::anyhow!("the log is not applied: {why}"));
         }
         // Partitions without records say where they are without moving.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
-use crate::server::{Mllp, Server, Start, a01, field, records, request, wait};
+use crate::server::{Mllp, Server, Start, a01, field, records, request, run, wait};
 
 /// Sends messages of its own over `connections` connections, one after the other, until each connection is gone or
 /// `per_connection` are answered. Returns the control ids that were answered AA.
@@ -220,6 +220,50 @@ fn a_disk_that_takes_nothing_more_is_never_answered_aa() {
     assert_eq!(field(&server.connect().ask(&refused), "MSA", 1), "AA");
     let last: BTreeSet<String> = acked.iter().next_back().cloned().into_iter().collect();
     for (id, effects) in applied(&server, &reader, &last) {
+        assert_eq!(effects, 1, "{id}");
+    }
+}
+
+#[test]
+fn a_disk_that_takes_no_more_rows_is_not_ready_and_says_so() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let reader = server.key("reader", "admin");
+    let data = server.data.clone();
+    server.stop();
+    // One at a time, small messages: the tables write more than the log, and their file meets the bound first.
+    let server = Server::start(&folder, &Start { file_kib_max: Some(1_536), ..Start::default() });
+    let http = server.http.unwrap();
+    let ready = || {
+        let answer = request(http, "GET", "/readyz", &[], b"");
+        (answer.status, serde_json::from_slice::<Value>(&answer.body).unwrap())
+    };
+    let mut mllp = server.connect();
+    let mut acked = BTreeSet::new();
+    let said = (0..2_000).find_map(|n| {
+        let id = format!("rows.{n}");
+        assert_eq!(field(&mllp.ask(&a01(&id)), "MSA", 1), "AA", "the log takes it all the same");
+        acked.insert(id);
+        std::thread::sleep(Duration::from_millis(20));
+        Some(ready())
+            .filter(|(status, said)| *status == 503 && said["state"] == "read-only")
+            .map(|(_, said)| said)
+    });
+    let said = said.expect("the disk took 1.5 MB of rows");
+    assert!(said["why"].as_str().unwrap().starts_with("tables are read-only after a disk error"), "{said}");
+    let metrics = request(http, "GET", "/metrics", &[], b"").text();
+    assert!(metrics.contains("hilum_read_only 1"), "{metrics}");
+    let doctor = run(&["doctor", "--json", "--data", data.to_str().unwrap()]);
+    assert_eq!(doctor.status.code(), Some(1));
+    let findings: Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    let of = |cause: &str| findings.as_array().unwrap().iter().find(|one| one["cause"] == cause).cloned();
+    let paused = of("read-only").unwrap_or_else(|| panic!("{findings}"));
+    assert!(paused["remedy"].as_str().unwrap().contains("mend the disk, then restart"), "{paused}");
+    drop((mllp, server));
+
+    // With room again, after a restart: all of it.
+    let server = Server::start(&folder, &Start::default());
+    for (id, effects) in applied(&server, &reader, &acked) {
         assert_eq!(effects, 1, "{id}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use hilum_core::{Clock, ContentType, Digest, Entropy, Envelope, Id, SourceName, Stream, Timestamp};
 use hilum_engines::log::Log;
@@ -17,19 +18,19 @@ fn get(server: &Server, path: &str, key: &str) -> Answer {
     request(server.http.unwrap(), "GET", path, &[("x-api-key", key)], b"")
 }
 
-fn json(server: &Server, path: &str, key: &str) -> Value {
+pub fn json(server: &Server, path: &str, key: &str) -> Value {
     let answer = get(server, path, key);
     assert_eq!(answer.status, 200, "{path}: {}", answer.text());
     serde_json::from_str(&answer.text()).unwrap()
 }
 
-fn ready(server: &Server) -> (u16, Value) {
+pub fn ready(server: &Server) -> (u16, Value) {
     let answer = request(server.http.unwrap(), "GET", "/readyz", &[], b"");
     (answer.status, serde_json::from_str(&answer.text()).unwrap())
 }
 
 /// Sends them one after the other, and waits until the census has so many.
-fn send(server: &Server, ids: &[&str], key: &str, on_board: usize) {
+pub fn send(server: &Server, ids: &[&str], key: &str, on_board: usize) {
     let mut mllp = server.connect();
     for id in ids {
         assert_eq!(field(&mllp.ask(&a01(id)), "MSA", 1), "AA");
@@ -40,7 +41,7 @@ fn send(server: &Server, ids: &[&str], key: &str, on_board: usize) {
     });
 }
 
-fn doctor(data: &Path) -> Vec<(String, String, String, String)> {
+pub fn doctor(data: &Path) -> Vec<(String, String, String, String)> {
     let out = run(&["doctor", "--json", "--data", data.to_str().unwrap()]);
     let findings: Value = serde_json::from_slice(&out.stdout).unwrap();
     let text = |one: &Value, key: &str| one[key].as_str().unwrap_or_default().to_owned();
@@ -50,11 +51,11 @@ fn doctor(data: &Path) -> Vec<(String, String, String, String)> {
         .collect()
 }
 
-fn now<T>(work: impl Future<Output = T>) -> T {
+pub fn now<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
-fn open_log(data: &Path) -> Log {
+pub fn open_log(data: &Path) -> Log {
     let (clock, entropy) = (Clock::fixed(Timestamp::from_micros(0)), Entropy::seeded(1));
     Log::Embedded(Embedded::open(&data.join("log.sqlite"), clock, entropy, Options::default()).unwrap())
 }
@@ -119,7 +120,7 @@ fn a_flipped_bit_on_the_disk_is_quarantined_shown_and_rebuilt() {
     });
     let findings = doctor(&data);
     assert!(
-        findings.iter().any(|one| one.0 == "bad" && one.2.contains("1 records cannot be read")),
+        findings.iter().any(|one| one.0 == "bad" && one.2.contains("1 records could not be read")),
         "{findings:?}"
     );
     assert_eq!(field(&server.connect().ask(&a01("B4")), "MSA", 1), "AA");
@@ -198,6 +199,7 @@ fn a_partition_that_stands_still_is_not_ready_and_is_named_with_its_way_out() {
     let one = &said["partitions"][0];
     assert_eq!((&one["stream"], &one["partition"]), (&"hl7.in".into(), &0.into()), "{said}");
     assert!(one["why"].as_str().unwrap().contains("envelope version 9"), "{said}");
+    assert_eq!(one["cause"], "newer-program", "{said}");
     assert_eq!(request(server.http.unwrap(), "GET", "/healthz", &[], b"").status, 200);
     let findings = doctor(&data);
     let named = findings.iter().find(|one| one.1 == "partition hl7.in/0").expect("it is named");
@@ -209,10 +211,9 @@ fn a_partition_that_stands_still_is_not_ready_and_is_named_with_its_way_out() {
 fn without_its_database_a_server_is_not_ready_and_comes_back() {
     let folder = tempdir().unwrap();
     let postgres = Postgres::start(&[]);
-    let (url, schema) = (postgres.url(), postgres.fresh_schema());
-    let config = format!("[tables]\nengine = \"postgres\"\nurl = \"{url}\"\nschema = \"{schema}\"\n");
-    let server = Server::start(&folder, &Start { config: &config, ..Start::default() });
+    let server = Server::start(&folder, &Start { config: &kept_by(&postgres), ..Start::default() });
     wait("ready", 20, || (ready(&server).0 == 200).then_some(()));
+    let key = server.key("reader", "operator");
     postgres.kill();
     let (status, said) =
         wait("down", 20, || Some(ready(&server)).filter(|(_, said)| said["state"] == "tables-down"));
@@ -222,6 +223,46 @@ fn without_its_database_a_server_is_not_ready_and_comes_back() {
     assert_eq!(field(&server.connect().ask(&a01("DOWN")), "MSA", 1), "AA", "the log takes it all the same");
     postgres.restart();
     wait("ready again", 40, || (ready(&server).0 == 200).then_some(()));
+    send(&server, &[], &key, 1);
+    assert_eq!(names(&server, &key), ["0DOWN"], "what was acknowledged meanwhile is applied");
+}
+
+/// A configuration whose rows a PostgreSQL keeps.
+fn kept_by(postgres: &Postgres) -> String {
+    let (url, schema) = (postgres.url(), postgres.fresh_schema());
+    format!("[tables]\nengine = \"postgres\"\nurl = \"{url}\"\nschema = \"{schema}\"\n")
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_database_that_does_not_answer() {
+    let folder = tempdir().unwrap();
+    let postgres = Postgres::start(&[]);
+    let config = kept_by(&postgres);
+    let mut server = Server::start(&folder, &Start { config: &config, ..Start::default() });
+    wait("ready", 20, || (ready(&server).0 == 200).then_some(()));
+    postgres.freeze();
+    wait("down", 20, || (ready(&server).1["state"] == "tables-down").then_some(()));
+    // The next look has begun by then, and would take five seconds.
+    std::thread::sleep(Duration::from_millis(2_500));
+    let asked = Instant::now();
+    server.signal("TERM");
+    assert!(server.ended(30).success());
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    postgres.thaw();
+
+    // Neither when there is something to apply.
+    let quick = format!("{config}[shutdown]\ndrain_s = 2\n");
+    let mut server = Server::start(&folder, &Start { config: &quick, ..Start::default() });
+    wait("ready", 20, || (ready(&server).0 == 200).then_some(()));
+    let key = server.key("reader", "operator");
+    postgres.freeze();
+    assert_eq!(field(&server.connect().ask(&a01("COLD")), "MSA", 1), "AA");
+    server.signal("TERM");
+    assert!(server.ended(30).success());
+    postgres.thaw();
+    let server = Server::start(&folder, &Start { config: &config, ..Start::default() });
+    send(&server, &[], &key, 1);
+    assert_eq!(names(&server, &key), ["0COLD"]);
 }
 
 #[test]
@@ -249,7 +290,7 @@ fn copy_log(from: &Path, to: &Path) {
     }
 }
 
-fn names(server: &Server, key: &str) -> Vec<String> {
+pub fn names(server: &Server, key: &str) -> Vec<String> {
     let census = json(server, "/api/census", key);
     let of = |one: &Value| one["patient"]["identifiers"][0]["value"].as_str().unwrap().to_owned();
     let mut names: Vec<String> = census["encounters"].as_array().unwrap().iter().map(of).collect();

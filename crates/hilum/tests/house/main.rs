@@ -14,6 +14,7 @@ mod damage;
 mod doors;
 mod http;
 mod lifecycle;
+mod misread;
 mod mllp;
 mod routes;
 mod server;

@@ -17,7 +17,8 @@ pub async fn alive() -> &'static str {
 pub async fn ready(visit: Visit) -> Result<Response, Fault> {
     let state = (visit.shell().probes().ready)();
     let body = match &state {
-        Readiness::Ready => json!({"state": "ready"}),
+        Readiness::Ready { notes } if notes.is_empty() => json!({"state": "ready"}),
+        Readiness::Ready { notes } => json!({"state": "ready", "notes": notes}),
         Readiness::Starting => json!({"state": "starting"}),
         Readiness::CatchingUp { applied, target } => {
             json!({"state": "catching-up", "applied": applied, "target": target})
@@ -28,7 +29,7 @@ pub async fn ready(visit: Visit) -> Result<Response, Fault> {
         Readiness::Draining => json!({"state": "draining"}),
     };
     let mut response = visit.json(&body)?;
-    if state != Readiness::Ready {
+    if !matches!(state, Readiness::Ready { .. }) {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
     Ok(own(response))

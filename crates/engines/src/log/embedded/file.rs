@@ -1,7 +1,7 @@
 //! The file's layout, version 1: one table for each (stream, partition), so that every insert is the rightmost of
 //! its tree, and one row for each group with its durable instant.
 
-use hilum_core::{Clock, Entropy, Epoch, Stream};
+use hilum_core::{Clock, Entropy, Epoch, Stream, Timestamp};
 use rusqlite::Connection;
 use uuid::Uuid;
 
@@ -103,6 +103,7 @@ impl Layout {
 /// What an opened file says.
 pub(super) struct Opened {
     pub(super) epoch: Epoch,
+    pub(super) created: Timestamp,
     pub(super) layout: Layout,
     /// The next offset of each slot.
     pub(super) ends: Vec<u64>,
@@ -141,6 +142,7 @@ pub(super) fn open(
     }
     let epoch: String = conn.query_row("SELECT epoch FROM log", [], |row| row.get(0))?;
     let epoch = Epoch(Uuid::try_parse(&epoch)?);
+    let created: i64 = conn.query_row("SELECT created FROM log", [], |row| row.get(0))?;
     let partitions: u16 = conn.query_row("SELECT partitions FROM log", [], |row| row.get(0))?;
     let layout = Layout::new(partitions);
     // A stream that came with a newer program of the same format.
@@ -165,7 +167,7 @@ pub(super) fn open(
             Err(why) => return Err(why.into()),
         }
     }
-    Ok(Opened { epoch, layout, ends, group })
+    Ok(Opened { epoch, created: Timestamp::from_micros(created), layout, ends, group })
 }
 
 fn declare(slot: &Slot) -> String {

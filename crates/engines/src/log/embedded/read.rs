@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::State;
 use super::file::seal;
 use crate::log::{LogError, ReadMax, Record};
+use crate::sqlite_file::Reader;
 
 /// A range of one partition, as far as it was durable when it was asked for.
 pub(super) struct Wanted {
@@ -44,12 +45,22 @@ impl Wanted {
         self.to.saturating_sub(self.from)
     }
 
+    /// As [`Wanted::read`], and gives up a connection that read something damaged: what it has in its cache it would
+    /// say again, though the file may say something else by then.
+    pub(super) fn read_with(&self, state: &State, reader: Reader) -> Result<Vec<Record>, LogError> {
+        let read = self.read(state, reader.conn());
+        if matches!(read, Err(LogError::Corrupt { .. })) {
+            reader.discard();
+        }
+        read
+    }
+
     /// Reads the range, up to its bytes but at least one record.
     ///
     /// # Errors
     /// [`LogError::Corrupt`] or [`LogError::Newer`] when the first record cannot be read; a later one ends what is
     /// returned.
-    pub(super) fn read(&self, state: &State, conn: &Connection) -> Result<Vec<Record>, LogError> {
+    fn read(&self, state: &State, conn: &Connection) -> Result<Vec<Record>, LogError> {
         let slot = &state.layout.slots()[self.slot];
         match self.read_by(&slot.read, state, conn) {
             // Perhaps only the table of groups is damaged, which costs no record.

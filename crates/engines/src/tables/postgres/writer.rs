@@ -9,9 +9,11 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hilum_core::{Epoch, Seq};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 use uuid::Uuid;
 
@@ -145,9 +147,13 @@ impl Writer {
         drop(orders); // who still waits to send, learns that the tables are closed
         if let (Some(link), Some(identity)) = (self.link.take(), self.identity)
             && !identity.unknown
-            && let Err(error) = link.client.execute(&self.sql.unregister, &[&identity.writer]).await
         {
-            tracing::debug!(closed = error.is_closed(), "the row of this process stays behind");
+            let limit = Duration::from_secs(limits::UNREGISTER_S_MAX);
+            let row: [&(dyn ToSql + Sync); 1] = [&identity.writer];
+            let gone = tokio::time::timeout(limit, link.client.execute(&self.sql.unregister, &row)).await;
+            if !matches!(gone, Ok(Ok(_))) {
+                tracing::debug!("the row of this process stays behind");
+            }
         }
         if let Some(done) = closing {
             // Whoever asked to close may have stopped waiting.

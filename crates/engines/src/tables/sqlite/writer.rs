@@ -173,7 +173,7 @@ impl Writer {
     /// Does all jobs in one transaction and answers them.
     fn group(&mut self, conn: &Connection, jobs: Vec<Job>) {
         if let Some(why) = self.state.broken() {
-            let refused = TablesError::Engine(format!("read-only after a disk error: {why}"));
+            let refused = TablesError::ReadOnly(why);
             refuse_all(jobs, &refused);
             return;
         }
@@ -223,7 +223,7 @@ impl Writer {
                 // reached the disk unacknowledged may be found there after a restart, which is allowed.
                 self.t = before;
                 self.state.turn_read_only(&why);
-                let failed = TablesError::Engine(format!("read-only after a disk error: {why}"));
+                let failed = TablesError::ReadOnly(why);
                 for done in done {
                     done.answer_failed(&failed);
                 }
@@ -467,7 +467,7 @@ fn split<T>(outcome: Result<T, Failed>) -> (Result<T, TablesError>, Option<Strin
         Err(Failed::Job(why)) => (Err(why), None),
         Err(Failed::Engine(why)) => {
             let why = format!("write: {why}");
-            (Err(TablesError::Engine(format!("read-only after a disk error: {why}"))), Some(why))
+            (Err(TablesError::ReadOnly(why.clone())), Some(why))
         }
     }
 }
