@@ -6,7 +6,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use hilum_core::{
@@ -20,6 +19,7 @@ use hilum_hl7v2::{CharsetSettings, Message, ParseError, Path};
 use tracing::Instrument as _;
 
 use crate::acks::AckTimes;
+use crate::held::{HeldBody, Memory};
 use crate::limits;
 use crate::settings::{OnTransient, SourceSettings};
 use crate::sources::{Source, Sources, Told};
@@ -276,11 +276,7 @@ pub struct DoorParts {
 #[derive(Debug)]
 struct Inner {
     parts: DoorParts,
-    /// Bytes between read and durable, over all doors.
-    in_flight_bytes: AtomicUsize,
-    /// Bytes of HTTP bodies that are not whole yet. Apart from those in flight: a client that sends a body slowly must
-    /// not hold up the MLLP door.
-    body_bytes: AtomicUsize,
+    memory: Memory,
     append_seconds: metrics::Histogram,
     ack_seconds: metrics::Histogram,
 }
@@ -289,66 +285,12 @@ struct Inner {
 #[derive(Debug, Clone)]
 pub struct Door(Arc<Inner>);
 
-/// Counts bytes among those that are in flight, for as long as it lives.
-#[derive(Debug)]
-pub struct InFlight {
-    door: Door,
-    bytes: usize,
-}
-
-impl InFlight {
-    /// Counts `bytes` from now on.
-    pub fn set(&mut self, bytes: usize) {
-        let all = &self.door.0.in_flight_bytes;
-        if bytes > self.bytes {
-            all.fetch_add(bytes - self.bytes, Ordering::Relaxed);
-        } else {
-            all.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
-        }
-        self.bytes = bytes;
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.set(0);
-    }
-}
-
-/// Counts the bytes of one HTTP body that is not whole yet, for as long as it lives.
-#[derive(Debug)]
-pub struct Body {
-    door: Door,
-    bytes: usize,
-}
-
-impl Body {
-    /// Counts `bytes` from now on. `false` when all such bodies together are more than `bytes_max`; what is small
-    /// always goes.
-    pub fn set(&mut self, bytes: usize, bytes_max: usize) -> bool {
-        let counted = bytes.saturating_sub(limits::HTTP_SMALL_BYTES);
-        let all = &self.door.0.body_bytes;
-        let more = counted.saturating_sub(self.bytes);
-        let before = all.fetch_add(more, Ordering::Relaxed);
-        all.fetch_sub(self.bytes.saturating_sub(counted), Ordering::Relaxed);
-        self.bytes = counted;
-        more == 0 || before + more <= bytes_max
-    }
-}
-
-impl Drop for Body {
-    fn drop(&mut self) {
-        self.door.0.body_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
 impl Door {
     /// The door in front of `parts.log`.
     pub fn new(parts: DoorParts) -> Self {
         Self(Arc::new(Inner {
             parts,
-            in_flight_bytes: AtomicUsize::new(0),
-            body_bytes: AtomicUsize::new(0),
+            memory: Memory::default(),
             append_seconds: metrics::histogram!("hilum_append_seconds"),
             ack_seconds: metrics::histogram!("hilum_ack_seconds"),
         }))
@@ -377,25 +319,18 @@ impl Door {
     /// Whether a door should read on. A log that is read-only does not hold a door shut: each message is then
     /// answered as its source's `on_transient` says.
     pub fn is_open(&self, in_flight_bytes_max: usize) -> bool {
-        self.0.in_flight_bytes.load(Ordering::Relaxed) < in_flight_bytes_max
+        self.in_flight_bytes() < in_flight_bytes_max
             && !matches!(self.0.parts.log.ready(0), Err(LogError::Full(_)))
     }
 
     /// Bytes between read and durable, over all doors.
     pub fn in_flight_bytes(&self) -> usize {
-        self.0.in_flight_bytes.load(Ordering::Relaxed)
+        self.0.memory.in_flight_bytes()
     }
 
-    /// Counts `bytes` among those in flight.
-    pub fn count(&self, bytes: usize) -> InFlight {
-        let mut counted = InFlight { door: self.clone(), bytes: 0 };
-        counted.set(bytes);
-        counted
-    }
-
-    /// Begins to count a body that comes in.
-    pub fn body(&self) -> Body {
-        Body { door: self.clone(), bytes: 0 }
+    /// Begins to count an HTTP body.
+    pub fn body(&self) -> HeldBody {
+        self.0.memory.body()
     }
 
     /// Takes one message: resolves when it is on disk, with what it is answered.
@@ -419,7 +354,7 @@ impl Door {
                 ack: self.too_large(&source, &body),
             });
         }
-        let _counted = self.count(body.len());
+        let _held = self.0.memory.message(body.len());
         let (judgement, key) = judge_and_place(&body, content_type, &source, &parts.key);
         let envelope = Envelope {
             v: Envelope::VERSION,

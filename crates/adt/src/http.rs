@@ -17,6 +17,7 @@ use hilum_web::visit::Caller;
 use serde::Deserialize;
 
 use crate::accept::{AcceptError, Door, Incoming, messages};
+use crate::held::HeldBody;
 use crate::limits;
 use crate::sources::Came;
 
@@ -64,7 +65,9 @@ async fn post(
         return answer(StatusCode::SERVICE_UNAVAILABLE, Some(door.not_now(&source)), None);
     }
     let bytes_max = door.message_bytes_max() * if is_json { 2 } else { 1 };
-    let body = match read(body, bytes_max, &door).await {
+    // What it holds counts until it is answered.
+    let mut held = door.body();
+    let body = match read(body, bytes_max, &mut held).await {
         Ok(body) => body,
         Err(NotRead::TooLarge { head }) => {
             return answer(StatusCode::PAYLOAD_TOO_LARGE, Some(door.too_large(&source, &head)), None);
@@ -76,7 +79,10 @@ async fn post(
     };
     let (body, content_type) = if is_json {
         match serde_json::from_slice::<Json>(&body) {
-            Ok(Json { message }) => (Bytes::from(message), ContentType::Hl7v2Unicode),
+            Ok(Json { message }) => {
+                drop(body); // counted once, held once
+                (Bytes::from(message), ContentType::Hl7v2Unicode)
+            }
             // The error's text may quote the message.
             Err(_) => return Fault::worded(Kind::Invalid, "hl7v2_json").into_response(),
         }
@@ -132,10 +138,9 @@ enum NotRead {
 }
 
 /// Reads a body up to `bytes_max`; of a larger one its head, so that it can be answered.
-async fn read(body: Body, bytes_max: usize, door: &Door) -> Result<Bytes, NotRead> {
+async fn read(body: Body, bytes_max: usize, held: &mut HeldBody) -> Result<Bytes, NotRead> {
     let mut stream = body.into_data_stream();
     let mut whole = BytesMut::new();
-    let mut counted = door.body();
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|_| NotRead::Broken)?;
         if whole.len() + chunk.len() > bytes_max {
@@ -144,8 +149,7 @@ async fn read(body: Body, bytes_max: usize, door: &Door) -> Result<Bytes, NotRea
             return Err(NotRead::TooLarge { head: whole.freeze() });
         }
         whole.extend_from_slice(&chunk);
-        // A JSON body is held once more as text.
-        if !counted.set(whole.len(), limits::HTTP_BUFFER_BYTES_MAX) {
+        if !held.set(whole.len()) {
             return Err(NotRead::Full);
         }
     }

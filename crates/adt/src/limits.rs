@@ -26,12 +26,14 @@ pub const MLLP_LINGER_BYTES_MAX: usize = 64 << 20;
 pub const MLLP_BACKLOG: i32 = 4_096;
 /// Milliseconds between two looks at whether the log accepts again.
 pub const GATE_LOOK_MS: u64 = 50;
-/// Bytes of HTTP bodies that are not whole yet, beyond their small beginnings, over all requests; and bytes of messages
-/// between read and durable over all doors: beyond either HTTP answers 503.
+/// Bytes of HTTP bodies beyond their small beginnings, over all requests; and bytes of messages between read and durable
+/// over all doors: beyond either HTTP answers 503.
 pub const HTTP_BUFFER_BYTES_MAX: usize = 96 << 20;
-/// What an HTTP body may always hold while it comes in: only larger ones share the budget, so that slow large bodies
-/// do not keep small messages out.
+/// The small beginning of an HTTP body: those share a bound of their own, so that slow large bodies do not keep small
+/// messages out.
 pub const HTTP_SMALL_BYTES: usize = 64 << 10;
+/// Bytes of the small beginnings of HTTP bodies over all requests: beyond it HTTP answers 503.
+pub const HTTP_SMALL_BUFFER_BYTES_MAX: usize = 32 << 20;
 /// Bytes of a body that is too large that are kept, so that it can be answered.
 pub const HTTP_HEAD_BYTES: usize = 4 << 10;
 /// Seconds after which a client may ask again when the log does not accept.

@@ -70,6 +70,40 @@ fn bodies_that_never_end_hold_up_no_other_sender() {
 }
 
 #[test]
+fn many_small_bodies_that_never_end_are_bounded_too() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let http = server.http.unwrap();
+    let key = server.key("his", "feed");
+    // 60 of 64 KiB each: 546 of them are 32 MiB.
+    let part = vec![b'x'; 60 << 10];
+    let mut open = Vec::new();
+    for _ in 0..620 {
+        let mut stream = TcpStream::connect(http).unwrap();
+        let head = format!(
+            "POST /hl7v2 HTTP/1.1\r\nhost: {http}\r\nx-api-key: {key}\r\ncontent-type: application/hl7-v2\r\n\
+             content-length: {}\r\n\r\n",
+            64 << 10
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        // The ones beyond the bound are answered and closed before they are whole.
+        stream.write_all(&part).ok();
+        open.push(stream);
+    }
+    let headers = [("x-api-key", key.as_str()), HL7];
+    let next = [a01("N").as_bytes(), &vec![b'x'; 60 << 10]].concat();
+    let full = wait("the bound is reached", 10, || {
+        let answer = request(http, "POST", "/hl7v2", &headers, &next);
+        (answer.status == 503).then_some(answer)
+    });
+    assert_eq!(full.header("retry-after").as_deref(), Some("5"));
+    assert_eq!(field(&full.text(), "MSA", 1), "AE");
+    assert_eq!(field(&server.connect().ask(&a01("M")), "MSA", 1), "AA", "the other door is open");
+    drop(open);
+    wait("room again", 10, || (request(http, "POST", "/hl7v2", &headers, &next).status == 200).then_some(()));
+}
+
+#[test]
 fn what_is_wrong_with_a_request_is_said_by_name() {
     let folder = tempdir().unwrap();
     let server = Server::start(&folder, &Start::default());
