@@ -68,6 +68,11 @@ pub const BLOCKS_MAX: usize = 64;
 
 /// Message rows that one step of a filtered list reads.
 pub const MESSAGE_PAGE_ROWS: u32 = 500;
+/// Rows of the board that a census reads, a scan at a time.
+pub const BOARD_ROWS_MAX: usize = 100_000;
+/// Rows of a list that one census page shows: a ward and its neighbours, within 0.5 MB. The others are counted on it, and
+/// one click away.
+pub const CENSUS_PAGE_ROWS: usize = 500;
 /// Frames of several headers whose further control ids are looked through.
 pub const FRAMES_LOOKED_AT_MAX: u32 = 200;
 /// Steps of a filtered list: a filter that no index serves looks at so many pages and no more.

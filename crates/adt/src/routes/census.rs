@@ -1,5 +1,7 @@
 //! The census page: who is in the house, and where, as of now.
 
+use std::collections::BTreeMap;
+
 use askama::Template;
 use axum::extract::{Form, State};
 use axum::response::Response;
@@ -13,7 +15,8 @@ use hilum_web::visit::Caller;
 use hilum_web::words::Words;
 use serde::Deserialize;
 
-use super::{BOARD_TOPIC, LISTS, Room, word_of};
+use super::{BOARD_TOPIC, LISTS, NUMBER, Room, word_of};
+use crate::limits::CENSUS_PAGE_ROWS;
 use crate::sources::SourceHealth;
 use crate::state::BoardList;
 use crate::view::census::{self, Census, Line};
@@ -36,14 +39,19 @@ struct Asked {
     unit: String,
     marked: String,
     q: String,
+    /// How many rows stand before this page's.
+    from: usize,
+    /// The same, where a button says so.
+    go: Option<usize>,
 }
 
 impl Parameters for Asked {
-    const NAMES: &'static [&'static str] = &["list", "unit", "marked"];
+    const NAMES: &'static [&'static str] = &["list", "unit", "marked", "from"];
 
     fn takes(name: &str) -> Takes {
         match name {
             "list" => Takes::OneOf(&LISTS),
+            "from" => NUMBER,
             _ => Takes::Text,
         }
     }
@@ -57,7 +65,18 @@ impl Asked {
     /// The page's address with its choices, and without what was typed.
     fn address(&self) -> String {
         let list = self.list().as_str();
-        super::address("/census", &[("list", list), ("unit", self.unit.trim()), ("marked", &self.marked)])
+        let from = if self.from == 0 { String::new() } else { self.from.to_string() };
+        let (unit, marked) = (self.unit.trim(), self.marked.as_str());
+        super::address("/census", &[("list", list), ("unit", unit), ("marked", marked), ("from", &from)])
+    }
+
+    /// With the page that is asked for, if there is one of so many rows; else the first.
+    fn within(mut self, rows: usize) -> Self {
+        self.from = self.go.take().unwrap_or(self.from);
+        if self.from >= rows {
+            self.from = 0;
+        }
+        self
     }
 
     fn query(&self) -> census::Query {
@@ -113,11 +132,56 @@ struct Row {
     version: String,
 }
 
+/// What of a list stands on other pages: nobody vanishes.
+struct Cut {
+    /// "Rows 1–500 of 5,000"
+    shown: String,
+    more: String,
+    /// Units that do not stand here whole: name, address, rows on other pages.
+    units: Vec<(String, String, String)>,
+    /// Where the first page is, from another one; where the next one begins.
+    is_first: bool,
+    next: Option<usize>,
+}
+
+impl Cut {
+    /// Takes from `lines` what stands on other pages; absent = nothing does.
+    fn of(w: &Words, asked: &Asked, lines: &mut Vec<Line>) -> Option<Self> {
+        let all = lines.len();
+        if all <= CENSUS_PAGE_ROWS {
+            return None;
+        }
+        let end = all.min(asked.from + CENSUS_PAGE_ROWS);
+        let behind = lines.split_off(end);
+        let mine = lines.split_off(asked.from);
+        let before = std::mem::replace(lines, mine);
+        let mut elsewhere: BTreeMap<&str, u64> = BTreeMap::new();
+        for unit in before.iter().chain(&behind).filter_map(|line| line.unit.as_deref()) {
+            *elsewhere.entry(unit).or_default() += 1;
+        }
+        let unit = |(unit, rows): (&str, u64)| {
+            let asked = Asked { unit: unit.to_owned(), from: 0, ..asked.clone() };
+            (unit.to_owned(), asked.address(), w.number(rows))
+        };
+        let number = |n: usize| w.number(n as u64);
+        let (from, to, of) = (number(asked.from + 1), number(end), number(all));
+        Some(Self {
+            shown: w.f("census.part", &[("from", &from), ("to", &to), ("all", &of)]),
+            more: w.n("census.elsewhere", (before.len() + behind.len()) as u64),
+            units: elsewhere.into_iter().map(unit).collect(),
+            is_first: asked.from == 0,
+            next: (!behind.is_empty()).then_some(end),
+        })
+    }
+}
+
 #[derive(Template)]
 #[template(path = "adt/census_rows.html")]
 struct Rows {
     w: Words,
+    from: usize,
     tabs: Vec<Tab>,
+    cut: Option<Cut>,
     units: Vec<Unit>,
     unit_names: Vec<(String, usize)>,
     state: Option<Notice>,
@@ -137,7 +201,7 @@ struct Rows {
 impl askama::filters::HtmlSafe for Rows {}
 
 impl Rows {
-    fn new(w: &Words, asked: &Asked, census: Census, room: &Room, at: Timestamp) -> Self {
+    fn new(w: &Words, asked: &Asked, mut census: Census, room: &Room, at: Timestamp) -> Self {
         let tabs = [
             (BoardList::Inpatient, "census.list.inpatient"),
             (BoardList::Emergency, "census.list.emergency"),
@@ -155,6 +219,7 @@ impl Rows {
         let in_house: usize = here.iter().filter_map(|list| census.lists.get(list.as_str())).sum();
         let some = |key: &'static str, n: u64| (n > 0).then(|| w.n(key, n));
         let state = state_of(w, asked, &census, room, at);
+        let cut = Cut::of(w, asked, &mut census.encounters);
         let mut units: Vec<Unit> = Vec::new();
         for line in census.encounters {
             let same = units
@@ -173,7 +238,9 @@ impl Rows {
         }
         Self {
             w: w.clone(),
+            from: asked.from,
             tabs: tabs.into(),
+            cut,
             units,
             unit_names: census.units.into_iter().collect(),
             state,
@@ -311,12 +378,14 @@ pub(crate) fn mark_tag(w: &Words, mark: &str) -> Tag {
     Tag::new(tone, text)
 }
 
-async fn gather(room: &Room, caller: &Caller, asked: &Asked) -> Result<Rows, Fault> {
+async fn gather(room: &Room, caller: &Caller, asked: Asked) -> Result<(Asked, Rows), Fault> {
     let freshness = room.freshness().await?;
     let found = room.reconciler.latest().await?;
     let census = census::read(&room.tables, &caller.authority, &asked.query(), freshness, &found).await?;
-    caller.saw_rows(census.encounters.len() as u64);
-    Ok(Rows::new(&caller.words(), asked, census, room, freshness.as_of))
+    let asked = asked.within(census.encounters.len());
+    let rows = Rows::new(&caller.words(), &asked, census, room, freshness.as_of);
+    caller.saw_rows(rows.units.iter().map(|unit| unit.lines.len() as u64).sum());
+    Ok((asked, rows))
 }
 
 async fn page(
@@ -332,7 +401,7 @@ async fn look(State(room): State<Room>, caller: Caller, Form(asked): Form<Asked>
 }
 
 async fn answer(room: &Room, caller: &Caller, asked: Asked) -> Result<Response, Fault> {
-    let rows = gather(room, caller, &asked).await?;
+    let (asked, rows) = gather(room, caller, asked).await?;
     // Who is looked for by name or number was looked at: each one found stands in the audit log.
     if !asked.q.trim().is_empty() {
         caller.acted(Action::Search);

@@ -11,6 +11,7 @@ use super::confidence::is_confidential_row;
 use super::reconcile::{Differs, Reconciled};
 use super::row::Columns;
 use super::{Freshness, ViewError, as_optional_text, as_text};
+use crate::limits::BOARD_ROWS_MAX;
 use crate::state::{BoardDetail, BoardIdentifier, BoardList, BoardPending};
 use crate::tables::BOARD;
 
@@ -215,11 +216,18 @@ pub async fn read(
     Ok(Census { encounters: lines, truncated, lists, units, count, freshness })
 }
 
+/// The rows of the board, and whether there are more than are read. By their key, which never moves.
 async fn all_rows(tables: &Tables) -> Result<(Vec<Row>, bool), ViewError> {
-    let scan = Scan::by_index(BOARD.name, "by_place", Vec::new());
-    let rows = tables.read(&[Read::Scan(scan)]).await?.into_iter().next().unwrap_or_default();
-    let truncated = rows.len() >= SCAN_ROWS_MAX as usize;
-    Ok((rows, truncated))
+    let mut scan = Scan::by_key(BOARD.name, Vec::new());
+    let mut all: Vec<Row> = Vec::new();
+    loop {
+        let rows = tables.read(&[Read::Scan(scan.clone())]).await?.into_iter().next().unwrap_or_default();
+        let more = rows.len() >= SCAN_ROWS_MAX as usize;
+        all.extend(rows);
+        let last = all.last().filter(|_| more && all.len() < BOARD_ROWS_MAX);
+        let Some(last) = last else { return Ok((all, more)) };
+        scan.after = Some(last.values.iter().take(BOARD.key_len).cloned().collect());
+    }
 }
 
 /// Who has a row that asks for confidence: none of their other rows may tell who they are.

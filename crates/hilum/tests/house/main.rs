@@ -7,6 +7,7 @@
     clippy::format_push_string
 )]
 
+mod board;
 mod canary;
 mod confidence;
 mod crash;
