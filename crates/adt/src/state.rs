@@ -167,6 +167,18 @@ pub enum Status {
 }
 
 impl Status {
+    /// All.
+    pub const ALL: [Self; 8] = [
+        Self::Planned,
+        Self::Arrived,
+        Self::InProgress,
+        Self::OnLeave,
+        Self::Finished,
+        Self::Cancelled,
+        Self::EnteredInError,
+        Self::Unknown,
+    ];
+
     /// The FHIR code.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -18,8 +18,9 @@ use hilum_web::route::{Route, check_document};
 use hilum_web::words::{self, Dictionary, Lang, Words, problems};
 
 /// Keys that are built from what data names: a code, a status, a rule.
-const DYNAMIC: [&str; 18] = [
+const DYNAMIC: [&str; 19] = [
     "allergen.",
+    "census.list.",
     "charset_rule.",
     "class.",
     "diagnosis_use.",

@@ -22,9 +22,9 @@
 //! }
 //! ```
 
-use axum::extract::{FromRequestParts, Query};
-use axum::http::Uri;
+use axum::extract::{Form, FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
+use axum::http::{Method, Uri};
 use hilum_core::Kind;
 use serde::de::DeserializeOwned;
 
@@ -102,6 +102,25 @@ impl<S: Sync, T: Parameters> FromRequestParts<S> for Params<T> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Fault> {
         Self::parse(parts.uri.query().unwrap_or_default()).map(Self)
+    }
+}
+
+/// What a page is asked for: by its address, checked as [`Params`] does, or by the form on it, where what is typed
+/// comes by POST. One handler for both.
+#[derive(Debug)]
+pub struct Given<T>(pub T);
+
+impl<S: Send + Sync, T: Parameters> FromRequest<S> for Given<T> {
+    type Rejection = Fault;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Fault> {
+        if request.method() == Method::POST {
+            // The reason may quote what was typed: it goes nowhere.
+            let form =
+                Form::<T>::from_request(request, state).await.map_err(|_| Fault::new(Kind::Invalid))?;
+            return Ok(Self(form.0));
+        }
+        Params::parse(request.uri().query().unwrap_or_default()).map(Self)
     }
 }
 

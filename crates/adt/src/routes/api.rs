@@ -168,12 +168,8 @@ async fn read_message(
     Path(id): Path<Id>,
     Params(asked): Params<Applied>,
 ) -> Result<Response, Fault> {
-    room.wait_for(asked.applied.as_deref()).await?;
+    let journey = super::messages::seen(&room, &caller, id, &asked).await?;
     let freshness = room.freshness().await?;
-    let journey = journey::read(room.sight(&caller.authority), id).await?;
-    if let Some(patient) = journey.message.patient {
-        caller.saw(patient);
-    }
     caller.json(&Read { journey, freshness })
 }
 

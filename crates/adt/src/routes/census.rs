@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use askama::Template;
-use axum::extract::{Form, State};
+use axum::extract::State;
 use axum::response::Response;
 use hilum_core::Timestamp;
 use hilum_web::audit::Action;
 use hilum_web::outcome::Fault;
-use hilum_web::params::{Parameters, Params, Takes};
+use hilum_web::params::{Given, Parameters, Takes};
 use hilum_web::route::{Access, READERS, Route, Surface};
 use hilum_web::ui::{Notice, NoticeKind, Tag, Tone};
 use hilum_web::visit::Caller;
@@ -27,7 +27,7 @@ pub fn routes(room: &Room) -> Vec<Route> {
     vec![
         Route::get("/census", readers, Surface::Page, room.clone(), page).nav("nav.census", 10),
         // POST, because a search for a name must not stand in a URL, with scripts or without.
-        Route::post("/census", readers, Surface::Page, room.clone(), look).audit(Action::Read),
+        Route::post("/census", readers, Surface::Page, room.clone(), page).audit(Action::Read),
     ]
 }
 
@@ -104,7 +104,7 @@ struct CensusPage {
 /// One tab.
 struct Tab {
     list: BoardList,
-    word: &'static str,
+    word: String,
     count: String,
     is_here: bool,
 }
@@ -202,16 +202,9 @@ impl askama::filters::HtmlSafe for Rows {}
 
 impl Rows {
     fn new(w: &Words, asked: &Asked, mut census: Census, room: &Room, at: Timestamp) -> Self {
-        let tabs = [
-            (BoardList::Inpatient, "census.list.inpatient"),
-            (BoardList::Emergency, "census.list.emergency"),
-            (BoardList::Outpatient, "census.list.outpatient"),
-            (BoardList::Leave, "census.list.leave"),
-            (BoardList::Expected, "census.list.expected"),
-        ]
-        .map(|(list, word)| Tab {
+        let tabs = BoardList::ALL.map(|list| Tab {
             list,
-            word,
+            word: word_of(w, "census.list", list.as_str()).to_owned(),
             count: w.number(census.lists.get(list.as_str()).copied().unwrap_or(0) as u64),
             is_here: list == asked.list(),
         });
@@ -391,17 +384,9 @@ async fn gather(room: &Room, caller: &Caller, asked: Asked) -> Result<(Asked, Ro
 async fn page(
     State(room): State<Room>,
     caller: Caller,
-    Params(asked): Params<Asked>,
+    Given(asked): Given<Asked>,
 ) -> Result<Response, Fault> {
-    answer(&room, &caller, asked).await
-}
-
-async fn look(State(room): State<Room>, caller: Caller, Form(asked): Form<Asked>) -> Result<Response, Fault> {
-    answer(&room, &caller, asked).await
-}
-
-async fn answer(room: &Room, caller: &Caller, asked: Asked) -> Result<Response, Fault> {
-    let (asked, rows) = gather(room, caller, asked).await?;
+    let (asked, rows) = gather(&room, &caller, asked).await?;
     // Who is looked for by name or number was looked at: each one found stands in the audit log.
     if !asked.q.trim().is_empty() {
         caller.acted(Action::Search);

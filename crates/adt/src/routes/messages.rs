@@ -1,12 +1,12 @@
 //! The messages: the list, and one message's journey.
 
 use askama::Template;
-use axum::extract::{Form, Path, State};
+use axum::extract::{Path, State};
 use axum::response::Response;
 use hilum_core::{Id, Timestamp};
 use hilum_web::audit::Action;
 use hilum_web::outcome::Fault;
-use hilum_web::params::{Parameters, Params, Takes};
+use hilum_web::params::{Given, Parameters, Params, Takes};
 use hilum_web::route::{Access, READERS, Route, Surface};
 use hilum_web::ui::{Notice, NoticeKind, Tag};
 use hilum_web::visit::Caller;
@@ -24,7 +24,7 @@ pub fn routes(room: &Room) -> Vec<Route> {
     vec![
         Route::get("/messages", readers, Surface::Page, room.clone(), list).nav("nav.messages", 20),
         // POST, because whatever is typed may be a name.
-        Route::post("/messages", readers, Surface::Page, room.clone(), look).audit(Action::Read),
+        Route::post("/messages", readers, Surface::Page, room.clone(), list).audit(Action::Read),
         Route::get("/messages/{id}", readers, Surface::Page, room.clone(), one),
     ]
 }
@@ -156,16 +156,8 @@ const COUNT_CAP: u64 = 1_000;
 async fn list(
     State(room): State<Room>,
     caller: Caller,
-    Params(asked): Params<Asked>,
+    Given(asked): Given<Asked>,
 ) -> Result<Response, Fault> {
-    answer(&room, &caller, asked).await
-}
-
-async fn look(State(room): State<Room>, caller: Caller, Form(asked): Form<Asked>) -> Result<Response, Fault> {
-    answer(&room, &caller, asked).await
-}
-
-async fn answer(room: &Room, caller: &Caller, asked: Asked) -> Result<Response, Fault> {
     let w = caller.words();
     let freshness = room.freshness().await?;
     let mut lines = messages::find(room.sight(&caller.authority), &asked.query()).await?;
@@ -312,17 +304,23 @@ fn step(w: &Words, step: &journey::Step, line: &Line) -> Step {
     }
 }
 
+/// A message's journey, once what is waited for is applied; whose it is was looked at.
+pub(super) async fn seen(room: &Room, caller: &Caller, id: Id, asked: &Applied) -> Result<Journey, Fault> {
+    room.wait_for(asked.applied.as_deref()).await?;
+    let journey = journey::read(room.sight(&caller.authority), id).await?;
+    if let Some(patient) = journey.message.patient {
+        caller.saw(patient);
+    }
+    Ok(journey)
+}
+
 async fn one(
     State(room): State<Room>,
     caller: Caller,
     Path(id): Path<Id>,
     Params(asked): Params<Applied>,
 ) -> Result<Response, Fault> {
-    room.wait_for(asked.applied.as_deref()).await?;
-    let journey = journey::read(room.sight(&caller.authority), id).await?;
-    if let Some(patient) = journey.message.patient {
-        caller.saw(patient);
-    }
+    let journey = seen(&room, &caller, id, &asked).await?;
     let w = caller.words();
     let line = &journey.message;
     let changed = line.changed.iter().map(|reference| {

@@ -30,6 +30,7 @@ use crate::decision::{Decision, unmerge_until};
 use crate::limits::{APPLIED_WAIT_S, REASON_CHARS_MAX};
 use crate::settings::SourceSettings;
 use crate::sources::Sources;
+use crate::state::{BoardList, Status};
 use crate::view::journey::Sight;
 use crate::view::reconcile::Reconciler;
 use crate::view::{Freshness, ViewError};
@@ -60,20 +61,26 @@ pub const ROLES: [Role; 4] = Role::ALL;
 /// What becomes of a message, in the order of the filter.
 pub(crate) const STATUSES: [&str; 7] =
     ["applied", "findings", "no-effect", "duplicate", "quarantined", "refused", "replaced"];
-/// The census's lists.
-pub(crate) const LISTS: [&str; 5] = ["inpatient", "emergency", "outpatient", "leave", "expected"];
-/// FHIR Encounter.status.
-pub(crate) const ENCOUNTER_STATUSES: [&str; 9] = [
-    "planned",
-    "arrived",
-    "triaged",
-    "in-progress",
-    "onleave",
-    "finished",
-    "cancelled",
-    "entered-in-error",
-    "unknown",
-];
+/// The census's lists, by name.
+pub(crate) const LISTS: [&str; BoardList::ALL.len()] = {
+    let mut names = [""; BoardList::ALL.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = BoardList::ALL[at].as_str();
+        at += 1;
+    }
+    names
+};
+/// FHIR Encounter.status, as the fold gives it.
+pub(crate) const ENCOUNTER_STATUSES: [&str; Status::ALL.len()] = {
+    let mut names = [""; Status::ALL.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = Status::ALL[at].as_str();
+        at += 1;
+    }
+    names
+};
 pub(crate) const POSITION: Takes =
     Takes::Words(&["a place in the log as the header Hilum-Position gives it: hl7.in/3/42"]);
 pub(crate) const ID: Takes = Takes::Words(&["an id like 0190a7c2-5b7e-8f31-9c0d-2a41f3b7e655"]);

@@ -357,8 +357,7 @@ fn mentions(line: &Line, q: &str) -> bool {
 
 /// Lists in the order of the page; within one, by place, numbers by their value, withheld places last.
 fn place_order(line: &Line) -> impl Ord + '_ {
-    let list =
-        ["inpatient", "emergency", "outpatient", "leave", "expected"].iter().position(|l| *l == line.list);
+    let list = BoardList::ALL.iter().position(|list| list.as_str() == line.list);
     let natural = |text: &'_ Option<String>| {
         let text = text.clone().unwrap_or_default();
         let number: u64 =

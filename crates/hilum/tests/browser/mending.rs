@@ -152,19 +152,21 @@ async fn a_message_mended_and_replayed_gives_the_chart_of_the_message_sent_right
     assert_ne!(hash(&data[0]), hash(&third_data));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_operator_undoes_a_merge_on_the_patients_page() {
+/// A server with two patients who are merged, both in beds: done, and in doubt. And the key of a program that reads.
+fn merged() -> (TempDir, Server, String) {
     let folder = tempdir().unwrap();
     let server = Server::start(&folder, &Start::default());
     let key = server.key("reader", "viewer");
-    send(
-        &server,
-        &[
-            admission("1", 1, "7001", "HONG^GILDONG", 1),
-            admission("2", 2, "7002", "KIM^YUSIN", 2),
-            message("A40", "3", 3, "7001^^^SEOUL^MR", "HONG^GILDONG", "MRG|7002^^^SEOUL^MR\r"),
-        ],
-    );
+    let admissions =
+        [admission("1", 1, "7001", "HONG^GILDONG", 1), admission("2", 2, "7002", "KIM^YUSIN", 2)];
+    send(&server, &admissions);
+    send(&server, &[message("A40", "3", 3, "7001^^^SEOUL^MR", "HONG^GILDONG", "MRG|7002^^^SEOUL^MR\r")]);
+    (folder, server, key)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_undoes_a_merge_on_the_patients_page() {
+    let (_folder, server, key) = merged();
     let names = |name: &str| census(&server, &key).iter().filter(|(one, _)| one.contains(name)).count();
     wait("merged", 10, || (names("HONG") == 2).then_some(()));
 
@@ -200,16 +202,10 @@ async fn an_operator_undoes_a_merge_on_the_patients_page() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_work_queue_is_worked_off() {
-    let folder = tempdir().unwrap();
-    let server = Server::start(&folder, &Start::default());
-    let key = server.key("reader", "viewer");
+    let (_folder, server, key) = merged();
     send(
         &server,
         &[
-            admission("1", 1, "7001", "HONG^GILDONG", 1),
-            admission("2", 2, "7002", "KIM^YUSIN", 2),
-            // Both in beds: done, and in doubt.
-            message("A40", "3", 3, "7001^^^SEOUL^MR", "HONG^GILDONG", "MRG|7002^^^SEOUL^MR\r"),
             admission("4", 4, "7003", "PARK^MUNSU", 3),
             // Nobody knows who this is.
             admission("5", 5, "", "PARK^M", 4),
