@@ -101,6 +101,8 @@ pub const NOT_APPLIED_MAX: usize = 1_000;
 /// Facts that are kept of one visit, or of all visits of one patient that carry no number: those of the latest movement
 /// stamps. Far below what one range may have, so that no message is refused for it.
 pub const VISIT_FACTS_MAX: usize = 20_000;
+/// Decisions that are asked for one by one where a visit without a number may be meant: beyond that, all are read.
+pub const DECIDED_ASKED_MAX: usize = 4_000;
 /// Copies and other messages that are remembered under one source, sender and MSH-10: those that came last.
 pub const SEEN_MAX: usize = 64;
 /// Hours within which the same MSH-10 with other bytes is flagged; senders restart their numbers daily.

@@ -192,6 +192,7 @@ impl Adt {
 impl Projection for Adt {
     const NAME: &'static str = "adt";
     const FORM: i64 = tables::FORM;
+    const FORESEES: bool = true;
     const STREAMS: &'static [Stream] = &[Stream::Decisions, Stream::Hl7In];
     const TABLES: &'static [&'static Table] = tables::TABLES;
     // A journey tells what happened when: a visit without a number of its own has another id before a merge than
@@ -211,6 +212,16 @@ impl Projection for Adt {
             reading.get_or_init(|| self.read(record, &settings));
         }
         Event { record: record.clone(), reading }
+    }
+
+    fn foresee(&self, record: &Record, out: &mut Changes) {
+        let Some(replaced) = record.envelope.replaces else { return };
+        let (replaced, by) = (Value::Id(replaced.as_id()), Value::Id(record.envelope.id.as_id()));
+        // Of several the least, as `correct` keeps it.
+        let other = out.rows.get(&(REPLACED.name, vec![replaced.clone()])).and_then(Option::as_ref);
+        if other.and_then(|row| row.get(1)).is_none_or(|other| by < *other) {
+            out.put(&REPLACED, vec![replaced, by]);
+        }
     }
 
     fn needs(&self, events: &[Event], have: &Rows, reads: &mut Reads) {

@@ -19,6 +19,7 @@ mod claims;
 pub mod error;
 pub mod family;
 pub mod fits;
+mod foresee;
 pub mod limits;
 mod port;
 pub mod progress;

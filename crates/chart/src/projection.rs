@@ -233,11 +233,17 @@ pub trait Projection: Send + Sync + 'static {
     /// The form of its rows: raised whenever a stored cell is written or read differently. Rows of another form are
     /// refused at the start, and made anew by a rebuild.
     const FORM: i64 = 1;
+    /// Whether [`Projection::foresee`] has to be asked: it costs a look through what is not applied yet.
+    const FORESEES: bool = false;
     /// What a record of the log is to it, decoded once per batch.
     type Event: Send + Sync + 'static;
 
     /// Decodes a record. Never fails: what cannot be decoded is an event too, one that `apply` rejects.
     fn decode(&self, record: &Record) -> Self::Event;
+
+    /// Names rows that have to stand before any record is applied, wherever in the log the record is that says so; they
+    /// are put where there is no row yet. To be what `apply` makes of that record in its turn.
+    fn foresee(&self, _record: &Record, _out: &mut Changes) {}
 
     /// Names the rows that `apply` will need beyond `have`. Asked until it adds nothing.
     fn needs(&self, events: &[Self::Event], have: &Rows, reads: &mut Reads);

@@ -18,8 +18,10 @@ use hilum_engines::tables::{
 };
 
 use crate::chart::{Chart, page};
+use crate::claims::Claims;
 use crate::error::ChartError;
 use crate::fits;
+use crate::foresee::foresee;
 use crate::limits::{BATCHES_IN_FLIGHT_MAX, REBUILD_WRITES_MAX, WALK_PAGE_ROWS};
 use crate::port;
 use crate::progress::Progress;
@@ -157,6 +159,9 @@ async fn replay<P: Projection>(
     };
     done(0, total);
     let progress = Progress::new(P::NAME, P::STREAMS, log.partitions());
+    foresee(projection.as_ref(), log, beside).await?;
+    // Partitions that meet in one family would else refuse each other's commits, down to batches of one.
+    let claims = Claims::new();
     for &stream in P::STREAMS {
         let of_stream = ends.iter().filter(|end| end.stream == stream && end.to > 0).map(Ok::<_, ChartError>);
         stream::iter(of_stream)
@@ -164,7 +169,8 @@ async fn replay<P: Projection>(
                 let (projection, log, beside, clock) =
                     (Arc::clone(projection), log.clone(), beside.clone(), clock.clone());
                 let place = (stream, end.partition);
-                let mut runner = Runner::new(projection, log, beside, clock, place, progress.clone());
+                let runner = Runner::new(projection, log, beside, clock, place, progress.clone());
+                let mut runner = runner.claiming(Arc::clone(&claims));
                 async move { runner.run_until(end.to, count).await }
             })
             .await?;

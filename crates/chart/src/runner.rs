@@ -210,7 +210,7 @@ impl<P: Projection> Runner<P> {
     }
 
     /// Keeps off the families that siblings with the same `claims` are at work on.
-    fn claiming(mut self, claims: Arc<Claims>) -> Self {
+    pub(crate) fn claiming(mut self, claims: Arc<Claims>) -> Self {
         self.claims = Some(claims);
         self
     }

@@ -36,13 +36,8 @@ pub fn fold(key: &InstallationKey, visit: &Visit, facts: &[impl Borrow<Fact>]) -
             let mut states: Vec<EncounterState> = Vec::new();
             for facts in stays::cut(&sorted) {
                 let Some(first) = facts.first() else { continue };
-                let begin = match first.body.movement.admitted.value() {
-                    Some(admitted) => admitted.as_str().to_owned(),
-                    None => {
-                        first.body.when.as_ref().map_or_else(String::new, |when| when.as_str().to_owned())
-                    }
-                };
-                let id = identity::inferred_encounter_id(key, *patient, stays::class_of(first), &begin);
+                let (class, begin) = stays::named_by(first);
+                let id = identity::inferred_encounter_id(key, *patient, class, begin);
                 if let Some(mut state) = stay(id, &facts) {
                     state.marks.push(Mark::KeyInferred);
                     state.diagnoses = diagnoses(id, &facts);

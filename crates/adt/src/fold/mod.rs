@@ -9,5 +9,5 @@
 
 pub mod content;
 pub mod encounter;
-mod stays;
+pub(crate) mod stays;
 pub mod ties;

@@ -18,6 +18,15 @@ pub(super) fn class_of(fact: &Fact) -> &str {
     }
 }
 
+/// Class and begin of a stay whose first fact this is: with the patient they make its id (rule 17).
+pub(crate) fn named_by(fact: &Fact) -> (&str, &str) {
+    let begin = match fact.body.movement.admitted.value() {
+        Some(admitted) => admitted.as_str(),
+        None => fact.body.when.as_ref().map_or("", |when| when.as_str()),
+    };
+    (class_of(fact), begin)
+}
+
 /// One stay in the making.
 #[derive(Default)]
 struct Stay<'a> {

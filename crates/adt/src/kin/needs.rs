@@ -11,15 +11,17 @@ use hilum_core::Id;
 use hilum_engines::tables::{Table, Value};
 
 use super::rows::{
-    MARKS, NumberRow, board_of, decided_all, fact_kind, flag, for_visits, id, marks_of, number_of,
+    MARKS, NumberRow, board_of, decided_all, fact_kind, fact_of, flag, for_visits, id, marks_of, number_of,
     speaks_for_visits, text,
 };
 use super::{Part, Sight, work_id};
-use crate::facts::Kind;
 use crate::facts::read::Person;
+use crate::facts::{Fact, Kind};
 use crate::fold::content::PersonRegister;
+use crate::fold::stays;
 use crate::fold::ties::Tie;
 use crate::identity;
+use crate::limits::DECIDED_ASKED_MAX;
 use crate::state::Mark;
 use crate::tables::{CARRIER, CONTENT, DECIDED, ENCOUNTER, FACT, NUMBER, OF_FAMILY, TIE};
 
@@ -175,12 +177,14 @@ impl<'a> Asking<'_, 'a> {
             }
         }
         concerned.extend(self.owners());
+        let mut ends: BTreeSet<Id> = heard.ties.iter().flat_map(|tie| [tie.old, tie.new]).collect();
         for row in &ties {
-            concerned.extend([id(row.get(3)), id(row.get(4))].into_iter().flatten());
+            ends.extend([id(row.get(3)), id(row.get(4))].into_iter().flatten());
             if let Some(tie) = id(row.get(1)) {
                 self.decided("merge", tie);
             }
         }
+        concerned.extend(&ends);
         // An identifier that makes no patient has no record.
         let named: BTreeSet<Id> = heard.persons.iter().map(|person| person.number).collect();
         concerned.retain(|number| {
@@ -220,7 +224,8 @@ impl<'a> Asking<'_, 'a> {
         let visits = self.with_tied(&ties);
         if heard.deletes() || numbers.values().any(|row| row.deleted.is_some()) || self.has_deletions(&visits)
         {
-            self.deletions(&visits);
+            let patients = numbers.keys().copied().chain(ends).chain(named).collect();
+            self.deletions(&visits, &patients);
         }
     }
 
@@ -281,8 +286,8 @@ impl<'a> Asking<'_, 'a> {
         rows.iter().any(|row| fact_kind(row) == Some(Kind::DeleteVisit))
     }
 
-    /// What was decided about deletions that a source asked for.
-    fn deletions(&mut self, visits: &BTreeSet<Id>) {
+    /// What was decided about deletions that a source asked for. `patients` are all who can be the patient of a visit.
+    fn deletions(&mut self, visits: &BTreeSet<Id>, patients: &BTreeSet<Id>) {
         for visit in visits {
             self.decided("closed-visit", *visit);
         }
@@ -298,15 +303,34 @@ impl<'a> Asking<'_, 'a> {
                 self.decided("closed-visit", encounter);
             }
         }
-        // The id of an inferred visit follows from the fold: one that has no row yet can have been decided in a rebuild
-        // only, which reads the decisions first.
-        let inferred = self.heard.says_inferred()
-            || self
-                .rows(&FACT, &[])
-                .is_some_and(|rows| rows.iter().any(|row| text(row.get(8)).contains("\"i\":true")));
-        if inferred {
+        // The id of an inferred visit follows from the fold, and one that has no row yet can have been decided in a
+        // rebuild, which reads the decisions first: whatever fact may be the first of a stay names one.
+        let begins = self.begins(visits);
+        if begins.len().saturating_mul(patients.len()) > DECIDED_ASKED_MAX {
             self.reads.scan(decided_all());
+            return;
         }
+        for (patient, (class, begin)) in
+            patients.iter().flat_map(|id| begins.iter().map(move |one| (id, one)))
+        {
+            let encounter = identity::inferred_encounter_id(self.sight.key, *patient, class, begin);
+            self.decided("closed-visit", encounter);
+        }
+    }
+
+    /// What may name a stay of the visits without a number.
+    fn begins(&self, visits: &BTreeSet<Id>) -> BTreeSet<(String, String)> {
+        let named_by = |fact: &Fact| {
+            let (class, begin) = stays::named_by(fact);
+            (class.to_owned(), begin.to_owned())
+        };
+        let heard = self.heard.persons.iter().flat_map(|person| &person.facts);
+        let heard = heard.filter(|(visit, _)| visit.inferred).map(|(_, fact)| named_by(fact));
+        let stored = self.rows(&FACT, &[]).unwrap_or_else(|| {
+            visits.iter().filter_map(|visit| self.rows(&FACT, &[Value::Id(*visit)])).flatten().collect()
+        });
+        let stored = stored.into_iter().filter_map(fact_of).filter(|fact| fact.body.inferred);
+        heard.chain(stored.map(|fact| named_by(&fact))).collect()
     }
 }
 

@@ -33,6 +33,13 @@ pub(super) struct NumberRow {
     pub(super) survivor: Option<Id>,
 }
 
+impl NumberRow {
+    /// Whether nothing is known of it, any more.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self { survivor: self.survivor, ..Self::default() }
+    }
+}
+
 /// What of a row of [`ENCOUNTER`] the next fold needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct EncounterRow {

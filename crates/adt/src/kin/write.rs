@@ -265,6 +265,10 @@ impl Kin<'_> {
         }
         for number in &self.dirty_numbers {
             let Some(row) = self.numbers.get(number) else { continue };
+            if row.is_empty() {
+                out.delete(&NUMBER, vec![family.clone(), Value::Id(*number)]);
+                continue;
+            }
             let identifier = row.identifier.as_ref().and_then(|one| serde_json::to_string(one).ok());
             out.put(
                 &NUMBER,

@@ -59,7 +59,15 @@ pub(super) fn alone(number: Id) -> Ties {
 /// What the batch ties together. The patient whom a replaced message names is among them.
 pub(super) fn ties(works: &[Work<'_>], have: &Rows) -> Ties {
     let mut ties = Ties::default();
+    let in_batch = replaced_in(works);
     for work in works {
+        if let Some(number) = named(work.reading).filter(|_| {
+            // Whatever it says, by whatever program: as if it had been set aside.
+            replaced_by(work.reading.record, &in_batch, have).is_some()
+        }) {
+            ties.tie([Head::patient(number)]);
+            continue;
+        }
         for heads in work.says.iter().flat_map(|says| &says.heads) {
             ties.tie(heads.iter().copied());
         }

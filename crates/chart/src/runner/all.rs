@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use super::Runner;
 use crate::claims::Claims;
 use crate::error::Cause;
+use crate::foresee::foresee;
 use crate::limits::{BATCHES_IN_FLIGHT_MAX, PAUSE_BACKOFF};
 use crate::progress::{Paused, Progress};
 use crate::projection::Projection;
@@ -36,6 +37,27 @@ impl Running {
     }
 }
 
+/// Looks through what is not applied yet, until it has been possible.
+async fn look_ahead<P: Projection>(projection: &P, log: &Log, tables: &Tables, progress: &Progress) {
+    let mut pause = PAUSE_BACKOFF.0;
+    while let Err(error) = foresee(projection, log, tables).await {
+        let paused = Paused { cause: error.cause(), why: error.to_string() };
+        tracing::error!(
+            projection = P::NAME,
+            cause = paused.cause.as_str(),
+            why = paused.why,
+            "nothing is applied before the log was looked through"
+        );
+        for &stream in P::STREAMS {
+            for partition in 0..log.partitions() {
+                progress.update(stream, partition, |slot| slot.paused = Some(paused.clone()));
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_BACKOFF.1);
+    }
+}
+
 /// Runs `projection` over all its streams and partitions until [`Running::stop`]; dropping what this returns ends
 /// the runners where they are, which loses nothing.
 pub fn run_all<P: Projection>(projection: &Arc<P>, log: &Log, tables: &Tables, clock: &Clock) -> Running {
@@ -44,13 +66,27 @@ pub fn run_all<P: Projection>(projection: &Arc<P>, log: &Log, tables: &Tables, c
     let in_flight = Arc::new(Semaphore::new(BATCHES_IN_FLIGHT_MAX));
     let claims = Claims::new();
     let mut tasks = JoinSet::new();
+    let (tell, foreseen) = watch::channel(false);
+    tasks.spawn({
+        let (projection, log, tables) = (Arc::clone(projection), log.clone(), tables.clone());
+        let (progress, mut stopped) = (progress.clone(), stopped.clone());
+        async move {
+            tokio::select! {
+                () = look_ahead(projection.as_ref(), &log, &tables, &progress) => { tell.send_replace(true); }
+                _ = stopped.wait_for(|stop| *stop) => {}
+            }
+        }
+    });
     for &stream in P::STREAMS {
         for partition in 0..log.partitions() {
             let (projection, log, tables, clock) =
                 (Arc::clone(projection), log.clone(), tables.clone(), clock.clone());
             let (progress, in_flight, stopped) = (progress.clone(), Arc::clone(&in_flight), stopped.clone());
-            let claims = Arc::clone(&claims);
+            let (claims, mut foreseen) = (Arc::clone(&claims), foreseen.clone());
             tasks.spawn(async move {
+                if foreseen.wait_for(|done| *done).await.is_err() {
+                    return; // stopped before
+                }
                 let start = || {
                     Runner::new(
                         Arc::clone(&projection),

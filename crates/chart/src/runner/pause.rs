@@ -17,18 +17,23 @@ impl<P: Projection> Runner<P> {
     /// # Errors
     /// As [`Runner::step`].
     pub async fn run_until(&mut self, end: u64, done: impl Fn(usize)) -> Result<(), ChartError> {
+        let mut freed = self.claims.as_ref().map(|claims| claims.freed());
         loop {
+            if let Some(freed) = &mut freed {
+                freed.borrow_and_update();
+            }
             match self.turn().await {
                 Ok(Stepped::Committed { records, .. }) => done(records),
                 Ok(Stepped::Idle) => return Ok(()),
-                Ok(
-                    Stepped::Fenced
-                    | Stepped::Read { .. }
-                    | Stepped::Applied
-                    | Stepped::Halved
-                    | Stepped::Waits
-                    | Stepped::Conflict,
-                ) => {}
+                Ok(Stepped::Waits) => {
+                    if let Some(freed) = &mut freed {
+                        freed.changed().await.ok();
+                    }
+                    // What woke it may be what it gave back itself.
+                    tokio::time::sleep(CONFLICT_BACKOFF.0).await;
+                }
+                Ok(Stepped::Conflict) => tokio::time::sleep(self.conflict_wait()).await,
+                Ok(Stepped::Fenced | Stepped::Read { .. } | Stepped::Applied | Stepped::Halved) => {}
                 Err(error) if error.cause() == Cause::Unreadable && self.is_tried_again() => {
                     tokio::time::sleep(UNREADABLE_RETRY).await;
                 }
