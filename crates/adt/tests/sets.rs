@@ -4,6 +4,7 @@
 
 mod harness;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use harness::stream::{Dice, corrected, messages};
@@ -304,7 +305,7 @@ async fn all_rows(house: &House) -> String {
     for table in adt::TABLES {
         for mut row in house.table(table).await {
             row.retain(|column, _| !Adt::NOT_COMPARED.contains(&(table.name, *column)));
-            text += &format!("{} {row:?}\n", table.name);
+            writeln!(text, "{} {row:?}", table.name).unwrap();
         }
     }
     text

@@ -8,6 +8,7 @@ pub mod quarantine;
 pub mod sources;
 pub mod work;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -214,7 +215,7 @@ pub(crate) fn address(path: &str, query: &[(&str, &str)]) -> String {
             if byte.is_ascii_alphanumeric() || b"-._".contains(&byte) {
                 out.push(char::from(byte));
             } else {
-                out.push_str(&format!("%{byte:02X}"));
+                write!(out, "%{byte:02X}").expect("a String takes every write");
             }
         }
     }

@@ -28,7 +28,7 @@ pub fn routes(room: &Room) -> Vec<Route> {
 /// How one partition is read.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Partition {
+struct PartitionState {
     stream: &'static str,
     partition: u16,
     applied: u64,
@@ -39,7 +39,7 @@ struct Partition {
     rejected: u64,
 }
 
-impl Partition {
+impl PartitionState {
     fn of(one: &PartitionHealth, end: u64) -> Self {
         Self {
             stream: one.stream.as_str(),
@@ -58,7 +58,7 @@ impl Partition {
 #[serde(rename_all = "camelCase")]
 struct Answer {
     sources: Vec<SourceState>,
-    partitions: Vec<Partition>,
+    partitions: Vec<PartitionState>,
     /// Durability of the log: `fsync` or `replicated`.
     log: &'static str,
     /// Why the log takes nothing.
@@ -74,7 +74,7 @@ async fn gather(room: &Room) -> Result<Answer, Fault> {
     let mut partitions = Vec::new();
     for one in &room.progress.health().partitions {
         let end = room.log.end(one.stream, one.partition).await.map_err(crate::view::ViewError::from)?;
-        partitions.push(Partition::of(one, end));
+        partitions.push(PartitionState::of(one, end));
     }
     let log = room.log.health();
     Ok(Answer {

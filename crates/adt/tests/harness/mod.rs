@@ -377,13 +377,11 @@ impl Msg {
         self.event = event;
         self
     }
-    pub fn at(mut self, place: &str) -> Self {
-        self.place = place.to_owned();
-        self
+    pub fn at(self, place: &str) -> Self {
+        Self { place: place.to_owned(), ..self }
     }
-    pub fn class(mut self, class: &str) -> Self {
-        self.class = class.to_owned();
-        self
+    pub fn class(self, class: &str) -> Self {
+        Self { class: class.to_owned(), ..self }
     }
     pub fn event_time(mut self, at: &str) -> Self {
         self.evn6 = Some(time(at));
@@ -397,21 +395,17 @@ impl Msg {
         self.evn2 = None;
         self
     }
-    pub fn name(mut self, name: &str) -> Self {
-        self.name = name.to_owned();
-        self
+    pub fn name(self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self }
     }
-    pub fn born(mut self, born: &str) -> Self {
-        self.born = born.to_owned();
-        self
+    pub fn born(self, born: &str) -> Self {
+        Self { born: born.to_owned(), ..self }
     }
-    pub fn sex(mut self, sex: &str) -> Self {
-        self.sex = sex.to_owned();
-        self
+    pub fn sex(self, sex: &str) -> Self {
+        Self { sex: sex.to_owned(), ..self }
     }
-    pub fn pid3(mut self, pid3: &str) -> Self {
-        self.pid3 = pid3.to_owned();
-        self
+    pub fn pid3(self, pid3: &str) -> Self {
+        Self { pid3: pid3.to_owned(), ..self }
     }
     pub fn pid(mut self, field: usize, value: &str) -> Self {
         self.pid.insert(field, value.to_owned());

@@ -1,13 +1,7 @@
 //! Real chromium in front of the real binary: what a person at its pages sees, does and is spared.
 //!
 //! Needs the Debian packages `chromium` and `chromium-driver`; without them these tests fail and say so.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    clippy::disallowed_methods,
-    clippy::type_complexity,
-    clippy::format_push_string
-)]
+#![allow(clippy::unwrap_used, clippy::print_stderr, clippy::disallowed_methods, clippy::type_complexity)]
 
 mod census;
 mod chromium;

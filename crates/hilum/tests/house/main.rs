@@ -1,11 +1,5 @@
 //! The real binary over real sockets.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    clippy::disallowed_methods,
-    clippy::type_complexity,
-    clippy::format_push_string
-)]
+#![allow(clippy::unwrap_used, clippy::print_stderr, clippy::disallowed_methods, clippy::type_complexity)]
 
 mod board;
 mod canary;

@@ -1,5 +1,6 @@
 //! A running `hilum serve`, and how to talk to it.
 
+use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -320,10 +321,10 @@ pub fn request(
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
     for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        write!(head, "{name}: {value}\r\n").unwrap();
     }
     if !headers.iter().any(|(name, _)| *name == "content-length") {
-        head.push_str(&format!("content-length: {}\r\n", body.len()));
+        write!(head, "content-length: {}\r\n", body.len()).unwrap();
     }
     head.push_str("\r\n");
     stream.write_all(head.as_bytes()).unwrap();

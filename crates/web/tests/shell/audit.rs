@@ -1,5 +1,6 @@
 //! Who looked, and whether that can be denied.
 
+use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -97,7 +98,7 @@ async fn a_search_that_is_typed_names_each_patient_once() {
     let typed = async |q: &str, found: &[Id]| {
         let mut form = format!("q={q}");
         for patient in found {
-            form.push_str(&format!("&patient={patient}"));
+            write!(form, "&patient={patient}").unwrap();
         }
         let before = all(&bench).await.len();
         let answer = bench.post("/typing", &[("x-api-key", &key)], &form).await;

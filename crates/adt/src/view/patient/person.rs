@@ -18,7 +18,7 @@ use crate::view::journey::Sight;
 use crate::view::row::Columns;
 
 /// A row of [`NUMBER`].
-pub(super) struct Number {
+pub(super) struct NumberRow {
     pub(super) family: Id,
     pub(super) number: Id,
     pub(super) survivor: Id,
@@ -26,7 +26,7 @@ pub(super) struct Number {
     pub(super) marks: Vec<String>,
 }
 
-impl Number {
+impl NumberRow {
     fn of(row: &Row) -> Result<Self, ViewError> {
         let columns = Columns { table: &NUMBER, row };
         Ok(Self {
@@ -41,9 +41,9 @@ impl Number {
 
 /// The numbers of one person with everything that was said of them.
 pub(super) struct Person {
-    pub(super) own: Number,
+    pub(super) own: NumberRow,
     /// Surviving one first, then in the order in which they fill in.
-    pub(super) members: Vec<Number>,
+    pub(super) members: Vec<NumberRow>,
     registers: BTreeMap<(Id, &'static str), String>,
     pub(super) is_cut: bool,
 }
@@ -55,12 +55,12 @@ impl Person {
             Read::Scan(Scan { limit, ..Scan::by_index(NUMBER.name, index, vec![Value::Id(id)]) })
         };
         let found = sight.tables.read(&[scan("by_number", id)]).await?;
-        let own = found.iter().flatten().next().map(Number::of).ok_or(ViewError::NotFound)??;
+        let own = found.iter().flatten().next().map(NumberRow::of).ok_or(ViewError::NotFound)??;
         let ties = Scan::by_key(TIE.name, vec![Value::Id(own.family)]);
         let found = sight.tables.read(&[scan("by_survivor", own.survivor), Read::Scan(ties)]).await?;
         let [numbers, ties] = found.as_slice() else { return Err(ViewError::NotFound) };
         let is_cut = numbers.len() >= PATIENT_RECORDS_MAX as usize;
-        let mut members: Vec<Number> = numbers.iter().map(Number::of).collect::<Result<_, _>>()?;
+        let mut members: Vec<NumberRow> = numbers.iter().map(NumberRow::of).collect::<Result<_, _>>()?;
         let ties: Vec<_> = ties.iter().filter_map(|row| tie_of(&row.values)).collect();
         let order = Survivors::fold(&ties).members(own.survivor, &ties);
         members.sort_by_key(|member| order.iter().position(|id| *id == member.number).unwrap_or(usize::MAX));

@@ -1,8 +1,6 @@
 //! From declarations to tables: made when they are not there, changed when no row is lost or read otherwise, refused
 //! by name when one would be.
 
-#![allow(clippy::format_push_string)] // written once, at opening
-
 use std::collections::BTreeMap;
 
 use hilum_core::Seq;
@@ -11,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::value::sql_type;
 use crate::tables::shape::Schema;
-use crate::tables::{Table, TablesError, Type};
+use crate::tables::{Column, Table, TablesError, Type};
 
 /// The layout of the tables that are ours (`hilum_…`) and the way how declarations become tables.
 /// 2: an offset row names the record that was read last.
@@ -177,13 +175,7 @@ fn change(
             }
             Some(there) if there.optional == column.optional => {}
             Some(_) if column.optional => sql += &drop_not_null(name, column.name),
-            None if column.optional => {
-                sql += &format!(
-                    "ALTER TABLE \"{name}\" ADD COLUMN \"{}\" {};",
-                    column.name,
-                    sql_type(column.ty)
-                );
-            }
+            None if column.optional => sql += &add_column(name, column),
             Some(_) | None => demands = Some(column.name),
         }
     }
@@ -209,7 +201,7 @@ fn change(
     }
     for (index, columns) in &stored.indexes {
         if declared.indexes.get(index) != Some(columns) {
-            sql += &format!("DROP INDEX {};", index_name(table, index));
+            sql += &drop_index(table, index);
         }
     }
     for index in table.indexes {
@@ -242,15 +234,26 @@ fn is_clustered(table: &Table) -> bool {
     bytes <= 140
 }
 
+fn add_column(table: &str, column: &Column) -> String {
+    format!("ALTER TABLE \"{table}\" ADD COLUMN \"{}\" {};", column.name, sql_type(column.ty))
+}
+
+fn drop_index(table: &Table, index: &str) -> String {
+    format!("DROP INDEX {};", index_name(table, index))
+}
+
 fn create(table: &Table) -> String {
-    let mut sql = format!("CREATE TABLE \"{}\" (", table.name);
-    for column in table.columns {
+    let column = |column: &Column| {
         let absent = if column.optional { "" } else { " NOT NULL" };
-        sql += &format!("\"{}\" {}{absent}, ", column.name, sql_type(column.ty));
-    }
+        format!("\"{}\" {}{absent}", column.name, sql_type(column.ty))
+    };
+    let columns = table.columns.iter().map(column).collect::<Vec<_>>().join(", ");
     let key = quoted(table.columns.iter().take(table.key_len).map(|column| column.name));
     let clustered = if is_clustered(table) { ", WITHOUT ROWID" } else { "" };
-    sql += &format!("\"t_\" INTEGER NOT NULL, PRIMARY KEY ({key})) STRICT{clustered};");
+    let mut sql = format!(
+        "CREATE TABLE \"{}\" ({columns}, \"t_\" INTEGER NOT NULL, PRIMARY KEY ({key})) STRICT{clustered};",
+        table.name
+    );
     for index in table.indexes {
         sql += &create_index(table, index.name, index.columns);
     }
@@ -295,12 +298,9 @@ pub(super) struct TableSql {
 impl TableSql {
     /// Sets `t_` and the columns of `changed` (a bit for each column), then the key: all bound in that order.
     pub(super) fn update(&self, table: &Table, changed: u64) -> String {
-        let mut set = "\"t_\" = ?".to_owned();
-        for (at, column) in table.columns.iter().enumerate() {
-            if changed & (1 << at) != 0 {
-                set += &format!(", \"{}\" = ?", column.name);
-            }
-        }
+        let columns = table.columns.iter().enumerate().filter(|(at, _)| changed & (1 << at) != 0);
+        let names = std::iter::once("t_").chain(columns.map(|(_, column)| column.name));
+        let set = names.map(|name| format!("\"{name}\" = ?")).collect::<Vec<_>>().join(", ");
         format!("UPDATE \"{}\" SET {set} WHERE {}", table.name, self.key_is)
     }
 }
