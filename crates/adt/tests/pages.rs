@@ -67,6 +67,17 @@ fn every_event_has_a_title_in_both_languages() {
 }
 
 #[test]
+fn the_top_bar_calls_a_page_what_it_is_called() {
+    let dictionary = Arc::new(Dictionary::new(&[words::WORDS, WORDS]).unwrap());
+    for lang in [Lang::En, Lang::Ko] {
+        let w = Words::new(Arc::clone(&dictionary), lang, jiff::tz::TimeZone::UTC);
+        for page in ["census", "messages", "quarantine", "work", "sources"] {
+            assert_eq!(w.get(&format!("nav.{page}")), w.get(&format!("{page}.title")), "{page} {lang:?}");
+        }
+    }
+}
+
+#[test]
 fn nothing_that_is_typed_goes_into_a_url() {
     let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/pages");
     assert_eq!(hilum_web::forms::typed_into_urls(&pages).unwrap(), Vec::<String>::new());

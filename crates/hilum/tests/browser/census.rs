@@ -6,7 +6,7 @@ use serde_json::Value;
 use tempfile::tempdir;
 
 use crate::chromium::Browser;
-use crate::server::{Server, Start, field};
+use crate::server::{Server, Start, field, request};
 
 /// Bound of a change's way from the sender to an open page (issue 9.2).
 const SEEN_WITHIN: Duration = Duration::from_secs(2);
@@ -134,6 +134,20 @@ async fn keys_language_and_a_silent_source() {
                  return rows.length === 1 && rows[0].innerText.includes('KIM')";
     browser.wait("search", 10, found).await;
     assert!(!browser.client.current_url().await.unwrap().as_str().contains("KIM"), "no name in a URL");
+    // Three letters are one search, and one look at whom it found.
+    let key = server.key("reader", "admin");
+    let admin = [("x-api-key", key.as_str())];
+    let events = || {
+        let answer = request(server.http.unwrap(), "GET", "/api/audit", &admin, b"");
+        let audit: Value = serde_json::from_slice(&answer.body).unwrap();
+        let events = audit["events"].as_array().unwrap().iter();
+        events.filter(|event| event["action"] == "search" && event["patient"].is_string()).count()
+    };
+    assert_eq!(events(), 1);
+    browser.type_into("#census-q", " Y").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    browser.wait("search", 10, found).await;
+    assert_eq!(events(), 1, "it grew");
 
     assert_eq!(browser.run("return document.documentElement.lang").await, "en");
     assert!(browser.text().await.contains("Census"));
