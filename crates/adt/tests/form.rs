@@ -3,6 +3,8 @@
 
 mod harness;
 
+use std::fmt::Write as _;
+
 use harness::{House, Msg};
 use hilum_adt::project::Adt;
 use hilum_adt::tables::CONTENT;
@@ -54,4 +56,56 @@ async fn rows_of_another_form_are_refused_until_a_rebuild_has_made_them_anew() {
         assert_eq!(refused(&house).await, None, "{why}: made anew");
         assert_eq!(house.canonical().await, canonical, "{why}");
     }
+}
+
+/// What a small story leaves in the rows that are read back.
+async fn stored() -> String {
+    let house = House::new();
+    let admission = Msg::new("A01", "C1", "010800", "1", "V1")
+        .at("W1^101^1^H")
+        .pid3("1^^^H^MR~S1^^^Z^PI")
+        .pv1(7, "501^Park^Ui^^^^^^H")
+        .with("NK1|1|Kim^Su")
+        .with("AL1|1|DA|PEN^Penicillin")
+        .with("IAM|1|DA|NUT^Nuts")
+        .with("DG1|1||I10^Hypertension^I10");
+    let pending = Msg::new("A15", "C2", "010900", "1", "V1").pv1(42, "W2^201^1^H");
+    let inferred = Msg::new("A04", "C3", "011000", "2", "").class("O").with("DG1|1||E11^Diabetes^I10");
+    let nobody = Msg::new("A04", "C4", "011100", "", "V4").at("ED^1^^H");
+    let deleted = Msg::new("A29", "C5", "011200", "2", "").without_pv1();
+    let merged = Msg::new("A40", "C6", "011300", "1", "").without_pv1().with("MRG|2^^^H^MR");
+    let unpaired = Msg::new("A40", "C7", "011400", "1", "").without_pv1();
+    for message in [admission, pending, inferred, nobody, deleted, merged, unpaired] {
+        house.send(&message.text()).await;
+        house.run().await;
+    }
+    let mut text = String::new();
+    for table in hilum_adt::tables::OF_FAMILY.iter().chain(&[&hilum_adt::tables::SEEN]) {
+        for row in house.table(table).await {
+            writeln!(text, "{}: {row:?}", table.name).unwrap();
+        }
+    }
+    text
+}
+
+#[tokio::test]
+async fn whoever_changes_what_a_row_holds_raises_the_form() {
+    let form = hilum_adt::tables::FORM;
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/stored/rows-{form}.txt"));
+    let found = stored().await;
+    if blessing() {
+        std::fs::write(&path, &found).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    let differs = found.lines().zip(kept.lines()).find(|(found, kept)| found != kept);
+    assert!(
+        found == kept,
+        "the rows are not those of form {form}: raise tables::FORM, then BLESS=1 writes the new file\n{differs:#?}"
+    );
+}
+
+/// The environment is the test's own argument: whether to write the file anew.
+#[allow(clippy::disallowed_methods)]
+fn blessing() -> bool {
+    std::env::var_os("BLESS").is_some()
 }

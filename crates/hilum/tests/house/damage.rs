@@ -60,7 +60,7 @@ pub fn open_log(data: &Path) -> Log {
     Log::Embedded(Embedded::open(&data.join("log.sqlite"), clock, entropy, Options::default()).unwrap())
 }
 
-fn open_tables(data: &Path) -> Tables {
+pub fn open_tables(data: &Path) -> Tables {
     let parts = [
         hilum_web::tables::ALL,
         hilum_chart::resources::TABLES,

@@ -7,6 +7,7 @@ mod confidence;
 mod crash;
 mod damage;
 mod doors;
+mod form;
 mod http;
 mod lifecycle;
 mod misread;

@@ -1,0 +1,81 @@
+//! Rows of another form, and rows that cannot be read: said by name, and made anew from the log.
+
+use std::path::Path;
+
+use hilum_adt::tables::CONTENT;
+use hilum_chart::fits::FORM;
+use hilum_engines::tables::{Batch, Read, Scan, Value, Write};
+use tempfile::tempdir;
+
+use crate::damage::{doctor, json, now, open_tables, send};
+use crate::server::{Server, Start, a01, field, run, wait};
+
+fn rewrite(data: &Path, write: Write) {
+    let tables = open_tables(data);
+    now(tables.commit(Batch { writes: vec![write], ..Batch::default() })).unwrap();
+    now(tables.close());
+}
+
+fn board(server: &Server, key: &str) -> usize {
+    json(server, "/api/census", key)["encounters"].as_array().unwrap().len()
+}
+
+#[test]
+fn rows_of_another_form_are_refused_at_the_start_and_made_anew_by_a_rebuild() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let key = server.key("reader", "operator");
+    send(&server, &["F1", "F2"], &key, 2);
+    let data = server.data.clone();
+    server.stop();
+    let values = vec![Value::Text("adt".to_owned()), Value::Int(hilum_adt::tables::FORM + 1)];
+    rewrite(&data, Write::Put { table: FORM.name, values });
+
+    let path = data.to_str().unwrap();
+    assert!(Server::try_start(&folder, &Start::default()).is_none());
+    let said = std::fs::read_to_string(folder.path().join("stderr")).unwrap();
+    assert!(said.contains("rows of `adt` are of form") && said.contains("hilum rebuild census"), "{said}");
+    let finding = doctor(&data).into_iter().find(|one| one.2.contains("are of form")).unwrap();
+    assert!(finding.3.contains("hilum rebuild census"), "{finding:?}");
+    let keep = run(&["rebuild", "census", "--behind", "keep", "--data", path]);
+    assert_eq!(keep.status.code(), Some(1), "nothing is applied on top of them");
+
+    let rebuilt = run(&["rebuild", "census", "--data", path]);
+    assert_eq!(rebuilt.status.code(), Some(0), "{}", String::from_utf8_lossy(&rebuilt.stderr));
+    let server = Server::start(&folder, &Start::default());
+    assert_eq!(board(&server, &key), 2);
+}
+
+#[test]
+fn a_row_that_cannot_be_read_is_named_and_made_anew() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let key = server.key("reader", "operator");
+    send(&server, &["R1"], &key, 1);
+    let data = server.data.clone();
+    server.stop();
+    let tables = open_tables(&data);
+    let scan = Read::Scan(Scan::by_key(CONTENT.name, Vec::new()));
+    let rows = now(tables.read(&[scan])).unwrap().pop().unwrap();
+    now(tables.close());
+    for mut row in rows {
+        row.values[3] = Value::Text("{".to_owned());
+        rewrite(&data, Write::Put { table: CONTENT.name, values: row.values });
+    }
+
+    let server = Server::start(&folder, &Start::default());
+    let again = a01("R1").replace("ADT^A01", "ADT^A08").replace("|R1|", "|R2|");
+    assert_eq!(field(&server.connect().ask(&again), "MSA", 1), "AA");
+    wait("the quarantine", 20, || {
+        let quarantine = json(&server, "/api/quarantine", &key);
+        (quarantine["messages"][0]["rule"] == "apply.rows").then_some(())
+    });
+    let finding = doctor(&data).into_iter().find(|one| one.2.contains("apply.rows")).unwrap();
+    assert!(finding.3.contains("hilum rebuild census"), "{finding:?}");
+    server.stop();
+    let rebuilt = run(&["rebuild", "census", "--data", data.to_str().unwrap()]);
+    assert_eq!(rebuilt.status.code(), Some(3), "{}", String::from_utf8_lossy(&rebuilt.stderr));
+    let server = Server::start(&folder, &Start::default());
+    assert_eq!(json(&server, "/api/quarantine", &key)["messages"].as_array().unwrap().len(), 0);
+    assert_eq!(board(&server, &key), 1);
+}
