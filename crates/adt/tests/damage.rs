@@ -13,6 +13,10 @@ fn admission(control: &str, visit: &str, bed: u32) -> String {
     Msg::new("A01", control, "010800", "1", visit).at(&format!("W1^101^{bed}^H")).text()
 }
 
+fn sight<'a>(house: &'a House, chart: &'a Chart, authority: &'a Authority) -> journey::Sight<'a> {
+    journey::Sight { tables: &house.tables, log: &house.log, chart, key: &house.key, authority }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flipped_bit_costs_its_message_alone_and_is_shown() {
     let mut house = House::new();
@@ -38,13 +42,7 @@ async fn a_flipped_bit_costs_its_message_alone_and_is_shown() {
     assert_eq!(line.received.to_string(), first["received"], "its neighbour's");
 
     let chart = Chart::open(house.tables.clone(), house.clock.clone());
-    let sight = journey::Sight {
-        tables: &house.tables,
-        log: &house.log,
-        chart: &chart,
-        key: &house.key,
-        authority: &authority,
-    };
+    let sight = sight(&house, &chart, &authority);
     let shown = journey::read(sight, line.id).await.unwrap();
     assert!(shown.journey.damaged && shown.journey.text.is_none() && shown.journey.segments.is_empty());
 
@@ -72,13 +70,7 @@ async fn a_bit_that_flips_after_the_message_was_applied_costs_its_text_alone() {
     house.flip_a_bit(record).await;
     let authority = Authority::new("key:test", Role::Operator);
     let chart = Chart::open(house.tables.clone(), house.clock.clone());
-    let sight = journey::Sight {
-        tables: &house.tables,
-        log: &house.log,
-        chart: &chart,
-        key: &house.key,
-        authority: &authority,
-    };
+    let sight = sight(&house, &chart, &authority);
     let shown = journey::read(sight, record.as_id()).await.unwrap();
     assert_eq!(shown.message.control_id, "C1");
     assert!(shown.journey.damaged);

@@ -12,73 +12,18 @@ use harness::{House, Msg, how_many, sqlite_tables};
 use hilum_adt::decision::Decision;
 use hilum_adt::project::{Adt, Planted};
 use hilum_adt::settings::SourceSettings;
-use hilum_chart::runner::Stepped;
-use hilum_chart::{Progress, Runner};
-use hilum_core::{Envelope, Id, Position, Stream};
-use hilum_engines::log::Log;
-use hilum_engines::tables::{Batch, Tables};
-
-const WORKERS: usize = 3;
-
-/// What is taken out of a batch before it is committed.
-type Plant = fn(&mut Batch);
-
-fn nothing(_: &mut Batch) {}
+use hilum_chart::Runner;
+use hilum_core::{Envelope, Id};
+use hilum_engines::tables::Tables;
+use hilum_testkit::workers::{Plant, interleave, nothing};
 
 /// Runs one schedule to the end of the log. Returns how often workers were in each other's way.
 async fn schedule(house: &House, tables: &Tables, seed: u64, plant: Plant) -> usize {
-    let dice = Dice::new(seed);
-    let log: &Log = &house.log;
-    let streams = [Stream::Decisions, Stream::Hl7In];
-    let progress = Progress::new("adt", &streams, log.partitions());
-    let mut left = Vec::new();
-    for stream in streams {
-        for partition in 0..log.partitions() {
-            if log.end(stream, partition).await.unwrap() > 0 {
-                left.push((stream, partition));
-            }
-        }
-    }
-    #[allow(clippy::type_complexity, reason = "a place and who works there")]
-    let mut workers: Vec<Option<((Stream, u16), Runner<Adt>)>> = (0..WORKERS).map(|_| None).collect();
-    let mut in_the_way = 0;
-    for _ in 0..200_000 {
-        if left.is_empty() {
-            return in_the_way;
-        }
-        let worker = &mut workers[dice.below(WORKERS)];
-        let Some((place, runner)) = worker else {
-            // Any partition, also one that another worker has: the offset decides who was right.
-            let place = dice.pick(&left);
-            let (projection, clock) = (Arc::clone(&house.projection), house.clock.clone());
-            let runner = Runner::new(projection, log.clone(), tables.clone(), clock, place, progress.clone());
-            *worker = Some((place, runner.batches_of(1 + dice.below(6))));
-            continue;
-        };
-        if let Some(batch) = runner.ready_mut() {
-            plant(batch);
-        }
-        match runner.step().await.unwrap() {
-            Stepped::Read { .. } | Stepped::Applied | Stepped::Halved | Stepped::Waits => {}
-            Stepped::Conflict => in_the_way += 1,
-            Stepped::Fenced => {
-                in_the_way += 1;
-                *worker = None;
-            }
-            Stepped::Committed { .. } => {
-                let (stream, partition) = *place;
-                let end = log.end(stream, partition).await.unwrap();
-                if progress.applied(Position { stream, partition, offset: end - 1 }) {
-                    left.retain(|one| one != place);
-                }
-                if dice.one_in(2) {
-                    *worker = None;
-                }
-            }
-            Stepped::Idle => *worker = None,
-        }
-    }
-    panic!("seed {seed}: the schedule does not end");
+    let start = |place, progress| {
+        let (projection, clock) = (Arc::clone(&house.projection), house.clock.clone());
+        Runner::new(projection, house.log.clone(), tables.clone(), clock, place, progress)
+    };
+    interleave(&house.log, seed, plant, start).await
 }
 
 /// A day's messages and decisions, copies among them, on partitions that have nothing to do with patients.

@@ -11,74 +11,20 @@ use std::sync::Arc;
 use hilum_chart::projection::Projection;
 use hilum_chart::runner::Stepped;
 use hilum_chart::{Progress, Runner};
-use hilum_core::{Entropy, Position, Stream};
+use hilum_core::{Entropy, Stream};
 use hilum_engines::log::Log;
 use hilum_engines::log::embedded::partition_of;
-use hilum_engines::tables::{Batch, Tables, Value, Write};
+use hilum_engines::tables::{Tables, Value, Write};
+use hilum_testkit::workers::{Plant, interleave, nothing};
 use toy::{
     Message, Toy, append, below, clock, day, envelope, open_log, open_postgres, open_tables, oracle, standing,
 };
 
-const WORKERS: usize = 3;
-
-type Place = (Stream, u16);
-
-/// What is taken out of a batch before it is committed.
-type Plant = fn(&mut Batch);
-
-fn nothing(_: &mut Batch) {}
-
 /// Runs one schedule to the end of the log. Returns how often workers were in each other's way.
 async fn schedule(toy: &Arc<Toy>, log: &Log, tables: &Tables, seed: u64, plant: Plant) -> usize {
-    let random = Entropy::seeded(seed);
-    let progress = Progress::new(Toy::NAME, Toy::STREAMS, log.partitions());
-    let places: Vec<Place> =
-        Toy::STREAMS.iter().flat_map(|&stream| (0..log.partitions()).map(move |one| (stream, one))).collect();
-    let mut left = places.clone();
-    for &(stream, partition) in &places {
-        if log.end(stream, partition).await.unwrap() == 0 {
-            left.retain(|place| *place != (stream, partition));
-        }
-    }
-    let mut workers: Vec<Option<(Place, Runner<Toy>)>> = (0..WORKERS).map(|_| None).collect();
-    let mut in_the_way = 0;
-    for _ in 0..200_000 {
-        if left.is_empty() {
-            return in_the_way;
-        }
-        let worker = &mut workers[below(&random, WORKERS as u32) as usize];
-        let Some((place, runner)) = worker else {
-            // Any partition, also one that another worker has: the offset decides who was right.
-            let place = left[below(&random, left.len() as u32) as usize];
-            let runner =
-                Runner::new(Arc::clone(toy), log.clone(), tables.clone(), clock(), place, progress.clone());
-            *worker = Some((place, runner.batches_of(1 + below(&random, 6) as usize)));
-            continue;
-        };
-        if let Some(batch) = runner.ready_mut() {
-            plant(batch);
-        }
-        match runner.step().await.unwrap() {
-            Stepped::Read { .. } | Stepped::Applied | Stepped::Halved | Stepped::Waits => {}
-            Stepped::Conflict => in_the_way += 1,
-            Stepped::Fenced => {
-                in_the_way += 1;
-                *worker = None;
-            }
-            Stepped::Committed { .. } => {
-                let (stream, partition) = *place;
-                let end = log.end(stream, partition).await.unwrap();
-                if progress.applied(Position { stream, partition, offset: end - 1 }) {
-                    left.retain(|one| one != place);
-                }
-                if below(&random, 2) == 0 {
-                    *worker = None;
-                }
-            }
-            Stepped::Idle => *worker = None,
-        }
-    }
-    panic!("seed {seed}: the schedule does not end");
+    let start =
+        |place, progress| Runner::new(Arc::clone(toy), log.clone(), tables.clone(), clock(), place, progress);
+    interleave(log, seed, plant, start).await
 }
 
 /// How many of the schedules end elsewhere than the oracle, and how often workers met.

@@ -8,13 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hilum_core::{
-    Clock, ContentType, Digest, Entropy, Envelope, Id, RecordId, Seq, SourceName, Stream, Timestamp,
-};
+use hilum_core::{Clock, Digest, Entropy, Envelope, Id, RecordId, Seq, Stream, Timestamp};
 use hilum_engines::log::embedded::{Embedded, Options as LogOptions};
 use hilum_engines::log::{Log, ReadMax};
 use hilum_engines::tables::sqlite::{Options, Sqlite};
 use hilum_engines::tables::{Batch, Column, Expect, Index, Outgoing, Read, Table, Type, Value, Write};
+use hilum_testkit::record;
 
 const BODY_BYTES: usize = 1_200;
 
@@ -33,22 +32,14 @@ fn id(n: u64) -> Id {
 }
 
 fn envelope(n: u64, body: Vec<u8>) -> Envelope {
+    let received = Timestamp::from_micros(n as i64);
     Envelope {
-        v: Envelope::VERSION,
-        id: RecordId::new(Timestamp::from_micros(n as i64), [1; 10]),
-        stream: Stream::Hl7In,
-        source: SourceName::parse("default").expect("a name"),
-        settings_sha: Digest::of(b"settings"),
-        received: Timestamp::from_micros(n as i64),
+        id: RecordId::new(received, [1; 10]),
+        received,
         peer: Some("127.0.0.1:52575".to_owned()),
-        digest: Digest::of(&body),
         key: id(n / 5),
-        content_type: ContentType::Hl7v2,
         charset_rule: Some("msh-18".to_owned()),
-        replaces: None,
-        cipher_key: None,
-        trace: None,
-        body: Bytes::from(body),
+        ..record::envelope(Stream::Hl7In, body)
     }
 }
 

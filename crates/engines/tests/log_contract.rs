@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hilum_core::{
-    Clock, ContentType, Digest, Entropy, Envelope, Id, Kind, Position, RecordId, SourceName, Stream,
-    Timestamp,
+    Clock, ContentType, Digest, Entropy, Envelope, Id, Kind, Position, RecordId, Stream, Timestamp,
 };
 use hilum_engines::limits;
 use hilum_engines::log::embedded::{Embedded, Options, partition_of};
 use hilum_engines::log::{Log, LogError, ReadMax};
+use hilum_testkit::disk::{self, Gate};
+use hilum_testkit::record;
 
 const ALL: ReadMax = ReadMax { records: 100_000, bytes: usize::MAX };
 const START: i64 = 1_700_000_000_000_000;
@@ -39,24 +40,8 @@ fn key(n: u64) -> Id {
 }
 
 fn envelope(stream: Stream, n: u64, body: impl Into<Bytes>) -> Envelope {
-    let body = body.into();
-    Envelope {
-        v: Envelope::VERSION,
-        id: RecordId::new(Timestamp::from_micros(START), [7; 10]),
-        stream,
-        source: SourceName::parse("default").expect("a name"),
-        settings_sha: Digest::of(b"settings"),
-        received: Timestamp::from_micros(START),
-        peer: Some("127.0.0.1:2575".to_owned()),
-        digest: Digest::of(&body),
-        key: key(n),
-        content_type: ContentType::Hl7v2,
-        charset_rule: None,
-        replaces: None,
-        cipher_key: None,
-        trace: None,
-        body,
-    }
+    let peer = Some("127.0.0.1:2575".to_owned());
+    Envelope { peer, key: key(n), ..record::envelope(stream, body) }
 }
 
 fn hl7(n: u64) -> Envelope {
@@ -230,31 +215,15 @@ async fn a_body_that_is_not_its_digest_is_refused() {
 // --- the embedded engine's file ---
 
 /// Stops the writer inside a commit until it is let go.
-struct Gate(Arc<AtomicBool>);
-
-impl Gate {
-    fn shut() -> (Self, Options) {
-        let open = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&open);
-        let fault = move |_: &str| -> io::Result<()> {
-            while !seen.load(Ordering::Acquire) {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            Ok(())
-        };
-        let options = Options { disk_reserve_ratio: 0.0, fault: Some(Arc::new(fault)), ..Options::default() };
-        (Self(open), options)
-    }
-
-    fn open(&self) {
-        self.0.store(true, Ordering::Release);
-    }
+fn shut() -> (Gate, Options) {
+    let (gate, fault) = Gate::shut();
+    (gate, Options { disk_reserve_ratio: 0.0, fault: Some(fault), ..Options::default() })
 }
 
 #[tokio::test]
 async fn a_full_queue_makes_append_wait_and_ready_refuse() {
     let dir = tempfile::tempdir().expect("a folder");
-    let (gate, options) = Gate::shut();
+    let (gate, options) = shut();
     let log = open_with(&dir.path().join("log.sqlite"), Options { queue_bytes_max: 20_000, ..options })
         .expect("opens");
     let append = |n| {
@@ -283,7 +252,7 @@ async fn a_full_queue_makes_append_wait_and_ready_refuse() {
 async fn what_waits_when_it_closes_is_written_out() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("log.sqlite");
-    let (gate, options) = Gate::shut();
+    let (gate, options) = shut();
     let log = open_with(&path, options).expect("opens");
     let tasks: Vec<_> = (0..50)
         .map(|n| {
@@ -453,11 +422,11 @@ async fn a_record_that_was_misread_is_read_from_the_file_again() {
     log.append(hl7(1)).await.expect("appends");
     log.close().await;
     drop(log);
-    let places = hilum_testkit::disk::flip_bit(&path, b"MSH|^~");
+    let places = disk::flip_bit(&path, b"MSH|^~");
     let log = open(&path);
     let read = async || log.read(Stream::Hl7In, 1, 0, ALL).await;
     assert!(matches!(read().await, Err(LogError::Corrupt { .. })));
-    hilum_testkit::disk::flip_bits_at(&path, &places);
+    disk::flip_bits_at(&path, &places);
     assert_eq!(read().await.expect("not what a cache remembers").len(), 1);
 }
 

@@ -17,6 +17,7 @@ use hilum_engines::tables::{
     Batch, Column, Expect, Index, OffsetMove, Outgoing, Read, Row, Scan, Table, TablesError, Type, Value,
     Write,
 };
+use hilum_testkit::disk::Gate;
 
 static ALL: Table = Table {
     name: "all_types",
@@ -493,20 +494,9 @@ async fn scans_and_counts_are_those_of_a_plain_model() {
 
 // --- groups, file, faults ---
 
-struct Gate(Arc<AtomicBool>);
-
-impl Gate {
-    fn shut() -> (Self, Options) {
-        let open = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&open);
-        let fault = move |_: &str| -> io::Result<()> {
-            while !seen.load(Ordering::Acquire) {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            Ok(())
-        };
-        (Self(open), Options { sync: SyncMode::Off, fault: Some(Arc::new(fault)), ..Options::default() })
-    }
+fn shut() -> (Gate, Options) {
+    let (gate, fault) = Gate::shut();
+    (gate, Options { sync: SyncMode::Off, fault: Some(fault), ..Options::default() })
 }
 
 #[tokio::test]
@@ -517,7 +507,7 @@ async fn a_batch_that_fails_in_a_group_leaves_its_neighbours_whole_and_reads_see
     let trigger =
         "CREATE TRIGGER no BEFORE INSERT ON wide WHEN NEW.c = 666 BEGIN SELECT RAISE(ABORT, 'no'); END";
     rusqlite::Connection::open(&path).and_then(|c| c.execute_batch(trigger)).expect("plants a refusal");
-    let (gate, options) = Gate::shut();
+    let (gate, options) = shut();
     let tables = Sqlite::open(path.as_path(), SCHEMA, options).expect("opens");
     let commit = |batch: Batch| {
         let tables = tables.clone();
@@ -542,7 +532,7 @@ async fn a_batch_that_fails_in_a_group_leaves_its_neighbours_whole_and_reads_see
     tokio::time::sleep(Duration::from_millis(200)).await;
     let seen = one(&tables, get("bed", vec![text("A"), Value::Int(0)])).await;
     assert_eq!(seen, None, "not committed yet");
-    gate.0.store(true, Ordering::Release);
+    gate.open();
     let t = first.await.expect("joins").expect("commits");
     let [one_, conflict, shape, three] = group;
     assert_eq!(one_.await.expect("joins").expect("commits"), Seq(t.0 + 1));
@@ -614,7 +604,7 @@ async fn what_is_committed_is_there_after_reopening_and_t_goes_on() {
 #[tokio::test]
 async fn readers_do_not_wait_for_an_open_group() {
     let dir = tempfile::tempdir().expect("a folder");
-    let (gate, options) = Gate::shut();
+    let (gate, options) = shut();
     let tables = Sqlite::open(dir.path().join("t.sqlite").as_path(), SCHEMA, options).expect("opens");
     let commit = tokio::spawn({
         let tables = tables.clone();
@@ -625,7 +615,7 @@ async fn readers_do_not_wait_for_an_open_group() {
     let all = tokio::time::timeout(Duration::from_secs(5), futures::future::join_all(reads)).await;
     assert!(all.expect("in time").iter().all(Option::is_none));
     assert!(!commit.is_finished());
-    gate.0.store(true, Ordering::Release);
+    gate.open();
     commit.await.expect("joins").expect("commits");
     assert!(one(&tables, get("bed", vec![text("A"), Value::Int(1)])).await.is_some());
 }

@@ -2,6 +2,11 @@
 
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hilum_engines::sqlite_file::Fault;
 
 /// Flips one bit in the first byte of each place where `needle` stands in the file; returns the places.
 ///
@@ -26,5 +31,29 @@ pub fn flip_bits_at(path: &Path, places: &[usize]) {
         let mut byte = [0];
         file.read_exact_at(&mut byte, at as u64).expect("reads");
         file.write_all_at(&[byte[0] ^ 1], at as u64).expect("writes");
+    }
+}
+
+/// Stops a writer inside its commit until it is let go.
+#[derive(Debug)]
+pub struct Gate(Arc<AtomicBool>);
+
+impl Gate {
+    /// A gate that is shut, and the hook that waits at it.
+    pub fn shut() -> (Self, Fault) {
+        let open = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&open);
+        let fault = move |_: &str| {
+            while !seen.load(Ordering::Acquire) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok(())
+        };
+        (Self(open), Arc::new(fault))
+    }
+
+    /// Lets the writer go on.
+    pub fn open(&self) {
+        self.0.store(true, Ordering::Release);
     }
 }

@@ -2,3 +2,5 @@
 
 pub mod disk;
 pub mod postgres;
+pub mod record;
+pub mod workers;

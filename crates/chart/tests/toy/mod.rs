@@ -13,8 +13,7 @@ use hilum_chart::family::{self, Head, Rank, Ties};
 use hilum_chart::projection::{Changes, Projection, Reads, Rejected, ResourceChange, Rows, Unreadable};
 use hilum_chart::{Chart, resources};
 use hilum_core::{
-    Authority, Clock, ContentType, Digest, Entropy, Envelope, Id, InstallationKey, Position, RecordId,
-    SourceName, Stream, Timestamp,
+    Authority, Clock, Digest, Entropy, Envelope, Id, InstallationKey, Position, RecordId, Stream, Timestamp,
 };
 use hilum_engines::log::embedded::{self, Embedded};
 use hilum_engines::log::{Log, Record};
@@ -22,6 +21,7 @@ use hilum_engines::sqlite_file::SyncMode;
 use hilum_engines::tables::postgres::{Postgres, PostgresConfig};
 use hilum_engines::tables::sqlite::{self, Place, Sqlite};
 use hilum_engines::tables::{Column, Read, Row, Scan, Table, Tables, Type, Value};
+use hilum_testkit::record;
 use serde::{Deserialize, Serialize};
 
 /// What is known about the accounts of a family, one row per event (by digest: a duplicate is the same row).
@@ -490,23 +490,10 @@ pub async fn open_postgres(server: &hilum_testkit::postgres::Postgres, url: &str
 pub fn envelope(message: &Message, random: &Entropy) -> Envelope {
     let body = serde_json::to_vec(message).unwrap();
     let (stream, by) = message.route();
-    let received = Timestamp::from_micros(1_700_000_000_000_000);
     Envelope {
-        v: Envelope::VERSION,
-        id: random.record_id(received),
-        stream,
-        source: SourceName::parse("toy").unwrap(),
-        settings_sha: Digest::of(b""),
-        received,
-        peer: None,
-        digest: Digest::of(&body),
+        id: random.record_id(record::RECEIVED),
         key: id("Route", by),
-        content_type: ContentType::Hl7v2,
-        charset_rule: None,
-        replaces: None,
-        cipher_key: None,
-        trace: None,
-        body: body.into(),
+        ..record::envelope(stream, body)
     }
 }
 

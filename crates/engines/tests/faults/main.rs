@@ -18,16 +18,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hilum_core::{
-    Clock, ContentType, Digest, Entropy, Envelope, Id, RecordId, Seq, SourceName, Stream, Timestamp,
-    failpoint,
-};
+use hilum_core::{Clock, Digest, Entropy, Envelope, Id, RecordId, Seq, Stream, Timestamp, failpoint};
 use hilum_engines::limits;
 use hilum_engines::log::embedded::{Embedded, Options as LogOptions};
 use hilum_engines::log::{Log, LogError, ReadMax};
 use hilum_engines::sqlite_file::SyncMode;
 use hilum_engines::tables::sqlite::{Options as TablesOptions, Sqlite};
 use hilum_engines::tables::{Batch, Column, Index, Outgoing, Read, Table, Type, Value, Write};
+use hilum_testkit::record;
 
 /// What the child is to do, as words on its standard input.
 #[derive(Debug, Clone)]
@@ -129,24 +127,9 @@ fn body(n: u64) -> Bytes {
 }
 
 fn envelope(n: u64) -> Envelope {
-    let body = body(n);
-    Envelope {
-        v: Envelope::VERSION,
-        id: RecordId::new(Timestamp::from_micros(n as i64), [1; 10]),
-        stream: Stream::Hl7In,
-        source: SourceName::parse("default").expect("a name"),
-        settings_sha: Digest::of(b"settings"),
-        received: Timestamp::from_micros(n as i64),
-        peer: None,
-        digest: Digest::of(&body),
-        key: key(n),
-        content_type: ContentType::Hl7v2,
-        charset_rule: None,
-        replaces: None,
-        cipher_key: None,
-        trace: None,
-        body,
-    }
+    let received = Timestamp::from_micros(n as i64);
+    let id = RecordId::new(received, [1; 10]);
+    Envelope { id, received, key: key(n), ..record::envelope(Stream::Hl7In, body(n)) }
 }
 
 static ROWS: Table = Table {

@@ -4,11 +4,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use hilum_core::{Clock, ContentType, Digest, Entropy, Envelope, Id, SourceName, Stream, Timestamp};
+use hilum_core::{Clock, Digest, Entropy, Envelope, Id, Stream, Timestamp};
 use hilum_engines::log::Log;
 use hilum_engines::log::embedded::{Embedded, Options};
 use hilum_engines::tables::{Batch, Read, Row, Scan, Table, Tables, Write, sqlite};
-use hilum_testkit::{disk, postgres::Postgres};
+use hilum_testkit::{disk, postgres::Postgres, record};
 use serde_json::Value;
 use tempfile::tempdir;
 
@@ -170,24 +170,7 @@ fn a_partition_that_stands_still_is_not_ready_and_is_named_with_its_way_out() {
     let data = server.data.clone();
     server.stop();
     let log = open_log(&data);
-    let body = bytes::Bytes::from_static(b"MSH|");
-    let newer = Envelope {
-        v: 9,
-        id: Entropy::seeded(3).record_id(Timestamp::from_micros(1_800_000_000_000_000)),
-        stream: Stream::Hl7In,
-        source: SourceName::parse("default").unwrap(),
-        settings_sha: Digest::of(b""),
-        received: Timestamp::from_micros(1_800_000_000_000_000),
-        peer: None,
-        digest: Digest::of(&body),
-        key: Id::from_bytes([0; 16]),
-        content_type: ContentType::Hl7v2,
-        charset_rule: None,
-        replaces: None,
-        cipher_key: None,
-        trace: None,
-        body,
-    };
+    let newer = Envelope { v: 9, ..record::envelope(Stream::Hl7In, "MSH|") };
     now(log.append(newer)).unwrap();
     now(log.close());
     drop(log);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::tempdir;
 
-use crate::server::{Server, Start, a01, field, hilum, request, run, wait};
+use crate::server::{Server, Start, a01, add_account, field, hilum, request, run, wait};
 
 const HL7: (&str, &str) = ("content-type", "application/hl7-v2");
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -195,13 +195,7 @@ fn what_is_done_beside_the_server_and_who_is_looked_for_is_audited() {
     assert!(run(&["keys", "revoke", "boss", "--data", &data]).status.success());
     server.stop();
     assert!(run(&["keys", "add", "later", "--role", "admin", "--data", &data]).status.success());
-    let mut add = hilum()
-        .args(["users", "add", "hana", "--role", "operator", "--data", &data])
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    add.stdin.take().unwrap().write_all(b"a long enough password\n").unwrap();
-    assert!(add.wait().unwrap().success());
+    add_account(&data, "hana", "operator");
     let server = Server::start(&folder, &Start::default());
     let admin = server.key("last", "admin");
     let audit = get(&server, &admin, "/api/audit?verify=1");

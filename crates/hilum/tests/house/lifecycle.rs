@@ -1,13 +1,11 @@
 //! Start, stop, and the commands beside a running server.
 
-use std::io::Write;
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::tempdir;
 
-use crate::server::{Server, Start, a01, field, frame, hilum, records, request, run};
+use crate::server::{Server, Start, a01, add_account, field, frame, records, request, run};
 
 #[test]
 fn a_second_server_is_refused_by_name() {
@@ -42,13 +40,7 @@ fn keys_and_users_are_made_while_it_runs_and_while_it_does_not() {
     let again = run(&["keys", "add", "running", "--role", "feed", "--data", &data]);
     let said = String::from_utf8(again.stderr).unwrap();
     assert!(!again.status.success() && said.contains("`running`"), "{said}");
-    let mut add = hilum()
-        .args(["users", "add", "hana", "--role", "operator", "--data", &data])
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    add.stdin.take().unwrap().write_all(b"a long enough password\n").unwrap();
-    assert!(add.wait().unwrap().success());
+    add_account(&data, "hana", "operator");
     server.stop();
 
     let out = run(&["keys", "add", "stopped", "--role", "viewer", "--data", &data]);

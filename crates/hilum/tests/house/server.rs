@@ -29,6 +29,17 @@ pub fn run(arguments: &[&str]) -> Output {
     hilum().args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
+/// Makes an account in a data folder, with a password that is long enough.
+pub fn add_account(data: &str, name: &str, role: &str) {
+    let mut add = hilum()
+        .args(["users", "add", name, "--role", role, "--data", data])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    add.stdin.take().unwrap().write_all(b"a long enough password\n").unwrap();
+    assert!(add.wait().unwrap().success());
+}
+
 /// How a server is started.
 #[derive(Default)]
 pub struct Start<'a> {
