@@ -172,7 +172,9 @@ impl ChartError {
                 | TablesError::Fenced { .. }
                 | TablesError::Pruned { .. },
             )
-            | Self::Log(LogError::Engine(_) | LogError::Full(_) | LogError::InUse { .. }) => Cause::Engine,
+            | Self::Log(
+                LogError::Engine(_) | LogError::Full(_) | LogError::Unknown(_) | LogError::InUse { .. },
+            ) => Cause::Engine,
             Self::NotFound
             | Self::Gone { .. }
             | Self::Forbidden

@@ -15,7 +15,7 @@ use hilum_chart::rebuild::{Damaged, rebuild};
 use hilum_chart::runner::Stepped;
 use hilum_chart::{Cause, Chart, Paused, Progress, Runner, Running, family, resources, run_all};
 use hilum_core::{Authority, Digest, Entropy, Id, Position, Stream};
-use hilum_engines::log::embedded::partition_of;
+use hilum_engines::log::partition_of;
 use hilum_engines::log::{Log, ReadMax};
 use hilum_engines::tables::sqlite::{self, Sqlite};
 use hilum_engines::tables::{Batch, Row, Scan, Table, Tables, Value, Write};

@@ -13,7 +13,7 @@ use hilum_chart::runner::Stepped;
 use hilum_chart::{Progress, Runner};
 use hilum_core::{Entropy, Stream};
 use hilum_engines::log::Log;
-use hilum_engines::log::embedded::partition_of;
+use hilum_engines::log::partition_of;
 use hilum_engines::tables::{Tables, Value, Write};
 use hilum_testkit::workers::{Plant, interleave, nothing};
 use toy::{

@@ -2,6 +2,8 @@
 
 /// Partitions of each stream of the embedded log.
 pub const LOG_PARTITIONS: u16 = 8;
+/// Partitions of each stream of any log.
+pub const LOG_PARTITIONS_MAX: u16 = 256;
 /// Bytes of records that may wait for the log's writer before `append` waits and the doors push back.
 pub const LOG_QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Records in one group commit of the log.
@@ -77,3 +79,19 @@ pub const SQLITE_UPDATES_MAX: usize = 1_000;
 pub const OUTBOX_KEEP_COMMITS: i64 = 100_000;
 /// Seconds between two prunings of the outbox.
 pub const OUTBOX_PRUNE_EVERY_S: u64 = 60;
+/// Seconds until a Kafka cluster must have answered at the start.
+pub const KAFKA_START_S_MAX: u64 = 10;
+/// Seconds until the brokers must have acknowledged a record; beyond, whether it is kept is not known.
+pub const KAFKA_DELIVERY_S_MAX: u64 = 10;
+/// Seconds until a broker must have given a record that is there.
+pub const KAFKA_READ_S_MAX: u64 = 5;
+/// Milliseconds that a record waits for others to go with.
+pub const KAFKA_LINGER_MS: u64 = 1;
+/// Milliseconds between two looks at a cluster that does not answer.
+pub const KAFKA_RETRY_MS: u64 = 250;
+/// Milliseconds until a partition is asked for again whose leader has changed.
+pub const KAFKA_MOVED_MS: u64 = 50;
+/// KiB of records that are read ahead of a partition's reader.
+pub const KAFKA_FETCH_KIB_MAX: u64 = 4 << 10;
+/// Bytes of the prefix of topics' names.
+pub const KAFKA_PREFIX_BYTES_MAX: usize = 100;

@@ -16,6 +16,7 @@ use hilum_adt::limits as adt;
 use hilum_adt::settings::SourceSettings;
 use hilum_adt::sources::{SourceMatch, Sources};
 use hilum_core::Timestamp;
+use hilum_engines::log::kafka::{Durability, KafkaConfig};
 use hilum_engines::tables::postgres::PostgresConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -37,6 +38,8 @@ pub struct Config {
     pub http: Http,
     /// The MLLP door.
     pub mllp: Mllp,
+    /// Where what comes in is kept.
+    pub log: Log,
     /// Where rows are kept.
     pub tables: Tables,
     /// Who looked.
@@ -47,6 +50,9 @@ pub struct Config {
     pub shutdown: Shutdown,
     /// Sources by name.
     pub sources: BTreeMap<String, Source>,
+    /// `--allow-weak-log`: no key, so that nobody leaves it in a file.
+    #[serde(skip)]
+    pub allow_weak_log: bool,
 }
 
 /// `[http]`
@@ -122,6 +128,77 @@ impl Mllp {
             read: Duration::from_secs(self.read_s),
             write: Duration::from_secs(self.write_s),
             keepalive: Duration::from_secs(self.keepalive_s),
+        }
+    }
+}
+
+/// Which engine keeps what comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogEngine {
+    /// One file in the data folder.
+    Embedded,
+    /// Topics of a Kafka cluster.
+    Kafka,
+}
+
+/// What the log's cluster must promise: see [`hilum_engines::log::kafka::Durability`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogDurability {
+    /// On two brokers before it is acknowledged.
+    Replicated,
+    /// On one broker's disk before it is acknowledged.
+    Fsync,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Log {
+    /// The engine.
+    pub engine: LogEngine,
+    /// Where it is, for `kafka`.
+    pub brokers: String,
+    /// What the names of its topics begin with.
+    pub prefix: String,
+    /// What the cluster must promise.
+    pub durability: LogDurability,
+    /// Partitions of each stream, when the topics are made.
+    pub partitions: u16,
+    /// Copies of each partition, when the topics are made; 0: as the cluster does by itself.
+    pub copies: u16,
+    /// Further settings of the client.
+    pub client: BTreeMap<String, String>,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            engine: LogEngine::Embedded,
+            brokers: String::new(),
+            prefix: "hilum".to_owned(),
+            durability: LogDurability::Replicated,
+            partitions: hilum_engines::limits::LOG_PARTITIONS,
+            copies: 0,
+            client: BTreeMap::new(),
+        }
+    }
+}
+
+impl Log {
+    /// Where Kafka is and what it must promise. With `allow_any`, whatever it promises.
+    pub fn kafka(&self, allow_any: bool) -> KafkaConfig {
+        KafkaConfig {
+            partitions: self.partitions,
+            copies: Some(self.copies).filter(|&copies| copies > 0),
+            durability: match self.durability {
+                _ if allow_any => Durability::Any,
+                LogDurability::Replicated => Durability::Replicated,
+                LogDurability::Fsync => Durability::Fsync,
+            },
+            client: self.client.clone(),
+            ..KafkaConfig::new(&self.brokers, &self.prefix)
         }
     }
 }
@@ -346,6 +423,14 @@ impl Config {
         if self.sources.len() > adt::SOURCES_MAX {
             bail!("sources: at most {}", adt::SOURCES_MAX);
         }
+        if self.log.engine == LogEngine::Kafka && self.log.brokers.is_empty() {
+            bail!(
+                "log.brokers: engine `kafka` needs them (kafka-1:9092,kafka-2:9092, or HILUM_LOG__BROKERS)"
+            );
+        }
+        if !(1..=hilum_engines::limits::LOG_PARTITIONS_MAX).contains(&self.log.partitions) {
+            bail!("log.partitions: take 1 to {}", hilum_engines::limits::LOG_PARTITIONS_MAX);
+        }
         if self.tables.engine == TablesEngine::Postgres && self.tables.url.is_empty() {
             bail!(
                 "tables.url: engine `postgres` needs it (postgres://user@host/database, or HILUM_TABLES__URL)"
@@ -379,6 +464,10 @@ impl Config {
         let mut tree = serde_json::to_value(self).unwrap_or_default();
         if let Some(url) = tree.pointer_mut("/tables/url") {
             *url = Value::String(mask_url(&self.tables.url));
+        }
+        if let Some(Value::Object(client)) = tree.pointer_mut("/log/client") {
+            // Which of librdkafka's settings are secrets is its business: the names are enough.
+            client.values_mut().for_each(|value| *value = Value::String("***".to_owned()));
         }
         let mut out = String::new();
         write_table(&mut out, "", &tree);

@@ -13,13 +13,14 @@ use hilum_chart::{ChartError, fits};
 use hilum_core::{Clock, Entropy, InstallationKey};
 use hilum_engines::log::Log;
 use hilum_engines::log::embedded::{self, Embedded};
+use hilum_engines::log::kafka::Kafka;
 use hilum_engines::tables::postgres::{Postgres, PostgresConfig};
 use hilum_engines::tables::sqlite::{self, Sqlite};
 use hilum_engines::tables::{Table, Tables, TablesError};
 use serde_json::Value;
 
 use crate::admin::Progress;
-use crate::config::{Config, TablesEngine};
+use crate::config::{Config, LogEngine, TablesEngine};
 use crate::folder::Folder;
 use crate::machine;
 use crate::watch::Watch;
@@ -71,24 +72,39 @@ pub fn schema() -> Vec<&'static Table> {
     parts.into_iter().flatten().copied().collect()
 }
 
-/// Says which engine keeps the rows of this folder, so that a command that was given another configuration than the
-/// server does not quietly begin new ones.
-fn check_engine(folder: &Folder, engine: TablesEngine) -> anyhow::Result<()> {
-    let name = match engine {
-        TablesEngine::Sqlite => "sqlite",
-        TablesEngine::Postgres => "postgres",
+/// A port whose engine is chosen by configuration.
+#[derive(Clone, Copy)]
+enum Port {
+    Log,
+    Tables,
+}
+
+/// Says which engine keeps what of this folder, so that a command that was given another configuration than the
+/// server does not quietly begin anew.
+fn check_engine(folder: &Folder, port: Port, name: &str) -> anyhow::Result<()> {
+    let (file, what, anew) = match port {
+        Port::Log => ("log.engine", "the log", "an empty one (what came in before stays where it is)"),
+        Port::Tables => ("tables.engine", "the table space", "anew from the log"),
     };
-    let place = folder.path().join("tables.engine");
+    let place = folder.path().join(file);
     match std::fs::read_to_string(&place) {
         Ok(before) if before.trim() == name => Ok(()),
         Ok(before) => bail!(
-            "the rows of {} are kept by `{}`, the configuration says `{name}`: give the server's --config, or \
-             delete {} to begin anew from the log",
+            "{what} of {} is kept by `{}`, the configuration says `{name}`: give the server's --config, or delete {} \
+             to begin {anew}",
             folder.path().display(),
             before.trim(),
             place.display()
         ),
         Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
+            // A folder from before there was a choice.
+            if matches!(port, Port::Log) && name != "embedded" && folder.path().join("log.sqlite").exists() {
+                bail!(
+                    "{} holds log.sqlite, the configuration says `{name}`: give the server's --config, or move that \
+                     file away to begin {anew}",
+                    folder.path().display()
+                );
+            }
             std::fs::write(&place, name).with_context(|| format!("{} cannot be written", place.display()))
         }
         Err(why) => Err(why).with_context(|| format!("{} cannot be read", place.display())),
@@ -108,13 +124,17 @@ impl House {
             .iter()
             .map(|(name, source)| (name.clone(), source.rules.clone(), source.settings.clone()));
         let sources = Arc::new(Sources::new(configured, clock.now()).context("configuration")?);
-        check_engine(&folder, config.tables.engine)?;
+        let (of_log, of_tables) = match (config.log.engine, config.tables.engine) {
+            (LogEngine::Embedded, TablesEngine::Sqlite) => ("embedded", "sqlite"),
+            (LogEngine::Embedded, TablesEngine::Postgres) => ("embedded", "postgres"),
+            (LogEngine::Kafka, TablesEngine::Sqlite) => ("kafka", "sqlite"),
+            (LogEngine::Kafka, TablesEngine::Postgres) => ("kafka", "postgres"),
+        };
+        check_engine(&folder, Port::Log, of_log)?;
+        check_engine(&folder, Port::Tables, of_tables)?;
         let tables = open_tables(&folder, &config).await?;
         let audit = open_sqlite(&folder, "audit.sqlite", hilum_web::tables::AUDIT_ALL)?;
-        let log_path = folder.path().join("log.sqlite");
-        let log = Embedded::open(&log_path, clock.clone(), entropy.clone(), embedded::Options::default())
-            .with_context(|| format!("{}", log_path.display()))?;
-        let log = Log::Embedded(log);
+        let log = open_log(&folder, &config, &clock, &entropy).await?;
         // Before anything is written into it, so that no offset is given twice.
         let unfit = match fits::check::<Adt>(&log, &tables).await {
             Ok(()) => None,
@@ -242,6 +262,26 @@ fn open_sqlite(folder: &Folder, name: &str, schema: &[&'static Table]) -> anyhow
     Sqlite::open(path.as_path(), schema, sqlite::Options::default())
         .map(Tables::Sqlite)
         .with_context(|| format!("{}", path.display()))
+}
+
+async fn open_log(folder: &Folder, config: &Config, clock: &Clock, entropy: &Entropy) -> anyhow::Result<Log> {
+    match config.log.engine {
+        LogEngine::Embedded => {
+            let path = folder.path().join("log.sqlite");
+            Embedded::open(&path, clock.clone(), entropy.clone(), embedded::Options::default())
+                .map(Log::Embedded)
+                .with_context(|| format!("{}", path.display()))
+        }
+        LogEngine::Kafka => {
+            let place = config.log.kafka(config.allow_weak_log);
+            Kafka::open(place, clock, entropy).await.map(Log::Kafka).with_context(|| {
+                format!(
+                    "log in topics {}.* (log.durability, or for a trial --allow-weak-log)",
+                    config.log.prefix
+                )
+            })
+        }
+    }
 }
 
 async fn open_tables(folder: &Folder, config: &Config) -> anyhow::Result<Tables> {

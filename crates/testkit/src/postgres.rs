@@ -313,11 +313,11 @@ fn ticks(pid: &str, fields: usize) -> u64 {
     behind_name.split_whitespace().skip(11).take(fields).filter_map(|n| n.parse::<u64>().ok()).sum()
 }
 
-fn free_port() -> io::Result<u16> {
+pub(crate) fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
-fn run(command: &mut Command) -> io::Result<()> {
+pub(crate) fn run(command: &mut Command) -> io::Result<()> {
     let output = command.stdin(Stdio::null()).output()?;
     if output.status.success() {
         return Ok(());

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use hilum_chart::Chart;
 use hilum_core::{Authority, ContentType, Digest, Envelope, Id, InstallationKey, Position, Timestamp};
-use hilum_engines::log::{Log, LogError, ReadMax, Record};
+use hilum_engines::log::{Log, LogError, Record};
 use hilum_engines::tables::{Read, Tables, Value};
 use hilum_hl7v2::{Message, ParseError, Path, field_name, segment_title, trigger};
 use serde::Serialize;
@@ -148,9 +148,7 @@ pub struct Field {
 /// # Errors
 /// [`ViewError::NotFound`] when the log has none there, else the log's.
 pub async fn record(log: &Log, position: Position) -> Result<Record, ViewError> {
-    let max = ReadMax { records: 1, bytes: 1 };
-    let found = log.read(position.stream, position.partition, position.offset, max).await?;
-    found.into_iter().find(|record| record.position == position).ok_or(ViewError::NotFound)
+    log.get(position).await?.ok_or(ViewError::NotFound)
 }
 
 /// The settings that an envelope names; the defaults where nobody wrote them down.

@@ -71,11 +71,8 @@ impl<P: Projection> Runner<P> {
             slot.target.get_or_insert(end);
         });
         let max = ReadMax { records: self.size, bytes: BATCH_BYTES_MAX };
-        let records = if end == next {
-            Vec::new()
-        } else {
-            port::records(&self.log, (self.stream, self.partition), next, max).await?
-        };
+        // Also when there is nothing: a log of many processes then knows who waits for what comes.
+        let records = port::records(&self.log, (self.stream, self.partition), next, max).await?;
         self.progress.update(self.stream, self.partition, |slot| {
             slot.oldest_unapplied = records.first().map(|record| record.envelope.received);
         });

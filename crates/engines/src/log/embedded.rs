@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use hilum_core::{Clock, Digest, Entropy, Envelope, Epoch, Id, Position, Stream, Timestamp};
+use hilum_core::{Clock, Digest, Entropy, Envelope, Epoch, Position, Stream, Timestamp};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use self::file::Layout;
 use self::writer::{Command, Entry, Writer};
-use super::{LogError, LogHealth, ReadMax, Record};
+use super::{LogError, LogHealth, ReadMax, Record, partition_of};
 use crate::limits;
 use crate::sqlite_file::{Fault, OwnError, Owned, Readers, SyncMode, Tuning, open_writer, volume_bytes};
 
@@ -66,12 +66,6 @@ impl fmt::Debug for Options {
             .field("partitions", &self.partitions)
             .finish_non_exhaustive()
     }
-}
-
-/// The partition of a key among `partitions`. Stored logs depend on it: it never changes.
-pub fn partition_of(key: Id, partitions: u16) -> u16 {
-    let tail = u16::from_be_bytes([key.as_bytes()[14], key.as_bytes()[15]]);
-    tail % partitions.max(1)
 }
 
 /// The embedded log. Cheap to clone; when the last clone is dropped, what waits is written out first.
@@ -382,24 +376,5 @@ impl Embedded {
             tracing::debug!("the log was closed by another caller");
         }
         self.state().readers.close();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_partition_of_a_key_never_changes() {
-        let cases = [
-            ("zero", [0; 16], 8, 0),
-            ("ones", [0xff; 16], 8, 7),
-            ("the last two bytes decide", [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 1, 2], 8, 2),
-            ("no power of two", [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2], 7, 6),
-            ("no partitions", [9; 16], 0, 0),
-        ];
-        for (why, key, partitions, want) in cases {
-            assert_eq!(partition_of(Id::from_bytes(key), partitions), want, "{why}");
-        }
     }
 }

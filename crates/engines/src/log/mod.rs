@@ -5,9 +5,22 @@
 
 use std::sync::Arc;
 
-use hilum_core::{Envelope, Epoch, Kind, Position, Stream, Timestamp};
+use hilum_core::{Entropy, Envelope, Epoch, Id, Kind, Position, Stream, Timestamp};
 
 pub mod embedded;
+pub mod kafka;
+mod stored;
+
+/// The partition of a key among `partitions`. Stored logs depend on it: it never changes.
+pub fn partition_of(key: Id, partitions: u16) -> u16 {
+    let tail = u16::from_be_bytes([key.as_bytes()[14], key.as_bytes()[15]]);
+    tail % partitions.max(1)
+}
+
+/// The epoch of a log that begins.
+fn new_epoch(entropy: &Entropy) -> Epoch {
+    Epoch(uuid::Builder::from_random_bytes(entropy.bytes()).into_uuid())
+}
 
 /// One record as it stands in the log.
 #[derive(Debug, Clone)]
@@ -51,6 +64,9 @@ pub enum LogError {
     /// The disk reserve is reached or the queue is full: push back, nothing was kept.
     #[error("log does not accept now: {0}")]
     Full(String),
+    /// The engine did not say in time whether it keeps the record. It may: whoever sends it again may send it twice.
+    #[error("whether the record is kept is not known: {0}")]
+    Unknown(String),
     /// The record is larger than the log takes.
     #[error("record of {size_bytes} bytes is larger than {size_bytes_max}")]
     TooLarge {
@@ -90,7 +106,9 @@ impl LogError {
     /// What the caller may do.
     pub const fn kind(&self) -> Kind {
         match self {
-            Self::ReadOnly(_) | Self::Full(_) | Self::InUse { .. } | Self::Engine(_) => Kind::Transient,
+            Self::ReadOnly(_) | Self::Full(_) | Self::Unknown(_) | Self::InUse { .. } | Self::Engine(_) => {
+                Kind::Transient
+            }
             Self::TooLarge { .. } => Kind::TooLarge,
             Self::Corrupt { .. } | Self::Newer { .. } => Kind::Internal,
         }
@@ -102,6 +120,8 @@ impl LogError {
 pub enum Log {
     /// SQLite in its own file, one group-commit writer.
     Embedded(embedded::Embedded),
+    /// Kafka.
+    Kafka(kafka::Kafka),
 }
 
 impl Log {
@@ -109,9 +129,11 @@ impl Log {
     ///
     /// # Errors
     /// [`LogError::ReadOnly`], [`LogError::Full`]: the record was not kept and must not be acknowledged.
+    /// [`LogError::Unknown`]: it may be kept, and must not be acknowledged either.
     pub async fn append(&self, envelope: Envelope) -> Result<Position, LogError> {
         match self {
             Self::Embedded(log) => log.append(envelope).await,
+            Self::Kafka(log) => log.append(envelope).await,
         }
     }
 
@@ -122,6 +144,7 @@ impl Log {
     pub fn ready(&self, size_bytes: usize) -> Result<(), LogError> {
         match self {
             Self::Embedded(log) => log.ready(size_bytes),
+            Self::Kafka(log) => log.ready(size_bytes),
         }
     }
 
@@ -139,6 +162,22 @@ impl Log {
     ) -> Result<Vec<Record>, LogError> {
         match self {
             Self::Embedded(log) => log.read(stream, partition, from, max).await,
+            Self::Kafka(log) => log.read(stream, partition, from, max).await,
+        }
+    }
+
+    /// One record; absent behind the end. For looking up: [`Log::read`] is for what is read in order.
+    ///
+    /// # Errors
+    /// As [`Log::read`].
+    pub async fn get(&self, position: Position) -> Result<Option<Record>, LogError> {
+        match self {
+            Self::Embedded(log) => {
+                let one = ReadMax { records: 1, bytes: 0 };
+                let found = log.read(position.stream, position.partition, position.offset, one).await?;
+                Ok(found.into_iter().next())
+            }
+            Self::Kafka(log) => log.get(position).await,
         }
     }
 
@@ -149,6 +188,7 @@ impl Log {
     pub async fn end(&self, stream: Stream, partition: u16) -> Result<u64, LogError> {
         match self {
             Self::Embedded(log) => log.end(stream, partition).await,
+            Self::Kafka(log) => log.end(stream, partition).await,
         }
     }
 
@@ -156,6 +196,7 @@ impl Log {
     pub fn appended(&self) -> tokio::sync::watch::Receiver<u64> {
         match self {
             Self::Embedded(log) => log.appended(),
+            Self::Kafka(log) => log.appended(),
         }
     }
 
@@ -163,6 +204,7 @@ impl Log {
     pub fn partitions(&self) -> u16 {
         match self {
             Self::Embedded(log) => log.partitions(),
+            Self::Kafka(log) => log.partitions(),
         }
     }
 
@@ -170,6 +212,7 @@ impl Log {
     pub fn epoch(&self) -> Epoch {
         match self {
             Self::Embedded(log) => log.epoch(),
+            Self::Kafka(log) => log.epoch(),
         }
     }
 
@@ -177,6 +220,7 @@ impl Log {
     pub fn created(&self) -> Timestamp {
         match self {
             Self::Embedded(log) => log.created(),
+            Self::Kafka(log) => log.created(),
         }
     }
 
@@ -184,6 +228,7 @@ impl Log {
     pub fn health(&self) -> LogHealth {
         match self {
             Self::Embedded(log) => log.health(),
+            Self::Kafka(log) => log.health(),
         }
     }
 
@@ -191,6 +236,26 @@ impl Log {
     pub async fn close(&self) {
         match self {
             Self::Embedded(log) => log.close().await,
+            Self::Kafka(log) => log.close().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_partition_of_a_key_never_changes() {
+        let cases = [
+            ("zero", [0; 16], 8, 0),
+            ("ones", [0xff; 16], 8, 7),
+            ("the last two bytes decide", [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 1, 2], 8, 2),
+            ("no power of two", [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2], 7, 6),
+            ("no partitions", [9; 16], 0, 0),
+        ];
+        for (why, key, partitions, want) in cases {
+            assert_eq!(partition_of(Id::from_bytes(key), partitions), want, "{why}");
         }
     }
 }

@@ -409,15 +409,13 @@ async fn of_the_census(house: &House) -> Option<Finding> {
 }
 
 async fn last_received(house: &House) -> Result<Option<hilum_core::Timestamp>, hilum_engines::log::LogError> {
-    use hilum_engines::log::ReadMax;
     let mut last = None;
     for stream in hilum_core::Stream::ALL {
         for partition in 0..house.log.partitions() {
             let end = house.log.end(stream, partition).await?;
             let Some(offset) = end.checked_sub(1) else { continue };
-            let max = ReadMax { records: 1, bytes: 0 };
-            let read = house.log.read(stream, partition, offset, max).await?;
-            last = last.max(read.first().map(|record| record.envelope.received));
+            let read = house.log.get(hilum_core::Position { stream, partition, offset }).await?;
+            last = last.max(read.map(|record| record.envelope.received));
         }
     }
     Ok(last)

@@ -65,6 +65,9 @@ pub struct ConfigFile {
     /// The configuration file (TOML); `hilum config reference` prints one to start from
     #[arg(id = "config", long = "config", value_name = "FILE", env = "HILUM_CONFIG")]
     pub path: Option<PathBuf>,
+    /// Use a Kafka log whatever its topics promise: for a trial on one broker, never for patients
+    #[arg(long)]
+    allow_weak_log: bool,
 }
 
 impl ConfigFile {
@@ -73,7 +76,8 @@ impl ConfigFile {
     /// # Errors
     /// As [`Config::load`].
     pub fn load(&self, overrides: &Overrides) -> anyhow::Result<Config> {
-        Config::load(self.path.as_deref(), machine::environment(), overrides)
+        let config = Config::load(self.path.as_deref(), machine::environment(), overrides)?;
+        Ok(Config { allow_weak_log: self.allow_weak_log, ..config })
     }
 }
 

@@ -98,6 +98,23 @@ pub const REFERENCE: &[(&str, &str)] = &[
     ("mllp.read_s", "Seconds from a frame's first byte to its last."),
     ("mllp.write_s", "Seconds that a peer may take to read an answer."),
     ("mllp.keepalive_s", "Seconds of silence before TCP asks whether the peer is still there; 0 = never."),
+    ("log.engine", "Where what comes in is kept: `embedded` (a file in the data folder) or `kafka`."),
+    ("log.brokers", "For `kafka`: its brokers, kafka-1:9092,kafka-2:9092,kafka-3:9092."),
+    ("log.prefix", "For `kafka`: what the names of the topics begin with, one for each installation."),
+    (
+        "log.durability",
+        "For `kafka`: what it must promise before anything is acknowledged: `replicated` (on two brokers) or `fsync` (on \
+         one broker's disk). Topics that do not are refused.",
+    ),
+    ("log.partitions", "For `kafka`: partitions of each stream, when the topics are made. It never changes."),
+    (
+        "log.copies",
+        "For `kafka`: copies of each partition, when the topics are made. 0 = as the cluster does by itself.",
+    ),
+    (
+        "log.client",
+        "For `kafka`: further settings by librdkafka's names, { \"security.protocol\" = \"SASL_SSL\" }. Shown masked.",
+    ),
     ("tables.engine", "Where rows are kept: `sqlite` (a file in the data folder) or `postgres`."),
     (
         "tables.url",

@@ -10,6 +10,7 @@ mod doors;
 mod form;
 mod http;
 mod lifecycle;
+mod many;
 mod misread;
 mod mllp;
 mod routes;

@@ -5,7 +5,7 @@ use hilum_core::{Clock, Entropy, Epoch, Stream, Timestamp};
 use rusqlite::Connection;
 use uuid::Uuid;
 
-use crate::log::LogError;
+use crate::log::{LogError, new_epoch};
 
 /// Four records of 1.7 kB in a page; a larger page makes a lone commit dearer.
 pub(super) const PAGE_BYTES: u32 = 8_192;
@@ -179,7 +179,7 @@ fn declare(slot: &Slot) -> String {
 }
 
 fn create(conn: &Connection, clock: &Clock, entropy: &Entropy, partitions: u16) -> rusqlite::Result<()> {
-    let epoch = uuid::Builder::from_random_bytes(entropy.bytes()).into_uuid();
+    let Epoch(epoch) = new_epoch(entropy);
     let declared: String = Layout::new(partitions).slots.iter().map(declare).collect();
     conn.execute_batch(&format!(
         "BEGIN IMMEDIATE;

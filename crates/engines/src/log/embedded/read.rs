@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hilum_core::{Digest, Envelope, Position, Stream, Timestamp};
+use hilum_core::{Position, Stream, Timestamp};
 use rusqlite::{Connection, ErrorCode, Row, params};
-use serde::Deserialize;
 
 use super::State;
 use super::file::seal;
+use crate::log::stored::{self, Unreadable};
 use crate::log::{LogError, ReadMax, Record};
 use crate::sqlite_file::Reader;
 
@@ -117,22 +117,7 @@ impl Wanted {
         if seal(position.partition, position.offset, header) != sealed {
             return Err(corrupt("the header does not fit its seal"));
         }
-        // The version alone first: what a newer one says beyond it is not ours to judge. A parser's message may quote
-        // what it read.
-        let Version { v } =
-            serde_json::from_slice(header).map_err(|_| corrupt("the header is no envelope"))?;
-        if v > u64::from(Envelope::VERSION) {
-            return Err(Bad::Newer(v));
-        }
-        let mut envelope: Envelope =
-            serde_json::from_slice(header).map_err(|_| corrupt("the header is no envelope"))?;
-        if envelope.stream != position.stream {
-            return Err(corrupt("the header names another stream"));
-        }
-        if Digest::of(body) != envelope.digest {
-            return Err(corrupt("the body does not fit its digest"));
-        }
-        envelope.body = Bytes::copy_from_slice(body);
+        let envelope = stored::envelope(position.stream, header, Bytes::copy_from_slice(body))?;
         let durable = match self.last {
             Some((last, at)) if last == group => Some(at),
             _ => durable.map(Timestamp::from_micros),
@@ -141,16 +126,19 @@ impl Wanted {
     }
 }
 
-/// What every version of the header says.
-#[derive(Deserialize)]
-struct Version {
-    v: u64,
-}
-
 enum Bad {
     Corrupt(String),
     Newer(u64),
     Engine(String),
+}
+
+impl From<Unreadable> for Bad {
+    fn from(why: Unreadable) -> Self {
+        match why {
+            Unreadable::Corrupt(why) => Self::Corrupt(why.to_owned()),
+            Unreadable::Newer(version) => Self::Newer(version),
+        }
+    }
 }
 
 impl From<rusqlite::Error> for Bad {

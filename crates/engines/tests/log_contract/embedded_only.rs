@@ -1,4 +1,4 @@
-//! What every log engine promises, and beside it what the embedded one's file promises.
+//! What the embedded engine's file promises beyond the contract.
 
 use std::io;
 use std::path::Path;
@@ -7,23 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hilum_core::{
-    Clock, ContentType, Digest, Entropy, Envelope, Id, Kind, Position, RecordId, Stream, Timestamp,
-};
-use hilum_engines::limits;
-use hilum_engines::log::embedded::{Embedded, Options, partition_of};
-use hilum_engines::log::{Log, LogError, ReadMax};
+use hilum_core::{ContentType, Entropy, Envelope, Kind, RecordId, Stream, Timestamp};
+use hilum_engines::log::embedded::{Embedded, Options};
+use hilum_engines::log::{Log, LogError};
 use hilum_testkit::disk::{self, Gate};
-use hilum_testkit::record;
 
-const ALL: ReadMax = ReadMax { records: 100_000, bytes: usize::MAX };
-const START: i64 = 1_700_000_000_000_000;
-
-/// A clock that moves by a millisecond each time it is read.
-fn ticking() -> Clock {
-    let micros = AtomicI64::new(START);
-    Clock::new(move || Timestamp::from_micros(micros.fetch_add(1_000, Ordering::Relaxed)))
-}
+use crate::sample::{ALL, START, bodies, envelope, hl7, ticking};
 
 fn open_with(path: &Path, options: Options) -> Result<Log, LogError> {
     Embedded::open(path, ticking(), Entropy::seeded(1), options).map(Log::Embedded)
@@ -32,187 +21,6 @@ fn open_with(path: &Path, options: Options) -> Result<Log, LogError> {
 fn open(path: &Path) -> Log {
     open_with(path, Options { disk_reserve_ratio: 0.0, ..Options::default() }).expect("opens")
 }
-
-fn key(n: u64) -> Id {
-    let mut bytes = [0; 16];
-    bytes[8..].copy_from_slice(&n.to_be_bytes());
-    Id::from_bytes(bytes)
-}
-
-fn envelope(stream: Stream, n: u64, body: impl Into<Bytes>) -> Envelope {
-    let peer = Some("127.0.0.1:2575".to_owned());
-    Envelope { peer, key: key(n), ..record::envelope(stream, body) }
-}
-
-fn hl7(n: u64) -> Envelope {
-    envelope(Stream::Hl7In, n, format!("MSH|^~\\&|{n}").into_bytes())
-}
-
-async fn bodies(log: &Log, stream: Stream, partition: u16) -> Vec<String> {
-    let records = log.read(stream, partition, 0, ALL).await.expect("reads");
-    records.iter().map(|r| String::from_utf8_lossy(&r.envelope.body).into_owned()).collect()
-}
-
-// --- what every engine promises ---
-
-#[tokio::test]
-async fn records_come_back_in_the_order_of_append() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let log = open(&dir.path().join("log.sqlite"));
-    let one_key = (0..200).map(|n| log.append(envelope(Stream::Hl7In, 3, format!("{n}").into_bytes())));
-    let positions: Vec<Position> = futures::future::try_join_all(one_key).await.expect("appends");
-    let offsets: Vec<u64> = positions.iter().map(|p| p.offset).collect();
-    assert_eq!(offsets, (0..200).collect::<Vec<_>>(), "offsets grow by one, from 0");
-    let partition = partition_of(key(3), log.partitions());
-    assert!(positions.iter().all(|p| p.partition == partition && p.stream == Stream::Hl7In));
-    let want: Vec<String> = (0..200).map(|n| n.to_string()).collect();
-    assert_eq!(bodies(&log, Stream::Hl7In, partition).await, want);
-    assert_eq!(log.end(Stream::Hl7In, partition).await.expect("end"), 200);
-    assert_eq!(log.end(Stream::Decisions, partition).await.expect("end"), 0, "streams are apart");
-}
-
-#[tokio::test]
-async fn a_key_always_goes_to_one_partition_and_keys_spread() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let log = open(&dir.path().join("log.sqlite"));
-    assert_eq!(log.partitions(), limits::LOG_PARTITIONS);
-    for n in 0..32 {
-        let first = log.append(hl7(n)).await.expect("appends");
-        let second = log.append(hl7(n)).await.expect("appends");
-        assert_eq!(first.partition, second.partition);
-        assert!(second.offset > first.offset);
-    }
-    for partition in 0..log.partitions() {
-        assert_eq!(log.end(Stream::Hl7In, partition).await.expect("end"), 8);
-    }
-    assert!(log.end(Stream::Hl7In, 8).await.is_err());
-    assert!(log.read(Stream::Hl7In, 8, 0, ALL).await.is_err());
-}
-
-#[tokio::test]
-async fn reads_are_bounded_and_empty_at_the_end() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let log = open(&dir.path().join("log.sqlite"));
-    for _ in 0..10 {
-        log.append(envelope(Stream::Decisions, 1, vec![b'x'; 100])).await.expect("appends");
-    }
-    let partition = partition_of(key(1), log.partitions());
-    let cases = [
-        ("all", 0, 100, usize::MAX, 10),
-        ("records", 0, 3, usize::MAX, 3),
-        ("bytes", 0, 100, 250, 2),
-        ("one record at least", 0, 100, 1, 1),
-        ("from", 8, 100, usize::MAX, 2),
-        ("at the end", 10, 100, usize::MAX, 0),
-        ("far behind the end", u64::MAX, 100, usize::MAX, 0),
-        ("nothing asked for", 0, 0, 0, 0),
-    ];
-    for (why, from, records, bytes, want) in cases {
-        let got =
-            log.read(Stream::Decisions, partition, from, ReadMax { records, bytes }).await.expect("reads");
-        assert_eq!(got.len(), want, "{why}");
-        assert!(got.iter().zip(from..).all(|(record, offset)| record.position.offset == offset), "{why}");
-    }
-}
-
-#[tokio::test]
-async fn what_was_acknowledged_is_there_after_reopening_and_the_epoch_stays() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let path = dir.path().join("log.sqlite");
-    let log = open(&path);
-    let epoch = log.epoch();
-    let mut sent = hl7(5);
-    sent.charset_rule = Some("msh-18".to_owned());
-    sent.replaces = Some(RecordId::new(Timestamp::from_micros(1), [1; 10]));
-    sent.cipher_key = Some(3);
-    sent.trace = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
-    let position = log.append(sent.clone()).await.expect("appends");
-    log.close().await;
-    assert_eq!(log.append(hl7(5)).await.expect_err("closed").kind(), Kind::Transient);
-    assert!(log.ready(1).is_err());
-
-    let log = open(&path);
-    assert_eq!(log.epoch(), epoch);
-    let records = log.read(position.stream, position.partition, position.offset, ALL).await.expect("reads");
-    assert_eq!(records.len(), 1);
-    assert_eq!(*records[0].envelope, sent);
-    let next = log.append(hl7(5)).await.expect("appends");
-    assert_eq!(next.offset, position.offset + 1, "offsets go on");
-
-    let other = open(&dir.path().join("other.sqlite"));
-    // The same seed gives the same bytes: epochs differ because entropy does.
-    assert_eq!(other.epoch(), epoch);
-    let third =
-        Embedded::open(&dir.path().join("third.sqlite"), ticking(), Entropy::seeded(2), Options::default());
-    assert_ne!(third.expect("opens").epoch(), epoch);
-}
-
-#[tokio::test]
-async fn each_record_knows_when_its_group_was_durable() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let path = dir.path().join("log.sqlite");
-    let log = open(&path);
-    let mut positions = Vec::new();
-    for _ in 0..3 {
-        positions.push(log.append(hl7(1)).await.expect("appends"));
-    }
-    let read = async |log: &Log| {
-        let records = log.read(Stream::Hl7In, positions[0].partition, 0, ALL).await.expect("reads");
-        records.iter().map(|r| r.durable).collect::<Vec<_>>()
-    };
-    let before = read(&log).await;
-    assert!(before.iter().all(Option::is_some), "{before:?}");
-    assert!(before.is_sorted() && before[0] < before[2], "{before:?}");
-    log.close().await;
-    assert_eq!(read(&open(&path)).await, before, "also after reopening");
-}
-
-#[tokio::test]
-async fn appended_changes_after_each_group() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let log = open(&dir.path().join("log.sqlite"));
-    let mut appended = log.appended();
-    appended.mark_unchanged();
-    let waiting = tokio::spawn(async move { appended.changed().await });
-    log.append(hl7(1)).await.expect("appends");
-    tokio::time::timeout(Duration::from_secs(5), waiting)
-        .await
-        .expect("wakes")
-        .expect("joins")
-        .expect("changed");
-}
-
-#[tokio::test]
-async fn a_large_record_is_kept_and_a_larger_one_refused_beside_whole_neighbours() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let log = open(&dir.path().join("log.sqlite"));
-    let large = vec![0xa5; 16 << 20];
-    let (before, kept, refused, after) = tokio::join!(
-        log.append(hl7(1)),
-        log.append(envelope(Stream::Hl7In, 1, large.clone())),
-        log.append(envelope(Stream::Hl7In, 1, vec![0; limits::LOG_RECORD_BYTES_MAX])),
-        log.append(hl7(1)),
-    );
-    assert!(matches!(refused, Err(LogError::TooLarge { .. })), "{refused:?}");
-    assert!(matches!(log.ready(limits::LOG_RECORD_BYTES_MAX + 1), Err(LogError::TooLarge { .. })));
-    let kept = kept.expect("keeps 16 MiB");
-    assert_eq!((before.expect("neighbour").offset, kept.offset, after.expect("neighbour").offset), (0, 1, 2));
-    let records = log.read(Stream::Hl7In, kept.partition, 0, ALL).await.expect("reads");
-    assert_eq!(records.len(), 3);
-    assert_eq!(records[1].envelope.body, large);
-}
-
-#[tokio::test]
-async fn a_body_that_is_not_its_digest_is_refused() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let log = open(&dir.path().join("log.sqlite"));
-    let mut wrong = hl7(1);
-    wrong.digest = Digest::of(b"another");
-    assert!(log.append(wrong).await.is_err());
-    assert_eq!(log.append(hl7(1)).await.expect("the next one").offset, 0);
-}
-
-// --- the embedded engine's file ---
 
 /// Stops the writer inside a commit until it is let go.
 fn shut() -> (Gate, Options) {
@@ -483,17 +291,6 @@ async fn a_damaged_table_of_groups_costs_no_record() {
     for offset in 0..3 {
         let records = log.read(Stream::Hl7In, 1, offset, ALL).await.expect("the record itself is whole");
         assert_eq!((records[0].position.offset, records[0].durable), (offset, None));
-    }
-}
-
-#[tokio::test]
-async fn a_record_of_a_newer_program_is_not_taken_for_damage() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let log = open(&dir.path().join("log.sqlite"));
-    log.append(Envelope { v: 9, ..hl7(1) }).await.expect("appends");
-    match log.read(Stream::Hl7In, 1, 0, ALL).await {
-        Err(LogError::Newer { position, version: 9 }) => assert_eq!(position.to_string(), "hl7.in/1/0"),
-        other => panic!("{other:?}"),
     }
 }
 

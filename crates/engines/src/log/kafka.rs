@@ -1,0 +1,410 @@
+//! The log on Kafka: one topic a stream, one partition for one of ours, the body as value and the envelope in a header
+//! (`docs/EVENTS.md`).
+//!
+//! - `append` resolves when the brokers have acknowledged as `acks=all` means it; the producer is idempotent. A time-out
+//!   says nothing about the record: [`LogError::Unknown`].
+//! - Offsets are kept in the tables, beside the effects. Kafka's own offsets and transactions are not used.
+//! - Which life of the log this is stands in a topic of its own (`topics`).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hilum_core::{Clock, Digest, Entropy, Envelope, Epoch, Position, Stream, Timestamp};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use tokio::sync::{Semaphore, watch};
+
+use self::client::{Settings, Watched};
+use self::reader::Reader;
+use self::topics::{Found, Names};
+use super::{LogError, LogHealth, ReadMax, Record, partition_of, stored};
+use crate::limits;
+
+mod client;
+mod reader;
+mod topics;
+
+/// The header of a record in which its envelope stands as JSON.
+pub const ENVELOPE_HEADER: &str = "hilum-envelope";
+
+/// What a cluster must promise before anything is acknowledged on its word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// At least two brokers have each record in memory before it is acknowledged, and no other may lead.
+    #[default]
+    Replicated,
+    /// The broker has each record on disk before it is acknowledged (`flush.messages=1`).
+    Fsync,
+    /// Whatever the cluster does: for a trial, never for patients.
+    Any,
+}
+
+/// Where the log is, and how it is kept.
+#[derive(Clone)]
+pub struct KafkaConfig {
+    /// `host:port`, several with commas between.
+    pub brokers: String,
+    /// What the names of the topics begin with.
+    pub prefix: String,
+    /// Partitions of each stream, when the topics are made.
+    pub partitions: u16,
+    /// Copies of each partition, when the topics are made; absent: as the cluster does by itself.
+    pub copies: Option<u16>,
+    /// What the cluster must promise.
+    pub durability: Durability,
+    /// Bytes of records that may wait for the brokers.
+    pub queue_bytes_max: usize,
+    /// Until then the brokers must have acknowledged a record.
+    pub delivery_max: Duration,
+    /// Further settings of the client by librdkafka's names (TLS, SASL).
+    pub client: BTreeMap<String, String>,
+}
+
+impl KafkaConfig {
+    /// As a server runs.
+    pub fn new(brokers: impl Into<String>, prefix: impl Into<String>) -> Self {
+        Self {
+            brokers: brokers.into(),
+            prefix: prefix.into(),
+            partitions: limits::LOG_PARTITIONS,
+            copies: None,
+            durability: Durability::default(),
+            queue_bytes_max: limits::LOG_QUEUE_BYTES_MAX,
+            delivery_max: Duration::from_secs(limits::KAFKA_DELIVERY_S_MAX),
+            client: BTreeMap::new(),
+        }
+    }
+}
+
+/// Prints no setting of the client: passwords are among them.
+impl fmt::Debug for KafkaConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaConfig")
+            .field("brokers", &self.brokers)
+            .field("prefix", &self.prefix)
+            .field("durability", &self.durability)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The log on Kafka. Cheap to clone.
+#[derive(Clone)]
+pub struct Kafka {
+    inner: Arc<Inner>,
+}
+
+impl fmt::Debug for Kafka {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kafka").field("names", &self.inner.names).finish_non_exhaustive()
+    }
+}
+
+struct Inner {
+    names: Names,
+    found: Found,
+    queue_bytes_max: usize,
+    /// One permit for each byte that may wait.
+    queue: Arc<Semaphore>,
+    producer: FutureProducer<Watched>,
+    watched: Watched,
+    reader: Arc<Reader>,
+    appended: watch::Sender<u64>,
+    closed: AtomicBool,
+    /// Why nothing is accepted just now; somebody is looking whether it is over.
+    down: Mutex<Option<String>>,
+    /// Why nothing is accepted any more.
+    broken: Mutex<Option<String>>,
+}
+
+impl Kafka {
+    /// Opens the log, and makes its topics when there are none.
+    ///
+    /// # Errors
+    /// [`LogError::Engine`] names what is missing: a broker, a right, a topic of a log that is otherwise there, a
+    /// setting that the promise needs.
+    pub async fn open(config: KafkaConfig, clock: &Clock, entropy: &Entropy) -> Result<Self, LogError> {
+        let names = Names::new(&config.prefix)?;
+        let settings = Settings::new(&config);
+        let appended = watch::Sender::new(0);
+        let found = topics::open(&settings, &names, &config, clock, entropy).await?;
+        let producer = settings.producer(config.delivery_max)?;
+        let watched = settings.watched.clone();
+        let reader = Reader::start(settings, &names, found.partitions, producer.clone(), appended.clone())?;
+        let queue_bytes_max = config.queue_bytes_max.min(Semaphore::MAX_PERMITS);
+        let inner = Inner {
+            names,
+            found,
+            queue_bytes_max,
+            queue: Arc::new(Semaphore::new(queue_bytes_max)),
+            producer,
+            watched,
+            reader,
+            appended,
+            closed: AtomicBool::new(false),
+            down: Mutex::default(),
+            broken: Mutex::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// See [`super::Log::append`].
+    ///
+    /// # Errors
+    /// As there; [`LogError::TooLarge`] beyond the bound, [`LogError::Engine`] when the digest is not the body's.
+    pub async fn append(&self, envelope: Envelope) -> Result<Position, LogError> {
+        let inner = &self.inner;
+        inner.accepting()?;
+        let header = stored::header(&envelope).map_err(|why| LogError::Engine(format!("header: {why}")))?;
+        let size_bytes = header.len() + envelope.body.len();
+        inner.fits(size_bytes)?;
+        // Durable but unreadable would be worse than refused.
+        if Digest::of(&envelope.body) != envelope.digest {
+            return Err(LogError::Engine("the digest is not the body's".to_owned()));
+        }
+        // Unconstrained: the runtime's budget would put off some of a connection's pipelined messages and so change
+        // their order.
+        let room = Arc::clone(&inner.queue).acquire_many_owned(size_bytes as u32);
+        let permit =
+            tokio::task::unconstrained(room).await.map_err(|_| LogError::ReadOnly("closed".to_owned()))?;
+        let stream = envelope.stream;
+        let partition = partition_of(envelope.key, inner.found.partitions);
+        let key = envelope.key.to_string();
+        let headers = OwnedHeaders::new_with_capacity(1)
+            .insert(Header { key: ENVELOPE_HEADER, value: Some(header.as_slice()) });
+        let record = FutureRecord::to(inner.names.topic(stream))
+            .partition(i32::from(partition))
+            .key(&key)
+            .payload(envelope.body.as_ref())
+            .headers(headers);
+        let sent = inner.producer.send_result(record).map_err(|(why, _)| inner.refused(&why))?;
+        let delivered = sent.await.map_err(|_| LogError::Unknown("the producer was closed".to_owned()))?;
+        drop(permit);
+        match delivered {
+            Ok(delivery) => {
+                inner.appended.send_modify(|groups| *groups += 1);
+                Ok(Position { stream, partition, offset: u64::try_from(delivery.offset).unwrap_or_default() })
+            }
+            Err((why, _)) => Err(inner.failed(&why)),
+        }
+    }
+
+    /// See [`super::Log::ready`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ready(&self, size_bytes: usize) -> Result<(), LogError> {
+        let inner = &self.inner;
+        inner.accepting()?;
+        inner.fits(size_bytes)?;
+        if inner.queue.available_permits() < size_bytes {
+            return Err(LogError::Full(format!("{} bytes wait for the brokers", inner.queue_bytes())));
+        }
+        Ok(())
+    }
+
+    /// See [`super::Log::read`]. What stands before an unreadable record is given back; the next read names it.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn read(
+        &self,
+        stream: Stream,
+        partition: u16,
+        from: u64,
+        max: ReadMax,
+    ) -> Result<Vec<Record>, LogError> {
+        self.inner.known(stream, partition)?;
+        let reader = Arc::clone(&self.inner.reader);
+        blocking(move || reader.read(stream, partition, from, max)).await
+    }
+
+    /// See [`super::Log::get`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn get(&self, position: Position) -> Result<Option<Record>, LogError> {
+        self.inner.known(position.stream, position.partition)?;
+        let reader = Arc::clone(&self.inner.reader);
+        blocking(move || reader.get(position)).await
+    }
+
+    /// See [`super::Log::end`].
+    ///
+    /// # Errors
+    /// [`LogError::Engine`] when there is no such partition, or no broker answers.
+    pub async fn end(&self, stream: Stream, partition: u16) -> Result<u64, LogError> {
+        self.inner.known(stream, partition)?;
+        let reader = Arc::clone(&self.inner.reader);
+        blocking(move || reader.end(stream, partition)).await
+    }
+
+    /// See [`super::Log::appended`]: of this process, and of what others append to partitions that this one reads.
+    pub fn appended(&self) -> watch::Receiver<u64> {
+        self.inner.appended.subscribe()
+    }
+
+    /// See [`super::Log::partitions`].
+    pub fn partitions(&self) -> u16 {
+        self.inner.found.partitions
+    }
+
+    /// See [`super::Log::epoch`].
+    pub fn epoch(&self) -> Epoch {
+        self.inner.found.epoch
+    }
+
+    /// See [`super::Log::created`].
+    pub fn created(&self) -> Timestamp {
+        self.inner.found.made
+    }
+
+    /// See [`super::Log::health`].
+    pub fn health(&self) -> LogHealth {
+        let inner = &self.inner;
+        inner.notice();
+        LogHealth {
+            read_only: lock(&inner.broken).clone(),
+            full: lock(&inner.down).clone(),
+            queue_bytes: inner.queue_bytes(),
+            durability: inner.found.durability,
+        }
+    }
+
+    /// See [`super::Log::close`].
+    pub async fn close(&self) {
+        let inner = Arc::clone(&self.inner);
+        inner.closed.store(true, Ordering::Release);
+        let flushed = blocking(move || {
+            inner.reader.close();
+            let wait = Duration::from_secs(limits::KAFKA_DELIVERY_S_MAX);
+            inner.producer.flush(wait).map_err(|why| LogError::Engine(why.to_string()))
+        });
+        if let Err(why) = flushed.await {
+            tracing::warn!(%why, "not everything that waited was written out: it was not acknowledged either");
+        }
+    }
+}
+
+impl Inner {
+    fn queue_bytes(&self) -> usize {
+        self.queue_bytes_max.saturating_sub(self.queue.available_permits())
+    }
+
+    fn known(&self, stream: Stream, partition: u16) -> Result<(), LogError> {
+        if partition < self.found.partitions {
+            return Ok(());
+        }
+        Err(LogError::Engine(format!("there is no partition {partition} of {stream}")))
+    }
+
+    fn fits(&self, size_bytes: usize) -> Result<(), LogError> {
+        let size_bytes_max = limits::LOG_RECORD_BYTES_MAX.min(self.queue_bytes_max);
+        if size_bytes > size_bytes_max {
+            return Err(LogError::TooLarge { size_bytes, size_bytes_max });
+        }
+        Ok(())
+    }
+
+    /// Whether a record would be taken at all just now.
+    fn accepting(self: &Arc<Self>) -> Result<(), LogError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(LogError::ReadOnly("closed".to_owned()));
+        }
+        self.notice();
+        if let Some(why) = &*lock(&self.broken) {
+            return Err(LogError::ReadOnly(why.clone()));
+        }
+        lock(&self.down).as_ref().map_or(Ok(()), |why| Err(LogError::Full(why.clone())))
+    }
+
+    /// Takes in what the client has said on its own.
+    fn notice(self: &Arc<Self>) {
+        if let Some(why) = self.watched.all_down() {
+            self.turn_down(why);
+        }
+    }
+
+    /// The producer did not take it.
+    fn refused(self: &Arc<Self>, why: &KafkaError) -> LogError {
+        match why {
+            KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => {
+                LogError::Full("the producer's queue is full".to_owned())
+            }
+            other => self.failed(other),
+        }
+    }
+
+    /// The brokers did not acknowledge it.
+    fn failed(self: &Arc<Self>, why: &KafkaError) -> LogError {
+        if let Some((_, fatal)) = self.producer.client().fatal_error() {
+            let why = format!("the producer failed for good: {fatal}");
+            tracing::error!(why, "the log is read-only until a restart");
+            lock(&self.broken).get_or_insert_with(|| why.clone());
+            return LogError::ReadOnly(why);
+        }
+        let code = why.rdkafka_error_code();
+        match code {
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) => LogError::Engine(
+                "the topic's max.message.bytes is smaller than what it was opened with".to_owned(),
+            ),
+            // It may stand in the log, or come to stand there.
+            Some(
+                RDKafkaErrorCode::MessageTimedOut
+                | RDKafkaErrorCode::RequestTimedOut
+                | RDKafkaErrorCode::NotEnoughReplicasAfterAppend
+                | RDKafkaErrorCode::PurgeInflight,
+            ) => {
+                let said = self.watched.last_said();
+                let why = said.unwrap_or_else(|| "the brokers did not acknowledge in time".to_owned());
+                self.turn_down(why.clone());
+                LogError::Unknown(why)
+            }
+            _ => LogError::Engine(why.to_string()),
+        }
+    }
+
+    /// Accepts nothing until the brokers answer again, and looks whether they do.
+    fn turn_down(self: &Arc<Self>, why: String) {
+        {
+            let mut down = lock(&self.down);
+            if down.is_some() {
+                return;
+            }
+            tracing::error!(why, "the log does not accept");
+            *down = Some(why);
+        }
+        let inner = Arc::clone(self);
+        tokio::spawn(async move {
+            while !inner.closed.load(Ordering::Acquire) {
+                tokio::time::sleep(Duration::from_millis(limits::KAFKA_RETRY_MS)).await;
+                let asked = Arc::clone(&inner);
+                let answer = blocking(move || {
+                    let wait = Duration::from_secs(limits::ENGINE_CONNECT_S_MAX);
+                    topics::all_lead(asked.producer.client(), &asked.names, asked.found.in_sync, wait)
+                });
+                match answer.await {
+                    Ok(()) => break,
+                    Err(why) => *lock(&inner.down) = Some(why.to_string()),
+                }
+            }
+            inner.watched.forget();
+            *lock(&inner.down) = None;
+            tracing::info!("the log accepts again");
+        });
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// librdkafka waits in its caller's thread.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LogError> + Send + 'static,
+) -> Result<T, LogError> {
+    tokio::task::spawn_blocking(work).await.map_err(|why| LogError::Engine(why.to_string()))?
+}

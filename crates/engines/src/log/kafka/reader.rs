@@ -1,0 +1,291 @@
+//! Reading back: one consumer that is told what to read, a queue for each partition.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hilum_core::{Position, Stream, Timestamp};
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::producer::{FutureProducer, Producer as _};
+use rdkafka::{Offset, Timestamp as BrokerTime, TopicPartitionList};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::client::{Settings, Watched};
+use super::topics::Names;
+use super::{ENVELOPE_HEADER, LogError, lock};
+use crate::limits;
+use crate::log::stored::{self, Unreadable};
+use crate::log::{ReadMax, Record};
+
+/// How long a broker may take.
+const WAIT: Duration = Duration::from_secs(limits::KAFKA_READ_S_MAX);
+
+/// Reads every partition that is asked for, ahead of the one who asks.
+pub(super) struct Reader {
+    names: Names,
+    partitions: u16,
+    /// Asks where partitions end: on a connection on which no fetch waits.
+    producer: FutureProducer<Watched>,
+    /// Runs of records.
+    consumer: Arc<BaseConsumer<Watched>>,
+    tails: Vec<Mutex<Option<Tail>>>,
+    /// Single records, so that looking one up does not throw away what was read ahead.
+    single: Mutex<Option<BaseConsumer<Watched>>>,
+    settings: Settings,
+    appended: watch::Sender<u64>,
+    closed: AtomicBool,
+}
+
+/// What comes next of one partition.
+struct Tail {
+    queue: PartitionQueue<Watched>,
+    /// The offset from which the queue goes on; absent after an error.
+    next: Option<u64>,
+    /// A record that was taken from the queue and did not fit any more.
+    held: Option<Record>,
+}
+
+impl Tail {
+    /// What comes at `position` or behind it, if it comes within `wait`.
+    fn next_record(&mut self, position: Position, wait: Duration) -> Result<Option<Record>, LogError> {
+        if let Some(held) = self.held.take() {
+            return Ok(Some(held));
+        }
+        let until = Instant::now() + wait;
+        loop {
+            return match self.queue.poll(until.saturating_duration_since(Instant::now())) {
+                None => Ok(None),
+                // Left from before the place was changed.
+                Some(Ok(message))
+                    if u64::try_from(message.offset()).unwrap_or_default() < position.offset =>
+                {
+                    continue;
+                }
+                Some(Ok(message)) => record(position.stream, position.partition, &message).map(Some),
+                Some(Err(why)) => Err(fault(position, &why)),
+            };
+        }
+    }
+}
+
+impl Reader {
+    pub(super) fn start(
+        settings: Settings,
+        names: &Names,
+        partitions: u16,
+        producer: FutureProducer<Watched>,
+        appended: watch::Sender<u64>,
+    ) -> Result<Arc<Self>, LogError> {
+        let slots = usize::from(partitions) * Stream::ALL.len();
+        let reader = Arc::new(Self {
+            names: names.clone(),
+            partitions,
+            producer,
+            consumer: Arc::new(settings.consumer()?),
+            tails: (0..slots).map(|_| Mutex::default()).collect(),
+            single: Mutex::default(),
+            settings,
+            appended,
+            closed: AtomicBool::new(false),
+        });
+        // What is not a record (errors, tokens that run out) is served by a poll of the consumer itself.
+        let weak = Arc::downgrade(&reader);
+        let serve = move || {
+            while let Some(reader) = weak.upgrade().filter(|reader| !reader.closed.load(Ordering::Acquire)) {
+                // What goes wrong is said to `Watched` too.
+                drop(reader.consumer.poll(Duration::from_millis(limits::KAFKA_RETRY_MS)));
+            }
+        };
+        std::thread::Builder::new()
+            .name("log-reader".to_owned())
+            .spawn(serve)
+            .map_err(|why| LogError::Engine(why.to_string()))?;
+        Ok(reader)
+    }
+
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    fn tail(&self, stream: Stream, partition: u16) -> Result<&Mutex<Option<Tail>>, LogError> {
+        let row = Stream::ALL.iter().position(|&one| one == stream).unwrap_or_default();
+        let slot = row * usize::from(self.partitions) + usize::from(partition);
+        self.tails.get(slot).ok_or_else(|| LogError::Engine(format!("there is no partition {partition}")))
+    }
+
+    /// The offset that the next record will get.
+    pub(super) fn end(&self, stream: Stream, partition: u16) -> Result<u64, LogError> {
+        let topic = self.names.topic(stream);
+        let client = self.producer.client();
+        let until = Instant::now() + WAIT;
+        loop {
+            match client.fetch_watermarks(topic, i32::from(partition), WAIT) {
+                Ok((_, end)) => return Ok(u64::try_from(end).unwrap_or_default()),
+                // Another broker leads since a moment ago: asked who, and then that one.
+                Err(why) if has_moved(&why) && Instant::now() < until => {
+                    client.fetch_metadata(Some(topic), WAIT).map(drop).unwrap_or_default();
+                    std::thread::sleep(Duration::from_millis(limits::KAFKA_MOVED_MS));
+                }
+                Err(why) => return Err(LogError::Engine(format!("{topic}/{partition}: {why}"))),
+            }
+        }
+    }
+
+    /// As [`crate::log::Log::read`].
+    pub(super) fn read(
+        &self,
+        stream: Stream,
+        partition: u16,
+        from: u64,
+        max: ReadMax,
+    ) -> Result<Vec<Record>, LogError> {
+        let mut tail = lock(self.tail(stream, partition)?);
+        let mut end = None;
+        if tail.as_ref().is_none_or(|tail| tail.next != Some(from)) {
+            end = Some(self.end(stream, partition)?);
+        }
+        // Also when there is nothing: from now on whatever comes wakes who waits.
+        let tail = self.at(&mut tail, stream, partition, from.min(end.unwrap_or(from)))?;
+        let mut records: Vec<Record> = Vec::new();
+        let (mut bytes, mut at) = (0, from);
+        while records.len() < max.records && end.is_none_or(|end| at < end) {
+            let position = Position { stream, partition, offset: at };
+            let wait = if end.is_some() && records.is_empty() { WAIT } else { Duration::ZERO };
+            let next = match tail.next_record(position, wait) {
+                Ok(Some(next)) => next,
+                Ok(None) if !records.is_empty() => break,
+                Ok(None) if end.is_none() => {
+                    end = Some(self.end(stream, partition)?);
+                    continue;
+                }
+                Ok(None) => {
+                    tail.next = None;
+                    return Err(LogError::Engine(format!("{position}: the brokers do not give it")));
+                }
+                Err(why) => {
+                    tail.next = None;
+                    if records.is_empty() {
+                        return Err(why);
+                    }
+                    break;
+                }
+            };
+            bytes += next.envelope.body.len();
+            if bytes > max.bytes && !records.is_empty() {
+                tail.held = Some(next);
+                break;
+            }
+            at = next.position.offset + 1;
+            tail.next = Some(at);
+            records.push(next);
+        }
+        Ok(records)
+    }
+
+    /// The partition's queue, going on at `from`.
+    fn at<'a>(
+        &self,
+        tail: &'a mut Option<Tail>,
+        stream: Stream,
+        partition: u16,
+        from: u64,
+    ) -> Result<&'a mut Tail, LogError> {
+        let topic = self.names.topic(stream);
+        let fails = |why: &dyn std::fmt::Display| LogError::Engine(format!("{topic}/{partition}: {why}"));
+        let offset = Offset::Offset(i64::try_from(from).map_err(|why| fails(&why))?);
+        if tail.is_none() {
+            // First split, then read: nothing may get into the common queue.
+            let queue = self.consumer.split_partition_queue(topic, i32::from(partition));
+            let mut queue = queue.ok_or_else(|| fails(&"no such partition"))?;
+            let appended = self.appended.clone();
+            queue.set_nonempty_callback(move || appended.send_modify(|groups| *groups += 1));
+            let mut place = TopicPartitionList::new();
+            place.add_partition_offset(topic, i32::from(partition), offset).map_err(|why| fails(&why))?;
+            self.consumer.incremental_assign(&place).map_err(|why| fails(&why))?;
+            *tail = Some(Tail { queue, next: Some(from), held: None });
+        }
+        let tail = tail.as_mut().ok_or_else(|| fails(&"no such partition"))?;
+        if tail.next != Some(from) {
+            tail.held = None;
+            tail.next = None;
+            self.consumer.seek(topic, i32::from(partition), offset, WAIT).map_err(|why| fails(&why))?;
+            tail.next = Some(from);
+        }
+        Ok(tail)
+    }
+
+    /// As [`crate::log::Log::get`].
+    pub(super) fn get(&self, position: Position) -> Result<Option<Record>, LogError> {
+        let Position { stream, partition, offset } = position;
+        if offset >= self.end(stream, partition)? {
+            return Ok(None);
+        }
+        let mut single = lock(&self.single);
+        let consumer = match single.take() {
+            Some(consumer) => consumer,
+            None => self.settings.consumer()?,
+        };
+        let topic = self.names.topic(stream);
+        let fails = |why: KafkaError| LogError::Engine(format!("{position}: {why}"));
+        let mut place = TopicPartitionList::new();
+        let at = Offset::Offset(i64::try_from(offset).unwrap_or(i64::MAX));
+        place.add_partition_offset(topic, i32::from(partition), at).map_err(fails)?;
+        consumer.assign(&place).map_err(fails)?;
+        let found = match consumer.poll(WAIT) {
+            None => Err(LogError::Engine(format!("{position}: the brokers do not give it"))),
+            Some(Err(why)) => Err(fault(position, &why)),
+            Some(Ok(message)) if message.offset() != i64::try_from(offset).unwrap_or(i64::MAX) => Ok(None),
+            Some(Ok(message)) => record(stream, partition, &message).map(Some),
+        };
+        // It reads on otherwise.
+        consumer.assign(&TopicPartitionList::new()).map_err(fails)?;
+        *single = Some(consumer);
+        found
+    }
+}
+
+/// Whether the broker that was asked does not lead the partition (any more, or yet).
+fn has_moved(why: &KafkaError) -> bool {
+    matches!(
+        why.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+        )
+    )
+}
+
+fn fault(position: Position, why: &KafkaError) -> LogError {
+    match why.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::InvalidMessage) => {
+            LogError::Corrupt { position, why: "it does not fit its checksum".to_owned() }
+        }
+        _ => LogError::Engine(format!("{position}: {why}")),
+    }
+}
+
+fn record(stream: Stream, partition: u16, message: &BorrowedMessage<'_>) -> Result<Record, LogError> {
+    let offset = u64::try_from(message.offset()).unwrap_or_default();
+    let position = Position { stream, partition, offset };
+    let corrupt = |why: &str| LogError::Corrupt { position, why: why.to_owned() };
+    let headers = message.headers().ok_or_else(|| corrupt("it has no headers: who wrote it?"))?;
+    let header = headers.iter().find(|header| header.key == ENVELOPE_HEADER).and_then(|header| header.value);
+    let header = header.ok_or_else(|| corrupt("it has no envelope: who wrote it?"))?;
+    let body = Bytes::copy_from_slice(message.payload().unwrap_or_default());
+    let envelope = stored::envelope(stream, header, body).map_err(|why| match why {
+        Unreadable::Corrupt(why) => corrupt(why),
+        Unreadable::Newer(version) => LogError::Newer { position, version },
+    })?;
+    let durable = match message.timestamp() {
+        BrokerTime::LogAppendTime(millis) => Some(Timestamp::from_micros(millis.saturating_mul(1_000))),
+        BrokerTime::NotAvailable | BrokerTime::CreateTime(_) => None,
+    };
+    Ok(Record { position, durable, envelope: Arc::new(envelope) })
+}

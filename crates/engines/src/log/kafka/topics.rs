@@ -1,0 +1,428 @@
+//! The topics of a log: their names, their making, and whether they keep what we promise.
+//!
+//! `{prefix}.hl7.in` and `{prefix}.decisions` hold the streams. `{prefix}.log` holds one record that says which life of
+//! the log this is: whoever makes the topics writes one, and the first that stands there counts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hilum_core::{Clock, Entropy, Epoch, Stream, Timestamp};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+};
+use rdkafka::client::{Client, ClientContext};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::Message as _;
+use rdkafka::producer::FutureRecord;
+use rdkafka::{Offset, TopicPartitionList};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::client::{Settings, Watched, topic_bytes_max};
+use super::{Durability, KafkaConfig, LogError, blocking};
+use crate::limits;
+use crate::log::new_epoch;
+
+/// What a topic is called.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    hl7_in: String,
+    decisions: String,
+    identity: String,
+}
+
+impl Names {
+    pub(super) fn new(prefix: &str) -> Result<Self, LogError> {
+        let is_name = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        if prefix.is_empty() || prefix.len() > limits::KAFKA_PREFIX_BYTES_MAX || !prefix.bytes().all(is_name)
+        {
+            return Err(LogError::Engine(format!(
+                "the topics' prefix must have 1 to {} letters, digits, `.`, `_` or `-`",
+                limits::KAFKA_PREFIX_BYTES_MAX
+            )));
+        }
+        let of = |stream: Stream| format!("{prefix}.{stream}");
+        Ok(Self {
+            hl7_in: of(Stream::Hl7In),
+            decisions: of(Stream::Decisions),
+            identity: format!("{prefix}.log"),
+        })
+    }
+
+    pub(super) fn topic(&self, stream: Stream) -> &str {
+        match stream {
+            Stream::Hl7In => &self.hl7_in,
+            Stream::Decisions => &self.decisions,
+        }
+    }
+
+    fn of_streams(&self) -> impl Iterator<Item = &str> {
+        Stream::ALL.into_iter().map(|stream| self.topic(stream))
+    }
+}
+
+/// A log that is there.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) partitions: u16,
+    pub(super) epoch: Epoch,
+    pub(super) made: Timestamp,
+    /// As [`super::LogHealth`] shows it.
+    pub(super) durability: &'static str,
+    /// Brokers that must have a record before it is acknowledged.
+    pub(super) in_sync: usize,
+}
+
+/// The record of the identity topic, version 1.
+#[derive(Debug, Serialize, Deserialize)]
+struct Identity {
+    v: u8,
+    epoch: Epoch,
+    /// The topics that it was made with.
+    topics: Vec<String>,
+    made: Timestamp,
+}
+
+/// Finds the topics, makes them when there are none, and checks what they promise.
+pub(super) async fn open(
+    settings: &Settings,
+    names: &Names,
+    config: &KafkaConfig,
+    clock: &Clock,
+    entropy: &Entropy,
+) -> Result<Found, LogError> {
+    let cluster = Cluster {
+        admin: Arc::new(settings.admin()?),
+        brokers: &settings.brokers,
+        watched: settings.watched.clone(),
+    };
+    let mut there = cluster.look().await?;
+    let mut identity = None;
+    if there.partitions(&names.identity).is_some() {
+        identity = read_identity(settings, names).await?;
+    }
+    let missing: Vec<&str> = names.of_streams().filter(|topic| there.partitions(topic).is_none()).collect();
+    if let Some(identity) = &identity
+        && let Some(gone) = missing.iter().find(|gone| identity.topics.iter().any(|topic| topic == *gone))
+    {
+        return Err(LogError::Engine(format!(
+            "topic {gone} is gone, though {} says that this log was made with it: restore it, or give a new log \
+             another prefix",
+            names.identity
+        )));
+    }
+    if identity.is_none() {
+        let mut wanted: Vec<_> = missing.into_iter().map(|topic| (topic, config.partitions)).collect();
+        if there.partitions(&names.identity).is_none() {
+            wanted.push((&names.identity, 1));
+        }
+        if !wanted.is_empty() {
+            cluster.create(&wanted, config, there.brokers).await?;
+            there = cluster.wait_for(&wanted).await?;
+        }
+    }
+    let mut partitions = None;
+    for topic in names.of_streams() {
+        let has = there.partitions(topic).unwrap_or_default();
+        if has == 0 || partitions.is_some_and(|other| other != has) {
+            return Err(LogError::Engine(format!(
+                "topic {topic} has {has} partitions: all streams of a log have the same number, and it never changes"
+            )));
+        }
+        partitions = Some(has);
+    }
+    let (durability, in_sync) = cluster.promise(names, config.durability).await?;
+    let Identity { epoch, made, .. } = match identity {
+        Some(identity) => identity,
+        None => make_identity(settings, names, clock, entropy).await?,
+    };
+    Ok(Found { partitions: partitions.unwrap_or_default(), epoch, made, durability, in_sync })
+}
+
+/// What the cluster shows us.
+struct Present {
+    brokers: usize,
+    topics: BTreeMap<String, usize>,
+}
+
+impl Present {
+    fn partitions(&self, topic: &str) -> Option<u16> {
+        self.topics.get(topic).map(|&partitions| partitions as u16)
+    }
+}
+
+struct Cluster<'a> {
+    admin: Arc<AdminClient<Watched>>,
+    brokers: &'a str,
+    watched: Watched,
+}
+
+impl Cluster<'_> {
+    async fn look(&self) -> Result<Present, LogError> {
+        let wait = Duration::from_secs(limits::KAFKA_START_S_MAX);
+        let (admin, watched) = (Arc::clone(&self.admin), self.watched.clone());
+        let asked = blocking(move || {
+            // Of all topics: to ask for one by its name may make it.
+            let metadata = admin.inner().fetch_metadata(None, wait).map_err(|why| {
+                let said = watched.last_said().map(|said| format!(": {said}"));
+                LogError::Engine(format!("{why}{}", said.unwrap_or_default()))
+            })?;
+            let topics = metadata.topics().iter().map(|topic| {
+                let is_whole = topic.error().is_none()
+                    && topic.partitions().iter().all(|one| one.error().is_none() && one.leader() >= 0);
+                (topic.name().to_owned(), if is_whole { topic.partitions().len() } else { 0 })
+            });
+            Ok(Present { brokers: metadata.brokers().len(), topics: topics.collect() })
+        });
+        asked.await.map_err(|why| {
+            LogError::Engine(format!(
+                "kafka at {} does not answer within {} s: {why}",
+                self.brokers,
+                wait.as_secs()
+            ))
+        })
+    }
+
+    /// Makes topics. Another process may do the same now: then they are there.
+    async fn create(
+        &self,
+        wanted: &[(&str, u16)],
+        config: &KafkaConfig,
+        brokers: usize,
+    ) -> Result<(), LogError> {
+        if config.durability == Durability::Replicated && brokers < 2 {
+            return Err(LogError::Engine(format!(
+                "the log is to be `replicated`, and there is {brokers} broker: an acknowledged record would stand on \
+                 one machine alone"
+            )));
+        }
+        let bytes = topic_bytes_max().to_string();
+        let topics = wanted.iter().map(|&(topic, partitions)| {
+            let copies = config.copies.map_or(-1, i32::from);
+            let new = NewTopic::new(topic, i32::from(partitions), TopicReplication::Fixed(copies))
+                .set("cleanup.policy", "delete")
+                .set("retention.ms", "-1")
+                .set("retention.bytes", "-1")
+                .set("message.timestamp.type", "LogAppendTime")
+                .set("unclean.leader.election.enable", "false")
+                .set("max.message.bytes", &bytes);
+            match config.durability {
+                Durability::Replicated => new.set("min.insync.replicas", "2"),
+                Durability::Fsync => new.set("flush.messages", "1"),
+                Durability::Any => new,
+            }
+        });
+        let topics: Vec<_> = topics.collect();
+        let made = self.admin.create_topics(&topics, &options()).await;
+        for one in made.map_err(|why| LogError::Engine(format!("topics cannot be made: {why}")))? {
+            match one {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, why)) => {
+                    return Err(LogError::Engine(format!(
+                        "topic {topic} cannot be made: {}",
+                        right(why, "Create")
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until topics that were made have leaders.
+    async fn wait_for(&self, wanted: &[(&str, u16)]) -> Result<Present, LogError> {
+        let rounds = limits::KAFKA_START_S_MAX * 1_000 / limits::KAFKA_RETRY_MS;
+        for _ in 0..rounds {
+            let there = self.look().await?;
+            if wanted.iter().all(|(topic, _)| there.partitions(topic).is_some_and(|has| has > 0)) {
+                return Ok(there);
+            }
+            tokio::time::sleep(Duration::from_millis(limits::KAFKA_RETRY_MS)).await;
+        }
+        Err(LogError::Engine("topics that were made have no leader yet: is the cluster whole?".to_owned()))
+    }
+
+    /// The settings of the topics. A broker that has not heard of a new topic yet knows none.
+    async fn described(
+        &self,
+        names: &Names,
+    ) -> Result<Vec<Result<ConfigResource, RDKafkaErrorCode>>, LogError> {
+        let specifiers: Vec<_> = names.of_streams().map(ResourceSpecifier::Topic).collect();
+        let until = Instant::now() + Duration::from_secs(limits::KAFKA_START_S_MAX);
+        loop {
+            let described = self.admin.describe_configs(&specifiers, &options()).await;
+            let described =
+                described.map_err(|why| LogError::Engine(format!("topics cannot be described: {why}")))?;
+            let is_heard_of = |one: &Result<ConfigResource, RDKafkaErrorCode>| match one {
+                Ok(found) => !found.entries.is_empty(),
+                Err(why) => *why != RDKafkaErrorCode::UnknownTopicOrPartition,
+            };
+            if described.iter().all(is_heard_of) || Instant::now() > until {
+                return Ok(described);
+            }
+            tokio::time::sleep(Duration::from_millis(limits::KAFKA_RETRY_MS)).await;
+        }
+    }
+
+    /// Whether the topics keep what is to be promised; gives the level, and the brokers that must have a record.
+    async fn promise(
+        &self,
+        names: &Names,
+        durability: Durability,
+    ) -> Result<(&'static str, usize), LogError> {
+        let described = self.described(names).await?;
+        let (mut is_replicated, mut is_fsync, mut in_sync) = (true, true, 1);
+        for (topic, found) in names.of_streams().zip(described) {
+            let found = found.map_err(|why| {
+                LogError::Engine(format!(
+                    "topic {topic} cannot be described: {}",
+                    right(why, "DescribeConfigs")
+                ))
+            })?;
+            let topic = Topic { name: topic, found };
+            topic
+                .must("cleanup.policy", "`delete`: what came in is the record", |value| value == "delete")?;
+            topic.must("retention.ms", "-1: what came in is never dropped", |value| value == "-1")?;
+            topic.must("retention.bytes", "-1: what came in is never dropped", |value| value == "-1")?;
+            let bytes = topic_bytes_max();
+            let why = format!("at least {bytes}, or a large message could not be kept");
+            topic.must("max.message.bytes", &why, |value| {
+                value.parse().is_ok_and(|has: usize| has >= bytes)
+            })?;
+            let of_topic: usize = topic.value("min.insync.replicas").parse().unwrap_or(1);
+            in_sync = in_sync.max(of_topic);
+            let is_clean = topic.value("unclean.leader.election.enable") != "true";
+            is_replicated &= of_topic >= 2 && is_clean;
+            is_fsync &= topic.value("flush.messages") == "1";
+            if durability == Durability::Replicated {
+                let why = "at least 2: an acknowledged record would stand on one machine alone";
+                topic.must("min.insync.replicas", why, |_| of_topic >= 2)?;
+                let why = "`false`: a broker that lacks acknowledged records could lead";
+                topic.must("unclean.leader.election.enable", why, |_| is_clean)?;
+            }
+            if durability == Durability::Fsync {
+                let why = "1: an acknowledged record would stand in memory alone";
+                topic.must("flush.messages", why, |value| value == "1")?;
+            }
+        }
+        let level = match (is_replicated, is_fsync) {
+            (true, _) => "replicated",
+            (false, true) => "fsync",
+            (false, false) => "one broker's memory",
+        };
+        Ok((level, in_sync))
+    }
+}
+
+struct Topic<'a> {
+    name: &'a str,
+    found: ConfigResource,
+}
+
+impl Topic<'_> {
+    fn value(&self, setting: &str) -> &str {
+        self.found.get(setting).and_then(|entry| entry.value.as_deref()).unwrap_or_default()
+    }
+
+    fn must(&self, setting: &str, wanted: &str, holds: impl Fn(&str) -> bool) -> Result<(), LogError> {
+        let value = self.value(setting);
+        if holds(value) {
+            return Ok(());
+        }
+        Err(LogError::Engine(format!("topic {} has {setting}={value}; it must be {wanted}", self.name)))
+    }
+}
+
+/// Says which right is missing.
+fn right(why: RDKafkaErrorCode, right: &str) -> String {
+    match why {
+        RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed => {
+            format!("this user has not the right {right}")
+        }
+        other => other.to_string(),
+    }
+}
+
+fn options() -> AdminOptions {
+    let wait = Duration::from_secs(limits::KAFKA_START_S_MAX);
+    AdminOptions::new().request_timeout(Some(wait)).operation_timeout(Some(wait))
+}
+
+/// Whether every partition has a leader and brokers enough.
+pub(super) fn all_lead<C: ClientContext>(
+    client: &Client<C>,
+    names: &Names,
+    in_sync: usize,
+    wait: Duration,
+) -> Result<(), LogError> {
+    for topic in names.of_streams() {
+        let metadata = client
+            .fetch_metadata(Some(topic), wait)
+            .map_err(|why| LogError::Engine(format!("the brokers do not answer: {why}")))?;
+        for partition in metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions) {
+            if partition.leader() < 0 || partition.isr().len() < in_sync {
+                return Err(LogError::Engine(format!(
+                    "partition {} of {topic} has {} of the {in_sync} brokers that a record needs",
+                    partition.id(),
+                    partition.isr().len()
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The first record of the identity topic, if there is one.
+async fn read_identity(settings: &Settings, names: &Names) -> Result<Option<Identity>, LogError> {
+    let consumer: BaseConsumer<Watched> = settings.consumer()?;
+    let topic = names.identity.clone();
+    blocking(move || {
+        let wait = Duration::from_secs(limits::KAFKA_START_S_MAX);
+        let fails = |why: String| LogError::Engine(format!("topic {topic} cannot be read: {why}"));
+        // Another process may have made it this moment: then its leader is not known everywhere.
+        let until = Instant::now() + wait;
+        let (_, end) = loop {
+            match consumer.fetch_watermarks(&topic, 0, wait) {
+                Ok(marks) => break marks,
+                Err(why) if Instant::now() > until => return Err(fails(why.to_string())),
+                Err(_) => std::thread::sleep(Duration::from_millis(limits::KAFKA_RETRY_MS)),
+            }
+        };
+        if end == 0 {
+            return Ok(None);
+        }
+        let mut place = TopicPartitionList::new();
+        place.add_partition_offset(&topic, 0, Offset::Beginning).map_err(|why| fails(why.to_string()))?;
+        consumer.assign(&place).map_err(|why| fails(why.to_string()))?;
+        let message = consumer.poll(wait).ok_or_else(|| fails("no answer".to_owned()))?;
+        let message = message.map_err(|why| fails(why.to_string()))?;
+        serde_json::from_slice(message.payload().unwrap_or_default()).map(Some).map_err(|_| {
+            fails("its first record is none of ours: is the prefix another program's?".to_owned())
+        })
+    })
+    .await
+}
+
+/// Says which life of the log this is, unless another process was first.
+async fn make_identity(
+    settings: &Settings,
+    names: &Names,
+    clock: &Clock,
+    entropy: &Entropy,
+) -> Result<Identity, LogError> {
+    let identity = Identity {
+        v: 1,
+        epoch: new_epoch(entropy),
+        topics: names.of_streams().map(str::to_owned).collect(),
+        made: clock.now(),
+    };
+    let body = serde_json::to_vec(&identity).map_err(|why| LogError::Engine(why.to_string()))?;
+    let producer = settings.producer(Duration::from_secs(limits::KAFKA_START_S_MAX))?;
+    let record = FutureRecord::<(), _>::to(&names.identity).partition(0).payload(&body);
+    let sent = producer.send_result(record).map_err(|(why, _)| LogError::Engine(why.to_string()))?;
+    let fails = |why: &dyn std::fmt::Display| LogError::Engine(format!("topic {}: {why}", names.identity));
+    sent.await.map_err(|why| fails(&why))?.map_err(|(why, _)| fails(&why))?;
+    let first = read_identity(settings, names).await?;
+    first.ok_or_else(|| fails(&"what was written is not there"))
+}

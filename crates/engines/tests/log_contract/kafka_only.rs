@@ -1,0 +1,223 @@
+//! What the log on Kafka promises beyond the contract: which clusters it takes, and what it says when they fail.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use hilum_core::{Entropy, Kind, Stream};
+use hilum_engines::log::kafka::{Durability, Kafka, KafkaConfig};
+use hilum_engines::log::{Log, LogError, partition_of};
+use hilum_testkit::kafka::Kafka as Cluster;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+
+use crate::sample::{bodies, envelope, hl7, key, ticking};
+use crate::subject::on_one_broker;
+
+async fn open_seeded(config: &KafkaConfig, seed: u64) -> Result<Log, LogError> {
+    Kafka::open(config.clone(), &ticking(), &Entropy::seeded(seed)).await.map(Log::Kafka)
+}
+
+async fn open(config: &KafkaConfig) -> Result<Log, LogError> {
+    open_seeded(config, 1).await
+}
+
+fn admin(config: &KafkaConfig) -> AdminClient<DefaultClientContext> {
+    ClientConfig::new().set("bootstrap.servers", &config.brokers).create().expect("a client")
+}
+
+async fn make_topics(config: &KafkaConfig, partitions: [i32; 2], settings: &BTreeMap<&str, &str>) {
+    let names = [format!("{}.hl7.in", config.prefix), format!("{}.decisions", config.prefix)];
+    let topics: Vec<NewTopic<'_>> = names
+        .iter()
+        .zip(partitions)
+        .map(|(name, partitions)| {
+            let new = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+            settings.iter().fold(new, |new, (name, value)| new.set(name, value))
+        })
+        .collect();
+    for made in admin(config).create_topics(&topics, &AdminOptions::new()).await.expect("asks") {
+        made.expect("makes");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_broker_there_is_said_with_its_address() {
+    let config = KafkaConfig::new("127.0.0.1:9", "nobody");
+    let refused = open(&config).await.expect_err("nobody there").to_string();
+    assert!(refused.contains("127.0.0.1:9") && refused.contains("does not answer"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_setting_that_is_none_is_named_and_its_value_is_not() {
+    let mut config = on_one_broker();
+    config.client.insert("sasl.passwort".to_owned(), "geheim".to_owned());
+    let refused = open(&config).await.expect_err("no such setting").to_string();
+    assert!(refused.contains("sasl.passwort") && !refused.contains("geheim"), "{refused}");
+    let refused = open(&KafkaConfig { prefix: "a/b".to_owned(), ..on_one_broker() }).await;
+    assert!(refused.expect_err("no name").to_string().contains("prefix"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_broker_is_not_replicated() {
+    let config = KafkaConfig { durability: Durability::Replicated, ..on_one_broker() };
+    let refused = open(&config).await.expect_err("one broker").to_string();
+    assert!(refused.contains("replicated"), "{refused}");
+    let fsync = KafkaConfig { durability: Durability::Fsync, ..config };
+    let log = open(&fsync).await.expect("on one broker's disk");
+    assert_eq!(log.health().durability, "fsync");
+    let log = open(&KafkaConfig { durability: Durability::Any, ..on_one_broker() }).await.expect("whatever");
+    assert_eq!(log.health().durability, "one broker's memory");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn topics_that_do_not_keep_what_is_promised_are_refused_by_name() {
+    let good = BTreeMap::from([
+        ("retention.ms", "-1"),
+        ("retention.bytes", "-1"),
+        ("max.message.bytes", "20000000"),
+        ("flush.messages", "1"),
+        ("cleanup.policy", "delete"),
+    ]);
+    let config = KafkaConfig { durability: Durability::Fsync, ..on_one_broker() };
+    make_topics(&config, [8, 8], &good).await;
+    open(&config).await.expect("as promised");
+    let cases = [
+        ("retention.ms", "604800000"),
+        ("retention.bytes", "1000000"),
+        ("max.message.bytes", "1048588"),
+        ("flush.messages", "10000"),
+        ("cleanup.policy", "compact"),
+    ];
+    for (setting, value) in cases {
+        let config = KafkaConfig { durability: Durability::Fsync, ..on_one_broker() };
+        let mut settings = good.clone();
+        settings.insert(setting, value);
+        make_topics(&config, [8, 8], &settings).await;
+        let refused = open(&config).await.expect_err(setting).to_string();
+        assert!(refused.contains(setting) && refused.contains(&config.prefix), "{setting}: {refused}");
+    }
+    let config = on_one_broker();
+    make_topics(&config, [8, 6], &good).await;
+    let refused = open(&config).await.expect_err("other partitions").to_string();
+    assert!(refused.contains("decisions has 6 partitions"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_opens_first_makes_the_log_and_all_see_the_same() {
+    let config = on_one_broker();
+    let opened = futures::future::join_all((0..4).map(|seed| open_seeded(&config, seed))).await;
+    let epochs: Vec<_> = opened.into_iter().map(|log| log.expect("opens").epoch()).collect();
+    assert!(epochs.iter().all(|epoch| *epoch == epochs[0]), "{epochs:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_is_gone_is_not_made_anew() {
+    let config = on_one_broker();
+    open(&config).await.expect("opens").append(hl7(1)).await.expect("appends");
+    let gone = format!("{}.hl7.in", config.prefix);
+    admin(&config).delete_topics(&[&gone], &AdminOptions::new()).await.expect("deletes");
+    let begun = Instant::now();
+    let refused = loop {
+        // The cluster forgets it within a moment.
+        match open(&config).await {
+            Err(why) if why.to_string().contains("is gone") => break why.to_string(),
+            other => assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", other.err()),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert!(refused.contains(&gone), "{refused}");
+}
+
+/// What a broker does not acknowledge in time may be kept: nothing is said to be, and nothing more is taken until the
+/// broker is back, without a restart of ours.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_is_silent_leaves_it_unknown_and_pushes_back_until_it_answers() {
+    let cluster = Cluster::start(1, &[]);
+    let mut config = KafkaConfig::new(cluster.brokers(), "silent");
+    config.durability = Durability::Any;
+    config.delivery_max = Duration::from_secs(2);
+    let log = open(&config).await.expect("opens");
+    log.append(hl7(1)).await.expect("appends");
+
+    cluster.pause(1);
+    let unknown = log.append(hl7(1)).await.expect_err("no answer");
+    assert!(matches!(unknown, LogError::Unknown(_)) && unknown.kind() == Kind::Transient, "{unknown:?}");
+    assert!(matches!(log.ready(1), Err(LogError::Full(_))), "{:?}", log.health());
+    assert!(matches!(log.append(hl7(1)).await, Err(LogError::Full(_))), "refused at once");
+    let partition = partition_of(key(1), log.partitions());
+    let read = log.read(Stream::Hl7In, partition, 0, crate::sample::ALL).await;
+    assert!(matches!(read, Err(LogError::Engine(_))), "{read:?}");
+
+    cluster.resume(1);
+    wait_until_ready(&log).await;
+    log.append(hl7(1)).await.expect("accepts again");
+    let kept = bodies(&log, Stream::Hl7In, partition).await.len();
+    assert!((2..=3).contains(&kept), "{kept}: two were acknowledged, one is unknown");
+
+    cluster.kill(1);
+    let begun = Instant::now();
+    while log.ready(1).is_ok() {
+        // Nobody appends: the client itself says that there is no broker.
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", log.health());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    cluster.restart(1);
+    wait_until_ready(&log).await;
+    log.append(hl7(1)).await.expect("accepts after a restart of the broker");
+    assert_eq!(bodies(&log, Stream::Hl7In, partition).await.len(), kept + 1);
+}
+
+async fn wait_until_ready(log: &Log) {
+    let begun = Instant::now();
+    while let Err(why) = log.ready(1) {
+        assert!(begun.elapsed() < Duration::from_mins(1), "{why}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Three brokers, each killed in turn under load: whatever was acknowledged is there, in its order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_brokers_lose_nothing_that_was_acknowledged() {
+    let cluster = Cluster::start(3, &[]);
+    let config = KafkaConfig { copies: Some(3), ..KafkaConfig::new(cluster.brokers(), "three") };
+    let log = open(&config).await.expect("opens");
+    assert_eq!(log.health().durability, "replicated");
+    let writing = |who: u64| {
+        let log = log.clone();
+        tokio::spawn(async move {
+            let mut acknowledged = Vec::new();
+            let mut n = 0;
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_secs(20) {
+                match log.append(envelope(Stream::Hl7In, who, format!("{who}/{n}").into_bytes())).await {
+                    Ok(position) => acknowledged.push((position, format!("{who}/{n}"))),
+                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+                n += 1;
+            }
+            acknowledged
+        })
+    };
+    let writers: Vec<_> = (0..8).map(writing).collect();
+    for id in [1, 2] {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        cluster.kill(id);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        cluster.restart(id);
+    }
+    let written = futures::future::join_all(writers).await;
+    let mut there = Vec::new();
+    for partition in 0..log.partitions() {
+        there.push(bodies(&log, Stream::Hl7In, partition).await);
+    }
+    let mut acknowledged = 0;
+    for writer in written {
+        for (position, body) in writer.expect("writes") {
+            acknowledged += 1;
+            let found = there[usize::from(position.partition)].get(position.offset as usize);
+            assert_eq!(found, Some(&body), "{position}");
+        }
+    }
+    assert!(acknowledged > 100, "{acknowledged}");
+}
