@@ -19,6 +19,8 @@ pub const WAKE_COALESCE: Duration = Duration::from_millis(4);
 pub const IDLE_POLL: Duration = Duration::from_secs(1);
 /// First and longest wait after a conflict.
 pub const CONFLICT_BACKOFF: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(64));
+/// How often a process looks how far the others are with the partitions that are not its own.
+pub const OTHERS_POLL: Duration = Duration::from_millis(500);
 /// First and longest wait after an engine's error.
 pub const PAUSE_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// Tries in a row to read a damaged record of the log before it is passed over: with the wait between them four

@@ -1,5 +1,6 @@
 //! How far a projection is, for whoever waits, watches or asks whether all is well.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub struct PartitionHealth {
     pub stream: Stream,
     /// The partition.
     pub partition: u16,
+    /// Whether this process works at it.
+    pub is_here: bool,
     /// The next offset to apply: all before it are applied (or rejected).
     pub applied: u64,
     /// The end of the log as last seen.
@@ -105,6 +108,7 @@ impl Progress {
             (0..partitions).map(move |partition| PartitionHealth {
                 stream,
                 partition,
+                is_here: false,
                 applied: 0,
                 end: 0,
                 oldest_unapplied: None,
@@ -137,6 +141,15 @@ impl Progress {
         if moved {
             self.0.moved.send_modify(|count| *count += 1);
         }
+    }
+
+    /// Says at which partitions this process works; gives the others.
+    pub(crate) fn set_here(&self, here: &BTreeSet<(Stream, u16)>) -> Vec<(Stream, u16)> {
+        let mut slots = self.slots();
+        for slot in slots.iter_mut() {
+            slot.is_here = here.contains(&(slot.stream, slot.partition));
+        }
+        slots.iter().filter(|slot| !slot.is_here).map(|slot| (slot.stream, slot.partition)).collect()
     }
 
     /// How it does now.

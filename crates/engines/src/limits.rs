@@ -93,5 +93,7 @@ pub const KAFKA_RETRY_MS: u64 = 250;
 pub const KAFKA_MOVED_MS: u64 = 50;
 /// KiB of records that are read ahead of a partition's reader.
 pub const KAFKA_FETCH_KIB_MAX: u64 = 4 << 10;
+/// Seconds without a sign of life until a process's partitions go to the others.
+pub const KAFKA_MEMBER_S_MAX: u64 = 6;
 /// Bytes of the prefix of topics' names.
 pub const KAFKA_PREFIX_BYTES_MAX: usize = 100;

@@ -13,7 +13,7 @@ use hilum_chart::{ChartError, fits};
 use hilum_core::{Clock, Entropy, InstallationKey};
 use hilum_engines::log::Log;
 use hilum_engines::log::embedded::{self, Embedded};
-use hilum_engines::log::kafka::Kafka;
+use hilum_engines::log::kafka::{Kafka, KafkaConfig};
 use hilum_engines::tables::postgres::{Postgres, PostgresConfig};
 use hilum_engines::tables::sqlite::{self, Sqlite};
 use hilum_engines::tables::{Table, Tables, TablesError};
@@ -134,7 +134,7 @@ impl House {
         check_engine(&folder, Port::Tables, of_tables)?;
         let tables = open_tables(&folder, &config).await?;
         let audit = open_sqlite(&folder, "audit.sqlite", hilum_web::tables::AUDIT_ALL)?;
-        let log = open_log(&folder, &config, &clock, &entropy).await?;
+        let log = open_log(&folder, &config, &clock, &entropy, &key).await?;
         // Before anything is written into it, so that no offset is given twice.
         let unfit = match fits::check::<Adt>(&log, &tables).await {
             Ok(()) => None,
@@ -273,7 +273,10 @@ async fn open_log(folder: &Folder, config: &Config, clock: &Clock, entropy: &Ent
                 .with_context(|| format!("{}", path.display()))
         }
         LogEngine::Kafka => {
-            let place = config.log.kafka(config.allow_weak_log);
+            let place = KafkaConfig {
+                owner: Some(key.id("Installation", &[])),
+                ..config.log.kafka(config.allow_weak_log)
+            };
             Kafka::open(place, clock, entropy).await.map(Log::Kafka).with_context(|| {
                 format!(
                     "log in topics {}.* (log.durability, or for a trial --allow-weak-log)",

@@ -190,7 +190,7 @@ async fn prune_outbox(tables: Tables, mut stopped: watch::Receiver<bool>) {
 async fn is_applied(house: &House, progress: &Progress) -> bool {
     for partition in progress.health().partitions {
         let Ok(end) = house.log.end(partition.stream, partition.partition).await else { return true };
-        if partition.applied < end && partition.paused.is_none() {
+        if partition.is_here && partition.applied < end && partition.paused.is_none() {
             return false;
         }
     }

@@ -1,9 +1,10 @@
 //! The runners of one projection over all its streams and partitions.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hilum_core::Clock;
-use hilum_engines::log::Log;
+use hilum_core::{Clock, Stream};
+use hilum_engines::log::{Log, Share};
 use hilum_engines::tables::Tables;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -12,7 +13,8 @@ use super::Runner;
 use crate::claims::Claims;
 use crate::error::Cause;
 use crate::foresee::foresee;
-use crate::limits::{BATCHES_IN_FLIGHT_MAX, PAUSE_BACKOFF};
+use crate::limits::{BATCHES_IN_FLIGHT_MAX, OTHERS_POLL, PAUSE_BACKOFF};
+use crate::port;
 use crate::progress::{Paused, Progress};
 use crate::projection::Projection;
 
@@ -58,65 +60,141 @@ async fn look_ahead<P: Projection>(projection: &P, log: &Log, tables: &Tables, p
     }
 }
 
-/// Runs `projection` over all its streams and partitions until [`Running::stop`]; dropping what this returns ends
-/// the runners where they are, which loses nothing.
+/// What the runners of one process share.
+struct Crew<P: Projection> {
+    projection: Arc<P>,
+    log: Log,
+    tables: Tables,
+    clock: Clock,
+    progress: Progress,
+    in_flight: Arc<Semaphore>,
+    claims: Arc<Claims>,
+}
+
+impl<P: Projection> Crew<P> {
+    /// Runs one partition until `stop` says true. One that dies in silence would look like an empty ward: it is seen,
+    /// and tried again.
+    async fn run_one(self: Arc<Self>, (stream, partition): (Stream, u16), stop: watch::Receiver<bool>) {
+        let mut inner = JoinSet::new();
+        loop {
+            let runner = Runner::new(
+                Arc::clone(&self.projection),
+                self.log.clone(),
+                self.tables.clone(),
+                self.clock.clone(),
+                (stream, partition),
+                self.progress.clone(),
+            );
+            inner.spawn(
+                runner.claiming(Arc::clone(&self.claims)).run(Arc::clone(&self.in_flight), stop.clone()),
+            );
+            match inner.join_next().await {
+                Some(Err(error)) if error.is_panic() => {
+                    tracing::error!(projection = P::NAME, %stream, partition, "runner failed, started again");
+                    self.progress.update(stream, partition, |slot| {
+                        let why = "runner failed, started again".to_owned();
+                        slot.paused = Some(Paused { cause: Cause::Program, why });
+                    });
+                    tokio::time::sleep(PAUSE_BACKOFF.1).await;
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// The share of this process, when it can be asked for.
+    async fn share(&self) -> watch::Receiver<Share> {
+        let mut pause = PAUSE_BACKOFF.0;
+        loop {
+            match self.log.share(P::NAME) {
+                Ok(share) => return share,
+                Err(why) => {
+                    tracing::error!(projection = P::NAME, %why, "this process has no share of the work yet");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE_BACKOFF.1);
+                }
+            }
+        }
+    }
+
+    /// Runs what falls to this process, as it comes and goes, and looks how far the others are.
+    async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let ready = async {
+            look_ahead(self.projection.as_ref(), &self.log, &self.tables, &self.progress).await;
+            self.share().await
+        };
+        let mut share = tokio::select! {
+            share = ready => share,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        // Each with its stop; one that is told to stop is here until it has.
+        let mut here: BTreeMap<(Stream, u16), watch::Sender<bool>> = BTreeMap::new();
+        let mut tasks = JoinSet::new();
+        let mut is_dealt_out = false;
+        while !*stop.borrow() {
+            let wanted = Arc::clone(&share.borrow_and_update());
+            for (place, stop) in &here {
+                stop.send_replace(!wanted.contains(place));
+            }
+            for &place in wanted.iter().filter(|(stream, _)| P::STREAMS.contains(stream)) {
+                here.entry(place).or_insert_with(|| {
+                    let (stop, stopped) = watch::channel(false);
+                    let crew = Arc::clone(&self);
+                    tasks.spawn(async move {
+                        crew.run_one(place, stopped).await;
+                        place
+                    });
+                    stop
+                });
+            }
+            let others = self.progress.set_here(&wanted);
+            tokio::select! {
+                changed = share.changed(), if !is_dealt_out => is_dealt_out = changed.is_err(),
+                Some(Ok(place)) = tasks.join_next() => drop(here.remove(&place)),
+                () = self.look_at(&others), if !others.is_empty() => {}
+                _ = stop.changed() => {}
+            }
+        }
+        for stop in here.values() {
+            stop.send_replace(true);
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+
+    /// How far the processes are that have the other partitions.
+    async fn look_at(&self, others: &[(Stream, u16)]) {
+        tokio::time::sleep(OTHERS_POLL).await;
+        for &(stream, partition) in others {
+            let epoch = self.log.epoch();
+            let applied = port::offset(&self.tables, P::NAME, stream, partition, epoch).await;
+            let end = port::end(&self.log, stream, partition).await;
+            if let (Ok(applied), Ok(end)) = (applied, end) {
+                self.progress.update(stream, partition, |slot| {
+                    (slot.applied, slot.end) = (applied, end.max(applied));
+                    slot.target.get_or_insert(end);
+                    slot.oldest_unapplied = None;
+                    slot.paused = None;
+                });
+            }
+        }
+    }
+}
+
+/// Runs `projection` over what falls to this process of its streams and partitions until [`Running::stop`]; dropping
+/// what this returns ends the runners where they are, which loses nothing.
 pub fn run_all<P: Projection>(projection: &Arc<P>, log: &Log, tables: &Tables, clock: &Clock) -> Running {
     let progress = Progress::new(P::NAME, P::STREAMS, log.partitions());
     let (stop, stopped) = watch::channel(false);
-    let in_flight = Arc::new(Semaphore::new(BATCHES_IN_FLIGHT_MAX));
-    let claims = Claims::new();
+    let crew = Crew {
+        projection: Arc::clone(projection),
+        log: log.clone(),
+        tables: tables.clone(),
+        clock: clock.clone(),
+        progress: progress.clone(),
+        in_flight: Arc::new(Semaphore::new(BATCHES_IN_FLIGHT_MAX)),
+        claims: Claims::new(),
+    };
     let mut tasks = JoinSet::new();
-    let (tell, foreseen) = watch::channel(false);
-    tasks.spawn({
-        let (projection, log, tables) = (Arc::clone(projection), log.clone(), tables.clone());
-        let (progress, mut stopped) = (progress.clone(), stopped.clone());
-        async move {
-            tokio::select! {
-                () = look_ahead(projection.as_ref(), &log, &tables, &progress) => { tell.send_replace(true); }
-                _ = stopped.wait_for(|stop| *stop) => {}
-            }
-        }
-    });
-    for &stream in P::STREAMS {
-        for partition in 0..log.partitions() {
-            let (projection, log, tables, clock) =
-                (Arc::clone(projection), log.clone(), tables.clone(), clock.clone());
-            let (progress, in_flight, stopped) = (progress.clone(), Arc::clone(&in_flight), stopped.clone());
-            let (claims, mut foreseen) = (Arc::clone(&claims), foreseen.clone());
-            tasks.spawn(async move {
-                if foreseen.wait_for(|done| *done).await.is_err() {
-                    return; // stopped before
-                }
-                let start = || {
-                    Runner::new(
-                        Arc::clone(&projection),
-                        log.clone(),
-                        tables.clone(),
-                        clock.clone(),
-                        (stream, partition),
-                        progress.clone(),
-                    )
-                    .claiming(Arc::clone(&claims))
-                    .run(Arc::clone(&in_flight), stopped.clone())
-                };
-                // A partition that dies in silence would look like an empty ward: it is seen, and tried again.
-                let mut inner = JoinSet::new();
-                loop {
-                    inner.spawn(start());
-                    match inner.join_next().await {
-                        Some(Err(error)) if error.is_panic() => {
-                            tracing::error!(projection = P::NAME, %stream, partition, "runner failed, started again");
-                            progress.update(stream, partition, |slot| {
-                                let why = "runner failed, started again".to_owned();
-                                slot.paused = Some(Paused { cause: Cause::Program, why });
-                            });
-                            tokio::time::sleep(PAUSE_BACKOFF.1).await;
-                        }
-                        _ => return,
-                    }
-                }
-            });
-        }
-    }
+    tasks.spawn(Arc::new(crew).run(stopped));
     Running { progress, stop, tasks }
 }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hilum_core::{Clock, Digest, Entropy, Envelope, Epoch, Position, Stream, Timestamp};
+use hilum_core::{Clock, Digest, Entropy, Envelope, Epoch, Id, Position, Stream, Timestamp};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
@@ -21,11 +21,12 @@ use tokio::sync::{Semaphore, watch};
 use self::client::{Settings, Watched};
 use self::reader::Reader;
 use self::topics::{Found, Names};
-use super::{LogError, LogHealth, ReadMax, Record, partition_of, stored};
+use super::{LogError, LogHealth, ReadMax, Record, Share, partition_of, stored};
 use crate::limits;
 
 mod client;
 mod reader;
+mod share;
 mod topics;
 
 /// The header of a record in which its envelope stands as JSON.
@@ -56,6 +57,8 @@ pub struct KafkaConfig {
     pub copies: Option<u16>,
     /// What the cluster must promise.
     pub durability: Durability,
+    /// Whose log it is: a topic set of another owner is refused. A keyed hash, and no secret.
+    pub owner: Option<Id>,
     /// Bytes of records that may wait for the brokers.
     pub queue_bytes_max: usize,
     /// Until then the brokers must have acknowledged a record.
@@ -73,6 +76,7 @@ impl KafkaConfig {
             partitions: limits::LOG_PARTITIONS,
             copies: None,
             durability: Durability::default(),
+            owner: None,
             queue_bytes_max: limits::LOG_QUEUE_BYTES_MAX,
             delivery_max: Duration::from_secs(limits::KAFKA_DELIVERY_S_MAX),
             client: BTreeMap::new(),
@@ -104,6 +108,7 @@ impl fmt::Debug for Kafka {
 }
 
 struct Inner {
+    settings: Arc<Settings>,
     names: Names,
     found: Found,
     queue_bytes_max: usize,
@@ -128,14 +133,21 @@ impl Kafka {
     /// setting that the promise needs.
     pub async fn open(config: KafkaConfig, clock: &Clock, entropy: &Entropy) -> Result<Self, LogError> {
         let names = Names::new(&config.prefix)?;
-        let settings = Settings::new(&config);
+        let settings = Arc::new(Settings::new(&config));
         let appended = watch::Sender::new(0);
         let found = topics::open(&settings, &names, &config, clock, entropy).await?;
         let producer = settings.producer(config.delivery_max)?;
         let watched = settings.watched.clone();
-        let reader = Reader::start(settings, &names, found.partitions, producer.clone(), appended.clone())?;
+        let reader = Reader::start(
+            Arc::clone(&settings),
+            &names,
+            found.partitions,
+            producer.clone(),
+            appended.clone(),
+        )?;
         let queue_bytes_max = config.queue_bytes_max.min(Semaphore::MAX_PERMITS);
         let inner = Inner {
+            settings,
             names,
             found,
             queue_bytes_max,
@@ -245,6 +257,14 @@ impl Kafka {
     /// See [`super::Log::appended`]: of this process, and of what others append to partitions that this one reads.
     pub fn appended(&self) -> watch::Receiver<u64> {
         self.inner.appended.subscribe()
+    }
+
+    /// See [`super::Log::share`].
+    ///
+    /// # Errors
+    /// [`LogError::Engine`] when the group cannot be asked for.
+    pub fn share(&self, name: &str) -> Result<watch::Receiver<Share>, LogError> {
+        share::join(&self.inner.settings, &self.inner.names, name)
     }
 
     /// See [`super::Log::partitions`].

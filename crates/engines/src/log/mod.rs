@@ -3,9 +3,11 @@
 //! One log holds the streams of [`hilum_core::Stream`], each cut into partitions by the envelope's key. Offsets grow by one within
 //! a partition. Nothing is ever changed or dropped.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hilum_core::{Entropy, Envelope, Epoch, Id, Kind, Position, Stream, Timestamp};
+use tokio::sync::watch;
 
 pub mod embedded;
 pub mod kafka;
@@ -16,6 +18,9 @@ pub fn partition_of(key: Id, partitions: u16) -> u16 {
     let tail = u16::from_be_bytes([key.as_bytes()[14], key.as_bytes()[15]]);
     tail % partitions.max(1)
 }
+
+/// Partitions that a process works at.
+pub type Share = Arc<BTreeSet<(Stream, u16)>>;
 
 /// The epoch of a log that begins.
 fn new_epoch(entropy: &Entropy) -> Epoch {
@@ -193,10 +198,27 @@ impl Log {
     }
 
     /// A counter that changes after each durable group: whoever waits for records watches it.
-    pub fn appended(&self) -> tokio::sync::watch::Receiver<u64> {
+    pub fn appended(&self) -> watch::Receiver<u64> {
         match self {
             Self::Embedded(log) => log.appended(),
             Self::Kafka(log) => log.appended(),
+        }
+    }
+
+    /// The partitions that fall to this process among all that ask for a share under the same `name`, as they come
+    /// and go. Dropping what this returns gives them back. An engine of one process gives all of them.
+    ///
+    /// # Errors
+    /// [`LogError::Engine`].
+    pub fn share(&self, name: &str) -> Result<watch::Receiver<Share>, LogError> {
+        match self {
+            Self::Embedded(log) => {
+                let all = Stream::ALL
+                    .into_iter()
+                    .flat_map(|stream| (0..log.partitions()).map(move |p| (stream, p)));
+                Ok(watch::channel(Arc::new(all.collect())).1)
+            }
+            Self::Kafka(log) => log.share(name),
         }
     }
 

@@ -45,8 +45,15 @@ impl Settings {
     }
 
     fn create<T: FromClientConfigAndContext<Watched>>(&self, config: &ClientConfig) -> Result<T, LogError> {
+        Self::create_with(config, self.watched.clone())
+    }
+
+    fn create_with<C: ClientContext, T: FromClientConfigAndContext<C>>(
+        config: &ClientConfig,
+        context: C,
+    ) -> Result<T, LogError> {
         // The message names a setting, never its value.
-        config.create_with_context(self.watched.clone()).map_err(|why| match why {
+        config.create_with_context(context).map_err(|why| match why {
             KafkaError::ClientConfig(_, why, name, _) => {
                 LogError::Engine(format!("kafka setting `{name}`: {why}"))
             }
@@ -87,6 +94,23 @@ impl Settings {
             .set("fetch.queue.backoff.ms", "20")
             .set("fetch.error.backoff.ms", "100");
         self.create(&config)
+    }
+
+    /// A member of the group `{prefix}.{name}`, which deals out partitions.
+    pub(super) fn member<C: ConsumerContext>(
+        &self,
+        name: &str,
+        context: C,
+    ) -> Result<BaseConsumer<C>, LogError> {
+        let mut config = self.base.clone();
+        config
+            .set("group.id", format!("{}.{name}", self.group))
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", (limits::KAFKA_MEMBER_S_MAX * 1_000).to_string())
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "latest");
+        Self::create_with(&config, context)
     }
 }
 

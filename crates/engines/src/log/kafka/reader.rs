@@ -36,7 +36,7 @@ pub(super) struct Reader {
     tails: Vec<Mutex<Option<Tail>>>,
     /// Single records, so that looking one up does not throw away what was read ahead.
     single: Mutex<Option<BaseConsumer<Watched>>>,
-    settings: Settings,
+    settings: Arc<Settings>,
     appended: watch::Sender<u64>,
     closed: AtomicBool,
 }
@@ -75,7 +75,7 @@ impl Tail {
 
 impl Reader {
     pub(super) fn start(
-        settings: Settings,
+        settings: Arc<Settings>,
         names: &Names,
         partitions: u16,
         producer: FutureProducer<Watched>,

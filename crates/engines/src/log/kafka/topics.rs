@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hilum_core::{Clock, Entropy, Epoch, Stream, Timestamp};
+use hilum_core::{Clock, Entropy, Epoch, Id, Stream, Timestamp};
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
 };
@@ -58,7 +58,7 @@ impl Names {
         }
     }
 
-    fn of_streams(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn of_streams(&self) -> impl Iterator<Item = &str> {
         Stream::ALL.into_iter().map(|stream| self.topic(stream))
     }
 }
@@ -80,6 +80,9 @@ pub(super) struct Found {
 struct Identity {
     v: u8,
     epoch: Epoch,
+    /// Whose it is: see [`KafkaConfig::owner`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    owner: Option<Id>,
     /// The topics that it was made with.
     topics: Vec<String>,
     made: Timestamp,
@@ -134,10 +137,17 @@ pub(super) async fn open(
         partitions = Some(has);
     }
     let (durability, in_sync) = cluster.promise(names, config.durability).await?;
-    let Identity { epoch, made, .. } = match identity {
+    let Identity { epoch, made, owner, .. } = match identity {
         Some(identity) => identity,
-        None => make_identity(settings, names, clock, entropy).await?,
+        None => make_identity(settings, names, config.owner, clock, entropy).await?,
     };
+    if owner.is_some() && config.owner.is_some() && owner != config.owner {
+        return Err(LogError::Engine(format!(
+            "the topics {}.* are another installation's: every process of one installation has the same installation \
+             key (secrets/), another installation takes another prefix",
+            config.prefix
+        )));
+    }
     Ok(Found { partitions: partitions.unwrap_or_default(), epoch, made, durability, in_sync })
 }
 
@@ -408,12 +418,14 @@ async fn read_identity(settings: &Settings, names: &Names) -> Result<Option<Iden
 async fn make_identity(
     settings: &Settings,
     names: &Names,
+    owner: Option<Id>,
     clock: &Clock,
     entropy: &Entropy,
 ) -> Result<Identity, LogError> {
     let identity = Identity {
         v: 1,
         epoch: new_epoch(entropy),
+        owner,
         topics: names.of_streams().map(str::to_owned).collect(),
         made: clock.now(),
     };
