@@ -39,8 +39,8 @@ impl AnnounceError {
 /// them before it reads the first message.
 ///
 /// # Errors
-/// [`AnnounceError::Log`].
-pub async fn known(log: &Log) -> Result<BTreeMap<Digest, SourceSettings>, AnnounceError> {
+/// The log's.
+pub async fn known(log: &Log) -> Result<BTreeMap<Digest, SourceSettings>, LogError> {
     let mut known = BTreeMap::new();
     for partition in 0..log.partitions() {
         let mut from = 0;

@@ -145,3 +145,5 @@ pub const RECONCILE_EVERY_S: i64 = 5;
 pub const RECONCILE_CHART_EVERY_S: i64 = 60;
 /// Encounters that differ and are read again before they count; more than that count at once.
 pub const RECONCILE_CONFIRM_MAX: usize = 400;
+/// Settings that are remembered as lost, so that the log is not looked through again for each message that names them.
+pub const LOST_SETTINGS_MAX: usize = 1_000;

@@ -4,22 +4,24 @@ mod apply;
 mod batch;
 mod journey;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
+use futures::future::BoxFuture;
 use hilum_chart::family::Families;
 use hilum_chart::projection::{Changes, Projection, Reads, Rejected, Rows, Unreadable};
 use hilum_core::{Clock, ContentType, Digest, Id, InstallationKey, RecordId, Stream, Timestamp};
-use hilum_engines::log::Record;
+use hilum_engines::log::{Log, LogError, Record};
 use hilum_engines::tables::{Table, Value};
 
 use self::apply::Apply;
 use self::batch::{Work, alone, decided, decided_in, heard, named, replaced_in, ties};
 use self::journey::{Journey, copies_of, is_reuse};
+use crate::announce;
 use crate::decision::Decision;
 use crate::facts::read::{self, Fault, Outcome, Reading, Says};
 use crate::kin::{self, Heard, Kin, Sight};
-use crate::limits::VISIT_FACTS_MAX;
+use crate::limits::{LOST_SETTINGS_MAX, VISIT_FACTS_MAX};
 use crate::render;
 use crate::settings::SourceSettings;
 use crate::tables::{self, MESSAGE, REPLACED, SEEN, SETTINGS, WORK};
@@ -32,6 +34,8 @@ pub struct Adt {
     acked: Box<dyn Fn(RecordId) -> Option<Timestamp> + Send + Sync>,
     /// Settings by digest: immutable, so that it does not matter when they were heard of.
     settings: RwLock<HashMap<Digest, Arc<SourceSettings>>>,
+    /// Digests of settings that the log does not hold, though it was looked through for them.
+    lost: Mutex<HashSet<Digest>>,
     planted: Option<Planted>,
 }
 
@@ -51,7 +55,8 @@ impl Adt {
     /// A projection with the installation's key. `clock` tells when a message was applied: it has no part in what is
     /// folded.
     pub fn new(key: InstallationKey, clock: Clock) -> Self {
-        let this = Self { key, clock, acked: Box::new(|_| None), settings: RwLock::default(), planted: None };
+        let (settings, lost) = (RwLock::default(), Mutex::default());
+        let this = Self { key, clock, acked: Box::new(|_| None), settings, lost, planted: None };
         let settings = SourceSettings::default();
         this.know(settings.sha(), settings);
         this
@@ -205,6 +210,31 @@ impl Projection for Adt {
         ("adt_message", "encounter"),
     ];
     type Event = Event;
+
+    /// The settings that a door of another process wrote down since this one started.
+    fn prepare<'a>(&'a self, log: &'a Log, records: &'a [Record]) -> BoxFuture<'a, Result<(), LogError>> {
+        Box::pin(async move {
+            let is_unknown = |sha: &Digest| {
+                self.settings(sha).is_none()
+                    && !self.lost.lock().unwrap_or_else(PoisonError::into_inner).contains(sha)
+            };
+            let messages =
+                records.iter().filter(|record| record.envelope.content_type != ContentType::Decision);
+            let unknown: BTreeSet<Digest> =
+                messages.map(|record| record.envelope.settings_sha).filter(is_unknown).collect();
+            if unknown.is_empty() {
+                return Ok(());
+            }
+            for (sha, settings) in announce::known(log).await? {
+                self.know(sha, settings);
+            }
+            let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+            if lost.len() < LOST_SETTINGS_MAX {
+                lost.extend(unknown.into_iter().filter(|sha| self.settings(sha).is_none()));
+            }
+            Ok(())
+        })
+    }
 
     fn decode(&self, record: &Record) -> Event {
         let reading = OnceLock::new();

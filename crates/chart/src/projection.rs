@@ -7,9 +7,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::future::ready;
 
+use futures::future::BoxFuture;
 use hilum_core::{Digest, Epoch, Id, Position, RecordId, Stream, Timestamp};
-use hilum_engines::log::Record;
+use hilum_engines::log::{Log, LogError, Record};
 use hilum_engines::tables::{Key, Outgoing, Row, Scan, Table, Value};
 
 /// What a projection wants to read: rows by key and ranges.
@@ -237,6 +239,14 @@ pub trait Projection: Send + Sync + 'static {
     const FORESEES: bool = false;
     /// What a record of the log is to it, decoded once per batch.
     type Event: Send + Sync + 'static;
+
+    /// Learns from the log what `records` need to be decoded: another process may have written it a moment ago.
+    ///
+    /// # Errors
+    /// The log's: the partition pauses.
+    fn prepare<'a>(&'a self, _log: &'a Log, _records: &'a [Record]) -> BoxFuture<'a, Result<(), LogError>> {
+        Box::pin(ready(Ok(())))
+    }
 
     /// Decodes a record. Never fails: what cannot be decoded is an event too, one that `apply` rejects.
     fn decode(&self, record: &Record) -> Self::Event;

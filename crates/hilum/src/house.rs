@@ -264,7 +264,13 @@ fn open_sqlite(folder: &Folder, name: &str, schema: &[&'static Table]) -> anyhow
         .with_context(|| format!("{}", path.display()))
 }
 
-async fn open_log(folder: &Folder, config: &Config, clock: &Clock, entropy: &Entropy) -> anyhow::Result<Log> {
+async fn open_log(
+    folder: &Folder,
+    config: &Config,
+    clock: &Clock,
+    entropy: &Entropy,
+    key: &InstallationKey,
+) -> anyhow::Result<Log> {
     match config.log.engine {
         LogEngine::Embedded => {
             let path = folder.path().join("log.sqlite");

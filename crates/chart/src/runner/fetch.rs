@@ -79,6 +79,7 @@ impl<P: Projection> Runner<P> {
         if records.is_empty() {
             return Ok(());
         }
+        self.projection.prepare(&self.log, &records).await?;
         failpoint::hit("read");
         let projection = Arc::clone(&self.projection);
         let items: Result<Vec<_>, ChartError> = compute(move || {

@@ -1,9 +1,11 @@
 //! The same house on engines that other machines share: Kafka keeps the log, PostgreSQL the rows.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use hilum_testkit::kafka::Kafka;
 use hilum_testkit::postgres::Postgres;
 use serde_json::Value;
-use tempfile::tempdir;
+use tempfile::{TempDir, tempdir};
 
 use crate::server::{Server, Start, a01, field, request, wait};
 
@@ -70,6 +72,55 @@ fn what_kafka_keeps_postgresql_shows() {
     assert_eq!(post().status, 200);
     wait("nine on the board", 20, || (patients(&server, &viewer) == 9).then_some(()));
     server.stop();
+}
+
+/// A second process of the same installation: the same secrets, a folder of its own.
+fn sibling(of: &TempDir) -> TempDir {
+    let folder = tempdir().unwrap();
+    let secrets = folder.path().join("data/secrets");
+    std::fs::create_dir_all(&secrets).unwrap();
+    for path in [secrets.parent().unwrap(), &*secrets] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    for file in std::fs::read_dir(of.path().join("data/secrets")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), secrets.join(file.file_name())).unwrap();
+    }
+    folder
+}
+
+/// Two processes share the work; one is killed, and the other takes over all of it. Settings that one of them alone was
+/// started with are known to the other.
+#[test]
+fn two_processes_share_the_work_and_one_takes_over() {
+    let (kafka, postgres) = (Kafka::start(1, &[]), Postgres::shared());
+    let config = config(&kafka, postgres);
+    let folder = tempdir().unwrap();
+    let one = Server::start(&folder, &Start { config: &config, ..Start::default() });
+    let other = sibling(&folder);
+    let settings = format!("{config}\n[sources.default]\nzone = \"Asia/Seoul\"\n");
+    let two = Server::start(&other, &Start { config: &settings, ..Start::default() });
+    let viewer = one.key("viewer", "viewer");
+    let has_share = |server: &Server| server.said().contains("partitions come to this process");
+    wait("both have a share", 30, || (has_share(&one) && has_share(&two)).then_some(()));
+    std::thread::scope(|scope| {
+        scope.spawn(|| send(&one, 0..40));
+        scope.spawn(|| send(&two, 40..80));
+    });
+    for server in [&one, &two] {
+        wait("eighty on each board", 40, || (patients(server, &viewer) == 80).then_some(()));
+        wait("ready", 20, || (state(server).0 == 200).then_some(()));
+    }
+    one.signal("KILL");
+    send(&two, 80..120);
+    wait("what was the other's is taken over", 60, || (patients(&two, &viewer) == 120).then_some(()));
+    two.stop();
+
+    // Another installation is not let in.
+    let stranger = tempdir().unwrap();
+    assert!(Server::try_start(&stranger, &Start { config: &config, ..Start::default() }).is_none());
+    let said = std::fs::read_to_string(stranger.path().join("stderr")).unwrap();
+    assert!(said.contains("another installation's"), "{said}");
 }
 
 #[test]
