@@ -6,19 +6,23 @@ mod harness;
 use harness::{House, Msg};
 use hilum_adt::tables::BOARD;
 use hilum_adt::view::Freshness;
-use hilum_adt::view::census::{self, Count};
-use hilum_adt::view::reconcile::Reconciler;
+use hilum_adt::view::census::{self, Census, Count};
+use hilum_adt::view::reconcile::{Differs, Reconciler};
 use hilum_chart::{Chart, resources};
 use hilum_core::{Authority, Role};
 use hilum_engines::tables::{Batch, Value, Write};
 
 async fn count(house: &House) -> Count {
+    shown(house).await.count
+}
+
+async fn shown(house: &House) -> Census {
     let chart = Chart::open(house.tables.clone(), house.clock.clone());
     let found = Reconciler::new(house.tables.clone(), chart, house.clock.clone()).look().await.unwrap();
     let freshness = Freshness { as_of: house.clock.now(), applied: house.now().await, lag: 0 };
     let authority = Authority::new("key:test", Role::Viewer);
     let query = census::Query::default();
-    census::read(&house.tables, &authority, &query, freshness, &found).await.unwrap().count
+    census::read(&house.tables, &authority, &query, freshness, &found).await.unwrap()
 }
 
 async fn filled() -> House {
@@ -84,6 +88,46 @@ async fn a_row_of_no_list_is_not_shown() {
     let count = count(&house).await;
     assert_eq!((count.open, count.on_board, count.shown), (4, 4, 3));
     assert!(count.is_different());
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_a_line_without_a_name_and_takes_nobody_away() {
+    let cases = [
+        ("half a detail", "detail", "[1", "inpatient"),
+        ("marks that are none", "marks", "none", "inpatient"),
+        ("somebody on leave", "detail", "{\"identifiers\":7}", "leave"),
+        ("somebody who is expected", "marks", "{", "expected"),
+    ];
+    for (why, column, broken, list) in cases {
+        let house = filled().await;
+        let before = shown(&house).await;
+        let row = house.rows(&BOARD).await.into_iter().find(|row| row.values[2] == text(list)).unwrap();
+        let mut values = row.values.clone();
+        values[BOARD.column(column).unwrap()] = text(broken);
+        write(&house, Write::Put { table: BOARD.name, values }).await;
+
+        let after = shown(&house).await;
+        assert_eq!(after.lists, before.lists, "{why}: all are there");
+        let (broken, whole): (Vec<_>, Vec<_>) =
+            after.encounters.into_iter().partition(|line| line.marks.contains(&"row-unreadable".to_owned()));
+        let [line] = broken.as_slice() else { panic!("{why}: {broken:?}") };
+        assert_eq!(Value::Id(line.encounter), row.values[0], "{why}");
+        assert_eq!((line.list.as_str(), line.confidential), (list, true), "{why}");
+        assert_eq!((line.patient_id, &line.patient.name, &line.unit, &line.bed), (None, &None, &None, &None));
+        let others: Vec<_> =
+            before.encounters.into_iter().filter(|other| other.encounter != line.encounter).collect();
+        assert_eq!(whole, others, "{why}: the others stay as they are");
+        assert_eq!((after.count.open, after.count.shown, after.count.unreadable), (4, 4, 1), "{why}");
+        assert!(after.count.is_different(), "{why}: it is red");
+
+        let chart = Chart::open(house.tables.clone(), house.clock.clone());
+        let found = Reconciler::new(house.tables.clone(), chart, house.clock.clone()).look().await.unwrap();
+        let differing: Vec<_> = found.differing.clone().into_iter().collect();
+        assert_eq!(differing, [(line.encounter, Differs::Unreadable)], "{why}: doctor and metrics say so");
+
+        house.rebuild().await;
+        assert!(!count(&house).await.is_different(), "{why}: a rebuild mends it");
+    }
 }
 
 fn text(raw: &str) -> Value {

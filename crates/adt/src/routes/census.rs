@@ -250,6 +250,7 @@ impl Rows {
                 some("census.not_shown", census.count.not_shown as u64),
                 some("census.not_open", census.count.not_open as u64),
                 some("census.not_in_chart", census.count.not_in_chart as u64),
+                some("census.unreadable", census.count.unreadable as u64),
             ]
             .into_iter()
             .flatten()
@@ -364,7 +365,9 @@ pub(crate) fn mark_tag(w: &Words, mark: &str) -> Tag {
         None => w.get(&key).unwrap_or(id).to_owned(),
     };
     let tone = match id {
-        "not-applied" | "merge-implausible" | "patient-differs" | "bed-shared" => Tone::Act,
+        "not-applied" | "merge-implausible" | "patient-differs" | "bed-shared" | "row-unreadable" => {
+            Tone::Act
+        }
         "key-inferred" | "admission-unseen" | "unknown-person" => Tone::Info,
         _ => Tone::Warn,
     };

@@ -134,6 +134,8 @@ pub struct Count {
     pub not_open: usize,
     /// Open, and not so in the chart.
     pub not_in_chart: usize,
+    /// Rows of the board that cannot be read, and stand as a line without a name.
+    pub unreadable: usize,
     /// Of these, inpatients without a bed.
     pub without_bed: usize,
     /// Of these, with identity undecided.
@@ -145,7 +147,7 @@ impl Count {
     pub const fn is_different(&self) -> bool {
         self.open != self.shown
             || self.open != self.on_board
-            || self.not_shown + self.not_open + self.not_in_chart > 0
+            || self.not_shown + self.not_open + self.not_in_chart + self.unreadable > 0
     }
 
     /// Holds what is shown against what a look has found. Commits go on between the two: who was let in or left since
@@ -156,7 +158,8 @@ impl Count {
             match differs {
                 Differs::NotShown if !on_board.contains(id) => self.not_shown += 1,
                 Differs::NotOpen if on_board.contains(id) => self.not_open += 1,
-                Differs::NotShown | Differs::NotOpen | Differs::NotInChart => {}
+                // A row that cannot be read is counted as it is shown.
+                Differs::NotShown | Differs::NotOpen | Differs::NotInChart | Differs::Unreadable => {}
             }
         }
         if truncated {
@@ -198,6 +201,7 @@ pub async fn read(
     count.reconcile(found, &on_board, truncated);
     for line in &lines {
         *lists.entry(line.list.clone()).or_insert(0) += 1;
+        count.unreadable += usize::from(line.marks.iter().any(|mark| mark == UNREADABLE));
         let in_list = query.list.is_none_or(|list| list.as_str() == line.list);
         if let Some(unit) = line.unit.as_ref().filter(|_| in_list) {
             *units.entry(unit.clone()).or_insert(0) += 1;
@@ -230,11 +234,48 @@ async fn all_rows(tables: &Tables) -> Result<(Vec<Row>, bool), ViewError> {
     }
 }
 
+/// The mark of a line whose row cannot be read: somebody stands there, who it is cannot be said.
+const UNREADABLE: &str = "row-unreadable";
+
+/// Whether a row of the board holds what this program writes.
+pub(super) fn is_readable(row: &Row) -> bool {
+    let columns = Columns { table: &BOARD, row };
+    columns.json::<BoardDetail>("detail").is_ok() && columns.json::<Vec<String>>("marks").is_ok()
+}
+
+/// What stands for a row that cannot be read, so that it takes nobody else from the census and nobody vanishes: its
+/// columns, and nothing of who or where.
+fn placeholder(columns: &Columns<'_>) -> Result<Line, ViewError> {
+    let mut marks: Vec<String> = columns.json("marks").unwrap_or_default();
+    marks.insert(0, UNREADABLE.to_owned());
+    Ok(Line {
+        encounter: columns.id("encounter")?,
+        patient_id: None,
+        list: columns.text("list")?.to_owned(),
+        facility: None,
+        unit: None,
+        room: None,
+        bed: None,
+        patient: Who::default(),
+        class: columns.text("class")?.to_owned(),
+        status: columns.text("status")?.to_owned(),
+        since: columns.optional_time("since")?,
+        attending: None,
+        marks,
+        confidential: true,
+        pending: Vec::new(),
+        visit: None,
+        source: columns.text("source")?.to_owned(),
+        message: columns.id("message")?,
+        t: columns.seq("from_t")?,
+    })
+}
+
 /// Who has a row that asks for confidence: none of their other rows may tell who they are.
 fn withheld(rows: &[Row]) -> Result<BTreeSet<Id>, ViewError> {
     let mut all = BTreeSet::new();
     for row in rows {
-        if is_confidential_row(row)? {
+        if is_confidential_row(row) {
             all.insert(Columns { table: &BOARD, row }.id("patient")?);
         }
     }
@@ -243,6 +284,9 @@ fn withheld(rows: &[Row]) -> Result<BTreeSet<Id>, ViewError> {
 
 fn line(row: &Row, withheld: &BTreeSet<Id>) -> Result<Line, ViewError> {
     let columns = Columns { table: &BOARD, row };
+    if !is_readable(row) {
+        return placeholder(&columns);
+    }
     let confidential = withheld.contains(&columns.id("patient")?);
     let open = |text: &str| (!confidential && !text.is_empty()).then(|| text.to_owned());
     let open_column = |name| Ok::<_, ViewError>(columns.optional_text(name)?.and_then(open));

@@ -17,6 +17,7 @@ use hilum_engines::tables::{Read, Row, Scan, Table, Tables, Value};
 use serde::Deserialize;
 
 use super::ViewError;
+use super::census::is_readable;
 use super::row::Columns;
 use crate::limits::{
     RECONCILE_CHART_EVERY_S as CHART_EVERY_S, RECONCILE_CONFIRM_MAX as CONFIRM_MAX,
@@ -39,11 +40,13 @@ pub enum Differs {
     NotOpen,
     /// Open, and not so in the chart.
     NotInChart,
+    /// On the board, by a row that cannot be read: a line without a name.
+    Unreadable,
 }
 
 impl Differs {
     /// All, in order.
-    pub const ALL: [Self; 3] = [Self::NotShown, Self::NotOpen, Self::NotInChart];
+    pub const ALL: [Self; 4] = [Self::NotShown, Self::NotOpen, Self::NotInChart, Self::Unreadable];
 
     /// As metrics name it.
     pub const fn as_str(self) -> &'static str {
@@ -51,6 +54,7 @@ impl Differs {
             Self::NotShown => "not_shown",
             Self::NotOpen => "not_open",
             Self::NotInChart => "not_in_chart",
+            Self::Unreadable => "unreadable",
         }
     }
 }
@@ -160,11 +164,13 @@ impl Reconciler {
         for status in OPEN {
             let prefix = vec![Value::Text(status.as_str().to_owned())];
             let scan = Scan::by_index(ENCOUNTER.name, "by_status", prefix);
-            ids(&self.tables, &ENCOUNTER, scan, |_| true, &mut open).await?;
+            ids(&self.tables, &ENCOUNTER, scan, [(&mut open, |_| true)]).await?;
         }
-        let mut on_board = BTreeSet::new();
+        let (mut on_board, mut unreadable) = (BTreeSet::new(), BTreeSet::new());
         let scan = Scan::by_key(BOARD.name, Vec::new());
-        ids(&self.tables, &BOARD, scan, is_in_the_house, &mut on_board).await?;
+        let sorts: [Sort<'_>; 2] =
+            [(&mut on_board, is_in_the_house), (&mut unreadable, |row| !is_readable(row))];
+        ids(&self.tables, &BOARD, scan, sorts).await?;
         let mut suspects: BTreeMap<Id, Differs> = BTreeMap::new();
         suspects.extend(open.difference(&on_board).map(|id| (*id, Differs::NotShown)));
         suspects.extend(on_board.difference(&open).map(|id| (*id, Differs::NotOpen)));
@@ -187,6 +193,9 @@ impl Reconciler {
         for id in &not_in_chart {
             suspects.entry(*id).or_insert(Differs::NotInChart);
         }
+        for id in unreadable {
+            suspects.entry(id).or_insert(Differs::Unreadable);
+        }
         let differing = self.confirmed(suspects).await?;
         // Its age counts from its end: a slow look would be old when it comes.
         let at = self.clock.now();
@@ -194,12 +203,13 @@ impl Reconciler {
         let mut last = self.last();
         let before = last.found.as_ref().map_or(0, |before| before.differing.len());
         if found.differing.len() > before {
-            let [not_shown, not_open, not_in_chart] = Differs::ALL.map(|one| found.count(one));
+            let [not_shown, not_open, not_in_chart, unreadable] = Differs::ALL.map(|one| found.count(one));
             tracing::error!(
                 open = found.open,
                 not_shown,
                 not_open,
                 not_in_chart,
+                unreadable,
                 "the census differs from the fold: stop the server and run `hilum rebuild census`"
             );
         }
@@ -265,7 +275,9 @@ impl Reconciler {
                     (true, false) => Some(Differs::NotShown),
                     (false, true) => Some(Differs::NotOpen),
                     (true, true) if not_in_chart.contains(&id) => Some(Differs::NotInChart),
-                    (true, true) | (false, false) => None,
+                    (true, true) | (false, false) => {
+                        line.first().filter(|row| !is_readable(row)).map(|_| Differs::Unreadable)
+                    }
                 };
                 match differs {
                     Some(differs) => suspects.insert(id, differs),
@@ -284,18 +296,22 @@ fn is_in_the_house(row: &Row) -> bool {
     columns.text("list").is_ok_and(|list| list != BoardList::Expected.as_str())
 }
 
-/// The encounters of all rows of a range that `counts` lets through.
-async fn ids(
+/// Where the encounters of those rows go that are let through.
+type Sort<'a> = (&'a mut BTreeSet<Id>, fn(&Row) -> bool);
+
+/// The encounters of all rows of a range, by sort.
+async fn ids<const N: usize>(
     tables: &Tables,
     table: &'static Table,
     mut scan: Scan,
-    counts: fn(&Row) -> bool,
-    found: &mut BTreeSet<Id>,
+    mut sorts: [Sort<'_>; N],
 ) -> Result<(), ViewError> {
     loop {
         let rows = tables.read(&[Read::Scan(scan.clone())]).await?.into_iter().next().unwrap_or_default();
-        for row in rows.iter().filter(|row| counts(row)) {
-            found.insert(Columns { table, row }.id("encounter")?);
+        for row in &rows {
+            for (found, _) in sorts.iter_mut().filter(|(_, counts)| counts(row)) {
+                found.insert(Columns { table, row }.id("encounter")?);
+            }
         }
         let Some(last) = rows.last().filter(|_| rows.len() >= SCAN_ROWS_MAX as usize) else { return Ok(()) };
         let key = last.values.iter().take(table.key_len).cloned();

@@ -393,7 +393,7 @@ async fn of_the_census(house: &House) -> Option<Finding> {
         Reconciler::new(house.tables.clone(), chart, house.clock.clone()).look().await
     };
     let found = found.ok()?;
-    let [not_shown, not_open, not_in_chart] = Differs::ALL.map(|one| found.count(one));
+    let [not_shown, not_open, not_in_chart, unreadable] = Differs::ALL.map(|one| found.count(one));
     let text = format!("{} in the house, {} on the board", found.open, found.on_board);
     Some(if found.differing.is_empty() {
         Finding::ok("census", text)
@@ -401,7 +401,7 @@ async fn of_the_census(house: &House) -> Option<Finding> {
         Finding::bad(
             "census",
             format!(
-                "{text}: {not_shown} on no list, {not_open} on a list and not here, {not_in_chart} not in the chart"
+                "{text}: {not_shown} on no list, {not_open} on a list and not here, {not_in_chart} not in the chart, {unreadable} not readable"
             ),
             "stop the server and run `hilum rebuild census`",
         )
