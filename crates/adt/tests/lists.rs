@@ -29,6 +29,26 @@ async fn the_class_says_which_list() {
         ("A06 without a class", vec![registered(), msg("A06", "C2", "010900", "", bed)], ward),
         ("A06 with the class before it", vec![registered(), msg("A06", "C2", "010900", "O", bed)], ward),
         (
+            "A06 of who waited in the emergency department, with the class before it",
+            vec![msg("A04", "C1", "010800", "E", "ER^3^^H"), msg("A06", "C2", "010900", "E", bed)],
+            ward,
+        ),
+        (
+            "the same in FHIR's words",
+            vec![msg("A04", "C1", "010800", "EMER", "ER^3^^H"), msg("A06", "C2", "010900", "EMER", bed)],
+            ward,
+        ),
+        (
+            "A06 of who was expected, with the class before it",
+            vec![registered(), msg("A06", "C2", "010900", "P", bed)],
+            ward,
+        ),
+        (
+            "A06 to obstetrics says which ward",
+            vec![registered(), msg("A06", "C2", "010900", "B", bed)],
+            "inpatient W1-101-1 B in-progress Kim, Min",
+        ),
+        (
             "A07 and A06 again",
             vec![admitted(), msg("A07", "C2", "010900", "O", bed), msg("A06", "C3", "011000", "I", bed)],
             ward,

@@ -8,11 +8,11 @@ use super::encounter::cancels;
 use crate::facts::{Fact, Kind, Target};
 
 /// The class that a fact says. A06 makes an inpatient and A07 an outpatient (rule 4: MSH-9.2 decides), also where PV1-2
-/// is empty or still says what the patient was before.
+/// is empty or still says what the patient was before: for A06 an outpatient, in the emergency department, or expected.
 pub(super) fn class_of(fact: &Fact) -> &str {
     let said = fact.body.movement.class.value().map_or("", |class| class.code.as_str());
     match (said, fact.kind) {
-        ("" | "O" | "R" | "AMB", Kind::ClassIn) => "I",
+        ("" | "O" | "R" | "AMB" | "E" | "EMER" | "P", Kind::ClassIn) => "I",
         ("" | "I" | "IMP", Kind::ClassOut) => "O",
         _ => said,
     }
