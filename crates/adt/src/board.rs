@@ -93,7 +93,7 @@ impl Person {
             summary: PatientSummary::of(&person),
             died: died.or_else(|| person.is_dead().then(|| "unknown".to_owned())),
             marks: patient.map(|patient| patient.marks.clone()).unwrap_or_default(),
-            confidential: person.is_confidential(),
+            confidential: patient.is_some_and(|patient| patient.confidential),
         }
     }
 

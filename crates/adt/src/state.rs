@@ -85,6 +85,9 @@ pub struct PatientState {
     /// What merged records fill in where this one says nothing, nearest first: the number, and only the fields that it
     /// gives. To be marked as such.
     pub filled: Vec<(Id, PersonContent)>,
+    /// Whether any record of the person asks for confidentiality: they name each other, and fill each other in
+    /// (clinical-rules 20).
+    pub confidential: bool,
     /// Next of kin, those of merged records among them, nearest record first, then in order of key. Empty also where
     /// nothing was said of them now (an item never goes, it is no longer sent), and in a merged record: they are the
     /// survivor's.

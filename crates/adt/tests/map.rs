@@ -279,8 +279,7 @@ fn what_a_merged_record_keeps_confidential_stays_so() {
         bodies.map(|body| body.contains("v3-Confidentiality"))
     };
     assert_eq!(is_restricted(&state), [false; 3]);
-    let protected = PersonContent { protected: Said::of(true), ..PersonContent::default() };
-    state.filled = vec![(id(9), protected)];
+    state.confidential = true;
     assert_eq!(is_restricted(&state), [true; 3]);
 }
 

@@ -45,6 +45,11 @@ impl Kin<'_> {
                 filled.push((member, more));
             }
         }
+        // Each of its records, of whichever of them this is: what the survivor says of it takes nothing back.
+        let confidential = survivors
+            .members(survivor, ties)
+            .into_iter()
+            .any(|member| self.person(member).whole().is_confidential());
         let is_read = |kin: &Self, parts: &[Part]| {
             kin.whole
                 || members.iter().any(|member| parts.iter().any(|part| kin.parts.contains(&(*member, *part))))
@@ -104,6 +109,7 @@ impl Kin<'_> {
             see_also: survivors.see_also(number),
             person,
             filled,
+            confidential,
             next_of_kin,
             allergies,
             marks: marks.into_iter().collect(),

@@ -87,8 +87,8 @@ impl Kin<'_> {
         }
         self.write_merge_work(&ties, &survivors, out);
         self.write_rows(out);
-        let is_confidential = |patient: &&PatientState| patient.whole().is_confidential();
-        settled.confidential = patients.values().filter(is_confidential).map(|patient| patient.id).collect();
+        let confidential = patients.values().filter(|patient| patient.confidential);
+        settled.confidential = confidential.map(|patient| patient.id).collect();
         let said = &self.said;
         settled.patients = patients.into_values().filter(|patient| said.contains(&patient.id)).collect();
         settled.encounters = states.into_iter().map(|(_, state)| state).collect();

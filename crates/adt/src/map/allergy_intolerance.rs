@@ -5,9 +5,7 @@ use std::borrow::Cow;
 use hilum_core::{Id, InstallationKey};
 use serde::Serialize;
 
-use super::convert::{
-    concept, identifier, is_confidential, meta, origin, required, standing, words_or_concept,
-};
+use super::convert::{concept, identifier, meta, origin, required, standing, words_or_concept};
 use super::element::{Beside, Coding, Concept, Extension, Identifier, Meta, Reference, Value};
 use super::vocabulary::{
     ALLERGEN_TYPE, ALLERGY_CLINICAL, ALLERGY_CRITICALITY, ALLERGY_STATUS, ALLERGY_VERIFICATION, NO_TABLE,
@@ -89,7 +87,7 @@ pub fn resource(item: &Item<Allergy>, patient: &PatientState, key: &Installation
     let resource = AllergyIntolerance {
         resource_type: "AllergyIntolerance",
         id,
-        meta: meta(Some(item.message), is_confidential(patient), &[]),
+        meta: meta(Some(item.message), patient.confidential, &[]),
         extension,
         identifier: allergy.identifier.iter().map(identifier).collect(),
         clinical_status,

@@ -15,7 +15,7 @@ use super::vocabulary::{
 use super::{Notes, ids, summary};
 use crate::content::datatypes as v2;
 use crate::content::time::When;
-use crate::state::{Mark, PatientState, Standing};
+use crate::state::{Mark, Standing};
 
 /// Further codes for a code: what was sent where FHIR's own codes say less or nothing (HL7).
 pub const ALTERNATE_CODES: &str = "http://hl7.org/fhir/StructureDefinition/alternate-codes";
@@ -45,11 +45,6 @@ pub fn meta<'a>(message: Option<Id>, confidential: bool, marks: &'a [(String, &'
         .map(|(id, _)| Coding::of(MARK_SYSTEM, id, ""))
         .collect();
     Meta { source: message.map(Urn), security, tag }
-}
-
-/// Whether what is known of the person asks for confidentiality, what merged records fill in included.
-pub fn is_confidential(state: &PatientState) -> bool {
-    if state.filled.is_empty() { state.person.is_confidential() } else { state.whole().is_confidential() }
 }
 
 /// Marks with their ids, in order.

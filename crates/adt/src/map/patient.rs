@@ -100,7 +100,7 @@ pub fn resource(state: &PatientState, key: &InstallationKey) -> Mapped {
     let patient = Patient {
         resource_type: "Patient",
         id: state.id,
-        meta: meta(Some(state.message), person.is_confidential(), &marks),
+        meta: meta(Some(state.message), state.confidential, &marks),
         extension: extensions(state, person, &mut notes),
         identifier: identifiers(state, person),
         active: state.is_active(),

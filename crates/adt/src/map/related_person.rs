@@ -4,8 +4,8 @@ use hilum_core::{Id, InstallationKey};
 use serde::Serialize;
 
 use super::convert::{
-    address, concept, contact_point, human_name, identifier, is_confidential, language_concept, meta, origin,
-    original, period, standing,
+    address, concept, contact_point, human_name, identifier, language_concept, meta, origin, original,
+    period, standing,
 };
 use super::element::{
     Address, Beside, Concept, ContactPoint, Extension, HumanName, Identifier, Meta, Period, Reference, Value,
@@ -84,7 +84,7 @@ pub fn resource(item: &Item<NextOfKin>, patient: &PatientState, key: &Installati
     let person = RelatedPerson {
         resource_type: "RelatedPerson",
         id,
-        meta: meta(Some(item.message), is_confidential(patient), &[]),
+        meta: meta(Some(item.message), patient.confidential, &[]),
         extension,
         identifier: kin.identifiers.iter().map(identifier).collect(),
         active: item.standing == Standing::Current,

@@ -54,6 +54,7 @@ pub fn patient_state(key: &InstallationKey, block: &Block) -> Option<PatientStat
         see_also: Vec::new(),
         person: block.person.clone(),
         filled: Vec::new(),
+        confidential: block.person.is_confidential(),
         next_of_kin: items(block.next_of_kin.items(), id),
         allergies: items(block.allergies.items(), id)
             .into_iter()

@@ -107,6 +107,22 @@ fn messages() -> Vec<String> {
         };
         all.push(merge(&format!("{mark}M1"), "9", &format!("MRG|{who}10^^^{who}H^MR\r")));
         all.push(merge(&format!("{mark}M2"), "1", ""));
+        // Two records of one person of which one alone is flagged, and is not in the house: the one that is replaced, and
+        // the one that replaces. The other one says that it asks for nothing.
+        let (flagged, not) = ("PD1||||||||||||Y\r", "PD1||||||||||||N\r");
+        let flagged = if is_secret { flagged } else { not };
+        for (control, number, other, is_old) in [("M5", "11", "12", true), ("M6", "13", "14", false)] {
+            let control = format!("{mark}{control}");
+            let known = format!("{control}K");
+            let said =
+                Said { event: "A28", control: &known, who, number, after_pid: flagged, ..PLAIN }.text();
+            let without_visit = |segment: &&str| !segment.starts_with("PV1") && !segment.starts_with("DG1");
+            all.push(said.split_inclusive('\r').filter(without_visit).collect());
+            let admitted = format!("{control}A");
+            all.push(Said { control: &admitted, who, number: other, after_pid: not, ..PLAIN }.text());
+            let (old, new) = if is_old { (number, other) } else { (other, number) };
+            all.push(merge(&control, new, &format!("MRG|{who}{old}^^^{who}H^MR\r")));
+        }
         // Two in one frame cannot be read, one of them of nobody knows whom.
         all.push(merge(&format!("{mark}M3"), "1", "").repeat(2));
         let control = format!("{mark}M4");
