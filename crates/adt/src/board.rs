@@ -77,6 +77,21 @@ pub fn patched(row: &[Value], patient: &PatientState) -> Option<Vec<Value>> {
     Some(values)
 }
 
+/// The row with one message more that was not applied, and nothing else changed; `None` when its marks cannot be read.
+pub fn marked_once_more(row: &[Value]) -> Option<Vec<Value>> {
+    let at = BOARD.column("marks")?;
+    let Some(Value::Text(marks)) = row.get(at) else { return None };
+    let mut marks: Vec<String> = serde_json::from_str(marks).ok()?;
+    let before = marks.iter().find_map(|mark| Mark::not_applied_of(mark)).unwrap_or_default();
+    marks.retain(|mark| Mark::not_applied_of(mark).is_none());
+    marks.push(Mark::NotApplied(before.saturating_add(1)).id());
+    marks.sort();
+    let mut values = row.to_vec();
+    *values.get_mut(at)? = Value::Text(serde_json::to_string(&marks).ok()?);
+    *values.get_mut(BOARD.column("from_t")?)? = Value::ThisCommit;
+    Some(values)
+}
+
 /// What a row shows of the person.
 struct Person {
     summary: PatientSummary,

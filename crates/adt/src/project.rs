@@ -185,6 +185,17 @@ impl Adt {
         (kin.has_read_all() && kin.unreadable().is_none()).then_some(out)
     }
 
+    /// As [`Adt::marked`] where a row is broken that the mark rests on: on the board alone, for whoever looks there.
+    /// A rebuild makes the broken row anew, and the board with it.
+    fn marked_on_board(&self, number: Id, have: &Rows) -> Option<Changes> {
+        let (families, decided) = (alone(number).resolve(have)?, BTreeSet::new());
+        let family = families.of(number)?;
+        let mut out = Changes::default();
+        families.write(tables::OF_FAMILY, have, &mut out);
+        kin::mark_on_board(&self.sight(&families, have, &decided, true), family, number, &mut out);
+        Some(out)
+    }
+
     fn works<'a>(&self, events: &'a [Event], have: &Rows) -> Vec<Work<'a>> {
         let read = |event: &'a Event| {
             let reading = self.reading(event, have)?;
@@ -347,7 +358,10 @@ impl Projection for Adt {
             Fault { rule: rejected.rule, path: rejected.path.clone(), text: "it could not be applied" };
         let patient = named(reading);
         let journey = Journey { patient, ..Journey::new(reading, "quarantined").with_fault(&fault) };
-        if let Some(marked) = patient.and_then(|number| self.marked(number, reading.message, have)) {
+        let marked = patient.and_then(|number| {
+            self.marked(number, reading.message, have).or_else(|| self.marked_on_board(number, have))
+        });
+        if let Some(marked) = marked {
             out.rows.extend(marked.rows);
             out.resources.extend(marked.resources);
             out.outbox.extend(marked.outbox);

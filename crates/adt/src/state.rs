@@ -393,6 +393,11 @@ pub enum Mark {
 }
 
 impl Mark {
+    /// Of how many messages an id tells that they were not applied; `None` for another mark.
+    pub fn not_applied_of(id: &str) -> Option<u32> {
+        id.strip_prefix("not-applied:").and_then(|count| count.parse().ok())
+    }
+
     /// The mark as the board row and the JSON twins hold it: `identity-undecided`, `not-applied:2`.
     pub fn id(&self) -> String {
         match self {

@@ -31,6 +31,13 @@ fn values(rows: Vec<Row>) -> Vec<Vec<Value>> {
     rows.into_iter().map(|row| row.values).collect()
 }
 
+/// The marks of a patient's rows of the board.
+async fn marks_of(house: &House, patient: &str) -> Vec<String> {
+    let patient = house.patient_id(patient).to_string();
+    let rows = house.board().await;
+    rows.iter().filter(|row| row["patient"].contains(&patient)).map(|row| row["marks"].clone()).collect()
+}
+
 fn admission(control: &str, patient: &str, visit: &str) -> Msg {
     Msg::new("A01", control, "010800", patient, visit)
 }
@@ -101,7 +108,12 @@ async fn a_row_that_cannot_be_read_is_never_overwritten() {
         let told: Vec<(&str, &str)> = told.iter().map(|(status, rule)| (&**status, &**rule)).collect();
         assert_eq!(told, [("applied", ""), ("quarantined", "apply.rows"), ("applied", "")], "{why}");
 
+        // Who is looked for on the board is told that something is missing, whichever row it is that is broken.
+        assert_eq!(marks_of(&house, "1").await, [r#"["not-applied:1"]"#], "{why}: marked");
+        assert_eq!(marks_of(&house, "3").await, ["[]"], "{why}: nobody else");
+
         house.rebuild().await;
+        assert_eq!(marks_of(&house, "1").await, ["[]"], "{why}: applied");
         assert_eq!(house.message(records[1]).await["rule"], "", "{why}: a rebuild brings it in");
         let mut allergies: Vec<String> = house
             .resources("AllergyIntolerance")
@@ -112,5 +124,27 @@ async fn a_row_that_cannot_be_read_is_never_overwritten() {
         allergies.sort();
         assert_eq!(allergies, ["EGG", "LAT", "NUT", "PEN"], "{why}");
         assert_eq!(house.rebuild().await.differing(), 0, "{why}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_discharged_in_vain_is_marked_under_each_number_and_each_time() {
+    let house = House::new();
+    house.send(&admission("C1", "1", "V1").text()).await;
+    house.send(&admission("C2", "9", "V9").born("19010203").text()).await;
+    house.send(&Msg::new("A40", "C3", "010801", "1", "").with("MRG|9^^^H^MR").without_pv1().text()).await;
+    house.run().await;
+    let before = marks_of(&house, "1").await;
+    assert_eq!(before, [r#"["merge-implausible"]"#; 2], "both stays are the survivor's");
+    damage(&house, &NUMBER, "9", "marks", &text("none")).await;
+    for (control, visit, times) in [("C4", "V9", 1), ("C5", "V1", 2)] {
+        let discharged = Msg::new("A03", control, "010900", "9", visit).text();
+        let record = house.send(&discharged).await;
+        house.run().await;
+        assert_eq!(house.message(record).await["rule"], "apply.rows");
+        let marks = marks_of(&house, "1").await;
+        assert!(marks.iter().all(|marks| marks.contains(&format!("not-applied:{times}"))), "{marks:?}");
+        let others = |marks: &String| marks.replace(&format!(",\"not-applied:{times}\""), "");
+        assert_eq!(marks.iter().map(others).collect::<Vec<_>>(), before, "the other marks stand");
     }
 }

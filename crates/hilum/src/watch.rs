@@ -37,7 +37,7 @@ pub struct Watch {
 pub struct Seen {
     /// Why the tables take nothing; absent while they do.
     pub tables_down: Option<TablesError>,
-    /// Records of the log that were passed over because they could not be read.
+    /// What is not in the chart because something stored cannot be read.
     pub passed_over: PassedOver,
 }
 
@@ -119,7 +119,14 @@ impl Watch {
                 "records that were passed over can be read again: `hilum rebuild chart` brings them into the chart"
             );
         }
-        self.slot().passed_over = PassedOver { records, readable };
+        let on_rows = passed_over::count_on_rows(&self.tables).await?;
+        if on_rows > before.on_rows {
+            tracing::error!(
+                messages = on_rows,
+                "messages would change rows that cannot be read: `hilum doctor`"
+            );
+        }
+        self.slot().passed_over = PassedOver { records, readable, on_rows };
         Ok(())
     }
 
@@ -129,6 +136,7 @@ impl Watch {
         metrics::gauge!("hilum_tables_down").set(if seen.tables_down.is_some() { 1.0 } else { 0.0 });
         metrics::gauge!("hilum_log_unreadable_records").set(seen.passed_over.records as f64);
         metrics::gauge!("hilum_log_readable_again_records").set(seen.passed_over.readable as f64);
+        metrics::gauge!("hilum_unreadable_rows_messages").set(seen.passed_over.on_rows as f64);
         if let Some(found) = self.reconciler.seen() {
             metrics::gauge!("hilum_census_open").set(found.open as f64);
             metrics::gauge!("hilum_census_on_board").set(found.on_board as f64);

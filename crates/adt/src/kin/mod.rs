@@ -27,6 +27,7 @@ use crate::state::{EncounterState, PatientState};
 pub use needs::{Heard, needs};
 pub(crate) use rows::tie_of;
 use rows::{EncounterRow, ForVisits, NumberRow};
+pub(crate) use write::mark_on_board;
 
 /// What of a number or visit is kept as a register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

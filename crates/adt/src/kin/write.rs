@@ -7,7 +7,7 @@ use hilum_core::{Id, Timestamp};
 use hilum_engines::tables::Value;
 
 use super::rows::{board_of, id, ids_json, stamp_value, text};
-use super::{Kin, Part, work_id};
+use super::{Kin, Part, Sight, work_id};
 use crate::board;
 use crate::fold::ties::{Refusal, Survivors, Tie, TieKind};
 use crate::state::{EncounterState, Mark, PatientState};
@@ -38,6 +38,24 @@ struct Work<'s> {
     encounter: Option<Id>,
     message: Option<Id>,
     detail: String,
+}
+
+/// One message more that was not applied, on the rows of the board that a number or who replaced it has. No other row is
+/// looked into but for the number's survivor.
+pub(crate) fn mark_on_board(sight: &Sight<'_>, family: Id, number: Id, out: &mut Changes) {
+    let numbers = sight.families.rows(&NUMBER, family, &[], sight.have).unwrap_or_default();
+    let own = numbers.iter().find(|row| id(row.get(1)) == Some(number));
+    let survivor = own.and_then(|row| id(row.get(NUMBER.column("survivor")?)));
+    let patients: BTreeSet<Id> = [number].into_iter().chain(survivor).collect();
+    for patient in patients {
+        for row in sight.have.scan(&board_of(patient)).unwrap_or_default() {
+            let Some(encounter) = id(row.values.first()) else { continue };
+            if let Some(values) = board::marked_once_more(&row.values) {
+                out.put(&BOARD, values);
+                out.outbox.push(board::outgoing(encounter, patient, text(row.values.get(4)), "put"));
+            }
+        }
+    }
 }
 
 impl Kin<'_> {

@@ -8,7 +8,6 @@ use std::process::ExitCode;
 use clap::Args;
 use hilum_adt::view::reconcile::{Differs, Reconciler};
 use hilum_chart::{Cause, Chart, Paused};
-use hilum_engines::tables::Scan;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -298,16 +297,9 @@ pub async fn inside(house: &House) -> Vec<Finding> {
             findings.push(Finding::bad("log", found, passed_over::WAY_OUT_READABLE));
         }
     }
-    let prefix = vec![hilum_engines::tables::Value::Text("apply.rows".to_owned())];
-    let scan = Scan::by_index(hilum_adt::tables::MESSAGE.name, "by_rule", prefix);
-    match house.tables.count(&scan, 10_000).await {
-        Ok(0) | Err(_) => {}
-        Ok(count) => findings.push(Finding::bad(
-            "tables",
-            format!("{count} messages would change stored rows that cannot be read (quarantine, rule apply.rows)"),
-            "stop the server and run `hilum rebuild census`: it makes those rows anew from the log, and brings the \
-             messages in",
-        )),
+    let on_rows = passed_over::count_on_rows(&house.tables).await.unwrap_or_default();
+    if on_rows > 0 {
+        findings.push(Finding::bad("tables", passed_over::of_rows(on_rows), passed_over::WAY_OUT_ROWS));
     }
     findings.extend(of_the_census(house).await);
     match last_received(house).await {

@@ -7,8 +7,8 @@ use hilum_chart::fits::FORM;
 use hilum_engines::tables::{Batch, Read, Scan, Value, Write};
 use tempfile::tempdir;
 
-use crate::damage::{doctor, json, now, open_tables, send};
-use crate::server::{Server, Start, a01, field, run, wait};
+use crate::damage::{doctor, json, now, open_tables, ready, send};
+use crate::server::{Server, Start, a01, field, request, run, wait};
 
 fn rewrite(data: &Path, write: Write) {
     let tables = open_tables(data);
@@ -70,6 +70,17 @@ fn a_row_that_cannot_be_read_is_named_and_made_anew() {
         let quarantine = json(&server, "/api/quarantine", &key);
         (quarantine["messages"][0]["rule"] == "apply.rows").then_some(())
     });
+    // The server is ready, and says that somebody should see to it; the patient's row says that something is missing.
+    wait("the note", 10, || {
+        let (status, said) = ready(&server);
+        assert_eq!(status, 200, "{said}");
+        let note = said["notes"][0].as_str()?.to_owned();
+        (note.contains("apply.rows") && note.contains("hilum rebuild census")).then_some(())
+    });
+    let metrics = request(server.http.unwrap(), "GET", "/metrics", &[], b"").text();
+    assert!(metrics.contains("hilum_unreadable_rows_messages 1"), "{metrics}");
+    let marks = &json(&server, "/api/census", &key)["encounters"][0]["marks"];
+    assert!(marks.as_array().unwrap().contains(&"not-applied:1".into()), "{marks}");
     let finding = doctor(&data).into_iter().find(|one| one.2.contains("apply.rows")).unwrap();
     assert!(finding.3.contains("hilum rebuild census"), "{finding:?}");
     server.stop();
