@@ -133,8 +133,10 @@ pub const PATIENT_ENCOUNTERS_MAX: u32 = 200;
 pub const PATIENT_RECORDS_MAX: u32 = 64;
 /// Patients that one search gives.
 pub const SEARCH_PATIENTS_MAX: usize = 100;
-/// Rows that one search looks at where no index serves it.
+/// Numbers of one value (of several authorities) that a search by identifier looks at.
 pub const SEARCH_ROWS_MAX: u32 = 5_000;
+/// Patients that a search by name, date of birth or further identifier looks at: no index serves it yet.
+pub const SEARCH_LOOKS_MAX: usize = 1_000_000;
 /// Characters of a reason or note that an operator gives.
 pub const REASON_CHARS_MAX: usize = 1_000;
 /// Items of the work queue that a page shows, oldest first.

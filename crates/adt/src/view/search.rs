@@ -1,11 +1,12 @@
 //! Patients by identifier, part of a name or date of birth. What is asked for never stands in a URL; who is
 //! confidential is found by an identifier alone, and then masked (clinical-rules 20).
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use hilum_core::Id;
 use hilum_engines::tables::{Read, Scan, Value};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::confidence::{is_restricted, is_withheld};
@@ -15,10 +16,10 @@ use super::{ViewError, as_optional_text, as_text};
 use crate::content::Identifier;
 use crate::fold::content::PersonRegister;
 use crate::kin::Part;
-use crate::limits::{SEARCH_PATIENTS_MAX, SEARCH_ROWS_MAX};
+use crate::limits::{SEARCH_LOOKS_MAX, SEARCH_PATIENTS_MAX, SEARCH_ROWS_MAX};
 use crate::map::summary::{PatientSummary, identifier_summary};
 use crate::state::BoardIdentifier;
-use crate::tables::{BOARD, CONTENT, NUMBER, indexed};
+use crate::tables::{CONTENT, NUMBER, indexed};
 
 /// What is asked for: all that is given must fit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -75,10 +76,14 @@ pub async fn search(sight: Sight<'_>, query: &Query) -> Result<Answer, ViewError
         return Err(ViewError::NotFound);
     }
     let limit = query.limit.clamp(1, SEARCH_PATIENTS_MAX);
-    let (candidates, mut truncated) = match &query.identifier {
-        Some(value) => by_identifier(sight, value, query.authority.as_deref()).await?,
-        None => by_look(sight, query).await?,
-    };
+    let (mut candidates, mut truncated) = (BTreeSet::new(), false);
+    if let Some(value) = &query.identifier {
+        (candidates, truncated) = by_identifier(sight, value, query.authority.as_deref()).await?;
+    }
+    // A further number makes no record of its own (clinical-rules 14): it stands in the records that carry it.
+    if candidates.is_empty() {
+        (candidates, truncated) = by_look(sight, query).await?;
+    }
     let mut patients = Vec::new();
     for id in candidates {
         let Some(found) = found(sight, id).await? else { continue };
@@ -139,34 +144,24 @@ async fn by_identifier(
     Ok((ids, rows.len() >= limit as usize))
 }
 
-/// Who is in the house, then the chart page by page, up to a bound.
+/// The chart, page by page: every patient is looked at, so that one who is there is found.
 async fn by_look(sight: Sight<'_>, query: &Query) -> Result<(BTreeSet<Id>, bool), ViewError> {
     let mut ids = BTreeSet::new();
-    if query.name.is_none() && query.birth_date.is_none() {
+    if query.name.is_none() && query.birth_date.is_none() && query.identifier.is_none() {
         return Ok((ids, false));
-    }
-    if let Some(name) = &query.name {
-        let scan = Scan::by_index(BOARD.name, "by_place", Vec::new());
-        for row in sight.tables.read(&[Read::Scan(scan)]).await?.iter().flatten() {
-            let columns = Columns { table: &BOARD, row };
-            if !columns.bool("confidential")? && mentions(columns.text("name")?, name) {
-                ids.insert(columns.id("patient")?);
-            }
-        }
     }
     let (mut after, mut seen) = (None, 0);
     loop {
         let (page, cursor) = sight.chart.page(sight.authority, "Patient", after, 1_000).await?;
         seen += page.len();
         for stored in &page {
-            let patient: Json = serde_json::from_slice(&stored.body).unwrap_or_default();
-            if fits(&patient, query) {
+            if looks_like(&stored.body, query) {
                 ids.insert(stored.id);
             }
         }
         match cursor {
             None => return Ok((ids, false)),
-            Some(_) if seen >= SEARCH_ROWS_MAX as usize || ids.len() > SEARCH_PATIENTS_MAX => {
+            Some(_) if seen >= SEARCH_LOOKS_MAX || ids.len() > SEARCH_PATIENTS_MAX => {
                 return Ok((ids, true));
             }
             next => after = next,
@@ -174,21 +169,71 @@ async fn by_look(sight: Sight<'_>, query: &Query) -> Result<(BTreeSet<Id>, bool)
     }
 }
 
-fn fits(patient: &Json, query: &Query) -> bool {
-    if is_restricted(patient) {
-        return false;
+/// What a search reads of a Patient.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Look<'a> {
+    #[serde(borrow)]
+    birth_date: Cow<'a, str>,
+    #[serde(borrow)]
+    name: Vec<LookName<'a>>,
+    #[serde(borrow)]
+    identifier: Vec<LookIdentifier<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct LookName<'a> {
+    #[serde(borrow)]
+    text: Cow<'a, str>,
+    #[serde(borrow)]
+    family: Cow<'a, str>,
+    #[serde(borrow)]
+    given: Vec<Cow<'a, str>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct LookIdentifier<'a> {
+    #[serde(borrow)]
+    value: Cow<'a, str>,
+    #[serde(borrow)]
+    system: Cow<'a, str>,
+    #[serde(borrow)]
+    assigner: LookAssigner<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct LookAssigner<'a> {
+    #[serde(borrow)]
+    display: Cow<'a, str>,
+}
+
+impl LookIdentifier<'_> {
+    fn is(&self, value: &str, authority: Option<&str>) -> bool {
+        self.value == value
+            && authority.is_none_or(|asked| {
+                self.assigner.display == asked
+                    || self.system == asked
+                    || self.system.ends_with(&format!(":{asked}"))
+            })
     }
-    let text = |of: &Json, key: &str| of.get(key).and_then(Json::as_str).unwrap_or_default().to_owned();
-    let is_born = query.birth_date.as_deref().is_none_or(|day| text(patient, "birthDate").starts_with(day));
-    let names = patient.get("name").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
+}
+
+fn looks_like(body: &[u8], query: &Query) -> bool {
+    let look: Look<'_> = serde_json::from_slice(body).unwrap_or_default();
+    if let Some(value) = &query.identifier {
+        return look.identifier.iter().any(|one| one.is(value, query.authority.as_deref()));
+    }
+    let is_born = query.birth_date.as_deref().is_none_or(|day| look.birth_date.starts_with(day));
     let is_named = query.name.as_deref().is_none_or(|asked| {
-        names.iter().any(|name| {
-            let given = name.get("given").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
-            let given: Vec<&str> = given.iter().filter_map(Json::as_str).collect();
-            mentions(&format!("{} {} {}", text(name, "text"), text(name, "family"), given.join(" ")), asked)
-        })
+        look.name
+            .iter()
+            .any(|name| mentions(&format!("{} {} {}", name.text, name.family, name.given.join(" ")), asked))
     });
-    is_born && is_named
+    // Last, for it reads the whole: who is restricted is found by a number alone.
+    is_born && is_named && !is_restricted(&serde_json::from_slice::<Json>(body).unwrap_or_default())
 }
 
 /// One number's record in short; `None` where it makes no patient.
