@@ -823,6 +823,10 @@ async fn a_quarantined_message_marks_the_patient_and_its_correction_gives_the_sa
 #[tokio::test]
 async fn what_cannot_be_placed_is_quarantined_and_what_was_refused_says_so() {
     let house = House::new();
+    let event = |kind: &str, control: &str| {
+        let text = a01().text().replace("ADT^A01", kind).replace("|1|P", &format!("|{control}|P"));
+        text.replace("EVN|A01", "EVN|")
+    };
     let cases = [
         (
             "no patient at all",
@@ -839,6 +843,10 @@ async fn what_cannot_be_placed_is_quarantined_and_what_was_refused_says_so() {
             "",
         ),
         ("another type", a01().text().replace("ADT^A01", "ORU^R01").replace("|1|P", "|5|P"), "no-effect", ""),
+        ("no event", event("ADT", "6"), "quarantined", "event.unknown"),
+        ("an event in small letters", event("ADT^a01", "7"), "quarantined", "event.unknown"),
+        ("one word", event("ADT_A01", "8"), "quarantined", "event.unknown"),
+        ("an event of one's own", event("ADT^Z01", "9"), "no-effect", ""),
     ];
     for (why, text, status, rule) in cases {
         let record = house.send(&text).await;

@@ -361,14 +361,15 @@ impl<'m> Headers<'m> {
         if let Err(error) = self.delimiters {
             return Err(ParseError::Delimiters(error).into());
         }
-        if self.message_code().is_empty() {
+        if says_nothing(self.message_code()) {
             return Err(Problem::at(
                 Path::of("MSH-9"),
                 ErrorCode::RequiredFieldMissing,
                 "message type is missing",
             ));
         }
-        if self.control_id().is_empty() {
+        // Found again by its first component.
+        if says_nothing(self.component(10, 0)) {
             return Err(Problem::at(
                 Path::of("MSH-10"),
                 ErrorCode::RequiredFieldMissing,
@@ -418,6 +419,11 @@ impl<'m> Headers<'m> {
     }
 }
 
+/// Blanks and the null of HL7 (`""`) name nothing.
+fn says_nothing(raw: &[u8]) -> bool {
+    matches!(raw.trim_ascii(), b"" | b"\"\"")
+}
+
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acknowledgment {
@@ -428,7 +434,8 @@ pub struct Acknowledgment {
 }
 
 /// The answer to a message, in its own delimiters, version and charset, sender and receiver swapped; `None` where
-/// the sender asks for none. `id` becomes MSH-10 of the answer.
+/// the sender asks for none, and for what is an acknowledgment itself: two ends would answer each other for ever. `id`
+/// becomes MSH-10 of the answer.
 pub fn acknowledge(
     headers: &Headers<'_>,
     answer: &Answer,
@@ -436,6 +443,9 @@ pub fn acknowledge(
     now: Timestamp,
 ) -> Option<Acknowledgment> {
     let positive = matches!(answer, Answer::Accept);
+    if headers.message_code() == b"ACK" {
+        return None;
+    }
     let enhanced = match headers.mode() {
         Mode::Original => false,
         Mode::Enhanced { accept, .. } if accept.asks(positive) => true,
@@ -649,6 +659,30 @@ mod tests {
             let problem = Headers::peek(raw).check().unwrap_err();
             assert_eq!(answer(raw, &Answer::Reject(problem)).unwrap(), format!("{msh_msa}{err}"), "{why}");
         }
+    }
+
+    #[test]
+    fn blanks_and_nulls_are_no_type_and_no_control_id() {
+        for (field, path) in [
+            ("|  |C1|", "MSH-9"),
+            ("|\"\"|C1|", "MSH-9"),
+            ("|^A01|C1|", "MSH-9"),
+            ("|ADT^A01|  |", "MSH-10"),
+            ("|ADT^A01|\"\"|", "MSH-10"),
+            ("|ADT^A01|^b|", "MSH-10"),
+        ] {
+            let raw = format!("MSH|^~\\&|A|B|C|D|1|{field}P|2.5\r");
+            let problem = Headers::peek(raw.as_bytes()).check().unwrap_err();
+            assert_eq!(problem.location.map(|path| path.to_string()).as_deref(), Some(path), "{field}");
+        }
+        let raw = b"MSH|^~\\&|A|B|C|D|1||ADT^A01| C1|P|2.5\r";
+        assert_eq!(Headers::peek(raw).check(), Ok(()));
+    }
+
+    #[test]
+    fn an_acknowledgment_is_not_acknowledged() {
+        let raw = b"MSH|^~\\&|A|B|C|D|1||ACK^A01^ACK|C1|P|2.5\rMSA|AA|X\r";
+        assert_eq!(acknowledge(&Headers::peek(raw), &Answer::Accept, "I", NOW), None);
     }
 
     #[test]

@@ -11,7 +11,8 @@ use hilum_chart::family::Head;
 use hilum_core::{ContentType, Digest, Envelope, Id, InstallationKey, Position, RecordId, Timestamp};
 use hilum_engines::log::Record;
 use hilum_hl7v2::ack::Problem;
-use hilum_hl7v2::{Flaw, Path, trigger};
+use hilum_hl7v2::trigger::{self, Classified};
+use hilum_hl7v2::{Flaw, Path};
 
 use self::clocks::Clocks;
 use self::reader::Reader;
@@ -224,6 +225,19 @@ fn of_envelope(record: &Record, context: &Context<'_>) -> Reading {
     }
 }
 
+/// Whether it was meant as an ADT message of an event that cannot be made out. An event of a right form that is not in
+/// the table (`Z01`) is somebody's own, and has no effect.
+fn is_garbled(classified: &Classified) -> bool {
+    let is_event = |event: &str| {
+        let bytes = event.as_bytes();
+        bytes.len() == 3 && bytes[0].is_ascii_uppercase() && bytes[1..].iter().all(u8::is_ascii_digit)
+    };
+    match classified.code.as_str() {
+        "ADT" => !is_event(&classified.event),
+        code => code.starts_with("ADT") || code.eq_ignore_ascii_case("ADT"),
+    }
+}
+
 /// The reading of a record that is not to be read: what its header says, and why.
 pub fn set_aside(record: &Record, context: &Context<'_>, fault: Fault) -> Reading {
     let mut reading = of_envelope(record, context);
@@ -323,7 +337,18 @@ fn message(reading: &mut Reading, envelope: &Envelope, context: &Context<'_>) ->
             text: finding.flaw.text().into(),
         });
     }
-    let Some(row) = classified.trigger else { return Outcome::Nothing { rule: "no-effect" } };
+    let Some(row) = classified.trigger else {
+        if !is_garbled(&classified) {
+            return Outcome::Nothing { rule: "no-effect" };
+        }
+        let fault = Fault {
+            rule: "event.unknown",
+            path: Some("MSH-9".to_owned()),
+            text: "it is an ADT message, and which one is not said",
+        };
+        let number = peek::number(&envelope.body, &reading.source, context).map(Box::new);
+        return Outcome::Quarantined { fault, number };
+    };
     let processing = said(Path::of("MSH-11.1"));
     if matches!(processing.as_str(), "T" | "D") && !settings.accept_training {
         return Outcome::Nothing { rule: "training" };

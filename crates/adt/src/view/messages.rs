@@ -4,6 +4,7 @@ use hilum_core::{Authority, Id, Position, Stream, Timestamp};
 use hilum_engines::log::LogError;
 use hilum_engines::tables::{Read, Row, Scan, Tables, Value};
 use hilum_hl7v2::ack::Headers;
+use hilum_hl7v2::{CharsetSettings, Message, Path};
 use serde::Serialize;
 
 use super::journey::{self, Sight};
@@ -164,7 +165,15 @@ pub async fn read(tables: &Tables, authority: &Authority, query: &Query) -> Resu
 /// # Errors
 /// As [`in_frames`].
 pub async fn find(sight: Sight<'_>, query: &Query) -> Result<Vec<Line>, ViewError> {
-    let found = read(sight.tables, sight.authority, query).await?;
+    let mut found = read(sight.tables, sight.authority, query).await?;
+    if let (Some(asked), true) = (&query.control_id, found.is_empty()) {
+        // As an answer repeats it: with delimiters, escapes and blanks that are no part of what it names.
+        let named = as_named(asked);
+        if named != *asked {
+            found = read(sight.tables, sight.authority, &Query { control_id: Some(named), ..query.clone() })
+                .await?;
+        }
+    }
     match &query.control_id {
         Some(asked) if found.is_empty() && query.after.is_none() => {
             let mut inside = in_frames(sight, asked).await?;
@@ -174,6 +183,15 @@ pub async fn find(sight: Sight<'_>, query: &Query) -> Result<Vec<Line>, ViewErro
             Ok(inside)
         }
         _ => Ok(found),
+    }
+}
+
+/// A control id as messages are found by it: what a message with this MSH-10 is filed under.
+fn as_named(raw: &str) -> String {
+    let header = format!("MSH|^~\\&|||||||ADT^A01|{raw}|P|2.5");
+    match Message::parse(header.into(), &CharsetSettings::default().unicode()) {
+        Ok(message) => message.get(Path::of("MSH-10.1")).text().trim().to_owned(),
+        Err(_) => raw.to_owned(),
     }
 }
 
