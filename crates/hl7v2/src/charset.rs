@@ -524,6 +524,23 @@ pub fn decide<'a>(
     }
 }
 
+/// Whether all that is beyond ASCII reads as Korean in EUC-KR, nearly all of it Hangul, two signs at least. Letters of
+/// Western Europe stand one by one between ASCII.
+fn reads_as_hangul(bytes: &[u8]) -> bool {
+    let (mut signs, mut hangul) = (0_usize, 0_usize);
+    for run in bytes.split(u8::is_ascii).filter(|run| !run.is_empty()) {
+        let pairs = run.chunks_exact(2);
+        if !pairs.remainder().is_empty() || run.iter().any(|byte| !(0xA1..=0xFE).contains(byte)) {
+            return false;
+        }
+        for pair in pairs {
+            signs += 1;
+            hangul += usize::from((0xB0..=0xC8).contains(&pair[0]));
+        }
+    }
+    signs >= 2 && hangul * 5 >= signs * 4
+}
+
 /// Whether what MSH-18 says can be true of these bytes beyond ASCII.
 fn weigh_declared(
     bytes: &[u8],
@@ -544,10 +561,16 @@ fn weigh_declared(
                 }
                 flaws.insert(Flaw::CharsetDoubtful);
             }
+            if charset.encoding == encoding_rs::SHIFT_JIS && reads_as_hangul(bytes) {
+                flaws.insert(Flaw::CharsetDoubtful);
+            }
         }
         Family::SingleByte if !fallback.is_some_and(Charset::is_multibyte) => {
             if str::from_utf8(bytes).is_ok() {
                 return utf8_flagged(flaws);
+            }
+            if reads_as_hangul(bytes) {
+                flaws.insert(Flaw::CharsetDoubtful);
             }
         }
         // Rule 22: ASCII or 8859-x with bytes beyond ASCII, or UTF-8 that is none: the sender does not know.
@@ -560,10 +583,15 @@ fn weigh_declared(
 }
 
 /// The lower half of the ladder: valid UTF-8, then the fallback.
-fn undeclared(bytes: &[u8], fallback: Option<Charset>, flaws: Flaws) -> Result<Decision, CharsetError> {
+fn undeclared(bytes: &[u8], fallback: Option<Charset>, mut flaws: Flaws) -> Result<Decision, CharsetError> {
     let fallback = fallback.filter(|charset| !matches!(charset.family, Family::Ascii | Family::Utf8));
     let utf8 = measure_utf8(bytes);
     if utf8.proven(fallback) || utf8.damaged() {
+        // Rule 22: without a fallback nothing says which it is, and these letters are hardly anybody's.
+        let is_rare = |sign: char| ('\u{180}'..='\u{24F}').contains(&sign);
+        if reads_as_hangul(bytes) && str::from_utf8(bytes).is_ok_and(|text| text.contains(is_rare)) {
+            flaws.insert(Flaw::CharsetDoubtful);
+        }
         return Ok(Decision::new(Charset::UTF_8, Rule::Utf8Valid, bytes, flaws));
     }
     let Some(charset) = fallback else {
@@ -622,6 +650,32 @@ mod tests {
                 None,
                 ("utf8-valid", utf, vec![]),
             ),
+            (
+                "CP949 as Latin 1",
+                cp949("홍^길동"),
+                "8859/1",
+                None,
+                None,
+                ("msh18", latin1, vec![Flaw::CharsetDoubtful]),
+            ),
+            (
+                "CP949 as Shift_JIS",
+                cp949("홍^길동"),
+                "SHIFT_JIS",
+                None,
+                None,
+                ("msh18", "Shift_JIS", vec![Flaw::CharsetDoubtful]),
+            ),
+            (
+                "CP949 that is UTF-8",
+                cp949("황^호"),
+                "",
+                None,
+                None,
+                ("utf8-valid", utf, vec![Flaw::CharsetDoubtful]),
+            ),
+            ("letters of Latin 1", latin("Müller^Ääkkönen"), "8859/1", None, None, ("msh18", latin1, vec![])),
+            ("letters in UTF-8", utf8("Müller^Žižek"), "", None, None, ("utf8-valid", utf, vec![])),
             ("ASCII, Johab declared", utf8("Kim"), "Johab", None, None, ("utf8-valid", utf, vec![])),
             (
                 "ASCII, which UTF-16 is not",

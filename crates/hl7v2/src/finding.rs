@@ -34,8 +34,8 @@ flaws! {
     ReplacementSent = "replacement-sent", "the sender had lost a character already (U+FFFD)";
     /// MSH-18 says one charset, the bytes are another.
     CharsetDiffers = "charset-differs", "the bytes are not in the charset that MSH-18 names";
-    /// The bytes fit MSH-18 and UTF-8 alike.
-    CharsetDoubtful = "charset-doubtful", "the bytes fit the charset that MSH-18 names, and UTF-8 as well";
+    /// The bytes fit the charset that was taken, and another one as well or better: UTF-8, or Korean.
+    CharsetDoubtful = "charset-doubtful", "the bytes fit the charset that was taken, and another as well: see charset_fallback";
     /// MSH-18 names no charset that we know.
     CharsetUnknown = "charset-unknown", "MSH-18 names an unknown charset";
     /// An escape sequence that the standard does not have: kept as it stands.
