@@ -125,6 +125,33 @@ async fn what_a_correction_replaces_has_no_effect_whatever_program_reads_it() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_correction_that_is_misread_for_a_second_is_foreseen_all_the_same() {
+    let (why, wrong, right) = wrong_and_right().remove(0);
+    let whole = House::new();
+    let envelopes = whole.envelopes(&[wrong]);
+    let correction = whole.correction_of(&envelopes[0], &right);
+    let both = [envelopes[0].clone(), correction.clone()];
+    let mut house = House::new();
+    house.append_all(&both).await;
+    let places = house.flip_a_bit(correction.id).await;
+    let running = run_all(&house.projection, &house.log, &house.tables, &house.clock);
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    house.flip_back(&places);
+    while !running.progress().health().caught_up() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    running.stop().await;
+    whole.append_all(&both).await;
+    let running = run_all(&whole.projection, &whole.log, &whole.tables, &whole.clock);
+    while !running.progress().health().caught_up() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    running.stop().await;
+    assert_eq!(house.message(envelopes[0].id).await["status"], "replaced");
+    same(why, &house.canonical().await, &whole.canonical().await);
+}
+
 #[tokio::test]
 async fn what_is_replayed_as_it_was_has_the_effect_that_it_did_not_have() {
     let house = House::new();

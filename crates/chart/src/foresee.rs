@@ -4,32 +4,51 @@
 //! that can read what another one could not: a rebuild, or a fold that begins anew. What such a message said cannot be
 //! taken out of registers again; it must not get into them. So the part of the log that is not applied yet is looked
 //! through before any of it is.
+//!
+//! A correction has the key of what it corrects, whoever it names, so both stand in one partition, and nothing of that
+//! partition is applied before all of it was looked through. One that stood in another partition (no door writes such
+//! a one) is foreseen as long as all partitions can be looked through in time
+//! ([`FORESEE_WAIT`](crate::limits::FORESEE_WAIT)); behind that it may come too late, is logged as that, and a rebuild
+//! mends it.
 
+use futures::future::try_join_all;
 use hilum_core::Stream;
 use hilum_engines::log::{Log, LogError, ReadMax};
 use hilum_engines::tables::{Batch, Expect, Read, Tables, TablesError, Write};
 
 use crate::error::ChartError;
-use crate::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, COMMIT_ATTEMPTS_MAX};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, COMMIT_ATTEMPTS_MAX, UNREADABLE_RETRY};
 use crate::port;
 use crate::projection::{Changes, Projection};
+use crate::unreadable::Unread;
 
-/// Puts the rows that [`Projection::foresee`] names, where there are none yet.
-pub(crate) async fn foresee<P: Projection>(
+/// Every partition that is looked through before it is applied.
+pub(crate) fn places<P: Projection>(log: &Log) -> impl Iterator<Item = (Stream, u16)> {
+    let partitions = if P::FORESEES { log.partitions() } else { 0 };
+    P::STREAMS.iter().flat_map(move |&stream| (0..partitions).map(move |partition| (stream, partition)))
+}
+
+/// [`foresee`] for every partition.
+pub(crate) async fn foresee_all<P: Projection>(
     projection: &P,
     log: &Log,
     tables: &Tables,
 ) -> Result<(), ChartError> {
-    if !P::FORESEES {
-        return Ok(());
-    }
+    let each = places::<P>(log).map(|place| foresee(projection, log, tables, place));
+    try_join_all(each).await.map(drop)
+}
+
+/// Looks through what of one partition is not applied yet, and puts the rows that [`Projection::foresee`] names, where
+/// there are none yet.
+pub(crate) async fn foresee<P: Projection>(
+    projection: &P,
+    log: &Log,
+    tables: &Tables,
+    place: (Stream, u16),
+) -> Result<(), ChartError> {
+    let from = port::offset(tables, P::NAME, place.0, place.1, log.epoch()).await?;
     let mut changes = Changes::default();
-    for &stream in P::STREAMS {
-        for partition in 0..log.partitions() {
-            let from = port::offset(tables, P::NAME, stream, partition, log.epoch()).await?;
-            look_through(projection, log, (stream, partition), from, &mut changes).await?;
-        }
-    }
+    look_through(projection, log, place, from, &mut changes).await?;
     for _ in 0..COMMIT_ATTEMPTS_MAX {
         match put_absent(tables, &changes).await {
             Err(ChartError::Tables(TablesError::Conflict(_))) => {}
@@ -47,6 +66,7 @@ async fn look_through<P: Projection>(
     changes: &mut Changes,
 ) -> Result<(), ChartError> {
     let end = port::end(log, place.0, place.1).await?;
+    let mut unread = None;
     while from < end {
         let max = ReadMax { records: BATCH_RECORDS_MAX, bytes: BATCH_BYTES_MAX };
         match port::records(log, place, from, max).await {
@@ -57,10 +77,18 @@ async fn look_through<P: Projection>(
                     projection.foresee(record, changes);
                 }
             }
-            // It will be passed over, or waited for, when it is its turn.
-            Err(LogError::Corrupt { position, .. } | LogError::Newer { position, .. }) => {
-                from = position.offset + 1;
+            Err(LogError::Corrupt { position, .. }) => {
+                // As often as when it is its turn: a correction that is misread now and read then would come too late.
+                let one = Unread::again(unread, position.offset);
+                unread = Some(one);
+                if one.is_tried_again() {
+                    tokio::time::sleep(UNREADABLE_RETRY).await;
+                } else {
+                    from = position.offset + 1;
+                }
             }
+            // It will be waited for when it is its turn.
+            Err(LogError::Newer { position, .. }) => from = position.offset + 1,
             Err(error) => return Err(error.into()),
         }
     }

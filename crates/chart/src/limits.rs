@@ -17,6 +17,8 @@ pub const BATCHES_IN_FLIGHT_MAX: usize = 2;
 pub const WAKE_COALESCE: Duration = Duration::from_millis(4);
 /// How often an idle runner looks at the log without being woken.
 pub const IDLE_POLL: Duration = Duration::from_secs(1);
+/// How long partitions that were looked through wait for the others before they go on without them.
+pub const FORESEE_WAIT: Duration = Duration::from_secs(5);
 /// First and longest wait after a conflict.
 pub const CONFLICT_BACKOFF: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(64));
 /// How often a process looks how far the others are with the partitions that are not its own.

@@ -21,7 +21,7 @@ use crate::chart::{Chart, page};
 use crate::claims::Claims;
 use crate::error::ChartError;
 use crate::fits;
-use crate::foresee::foresee;
+use crate::foresee::foresee_all;
 use crate::limits::{BATCHES_IN_FLIGHT_MAX, REBUILD_WRITES_MAX, WALK_PAGE_ROWS};
 use crate::port;
 use crate::progress::Progress;
@@ -159,7 +159,7 @@ async fn replay<P: Projection>(
     };
     done(0, total);
     let progress = Progress::new(P::NAME, P::STREAMS, log.partitions());
-    foresee(projection.as_ref(), log, beside).await?;
+    foresee_all(projection.as_ref(), log, beside).await?;
     // Partitions that meet in one family would else refuse each other's commits, down to batches of one.
     let claims = Claims::new();
     for &stream in P::STREAMS {

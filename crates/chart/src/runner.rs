@@ -33,6 +33,7 @@ use crate::error::ChartError;
 use crate::limits::BATCH_RECORDS_MAX;
 use crate::progress::Progress;
 use crate::projection::{Projection, Rows};
+use crate::unreadable::Unread;
 
 mod all;
 mod commit;
@@ -87,16 +88,6 @@ struct Place {
     position: Position,
     received: Timestamp,
     record: RecordId,
-}
-
-/// A record that cannot be read.
-#[derive(Debug, Clone, Copy)]
-struct Unread {
-    offset: u64,
-    /// Tries so far, in a row.
-    tries: u32,
-    /// Tries before it is passed over.
-    tries_max: u32,
 }
 
 /// A batch with what was read for it.

@@ -9,9 +9,37 @@ use hilum_core::{Position, Timestamp};
 use hilum_engines::log::{Log, LogError, ReadMax};
 
 use crate::error::ChartError;
-use crate::limits::NEIGHBOURS_MAX;
+use crate::limits::{NEIGHBOURS_MAX, UNREADABLE_TRIES, UNREADABLE_TRIES_MIN};
 use crate::port;
 use crate::projection::{Changes, Projection, Unreadable};
+
+/// A record that cannot be read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unread {
+    pub(crate) offset: u64,
+    /// Tries so far, in a row.
+    pub(crate) tries: u32,
+    /// Tries before it is passed over.
+    tries_max: u32,
+}
+
+impl Unread {
+    /// Counts one more try; `before` is the record that could not be read last.
+    pub(crate) fn again(before: Option<Self>, offset: u64) -> Self {
+        match before {
+            Some(one) if one.offset == offset => Self { tries: one.tries + 1, ..one },
+            Some(one) if one.offset + 1 == offset => {
+                Self { offset, tries: 1, tries_max: (one.tries_max / 2).max(UNREADABLE_TRIES_MIN) }
+            }
+            _ => Self { offset, tries: 1, tries_max: UNREADABLE_TRIES },
+        }
+    }
+
+    /// Whether it is tried once more before it is passed over.
+    pub(crate) const fn is_tried_again(self) -> bool {
+        self.tries < self.tries_max
+    }
+}
 
 /// What should stand for the record at `position`.
 pub(crate) async fn changes<P: Projection>(

@@ -189,6 +189,30 @@ async fn a_damaged_record_is_passed_over_and_what_is_behind_it_goes_on() {
     assert!(all(&tables, &REFUSED).await.is_empty());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_partition_that_cannot_be_looked_through_holds_up_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, tables, random) = (open_log(folder.path()), open_tables(), Entropy::seeded(21));
+    let messages: Vec<Message> = (0..7).map(note).collect();
+    let mut places = Vec::new();
+    for message in &messages {
+        places.push(log.append(envelope(message, &random)).await.unwrap());
+    }
+    let (stuck, is_free) = (places[0].partition, Arc::new(AtomicBool::new(false)));
+    let others: Vec<Position> = places.iter().copied().filter(|one| one.partition != stuck).collect();
+    assert!(!others.is_empty());
+    let toy = Toy { stuck: Some((stuck, Arc::clone(&is_free))), ..Toy::default() };
+    let running = run_all(&Arc::new(toy), &log, &tables, &clock());
+    for position in others {
+        assert!(running.progress().wait_applied(position, Duration::from_secs(20)).await, "{position}");
+    }
+    assert!(!running.progress().applied(places[0]), "what stands behind may correct it");
+    is_free.store(true, Ordering::Relaxed);
+    caught_up(&running).await;
+    running.stop().await;
+    assert_eq!(standing(&tables).await, oracle(&messages));
+}
+
 /// Three notes on one account, the record at `at` of them damaged in the file; where, to mend it.
 async fn three_with_one_damaged(folder: &Path, at: usize) -> (Vec<Message>, u16, Vec<usize>) {
     let random = Entropy::seeded(14);

@@ -110,7 +110,7 @@ async fn without_the_bump_of_families_it_is_red() {
 
 #[tokio::test]
 async fn ties_decided_by_arrival_are_red() {
-    let (wrong, _) = wrong(Toy { by_arrival: true }, 2, 2, nothing).await;
+    let (wrong, _) = wrong(Toy { by_arrival: true, ..Toy::default() }, 2, 2, nothing).await;
     assert!(!wrong.is_empty());
 }
 

@@ -208,12 +208,18 @@ impl House {
     }
 
     /// Flips one bit of a record, on the disk.
-    pub async fn flip_a_bit(&mut self, record: RecordId) {
+    pub async fn flip_a_bit(&mut self, record: RecordId) -> Vec<usize> {
         let path = self.dir.path().join("log.sqlite");
         self.log.close().await;
         self.log = open_log(&self.dir.path().join("another.sqlite"), &self.clock, &self.entropy);
-        hilum_testkit::disk::flip_bit(&path, record.to_string().as_bytes());
+        let places = hilum_testkit::disk::flip_bit(&path, record.to_string().as_bytes());
         self.log = open_log(&path, &self.clock, &self.entropy);
+        places
+    }
+
+    /// Mends what [`House::flip_a_bit`] damaged.
+    pub fn flip_back(&self, places: &[usize]) {
+        hilum_testkit::disk::flip_bits_at(&self.dir.path().join("log.sqlite"), places);
     }
 
     pub async fn rows(&self, table: &'static Table) -> Vec<Row> {

@@ -1,6 +1,6 @@
 //! The runners of one projection over all its streams and partitions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hilum_core::{Clock, Stream};
@@ -8,12 +8,13 @@ use hilum_engines::log::{Log, Share};
 use hilum_engines::tables::Tables;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::Runner;
 use crate::claims::Claims;
 use crate::error::Cause;
-use crate::foresee::foresee;
-use crate::limits::{BATCHES_IN_FLIGHT_MAX, OTHERS_POLL, PAUSE_BACKOFF};
+use crate::foresee::{foresee, places};
+use crate::limits::{BATCHES_IN_FLIGHT_MAX, FORESEE_WAIT, OTHERS_POLL, PAUSE_BACKOFF};
 use crate::port;
 use crate::progress::{Paused, Progress};
 use crate::projection::Projection;
@@ -39,27 +40,6 @@ impl Running {
     }
 }
 
-/// Looks through what is not applied yet, until it has been possible.
-async fn look_ahead<P: Projection>(projection: &P, log: &Log, tables: &Tables, progress: &Progress) {
-    let mut pause = PAUSE_BACKOFF.0;
-    while let Err(error) = foresee(projection, log, tables).await {
-        let paused = Paused { cause: error.cause(), why: error.to_string() };
-        tracing::error!(
-            projection = P::NAME,
-            cause = paused.cause.as_str(),
-            why = paused.why,
-            "nothing is applied before the log was looked through"
-        );
-        for &stream in P::STREAMS {
-            for partition in 0..log.partitions() {
-                progress.update(stream, partition, |slot| slot.paused = Some(paused.clone()));
-            }
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_BACKOFF.1);
-    }
-}
-
 /// What the runners of one process share.
 struct Crew<P: Projection> {
     projection: Arc<P>,
@@ -69,12 +49,51 @@ struct Crew<P: Projection> {
     progress: Progress,
     in_flight: Arc<Semaphore>,
     claims: Arc<Claims>,
+    /// The partitions that were looked through.
+    foreseen: watch::Sender<BTreeSet<(Stream, u16)>>,
+    started: Instant,
 }
 
 impl<P: Projection> Crew<P> {
+    /// Looks through what of one partition is not applied yet, until it has been possible.
+    async fn look_ahead(self: Arc<Self>, place: (Stream, u16)) {
+        // What waits is seen meanwhile.
+        self.look_where(place).await;
+        let mut pause = PAUSE_BACKOFF.0;
+        while let Err(error) = foresee(self.projection.as_ref(), &self.log, &self.tables, place).await {
+            let (cause, (stream, partition)) = (error.cause(), place);
+            let why = format!("it is not looked through yet, and applied only then: {error}");
+            tracing::error!(projection = P::NAME, %stream, partition, cause = cause.as_str(), why);
+            self.progress.update(stream, partition, |slot| slot.paused = Some(Paused { cause, why }));
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_BACKOFF.1);
+        }
+        self.foreseen.send_modify(|done| {
+            done.insert(place);
+        });
+    }
+
+    /// Waits until a partition was looked through, and for a while for the others. One that its engine does not give
+    /// must not keep the others from the board: a correction stands in the partition of what it corrects.
+    async fn foreseen(&self, place: (Stream, u16)) {
+        let mut foreseen = self.foreseen.subscribe();
+        let count = places::<P>(&self.log).count();
+        let all = foreseen.wait_for(|done| done.len() >= count);
+        // Whether they all were says less than the next look.
+        tokio::time::timeout_at(self.started + FORESEE_WAIT, all).await.map(drop).ok();
+        if P::FORESEES {
+            foreseen.wait_for(|done| done.contains(&place)).await.map(drop).ok();
+        }
+    }
+
     /// Runs one partition until `stop` says true. One that dies in silence would look like an empty ward: it is seen,
     /// and tried again.
-    async fn run_one(self: Arc<Self>, (stream, partition): (Stream, u16), stop: watch::Receiver<bool>) {
+    async fn run_one(self: Arc<Self>, place: (Stream, u16), mut stop: watch::Receiver<bool>) {
+        tokio::select! {
+            () = self.foreseen(place) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        let (stream, partition) = place;
         let mut inner = JoinSet::new();
         loop {
             let runner = Runner::new(
@@ -82,7 +101,7 @@ impl<P: Projection> Crew<P> {
                 self.log.clone(),
                 self.tables.clone(),
                 self.clock.clone(),
-                (stream, partition),
+                place,
                 self.progress.clone(),
             );
             inner.spawn(
@@ -119,12 +138,13 @@ impl<P: Projection> Crew<P> {
 
     /// Runs what falls to this process, as it comes and goes, and looks how far the others are.
     async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
-        let ready = async {
-            look_ahead(self.projection.as_ref(), &self.log, &self.tables, &self.progress).await;
-            self.share().await
-        };
+        // Ends with this.
+        let mut looking = JoinSet::new();
+        for place in places::<P>(&self.log) {
+            looking.spawn(Arc::clone(&self).look_ahead(place));
+        }
         let mut share = tokio::select! {
-            share = ready => share,
+            share = self.share() => share,
             _ = stop.wait_for(|stop| *stop) => return,
         };
         // Each with its stop; one that is told to stop is here until it has.
@@ -164,18 +184,22 @@ impl<P: Projection> Crew<P> {
     /// How far the processes are that have the other partitions.
     async fn look_at(&self, others: &[(Stream, u16)]) {
         tokio::time::sleep(OTHERS_POLL).await;
-        for &(stream, partition) in others {
-            let epoch = self.log.epoch();
-            let applied = port::offset(&self.tables, P::NAME, stream, partition, epoch).await;
-            let end = port::end(&self.log, stream, partition).await;
-            if let (Ok(applied), Ok(end)) = (applied, end) {
-                self.progress.update(stream, partition, |slot| {
-                    (slot.applied, slot.end) = (applied, end.max(applied));
-                    slot.target.get_or_insert(end);
-                    slot.oldest_unapplied = None;
-                    slot.paused = None;
-                });
-            }
+        for &place in others {
+            self.look_where(place).await;
+        }
+    }
+
+    /// How far a partition is at which this process does not work (yet).
+    async fn look_where(&self, (stream, partition): (Stream, u16)) {
+        let applied = port::offset(&self.tables, P::NAME, stream, partition, self.log.epoch()).await;
+        let end = port::end(&self.log, stream, partition).await;
+        if let (Ok(applied), Ok(end)) = (applied, end) {
+            self.progress.update(stream, partition, |slot| {
+                (slot.applied, slot.end) = (applied, end.max(applied));
+                slot.target.get_or_insert(end);
+                slot.oldest_unapplied = None;
+                slot.paused = None;
+            });
         }
     }
 }
@@ -193,6 +217,8 @@ pub fn run_all<P: Projection>(projection: &Arc<P>, log: &Log, tables: &Tables, c
         progress: progress.clone(),
         in_flight: Arc::new(Semaphore::new(BATCHES_IN_FLIGHT_MAX)),
         claims: Claims::new(),
+        foreseen: watch::Sender::new(BTreeSet::new()),
+        started: Instant::now(),
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(Arc::new(crew).run(stopped));

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use hilum_core::{Position, failpoint};
 use hilum_engines::log::{LogError, ReadMax, Record};
 
-use super::{Item, Place, Runner, Stepped, Taken, Unread, compute};
+use super::{Item, Place, Runner, Stepped, Taken, compute};
 use crate::error::ChartError;
-use crate::limits::{BATCH_BYTES_MAX, UNREADABLE_TRIES, UNREADABLE_TRIES_MIN};
+use crate::limits::BATCH_BYTES_MAX;
 use crate::projection::Projection;
-use crate::{fits, port, unreadable};
+use crate::unreadable::{self, Unread};
+use crate::{fits, port};
 
 impl<P: Projection> Runner<P> {
     pub(super) async fn read(&mut self) -> Result<Stepped, ChartError> {
@@ -103,16 +104,9 @@ impl<P: Projection> Runner<P> {
 
     /// Gives an error the first times, then makes a batch that moves the offset over the record and says so.
     async fn pass_over(&mut self, position: Position, why: String) -> Result<Stepped, ChartError> {
-        let offset = position.offset;
-        let unread = match self.unreadable {
-            Some(one) if one.offset == offset => Unread { tries: one.tries + 1, ..one },
-            Some(one) if one.offset + 1 == offset => {
-                Unread { offset, tries: 1, tries_max: (one.tries_max / 2).max(UNREADABLE_TRIES_MIN) }
-            }
-            _ => Unread { offset, tries: 1, tries_max: UNREADABLE_TRIES },
-        };
+        let unread = Unread::again(self.unreadable, position.offset);
         self.unreadable = Some(unread);
-        if unread.tries < unread.tries_max {
+        if unread.is_tried_again() {
             return Err(LogError::Corrupt { position, why }.into());
         }
         let changes = unreadable::changes(self.projection.as_ref(), &self.log, position, why).await?;

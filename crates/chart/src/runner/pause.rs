@@ -10,6 +10,7 @@ use crate::error::{Cause, ChartError};
 use crate::limits::{CONFLICT_BACKOFF, IDLE_POLL, PAUSE_BACKOFF, UNREADABLE_RETRY, WAKE_COALESCE};
 use crate::progress::Paused;
 use crate::projection::Projection;
+use crate::unreadable::Unread;
 
 impl<P: Projection> Runner<P> {
     /// Turns until everything before offset `end` is applied, `done` records at a time.
@@ -131,6 +132,6 @@ impl<P: Projection> Runner<P> {
 
     /// Whether a record that could not be read will be passed over if it is tried again.
     fn is_tried_again(&self) -> bool {
-        self.unreadable.is_some_and(|one| one.tries < one.tries_max)
+        self.unreadable.is_some_and(Unread::is_tried_again)
     }
 }

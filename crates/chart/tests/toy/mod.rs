@@ -8,6 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use hilum_chart::family::{self, Head, Rank, Ties};
 use hilum_chart::projection::{Changes, Projection, Reads, Rejected, ResourceChange, Rows, Unreadable};
@@ -142,6 +144,8 @@ pub struct Event {
 #[derive(Default)]
 pub struct Toy {
     pub by_arrival: bool,
+    /// A partition of `hl7.in` that is not looked through before this is let go.
+    pub stuck: Option<(u16, Arc<AtomicBool>)>,
 }
 
 /// A fact as it is folded: time, then digest.
@@ -231,6 +235,7 @@ fn ties(events: &[Event]) -> Ties {
 
 impl Projection for Toy {
     const NAME: &'static str = "toy";
+    const FORESEES: bool = true;
     const TABLES: &'static [&'static Table] = TABLES;
     const NOT_COMPARED: &'static [(&'static str, &'static str)] = &[("toy_refused", "at")];
     type Event = Event;
@@ -244,6 +249,16 @@ impl Projection for Toy {
             received: record.envelope.received,
             digest: record.envelope.digest,
             message,
+        }
+    }
+
+    fn foresee(&self, record: &Record, _out: &mut Changes) {
+        if let Some((partition, is_free)) = &self.stuck
+            && (record.position.stream, record.position.partition) == (Stream::Hl7In, *partition)
+        {
+            while !is_free.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
         }
     }
 
