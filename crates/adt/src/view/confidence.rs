@@ -12,9 +12,11 @@ use super::ViewError;
 use super::journey::Sight;
 use super::row::Columns;
 use crate::content::{Content, Context, Usage, VisitContent};
+use crate::fold::content::PersonRegister;
 use crate::identity::{encounter_id, number_id, visit_numbers};
+use crate::kin::Part;
 use crate::settings::SourceSettings;
-use crate::tables::{BOARD, NUMBER};
+use crate::tables::{BOARD, CONTENT, NUMBER};
 
 /// Whether a resource's `meta.security` restricts it.
 pub fn is_restricted(resource: &Json) -> bool {
@@ -68,6 +70,34 @@ async fn is_any_restricted(
     Ok(false)
 }
 
+/// Whether a patient's records name a mother who is withheld.
+///
+/// # Errors
+/// The engines'.
+pub async fn has_withheld_mother(sight: Sight<'_>, patient: Id) -> Result<bool, ViewError> {
+    let records =
+        Scan { limit: 1_000, ..Scan::by_index(NUMBER.name, "by_survivor", vec![Value::Id(patient)]) };
+    let mut wanted = Vec::new();
+    for row in sight.tables.read(&[Read::Scan(records)]).await?.iter().flatten() {
+        let columns = Columns { table: &NUMBER, row };
+        let (family, number) = (columns.id("family")?, columns.id("number")?);
+        let part = Value::Text(Part::Person.as_str().to_owned());
+        wanted.push(Read::Get { table: CONTENT.name, key: vec![Value::Id(family), Value::Id(number), part] });
+    }
+    let mut mothers = BTreeSet::new();
+    for row in sight.tables.read(&wanted).await?.iter().flatten() {
+        let person = Columns { table: &CONTENT, row }.json::<PersonRegister>("body")?.whole();
+        mothers
+            .extend(person.mother.items().iter().map(|one| number_id(sight.key, &one.authority, &one.value)));
+    }
+    for mother in mothers {
+        if is_withheld(sight, mother).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Whom a message is about, by its row and by its text.
 #[derive(Debug, Default)]
 pub struct About {
@@ -87,6 +117,10 @@ impl About {
             self.asks |= block.person.is_confidential()
                 || block.visit.as_ref().is_some_and(VisitContent::is_confidential);
             let priors = block.prior.iter().flat_map(|prior| &prior.identifiers);
+            // A newborn's message names the mother by her number.
+            for mother in block.person.mother.items() {
+                self.patients.insert(number_id(sight.key, &mother.authority, &mother.value));
+            }
             for one in block.person.identifiers.items().iter().chain(priors) {
                 if matches!(one.usage, Usage::Primary | Usage::Identifying) {
                     self.patients.insert(number_id(sight.key, &one.authority, &one.value));

@@ -20,10 +20,11 @@ use fhir::source_of;
 use items::{board_identifier, says_none};
 use person::Person;
 
-use super::confidence::{is_restricted, is_withheld};
+use super::confidence::{has_withheld_mother, is_restricted, is_withheld};
 use super::journey::Sight;
 use super::{ViewError, as_optional_text, as_text};
 use crate::content::Representation;
+use crate::map::patient::MOTHER;
 use crate::map::summary::{NameDisplay, PatientSummary, shown_name};
 use crate::state::{BoardIdentifier, Standing};
 
@@ -324,13 +325,25 @@ pub async fn raw(sight: Sight<'_>, id: Id) -> Result<Vec<Box<serde_json::value::
     }
     wanted.extend(patient.allergies.iter().map(|allergy| ("AllergyIntolerance", allergy.id)));
     wanted.extend(patient.next_of_kin.iter().map(|kin| ("RelatedPerson", kin.id)));
+    let hides_mother = has_withheld_mother(sight, id).await?;
     let mut all = Vec::new();
     for some in wanted.chunks(READ_RESOURCES_MAX) {
         for stored in sight.chart.read_all(sight.authority, some).await?.into_iter().flatten() {
             if !stored.deleted {
-                all.extend(serde_json::value::RawValue::from_string(stored.json()?).ok());
+                let json = stored.json()?;
+                let json = if hides_mother { without_mother(&json) } else { json };
+                all.extend(serde_json::value::RawValue::from_string(json).ok());
             }
         }
     }
     Ok(all)
+}
+
+/// A resource without the extension that names a patient's mother by her number.
+fn without_mother(json: &str) -> String {
+    let mut resource: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
+    if let Some(extensions) = resource.get_mut("extension").and_then(serde_json::Value::as_array_mut) {
+        extensions.retain(|one| one.get("url").and_then(|url| url.as_str()) != Some(MOTHER));
+    }
+    resource.to_string()
 }

@@ -128,6 +128,13 @@ fn messages() -> Vec<String> {
         let control = format!("{mark}M4");
         all.push(Said { control: &control, who, vip, ..PLAIN }.text().repeat(2));
     }
+    // An open newborn of a confidential mother, who is named by her number.
+    all.push(format!(
+        "MSH|^~\\&|HIS|SEOUL|HILUM|HILUM|20260102030805||ADT^A01|OB1|P|2.5\rEVN||20260102030805\r\
+         PID|||{OPEN}15^^^{OPEN}H^MR||{OPEN}NAME^{OPEN}GIVEN^15||20260102|F{}{SECRET}1^^^{SECRET}H^MR\r\
+         PV1||I|{OPEN}WARD^15^1^{OPEN}H\r",
+        "|".repeat(13)
+    ));
     // An open patient and a confidential one change beds: the message's first patient is the open one.
     let two = |who: &str, control: &str| {
         format!(
