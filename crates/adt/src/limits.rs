@@ -73,8 +73,10 @@ pub const BOARD_ROWS_MAX: usize = 100_000;
 /// Rows of a list that one census page shows: a ward and its neighbours, within 0.5 MB. The others are counted on it, and
 /// one click away.
 pub const CENSUS_PAGE_ROWS: usize = 500;
-/// Frames of several headers whose further control ids are looked through.
-pub const FRAMES_LOOKED_AT_MAX: u32 = 200;
+/// Frames that are shown for one control id that they hold behind their first one.
+pub const FRAMES_SHOWN_MAX: u32 = 200;
+/// Further control ids that one frame is found by.
+pub const FRAME_CONTROL_IDS_MAX: usize = 1_000;
 /// Steps of a filtered list: a filter that no index serves looks at so many pages and no more.
 pub const MESSAGE_PAGES_MAX: usize = 20;
 

@@ -366,7 +366,7 @@ impl Projection for Adt {
             out.resources.extend(marked.resources);
             out.outbox.extend(marked.outbox);
         }
-        out.put(&MESSAGE, journey.row(self, reading));
+        journey.put(self, reading, out);
     }
 
     fn unreadable(&self, record: &Unreadable, out: &mut Changes) {

@@ -132,6 +132,19 @@ pub const SEEN: Table = Table {
     register: None,
 };
 
+/// The control ids of a frame with several headers but for the first one's, which the journey has: what a sender looks for
+/// under one of them is in that frame.
+pub const FRAMED: Table = Table {
+    name: "adt_framed",
+    key_len: 2,
+    columns: &[
+        req("control_id", Type::Text), // MSH-10 of a further header
+        req("record", Type::Id),
+    ],
+    indexes: &[],
+    register: None,
+};
+
 /// Records that a correction replaces, whether they were read before it or come behind it.
 pub const REPLACED: Table = Table {
     name: "adt_replaced",
@@ -301,6 +314,7 @@ pub const TABLES: &[&Table] = &[
     &MESSAGE,
     &WORK,
     &SEEN,
+    &FRAMED,
     &REPLACED,
     &BED,
     &FACT,

@@ -6,7 +6,10 @@ mod harness;
 use bytes::Bytes;
 use harness::{House, Msg};
 use hilum_adt::accept;
-use hilum_core::{ContentType, RecordId};
+use hilum_adt::view::journey::Sight;
+use hilum_adt::view::messages::{self, Query};
+use hilum_chart::Chart;
+use hilum_core::{Authority, ContentType, RecordId, Role};
 
 fn latin(text: &str) -> Vec<u8> {
     text.chars().map(|one| u8::try_from(u32::from(one)).unwrap()).collect()
@@ -57,4 +60,33 @@ async fn it_carries_what_the_acknowledgment_named() {
             "{why}"
         );
     }
+}
+
+#[tokio::test]
+async fn it_is_found_by_each_control_id_of_its_frame_however_many_came_behind_it() {
+    let house = House::new();
+    let one = |control: String| Msg::new("A08", &control, "010900", "1", "V1").text();
+    let frames: Vec<String> = (0..210).map(|at| one(format!("F{at}")) + &one(format!("S{at}"))).collect();
+    let first = house.send(&frames[0]).await;
+    house.send_all(&frames[1..]).await;
+    house.run_to_the_end().await;
+    let chart = Chart::open(house.tables.clone(), house.clock.clone());
+    let authority = Authority::new("key:test", Role::Viewer);
+    let (tables, log, key) = (&house.tables, &house.log, &house.key);
+    let sight = Sight { tables, log, chart: &chart, key, authority: &authority };
+    let found = |control: &'static str, status: Option<&str>| {
+        let (control_id, status) = (Some(control.to_owned()), status.map(str::to_owned));
+        let query = Query { control_id, status, limit: 50, ..Query::default() };
+        async move {
+            let lines = messages::find(sight, &query).await.unwrap();
+            lines.into_iter().map(|line| line.id).collect::<Vec<_>>()
+        }
+    };
+    let wanted = [first.as_id()];
+    assert_eq!(found("F0", None).await, wanted);
+    assert_eq!(found("S0", None).await, wanted, "the second one, of the oldest of many frames");
+    assert_eq!(found("S0", Some("applied")).await, []);
+    assert_eq!(found("S210", None).await, []);
+    house.rebuild().await;
+    assert_eq!(found("S0", None).await, wanted, "after a rebuild too");
 }

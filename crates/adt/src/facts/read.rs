@@ -4,13 +4,14 @@ mod clocks;
 mod reader;
 mod visits;
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use hilum_chart::family::Head;
 use hilum_core::{ContentType, Digest, Envelope, Id, InstallationKey, Position, RecordId, Timestamp};
 use hilum_engines::log::Record;
-use hilum_hl7v2::ack::Problem;
+use hilum_hl7v2::ack::{Headers, Problem};
 use hilum_hl7v2::trigger::{self, Classified};
 use hilum_hl7v2::{Flaw, Path};
 
@@ -22,7 +23,7 @@ use crate::content::{self, Allergy, Content, Diagnosis, Finding, NextOfKin, Pers
 use crate::decision::Decision;
 use crate::fold::ties::Tie;
 use crate::identity::{self, Number};
-use crate::limits::FINDINGS_MAX;
+use crate::limits::{FINDINGS_MAX, FRAME_CONTROL_IDS_MAX};
 use crate::order::Stamp;
 use crate::settings::{GroupMode, SourceSettings};
 
@@ -51,6 +52,8 @@ pub struct Reading {
     pub sender: Option<Id>,
     /// MSH-10.
     pub control_id: String,
+    /// MSH-10 of the headers behind the first one, where there are several in one frame.
+    pub further_control_ids: BTreeSet<String>,
     /// `ADT^A01`.
     pub kind: String,
     /// The charset rule that fired.
@@ -196,6 +199,9 @@ pub fn read(record: &Record, context: &Context<'_>) -> Reading {
     })
 }
 
+/// The rule that quarantines a frame with several headers.
+const SECOND_HEADER_RULE: &str = "second-msh";
+
 /// What the envelope alone says.
 fn of_envelope(record: &Record, context: &Context<'_>) -> Reading {
     let envelope = &record.envelope;
@@ -217,6 +223,7 @@ fn of_envelope(record: &Record, context: &Context<'_>) -> Reading {
         },
         sender: None,
         control_id: String::new(),
+        further_control_ids: BTreeSet::new(),
         kind: if is_decision { "decision".to_owned() } else { String::new() },
         charset_rule: envelope.charset_rule.clone().unwrap_or_default(),
         ack: String::new(),
@@ -269,8 +276,24 @@ fn whole(record: &Record, context: &Context<'_>) -> Reading {
         },
         ContentType::Hl7v2 | ContentType::Hl7v2Unicode => message(&mut reading, envelope, context),
     };
+    if let Outcome::Quarantined { fault, .. } = &reading.outcome
+        && fault.rule == SECOND_HEADER_RULE
+    {
+        reading.further_control_ids = further_control_ids(&envelope.body);
+    }
     reading.findings.truncate(FINDINGS_MAX);
     reading
+}
+
+/// MSH-10 of each header but the first, as far as so many are kept.
+fn further_control_ids(body: &[u8]) -> BTreeSet<String> {
+    let segments = body.split(|byte| matches!(byte, b'\r' | b'\n'));
+    let headers = segments.filter(|segment| segment.starts_with(b"MSH")).skip(1);
+    headers
+        .map(|header| String::from_utf8_lossy(Headers::peek(header).control_id()).into_owned())
+        .filter(|control_id| !control_id.is_empty())
+        .take(FRAME_CONTROL_IDS_MAX)
+        .collect()
 }
 
 /// The rule by which the door refused.

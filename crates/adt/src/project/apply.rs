@@ -300,7 +300,7 @@ impl<'a> Apply<'a> {
             if journey.status != "duplicate" {
                 journey.changed.extend(encounters.iter().map(|encounter| format!("Encounter/{encounter}")));
             }
-            out.put(&MESSAGE, journey.row(self.adt, reading));
+            journey.put(self.adt, reading, out);
         }
     }
 }

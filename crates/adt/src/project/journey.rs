@@ -1,6 +1,6 @@
 //! The row of one message: what became of it, in the making.
 
-use hilum_chart::projection::Rows;
+use hilum_chart::projection::{Changes, Rows};
 use hilum_core::{Id, RecordId, Timestamp};
 use hilum_engines::tables::{Table, Value};
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use super::Adt;
 use crate::content::Finding;
 use crate::facts::read::{Fault, Reading};
 use crate::limits::CONTROL_ID_REUSE_H;
-use crate::tables::{self, MESSAGE, SEEN};
+use crate::tables::{self, FRAMED, MESSAGE, SEEN};
 
 pub(super) fn cell<'v>(table: &Table, values: &'v [Value], column: &str) -> Option<&'v Value> {
     table.column(column).and_then(|at| values.get(at))
@@ -93,7 +93,15 @@ impl Journey {
         self
     }
 
-    pub(super) fn row(&self, adt: &Adt, reading: &Reading) -> Vec<Value> {
+    /// Writes the message's row, and by what else it is found.
+    pub(super) fn put(&self, adt: &Adt, reading: &Reading, out: &mut Changes) {
+        for control_id in &reading.further_control_ids {
+            out.put(&FRAMED, vec![tables::indexed(control_id), Value::Id(reading.record.as_id())]);
+        }
+        out.put(&MESSAGE, self.row(adt, reading));
+    }
+
+    fn row(&self, adt: &Adt, reading: &Reading) -> Vec<Value> {
         let text = |text: &str| Value::Text(text.to_owned());
         let optional = |value: &Option<String>| value.clone().map_or(Value::Null, Value::Text);
         let id = |id: Option<Id>| id.map_or(Value::Null, Value::Id);

@@ -1,23 +1,18 @@
 //! Messages: the list, and what is known of one.
 
 use hilum_core::{Authority, Id, Position, Stream, Timestamp};
-use hilum_engines::log::LogError;
 use hilum_engines::tables::{Read, Row, Scan, Tables, Value};
-use hilum_hl7v2::ack::Headers;
 use hilum_hl7v2::{CharsetSettings, Message, Path};
 use serde::Serialize;
 
-use super::journey::{self, Sight};
+use super::journey::Sight;
 use super::row::Columns;
 use super::{ViewError, as_optional_text, as_text};
 use crate::content::Finding;
-use crate::tables::{MESSAGE, indexed};
+use crate::tables::{FRAMED, MESSAGE, indexed};
 
 /// What stands for the type of an operator's decision.
 pub const DECISION_KIND: &str = "decision";
-
-/// The rule that quarantines a frame with several headers.
-const SECOND_HEADER_RULE: &str = "second-msh";
 
 /// What of the messages is asked for, newest first. One of the indexed filters drives; the others filter what it finds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -160,10 +155,10 @@ pub async fn read(tables: &Tables, authority: &Authority, query: &Query) -> Resu
     Ok(found)
 }
 
-/// As [`read`]; where no message has the control id that is asked for, those of [`in_frames`].
+/// As [`read`]; where no message has the control id that is asked for, those that hold it behind their first header.
 ///
 /// # Errors
-/// As [`in_frames`].
+/// As [`read`].
 pub async fn find(sight: Sight<'_>, query: &Query) -> Result<Vec<Line>, ViewError> {
     let mut found = read(sight.tables, sight.authority, query).await?;
     if let (Some(asked), true) = (&query.control_id, found.is_empty()) {
@@ -176,7 +171,7 @@ pub async fn find(sight: Sight<'_>, query: &Query) -> Result<Vec<Line>, ViewErro
     }
     match &query.control_id {
         Some(asked) if found.is_empty() && query.after.is_none() => {
-            let mut inside = in_frames(sight, asked).await?;
+            let mut inside = in_frames(sight.tables, asked).await?;
             let rest = Query { control_id: None, ..query.clone() };
             inside.retain(|line| admits(&rest, line));
             inside.truncate(query.limit.max(1) as usize);
@@ -195,30 +190,19 @@ fn as_named(raw: &str) -> String {
     }
 }
 
-/// Messages that hold another one of this control id: whose frame has several headers is quarantined under the first one's
-/// id. Newest first; only the newest of such frames are looked at.
-///
-/// # Errors
-/// As [`read`]; the log's.
-pub async fn in_frames(sight: Sight<'_>, control_id: &str) -> Result<Vec<Line>, ViewError> {
-    let query = Query {
-        rule: Some(SECOND_HEADER_RULE.to_owned()),
-        limit: crate::limits::FRAMES_LOOKED_AT_MAX,
-        ..Query::default()
+/// Messages that hold another one of this control id behind their first header: such a frame is quarantined under the first
+/// one's id. Newest first.
+async fn in_frames(tables: &Tables, control_id: &str) -> Result<Vec<Line>, ViewError> {
+    let scan = Scan {
+        limit: crate::limits::FRAMES_SHOWN_MAX,
+        ..Scan::by_key(FRAMED.name, vec![indexed(control_id)])
     };
-    let mut found = Vec::new();
-    for line in read(sight.tables, sight.authority, &query).await? {
-        let body = match journey::record(sight.log, line.position).await {
-            Ok(record) => record.envelope.body.clone(),
-            Err(ViewError::Log(LogError::Corrupt { .. }) | ViewError::NotFound) => continue,
-            Err(error) => return Err(error),
-        };
-        let segments = body.split(|byte| matches!(byte, b'\r' | b'\n'));
-        let mut headers = segments.filter(|segment| segment.starts_with(b"MSH"));
-        if headers.any(|header| Headers::peek(header).control_id() == control_id.as_bytes()) {
-            found.push(line);
-        }
-    }
+    let rows = tables.read(&[Read::Scan(scan)]).await?;
+    let records = rows.iter().flatten().map(|row| Columns { table: &FRAMED, row }.id("record"));
+    let wanted = records.map(|record| Ok(get(record?))).collect::<Result<Vec<Read>, ViewError>>()?;
+    let rows = tables.read(&wanted).await?;
+    let mut found = rows.iter().flatten().map(line).collect::<Result<Vec<Line>, ViewError>>()?;
+    found.sort_by_key(|line| std::cmp::Reverse((line.received, line.id)));
     Ok(found)
 }
 
