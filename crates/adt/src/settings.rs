@@ -31,6 +31,9 @@ pub enum OnTransient {
     Error,
 }
 
+/// The groups of segments that [`SourceSettings::segments`] may name.
+pub const GROUPS: [&str; 4] = ["AL1", "DG1", "IAM", "NK1"];
+
 /// One source's settings. Every field has a default, and unknown ones are passed over: what an older program wrote down
 /// is read for ever. (The configuration refuses unknown keys by itself.)
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

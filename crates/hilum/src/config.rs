@@ -393,6 +393,13 @@ impl Config {
         }
         check_zone("http.zone", &self.http.zone)?;
         for (name, source) in &self.sources {
+            let groups = hilum_adt::settings::GROUPS;
+            for segment in source.settings.segments.keys().filter(|one| !groups.contains(&one.as_str())) {
+                bail!(
+                    "sources.{name}.segments: `{segment}` is no group of segments; there are {}",
+                    groups.join(", ")
+                );
+            }
             check_zone(&format!("sources.{name}.zone"), &source.settings.zone)?;
             check_charset(&format!("sources.{name}.charset"), source.settings.charset.as_deref())?;
             let fallback = source.settings.charset_fallback.as_deref();

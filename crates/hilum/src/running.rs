@@ -270,7 +270,15 @@ fn readiness(house: &House, watch: &Watch, is_stopping: bool) -> Readiness {
     } else if !paused.is_empty() {
         Readiness::Paused { partitions: paused }
     } else if fold.caught_up() {
-        Readiness::Ready { notes: seen.passed_over.notes() }
+        let mut notes = seen.passed_over.notes();
+        let differing = watch.reconciler.seen().map_or(0, |found| found.differing.len());
+        if differing > 0 {
+            notes.push(format!(
+                "{differing} open encounters are not on the census as the chart says: stop the server and run `hilum \
+                 rebuild census`"
+            ));
+        }
+        Readiness::Ready { notes }
     } else {
         let sum = |of: fn(&PartitionHealth) -> u64| fold.partitions.iter().map(of).sum();
         Readiness::CatchingUp {

@@ -51,6 +51,12 @@ fn unknown_keys_are_refused_with_the_nearest_name() {
         ("type", "[mllp]\nidle_s = \"soon\"", "idle_s"),
         ("zero", "[mllp]\nwindow_messages = 0", "mllp.window_messages: at least 1"),
         ("no such listener", "[sources.a]\nmatch = { listeners = [\"x\"] }", "there is no listener `x`"),
+        (
+            "no such group",
+            "[sources.a]\nsegments = { ALI = \"add\" }",
+            "sources.a.segments: `ALI` is no group",
+        ),
+        ("kafka without brokers", "[log]\nengine = \"kafka\"", "log.brokers"),
         ("postgres without url", "[tables]\nengine = \"postgres\"", "tables.url"),
     ];
     for (why, toml, want) in cases {

@@ -161,6 +161,8 @@ fn somebody_who_is_not_on_the_board_is_red() {
         metrics.contains("hilum_census_difference{kind=\"not_shown\"} 1").then_some(())
     });
     assert!(doctor(&data).iter().any(|one| one.0 == "bad" && one.1 == "census"));
+    let said = wait("a note", 10, || Some(ready(&server).1).filter(|said| said["notes"].is_array()));
+    assert!(said["notes"][0].as_str().is_some_and(|note| note.contains("rebuild census")), "{said}");
 }
 
 #[test]
