@@ -29,7 +29,8 @@ pub fn routes(room: &Room) -> Vec<Route> {
     ]
 }
 
-/// The filters. What is chosen lives in the URL, and so may what a link of ours names; what somebody types does not.
+/// The filters. What is chosen lives in the URL, and so may what a link of ours names, a rule of ours among it; control
+/// id and type are typed, and come by POST alone: they are no parameters of an address.
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default)]
 struct Asked {
@@ -44,8 +45,7 @@ struct Asked {
 }
 
 impl Parameters for Asked {
-    const NAMES: &'static [&'static str] =
-        &["status", "source", "kind", "control_id", "rule", "patient", "encounter", "after"];
+    const NAMES: &'static [&'static str] = &["status", "source", "rule", "patient", "encounter", "after"];
 
     fn takes(name: &str) -> Takes {
         match name {
@@ -87,12 +87,9 @@ impl Asked {
             || self.encounter.is_some()
     }
 
-    /// The page's address with what was chosen, and without what was typed: a type or a rule is known by its form.
+    /// The page's address with what was chosen, and without what was typed: a rule is one of ours.
     fn address(&self, w: &Words) -> String {
         let id = |id: Option<Id>| id.map(|id| id.to_string()).unwrap_or_default();
-        let is_kind =
-            |kind: &str| kind.len() == 7 && kind.starts_with("ADT^A") && kind.ends_with(char::is_numeric);
-        let kind = Some(self.kind.trim()).filter(|kind| is_kind(kind)).unwrap_or_default();
         let is_rule = |rule: &str| w.get(&format!("rule.{rule}")).is_some();
         let rule = Some(self.rule.trim()).filter(|rule| is_rule(rule)).unwrap_or_default();
         let ids = [id(self.patient), id(self.encounter), id(self.after)];
@@ -101,7 +98,6 @@ impl Asked {
         let query = [
             ("status", status),
             ("source", source),
-            ("kind", kind),
             ("rule", rule),
             ("patient", patient),
             ("encounter", encounter),

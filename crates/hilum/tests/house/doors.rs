@@ -139,6 +139,8 @@ fn what_is_wrong_with_a_request_is_said_by_name() {
         ),
         ("kind of work", "GET", "/api/work?kind=x", &[key], b"", 400, &["kind takes: identity, merge"]),
         ("page", "GET", "/messages?status=x", &[key], b"", 400, &["status takes: applied"]),
+        ("typed control id", "GET", "/messages?control_id=Kim", &[key], b"", 400, &["status, source, rule"]),
+        ("typed type", "GET", "/messages?kind=Kim", &[key], b"", 400, &["status, source, rule"]),
         ("search", "POST", "/api/patients/_search", &[key, JSON], b"{}", 400, &["identifier", "birthDate"]),
         ("no JSON", "POST", "/api/patients/_search", &[key, JSON], b"[", 400, &["identifier", "birthDate"]),
         ("type", "POST", "/hl7v2", &[key, text], b"Kim", 415, &["application/hl7-v2", "application/json"]),
