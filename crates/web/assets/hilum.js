@@ -124,9 +124,10 @@
   window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
   start();
   // A live page's own refreshes say so: the audit log counts them once in a quarter of an hour.
+  // A poll has no event: nobody did anything.
   body.addEventListener("htmx:configRequest", (event) => {
     const cause = event.detail.triggeringEvent;
-    if (cause && cause.type.startsWith("change:")) event.detail.headers["Hilum-Live"] = "1";
+    if (!cause || cause.type.startsWith("change:")) event.detail.headers["Hilum-Live"] = "1";
   });
   // What changed is marked for 5 s, over further swaps too: rows that carry an id and data-v, their version.
   const versions = new Map();
@@ -202,14 +203,17 @@
   const copyCsv = (button) => {
     const table = document.getElementById(button.dataset.copyCsv) || $("[data-rows]");
     if (!table) return;
-    const quote = (cell) => {
-      const text = cell.innerText.replace(/\s+/g, " ").trim();
+    const quote = (raw) => {
+      const text = raw.replace(/\s+/g, " ").trim();
       // A spreadsheet must not take a cell for a formula.
       const safe = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
       return /[",\n]/.test(safe) ? `"${safe.replace(/"/g, '""')}"` : safe;
     };
     const lines = $$("tr", table).filter((row) => row.offsetParent !== null);
-    const text = lines.map((row) => [...row.cells].map(quote).join(",")).join("\r\n");
+    const all = lines.map((row) => [...row.cells].map((cell) => quote(cell.innerText)).join(","));
+    // Whoever reads the copy must see that it is not everybody.
+    if (table.dataset.part) all.unshift(quote(table.dataset.part));
+    const text = all.join("\r\n");
     const n = $$("tbody tr:not(.group)", table).length;
     navigator.clipboard.writeText(text).then(() => toast(body.dataset.copied.replace("{n}", n)));
   };

@@ -307,6 +307,8 @@ async fn audit(visit: &Visit, response: Response) -> Response {
         if patients.is_empty() { vec![None] } else { patients.into_iter().map(Some).collect() };
     let is_view = matches!(action, Action::Read | Action::Search);
     let is_refresh = inner.is_live && is_view && response.status().is_success();
+    // What a page left open goes on to show, nobody looks for anew.
+    let action = if is_refresh { Action::Read } else { action };
     let shell = &inner.shell;
     let typist = (via, inner.route.path);
     let typed = typed.filter(|_| is_view && !is_refresh && response.status().is_success());
@@ -315,7 +317,10 @@ async fn audit(visit: &Visit, response: Response) -> Response {
         None => about,
     };
     let events = about.into_iter().filter(|patient| {
-        !is_refresh || shell.audit().counts_again((via, inner.route.path, *patient), inner.at)
+        // A search that was written down is not written again for the refreshes of its page.
+        let is_news = (is_refresh || typed.is_some())
+            && shell.audit().counts_again((via, inner.route.path, *patient), inner.at);
+        !is_refresh || is_news
     });
     let events: Vec<AuditEvent> = events
         .map(|patient| AuditEvent {

@@ -149,6 +149,33 @@ async fn keys_language_and_a_silent_source() {
     browser.wait("search", 10, found).await;
     assert_eq!(events(), 1, "it grew");
 
+    // Left open, the page polls: a refresh of its own, and no search.
+    browser
+        .run(
+            "window.__live = []; \
+             document.body.addEventListener('htmx:configRequest', event => window.__live.push(event.detail.headers['Hilum-Live'])); \
+             const form = document.getElementById('census-form'); \
+             form.setAttribute('hx-trigger', 'every 300ms'); htmx.process(form)",
+        )
+        .await;
+    browser.wait("polls", 10, "return window.__live.length >= 3").await;
+    assert_eq!(browser.run("return window.__live.every(live => live === '1')").await, true, "they say so");
+    assert_eq!(events(), 1, "nobody searched again");
+
+    // A copy of a part says that it is one.
+    let copied = browser
+        .run(
+            "navigator.clipboard.writeText = text => { window.__copied = text; return Promise.resolve(); }; \
+             const copy = () => { document.querySelector('[data-copy-csv]').click(); return window.__copied.split('\\r\\n')[0]; }; \
+             document.getElementById('census-form').setAttribute('hx-trigger', 'submit'); \
+             htmx.process(document.getElementById('census-form')); \
+             const whole = copy(); \
+             document.getElementById('census-table').dataset.part = 'Rows 1–500 of 1,234'; \
+             return [whole.startsWith('Room'), copy()]",
+        )
+        .await;
+    assert_eq!(copied, serde_json::json!([true, "\"Rows 1–500 of 1,234\""]));
+
     assert_eq!(browser.run("return document.documentElement.lang").await, "en");
     assert!(browser.text().await.contains("Census"));
     browser.click("details.menu summary").await;

@@ -91,6 +91,28 @@ async fn a_live_pages_refreshes_count_once() {
 }
 
 #[tokio::test]
+async fn a_page_left_open_after_a_search_makes_no_search() {
+    let bench = Bench::new().await;
+    let key = bench.key(Role::Viewer).await;
+    let (one, two) = (Id::from_bytes([1; 16]), Id::from_bytes([2; 16]));
+    bench.post("/typing", &[("x-api-key", &key)], &format!("q=KIM&patient={one}")).await;
+    let searched = all(&bench).await.len();
+    let live = [("x-api-key", key.as_str()), ("hilum-live", "1")];
+    for _ in 0..10 {
+        bench.pass(limits::AUDIT_LIVE_EVERY / 20);
+        bench.post("/typing", &live, &format!("q=KIM&patient={one}")).await;
+    }
+    assert_eq!(all(&bench).await.len(), searched, "it shows what was written down");
+    // Whoever comes into sight is named, and so is everybody once in a while: as read, for nobody searched.
+    bench.post("/typing", &live, &format!("q=KIM&patient={one}&patient={two}")).await;
+    bench.pass(limits::AUDIT_LIVE_EVERY);
+    bench.post("/typing", &live, &format!("q=KIM&patient={one}")).await;
+    let rows = all(&bench).await;
+    let later: Vec<_> = rows[searched..].iter().map(|row| (row.action.as_str(), row.patient)).collect();
+    assert_eq!(later, [("read", Some(two)), ("read", Some(one))]);
+}
+
+#[tokio::test]
 async fn a_search_that_is_typed_names_each_patient_once() {
     let bench = Bench::new().await;
     let key = bench.key(Role::Viewer).await;
