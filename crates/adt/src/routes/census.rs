@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
-use hilum_core::Timestamp;
+use hilum_core::{Id, InstallationKey, Timestamp};
 use hilum_web::audit::Action;
 use hilum_web::outcome::Fault;
 use hilum_web::params::{Given, Parameters, Takes};
@@ -15,11 +15,12 @@ use hilum_web::visit::Caller;
 use hilum_web::words::Words;
 use serde::Deserialize;
 
-use super::{BOARD_TOPIC, LISTS, NUMBER, Room, word_of};
+use super::{BOARD_TOPIC, ID, LISTS, Room, word_of};
 use crate::limits::CENSUS_PAGE_ROWS;
 use crate::sources::SourceHealth;
 use crate::state::BoardList;
 use crate::view::census::{self, Census, Line};
+use crate::view::place::Place;
 
 /// The routes of this file.
 pub fn routes(room: &Room) -> Vec<Route> {
@@ -31,7 +32,8 @@ pub fn routes(room: &Room) -> Vec<Route> {
     ]
 }
 
-/// The filters: all but `q` live in the page's URL. `q` comes by POST alone: it is no parameter of an address.
+/// The filters: all but `q` live in the page's URL. `q` comes by POST alone: it is no parameter of an address. So does
+/// the place that a page begins behind: the address has a name for it that tells nothing.
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default)]
 struct Asked {
@@ -39,10 +41,15 @@ struct Asked {
     unit: String,
     marked: String,
     q: String,
-    /// How many rows stand before this page's.
-    from: usize,
+    /// The place that this page begins behind, by its [`Place::token`]; absent on the first.
+    from: Option<Id>,
+    /// The same as [`Place::to_text`] has it: right also when nobody stands there any more.
+    behind: String,
     /// The same, where a button says so.
-    go: Option<usize>,
+    go: Option<String>,
+    /// How many rows stand before this page's: found, never asked.
+    #[serde(skip)]
+    before: usize,
 }
 
 impl Parameters for Asked {
@@ -51,7 +58,7 @@ impl Parameters for Asked {
     fn takes(name: &str) -> Takes {
         match name {
             "list" => Takes::OneOf(&LISTS),
-            "from" => NUMBER,
+            "from" => ID,
             _ => Takes::Text,
         }
     }
@@ -65,16 +72,27 @@ impl Asked {
     /// The page's address with its choices, and without what was typed.
     fn address(&self) -> String {
         let list = self.list().as_str();
-        let from = if self.from == 0 { String::new() } else { self.from.to_string() };
+        let from = self.from.map(|from| from.to_string()).unwrap_or_default();
         let (unit, marked) = (self.unit.trim(), self.marked.as_str());
         super::address("/census", &[("list", list), ("unit", unit), ("marked", marked), ("from", &from)])
     }
 
-    /// With the page that is asked for, if there is one of so many rows; else the first.
-    fn within(mut self, rows: usize) -> Self {
-        self.from = self.go.take().unwrap_or(self.from);
-        if self.from >= rows {
-            self.from = 0;
+    /// With the page that is asked for, if anybody stands on it; else the first. An address whose place is no more
+    /// leads to the first too: rather somebody twice than somebody on no page.
+    fn within(mut self, lines: &[Line], key: &InstallationKey) -> Self {
+        let from = self.from.take().filter(|_| self.go.is_none() && self.behind.is_empty());
+        let behind = self.go.take().unwrap_or(std::mem::take(&mut self.behind));
+        let before = match (Place::parse(&behind), from) {
+            (Some(behind), _) => lines.partition_point(|line| Place::of(line) <= behind),
+            (None, Some(from)) => {
+                let at = lines.iter().position(|line| Place::of(line).token(key) == from);
+                at.map_or(0, |at| at + 1)
+            }
+            (None, None) => 0,
+        };
+        self.before = if before < lines.len() { before } else { 0 };
+        if let Some(last) = self.before.checked_sub(1).and_then(|at| lines.get(at)).map(Place::of) {
+            (self.from, self.behind) = (Some(last.token(key)), last.to_text());
         }
         self
     }
@@ -139,9 +157,9 @@ struct Cut {
     more: String,
     /// Units that do not stand here whole: name, address, rows on other pages.
     units: Vec<(String, String, String)>,
-    /// Where the first page is, from another one; where the next one begins.
     is_first: bool,
-    next: Option<usize>,
+    /// The place that the next page begins behind.
+    next: Option<String>,
 }
 
 impl Cut {
@@ -151,26 +169,26 @@ impl Cut {
         if all <= CENSUS_PAGE_ROWS {
             return None;
         }
-        let end = all.min(asked.from + CENSUS_PAGE_ROWS);
+        let end = all.min(asked.before + CENSUS_PAGE_ROWS);
         let behind = lines.split_off(end);
-        let mine = lines.split_off(asked.from);
+        let mine = lines.split_off(asked.before);
         let before = std::mem::replace(lines, mine);
         let mut elsewhere: BTreeMap<&str, u64> = BTreeMap::new();
         for unit in before.iter().chain(&behind).filter_map(|line| line.unit.as_deref()) {
             *elsewhere.entry(unit).or_default() += 1;
         }
         let unit = |(unit, rows): (&str, u64)| {
-            let asked = Asked { unit: unit.to_owned(), from: 0, ..asked.clone() };
+            let asked = Asked { unit: unit.to_owned(), from: None, ..asked.clone() };
             (unit.to_owned(), asked.address(), w.number(rows))
         };
         let number = |n: usize| w.number(n as u64);
-        let (from, to, of) = (number(asked.from + 1), number(end), number(all));
+        let (from, to, of) = (number(asked.before + 1), number(end), number(all));
         Some(Self {
             shown: w.f("census.part", &[("from", &from), ("to", &to), ("all", &of)]),
             more: w.n("census.elsewhere", (before.len() + behind.len()) as u64),
             units: elsewhere.into_iter().map(unit).collect(),
-            is_first: asked.from == 0,
-            next: (!behind.is_empty()).then_some(end),
+            is_first: asked.before == 0,
+            next: lines.last().filter(|_| !behind.is_empty()).map(|last| Place::of(last).to_text()),
         })
     }
 }
@@ -179,7 +197,7 @@ impl Cut {
 #[template(path = "adt/census_rows.html")]
 struct Rows {
     w: Words,
-    from: usize,
+    behind: String,
     tabs: Vec<Tab>,
     cut: Option<Cut>,
     units: Vec<Unit>,
@@ -231,7 +249,7 @@ impl Rows {
         }
         Self {
             w: w.clone(),
-            from: asked.from,
+            behind: asked.behind.clone(),
             tabs: tabs.into(),
             cut,
             units,
@@ -378,7 +396,7 @@ async fn gather(room: &Room, caller: &Caller, asked: Asked) -> Result<(Asked, Ro
     let freshness = room.freshness().await?;
     let found = room.reconciler.latest().await?;
     let census = census::read(&room.tables, &caller.authority, &asked.query(), freshness, &found).await?;
-    let asked = asked.within(census.encounters.len());
+    let asked = asked.within(&census.encounters, &room.key);
     let rows = Rows::new(&caller.words(), &asked, census, room, freshness.as_of);
     caller.saw_rows(rows.units.iter().map(|unit| unit.lines.len() as u64).sum());
     Ok((asked, rows))

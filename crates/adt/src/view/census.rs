@@ -8,6 +8,7 @@ use hilum_engines::tables::{Read, Row, Scan, Tables};
 use serde::Serialize;
 
 use super::confidence::is_confidential_row;
+use super::place::Place;
 use super::reconcile::{Differs, Reconciled};
 use super::row::Columns;
 use super::{Freshness, ViewError, as_optional_text, as_text};
@@ -216,7 +217,9 @@ pub async fn read(
         }
     }
     lines.retain(|line| admits(query, line));
-    lines.sort_by(|a, b| place_order(a).cmp(&place_order(b)));
+    // Lists in the order of the page; within one, by place.
+    let list = |line: &Line| BoardList::ALL.iter().position(|list| list.as_str() == line.list);
+    lines.sort_by_cached_key(|line| (list(line).unwrap_or(usize::MAX), Place::of(line)));
     Ok(Census { encounters: lines, truncated, lists, units, count, freshness })
 }
 
@@ -397,27 +400,6 @@ fn mentions(line: &Line, q: &str) -> bool {
         hay.push('\n');
     }
     q.split_whitespace().all(|word| hay.contains(&word.to_lowercase()))
-}
-
-/// Lists in the order of the page; within one, by place, numbers by their value, withheld places last.
-fn place_order(line: &Line) -> impl Ord + '_ {
-    let list = BoardList::ALL.iter().position(|list| list.as_str() == line.list);
-    let natural = |text: &'_ Option<String>| {
-        let text = text.clone().unwrap_or_default();
-        let number: u64 =
-            text.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(u64::MAX);
-        (text.is_empty(), number, text)
-    };
-    (
-        list.unwrap_or(usize::MAX),
-        line.confidential,
-        line.facility.clone(),
-        line.unit.clone(),
-        natural(&line.room),
-        natural(&line.bed),
-        line.since,
-        line.encounter,
-    )
 }
 
 #[cfg(test)]

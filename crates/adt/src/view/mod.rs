@@ -6,6 +6,7 @@ pub mod confidence;
 pub mod journey;
 pub mod messages;
 pub mod patient;
+pub mod place;
 pub mod reconcile;
 mod row;
 pub mod search;

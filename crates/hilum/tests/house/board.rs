@@ -50,7 +50,8 @@ fn a_page_shows_a_part_says_so_and_leads_to_everybody() {
     let first = request(http, "GET", "/census", &[auth], b"").text();
     eprintln!("{} rows in {} bytes", rows(&first).len(), first.len());
     assert!(first.len() < 600_000, "{} bytes", first.len());
-    for said in ["620 open encounters, 620 shown", "Rows 1–500 of 620", "120 more of this list"] {
+    for said in ["620 open encounters, 620 shown", "data-part=\"Rows 1–500 of 620\"", "120 more of this list"]
+    {
         assert!(first.contains(said), "{said}");
     }
     // The unit that is cut leads to all of its own.
@@ -61,7 +62,8 @@ fn a_page_shows_a_part_says_so_and_leads_to_everybody() {
 
     // And going on leads to everybody, those whose place is withheld too.
     let form = ("content-type", "application/x-www-form-urlencoded");
-    let next = request(http, "POST", "/census", &[auth, form], b"list=inpatient&from=0&go=500").text();
+    let on = |page: &str| format!("list=inpatient&go={}", encoded(&button(page, "Next rows")));
+    let next = request(http, "POST", "/census", &[auth, form], on(&first).as_bytes()).text();
     assert!(
         next.contains("Rows 501–620 of 620") && next.contains("500 more of this list"),
         "{}",
@@ -72,12 +74,72 @@ fn a_page_shows_a_part_says_so_and_leads_to_everybody() {
         (rows(&first).len(), rows(&next).len(), all.len()),
         (PAGE_ROWS, PATIENTS - PAGE_ROWS, PATIENTS)
     );
-    // A piece that a change fetches stays where the page is, and its address says so.
+    // A piece that a change fetches stays where the page is, and its address says so without saying where that is.
     let live = [auth, form, ("hx-request", "true"), ("hilum-live", "1")];
-    let piece = request(http, "POST", "/census", &live, b"list=inpatient&from=500");
+    let behind = hidden(&next, "behind");
+    let at = format!("list=inpatient&behind={}", encoded(&behind));
+    let piece = request(http, "POST", "/census", &live, at.as_bytes());
     assert_eq!(rows(&piece.text()), rows(&next));
-    assert_eq!(piece.header("hx-replace-url").as_deref(), Some("/census?list=inpatient&from=500"));
+    let address = piece.header("hx-replace-url").unwrap();
+    let token = address.strip_prefix("/census?list=inpatient&from=").unwrap().to_owned();
+    assert!(
+        token.len() == 36 && token.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit()),
+        "{token}"
+    );
+    assert_eq!(
+        rows(&request(http, "GET", &address, &[auth], b"").text()),
+        rows(&next),
+        "the link leads there"
+    );
     // Where fewer fit than stand before it, it is the first page.
-    let fewer = request(http, "POST", "/census", &live, b"list=inpatient&from=500&q=FAMILY7");
+    let fewer = request(http, "POST", "/census", &live, format!("{at}&q=FAMILY7").as_bytes());
     assert!(!rows(&fewer.text()).is_empty() && !fewer.text().contains("Rows "), "what is found is seen");
+
+    // Whoever leaves while somebody reads takes nobody from both pages: one in the middle, then the last row itself.
+    for (gone, left) in [(7, 619), (499, 618)] {
+        let shown = request(http, "GET", "/census?list=inpatient", &[auth], b"").text();
+        let before = rows(&shown);
+        let leaver = visit_of(&twin, &before[gone]);
+        mllp.send(
+            &admission(leaver)
+                .replace("A01", "A03")
+                .replace(&format!("|C{leaver}|"), &format!("|D{leaver}|")),
+        );
+        assert_eq!(field(&mllp.answer(), "MSA", 1), "AA");
+        wait("discharged", 30, || {
+            let answer = request(http, "GET", "/api/census", &[auth], b"");
+            let census: Value = serde_json::from_slice(&answer.body).unwrap();
+            (census["lag"] == 0 && census["count"]["open"] == left).then_some(())
+        });
+        let next = request(http, "POST", "/census", &[auth, form], on(&shown).as_bytes()).text();
+        let all: BTreeSet<String> = before.into_iter().chain(rows(&next)).collect();
+        assert_eq!(all.len(), left + 1, "row {gone} left: nobody else is on neither page");
+    }
+}
+
+/// The number of the patient whose encounter it is.
+fn visit_of(twin: &Value, encounter: &str) -> usize {
+    let all = twin["encounters"].as_array().unwrap();
+    let line = all.iter().find(|line| line["encounter"] == encounter).unwrap();
+    line["visit"].as_str().unwrap().trim_start_matches('V').parse().unwrap()
+}
+
+/// What a button of a page sends.
+fn button(page: &str, word: &str) -> String {
+    let until = page.split(&format!(">{word}</button>")).next().unwrap();
+    value(until.rsplit("name=\"go\"").next().unwrap())
+}
+
+/// What a hidden field of a page sends.
+fn hidden(page: &str, name: &str) -> String {
+    value(page.split(&format!("name=\"{name}\"")).nth(1).unwrap())
+}
+
+fn value(tag: &str) -> String {
+    let raw = tag.split("value=\"").nth(1).unwrap().split('"').next().unwrap();
+    raw.replace("&#34;", "\"").replace("&#38;", "&")
+}
+
+fn encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
