@@ -394,7 +394,8 @@ impl Config {
         check_zone("http.zone", &self.http.zone)?;
         for (name, source) in &self.sources {
             let groups = hilum_adt::settings::GROUPS;
-            for segment in source.settings.segments.keys().filter(|one| !groups.contains(&one.as_str())) {
+            let mut segments = source.settings.segments.keys();
+            if let Some(segment) = segments.find(|one| !groups.contains(&one.as_str())) {
                 bail!(
                     "sources.{name}.segments: `{segment}` is no group of segments; there are {}",
                     groups.join(", ")

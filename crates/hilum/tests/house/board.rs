@@ -141,5 +141,5 @@ fn value(tag: &str) -> String {
 }
 
 fn encoded(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+    text.bytes().fold(String::new(), |all, byte| all + &format!("%{byte:02X}"))
 }
