@@ -34,7 +34,8 @@ impl<P: Projection> Runner<P> {
                     tokio::time::sleep(CONFLICT_BACKOFF.0).await;
                 }
                 Ok(Stepped::Conflict) => tokio::time::sleep(self.conflict_wait()).await,
-                Ok(Stepped::Fenced | Stepped::Read { .. } | Stepped::Applied | Stepped::Halved) => {}
+                Ok(Stepped::Fenced) => tokio::time::sleep(CONFLICT_BACKOFF.1).await,
+                Ok(Stepped::Read { .. } | Stepped::Applied | Stepped::Halved) => {}
                 Err(error) if error.cause() == Cause::Unreadable && self.is_tried_again() => {
                     tokio::time::sleep(UNREADABLE_RETRY).await;
                 }
@@ -87,6 +88,8 @@ impl<P: Projection> Runner<P> {
                     CONFLICT_BACKOFF.0
                 }
                 Ok(Stepped::Conflict) => self.conflict_wait(),
+                // Whoever moved the offset is at work on this partition too.
+                Ok(Stepped::Fenced) => CONFLICT_BACKOFF.1,
                 Ok(_) => {
                     pause = PAUSE_BACKOFF.0;
                     Duration::ZERO

@@ -337,3 +337,27 @@ async fn the_stored_form_of_version_1_is_read_for_ever() {
         .expect("the stored header");
     assert_eq!(header, lines[0]);
 }
+
+#[tokio::test]
+async fn a_damaged_end_of_a_partition_is_named_with_its_way_out() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("log.sqlite");
+    let log = open(&path);
+    for _ in 0..40 {
+        log.append(hl7(1)).await.expect("appends");
+    }
+    let newest = log.append(hl7(1)).await.expect("appends");
+    let record = log.get(newest).await.expect("reads").expect("is there");
+    log.close().await;
+    drop(log);
+    let id = record.envelope.id.to_string();
+    let mut file = std::fs::read(&path).expect("the file");
+    let at = file.windows(id.len()).position(|bytes| bytes == id.as_bytes()).expect("its page");
+    let page = at / 8_192 * 8_192;
+    file[page..page + 8_192].fill(0xAA);
+    std::fs::write(&path, file).expect("damages");
+    let options = Options { disk_reserve_ratio: 0.0, ..Options::default() };
+    let refused = open_with(&path, options).expect_err("its end is not known").to_string();
+    let place = format!("{}/{}", newest.stream, newest.partition);
+    assert!(refused.contains(&place) && refused.contains("--behind keep"), "{refused}");
+}

@@ -2,7 +2,7 @@
 //! its tree, and one row for each group with its durable instant.
 
 use hilum_core::{Clock, Entropy, Epoch, Stream, Timestamp};
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use uuid::Uuid;
 
 use crate::log::{LogError, new_epoch};
@@ -164,6 +164,15 @@ pub(super) fn open(
                 group = group.max(newest);
             }
             Err(rusqlite::Error::QueryReturnedNoRows) => ends.push(0),
+            // Where it ends is not known, so nothing may be appended: an offset would be given twice.
+            Err(why) if why.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
+                let Slot { stream, partition, .. } = slot;
+                return Err(format!(
+                    "the end of {stream}/{partition} is damaged: restore the log from a copy, then run \
+                     `hilum rebuild chart --behind keep`, which keeps what was applied since"
+                )
+                .into());
+            }
             Err(why) => return Err(why.into()),
         }
     }

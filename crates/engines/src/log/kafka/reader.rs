@@ -175,6 +175,14 @@ impl Reader {
                     break;
                 }
             };
+            // Whatever it was that stood between: it is not stepped over unseen.
+            if next.position.offset != at {
+                tail.next = None;
+                if records.is_empty() {
+                    return Err(LogError::Corrupt { position, why: "is missing".to_owned() });
+                }
+                break;
+            }
             bytes += next.envelope.body.len();
             if bytes > max.bytes && !records.is_empty() {
                 tail.held = Some(next);
