@@ -111,6 +111,8 @@ struct Inner {
     settings: Arc<Settings>,
     names: Names,
     found: Found,
+    /// Whoever asks how the log does may stand outside of it.
+    runtime: tokio::runtime::Handle,
     queue_bytes_max: usize,
     /// One permit for each byte that may wait.
     queue: Arc<Semaphore>,
@@ -150,6 +152,7 @@ impl Kafka {
             settings,
             names,
             found,
+            runtime: tokio::runtime::Handle::current(),
             queue_bytes_max,
             queue: Arc::new(Semaphore::new(queue_bytes_max)),
             producer,
@@ -398,7 +401,7 @@ impl Inner {
             *down = Some(why);
         }
         let inner = Arc::clone(self);
-        tokio::spawn(async move {
+        self.runtime.spawn(async move {
             while !inner.closed.load(Ordering::Acquire) {
                 tokio::time::sleep(Duration::from_millis(limits::KAFKA_RETRY_MS)).await;
                 let asked = Arc::clone(&inner);

@@ -225,3 +225,14 @@ fn the_reference_is_valid_once_its_defaults_are_uncommented() {
     want.sources.insert("name".to_owned(), Source::default());
     assert_eq!(config.to_toml(), want.to_toml());
 }
+
+#[test]
+fn a_secret_of_the_log_comes_from_the_environment_and_is_shown_to_nobody() {
+    let file =
+        "[log]\nengine = \"kafka\"\nbrokers = \"k:9092\"\n[log.client]\n\"sasl.username\" = \"hilum\"\n";
+    let config = load(file, &[("HILUM_LOG__CLIENT", "{\"sasl.password\" = \"geheim\"}")]).unwrap();
+    let client: Vec<(&str, &str)> = config.log.client.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    assert_eq!(client, [("sasl.password", "geheim"), ("sasl.username", "hilum")]);
+    let shown = config.to_toml();
+    assert!(shown.contains("sasl.password") && !shown.contains("geheim"), "{shown}");
+}
