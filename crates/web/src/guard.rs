@@ -210,6 +210,10 @@ fn may(visit: &Visit) -> Result<(), Fault> {
     let is_near =
         matches!(route.access, Access::LoopbackOr(_)) && visit.0.peer.is_some_and(|ip| ip.is_loopback());
     if route.allows(role) || (is_near && !visit.0.is_forwarded) {
+        let is_key = visit.0.signed_in.as_ref().is_some_and(|who| matches!(who.via, Via::Key(_)));
+        if is_key && matches!(route.access, Access::People(_)) {
+            return Err(Fault::worded(Kind::Forbidden, "person"));
+        }
         return Ok(());
     }
     Err(match role {

@@ -45,9 +45,14 @@ impl Fault {
         Self { word, ..Self::new(kind) }
     }
 
-    /// A query or form parameter that is not one of what it takes (`takes`: values, or words for them).
+    /// A parameter of an address that is not one of what it takes (`takes`: values, or words for them).
     pub const fn parameter(name: &'static str, takes: &'static [&'static str]) -> Self {
         Self { parameter: Some((name, takes)), ..Self::worded(Kind::Invalid, "parameter") }
+    }
+
+    /// A body that is not what the route takes (`takes`: words for it).
+    pub const fn body(takes: &'static [&'static str]) -> Self {
+        Self { parameter: Some(("", takes)), ..Self::worded(Kind::Invalid, "body") }
     }
 
     /// A query parameter that the route does not have; `known` are those that it has.

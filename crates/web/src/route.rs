@@ -42,6 +42,8 @@ pub enum Access {
     Roles(&'static [Role]),
     /// These roles, and a peer on loopback that no proxy forwards for (a metrics scraper).
     LoopbackOr(&'static [Role]),
+    /// These roles, by a person who is signed in: an API key is no person.
+    People(&'static [Role]),
 }
 
 /// What kind of answer a route gives; decides how a failure looks and which credentials count.
@@ -101,11 +103,11 @@ pub struct RouteInfo {
 }
 
 impl RouteInfo {
-    /// Whether `role` may use it (`None` = nobody proved who they are).
+    /// Whether `role` may use it (`None` = nobody proved who they are); [`Access::People`] asks for a session besides.
     pub fn allows(&self, role: Option<Role>) -> bool {
         match self.access {
             Access::Public => true,
-            Access::Roles(roles) | Access::LoopbackOr(roles) => {
+            Access::Roles(roles) | Access::LoopbackOr(roles) | Access::People(roles) => {
                 role.is_some_and(|role| roles.contains(&role))
             }
         }
@@ -262,11 +264,12 @@ pub fn markdown<'a>(routes: impl IntoIterator<Item = &'a RouteInfo>) -> String {
         let anybody = match info.access {
             Access::Public => "yes",
             Access::LoopbackOr(_) => "loopback",
-            Access::Roles(_) => "",
+            Access::Roles(_) | Access::People(_) => "",
         };
+        let yes = if matches!(info.access, Access::People(_)) { " signed in |" } else { " yes |" };
         let mut line = format!("| `{}` | {} | {anybody} |", info.name(), info.surface.as_str());
         for role in Role::ALL {
-            line.push_str(if info.allows(Some(role)) { " yes |" } else { " |" });
+            line.push_str(if info.allows(Some(role)) { yes } else { " |" });
         }
         let audit = info.audit.map_or("", Action::as_str);
         for part in [line.as_str(), " ", audit, " |\n"] {

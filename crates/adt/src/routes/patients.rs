@@ -89,7 +89,7 @@ async fn search_api(State(room): State<Room>, caller: Caller, request: Request) 
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let is_form = kind.is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
     // The reason may quote the body: it goes nowhere.
-    let invalid = Fault::parameter("The body", SEARCH_TAKES);
+    let invalid = Fault::body(SEARCH_TAKES);
     let asked: Asked = if is_form {
         Form::from_request(request, &()).await.map_err(|_| invalid.clone())?.0
     } else {

@@ -24,6 +24,8 @@ use crate::view::{Freshness, ViewError, as_text, journey};
 /// The routes of this file.
 pub fn routes(room: &Room) -> Vec<Route> {
     let (readers, operators) = (Access::Roles(READERS), Access::Roles(OPERATORS));
+    // The second one of four eyes is a person's.
+    let second = Access::People(OPERATORS);
     vec![
         Route::get("/quarantine", operators, Surface::Page, room.clone(), list).nav("nav.quarantine", 30),
         Route::get("/quarantine/{id}", operators, Surface::Page, room.clone(), editor),
@@ -32,7 +34,7 @@ pub fn routes(room: &Room) -> Vec<Route> {
             .body_bytes_max(EDIT_BYTES_MAX),
         Route::post("/quarantine/{id}/replay", operators, Surface::Page, room.clone(), replay)
             .body_bytes_max(EDIT_BYTES_MAX),
-        Route::post("/quarantine/{id}/release", operators, Surface::Page, room.clone(), release),
+        Route::post("/quarantine/{id}/release", second, Surface::Page, room.clone(), release),
         Route::post("/quarantine/{id}/discard", operators, Surface::Page, room.clone(), discard),
         Route::get("/api/quarantine", readers, Surface::Api, room.clone(), api),
     ]
@@ -456,7 +458,7 @@ async fn release(State(room): State<Room>, caller: Caller, Path(id): Path<Id>) -
     let opened = open(&room, &caller, id).await?;
     let Some(waiting) = opened.waiting().cloned() else { return Err(Fault::new(Kind::Conflict)) };
     if !is_second(&caller, &waiting) {
-        return Err(Fault::new(Kind::Forbidden));
+        return Err(Fault::worded(Kind::Forbidden, "second"));
     }
     let Ok(bytes) = opened.original.edited(&waiting.draft) else {
         return editor_page(&caller, opened, None, waiting.reason, None);

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use hilum_core::Role;
+use serde_json::Value;
 use tempfile::tempdir;
 
-use crate::server::{Server, Start, request};
+use crate::server::{Server, Session, Start, a01, field, request, wait};
 
 /// A line of the tables.
 pub struct Line {
@@ -64,7 +65,9 @@ fn every_route_answers_every_role_as_the_document_says() {
             let status = request(http, &line.method, &path, &headers, b"").status;
             let name = format!("{} {} as {role:?}", line.method, line.path);
             let is_public = line.may[0] == "yes";
-            if line.may[at] == "yes" {
+            if line.may[at] == "signed in" {
+                assert_eq!(status, 403, "{name}: a key is no person");
+            } else if line.may[at] == "yes" {
                 // Signing in and changing a password refuse by what was sent, not by who asks.
                 let is_own = ["/sign-in", "/password"].contains(&line.path.as_str());
                 assert!(is_own || ![401, 403, 405].contains(&status), "{name}: {status}");
@@ -86,4 +89,72 @@ fn every_route_answers_every_role_as_the_document_says() {
             assert_eq!(request(http, method, path, headers, b"{}").status, 404, "{method} {path}");
         }
     }
+}
+
+#[test]
+fn every_route_answers_every_account_as_the_document_says() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let lines = lines();
+    assert!(lines.iter().any(|line| line.may.iter().any(|may| may == "signed in")));
+    for (at, role) in Role::ALL.iter().enumerate().filter(|(_, role)| **role != Role::Feed) {
+        let session = Session::sign_in(&server, role.as_str(), role.as_str());
+        for line in lines.iter().filter(|line| !["/sign-out", "/live"].contains(&line.path.as_str())) {
+            let path = line
+                .path
+                .replace("{id}", "01a1fc11-791c-7f68-bc3c-c1d8bbd51639")
+                .replace("{token}", "x")
+                .replace("{version}/{name}", "x/hilum.css");
+            let status = session.send(&server, &line.method, &path, "").status;
+            let name = format!("{} {} by an account as {role:?}", line.method, line.path);
+            if line.surface == "door" {
+                assert_eq!(status, 401, "{name}: a door takes keys only");
+            } else if ["yes", "signed in"].contains(&line.may[at + 1].as_str()) {
+                let is_own = ["/sign-in", "/password"].contains(&line.path.as_str());
+                assert!(is_own || ![401, 403, 405].contains(&status), "{name}: {status}");
+            } else if line.may[0] != "loopback" {
+                assert!([403, 404].contains(&status), "{name}: {status}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_waits_for_a_second_person_is_released_by_whom_the_document_names() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let http = server.http.unwrap();
+    let line = lines().into_iter().find(|line| line.path == "/quarantine/{id}/release").unwrap();
+    let boss = server.key("boss", "admin");
+    let a40 = a01("T").replace("ADT^A01", "ADT^A40").replace("PV1|", "PD1|");
+    assert_eq!(field(&server.connect().ask(&a40), "MSA", 1), "AA");
+    let form = ("content-type", "application/x-www-form-urlencoded");
+    let id = wait("set aside", 10, || {
+        let told = request(http, "GET", "/api/quarantine", &[("x-api-key", &boss)], b"").text();
+        let told: Value = serde_json::from_str(&told).unwrap();
+        told["messages"][0]["id"].as_str().map(str::to_owned)
+    });
+    let corrected = format!("{a40}MRG|0S^^^SEOUL^MR\r");
+    let edit = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs([("text", corrected.as_str()), ("reason", "MRG was forgotten")])
+        .finish();
+    let replay = format!("/quarantine/{id}/replay");
+    assert_eq!(request(http, "POST", &replay, &[("x-api-key", &boss), form], edit.as_bytes()).status, 303);
+    let path = format!("/quarantine/{id}/release");
+    for (at, role) in Role::ALL.iter().enumerate() {
+        assert!(["", "signed in"].contains(&line.may[at + 1].as_str()), "{role:?}");
+        let key = server.key(&format!("key-{}", role.as_str()), role.as_str());
+        let answer = request(http, "POST", &path, &[("x-api-key", &key), form], b"");
+        assert_eq!(answer.status, 403, "{role:?}");
+        let is_named = answer.text().contains("an API key is no person");
+        assert_eq!(is_named, line.may[at + 1] == "signed in", "{role:?}: {}", answer.text());
+    }
+    // Who wrote it is another one than who releases it, by name too.
+    let same = Session::sign_in(&server, "boss", "admin").send(&server, "POST", &path, "");
+    assert!(same.status == 403 && same.text().contains("cannot release it"), "{}", same.text());
+    let viewer = Session::sign_in(&server, "nari", "viewer").send(&server, "POST", &path, "");
+    assert_eq!(viewer.status, 403);
+    let released = Session::sign_in(&server, "duri", "operator").send(&server, "POST", &path, "");
+    assert_eq!(released.status, 303, "{}", released.text());
+    assert!(released.header("location").unwrap().starts_with("/messages/"), "{}", released.head);
 }

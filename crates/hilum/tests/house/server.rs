@@ -365,3 +365,40 @@ fn dechunk(mut raw: &[u8]) -> Vec<u8> {
         raw = &raw[end + 2 + size + 2..];
     }
 }
+
+/// An account that is signed in, as a browser's page sends its requests.
+pub struct Session {
+    cookie: String,
+    csrf: String,
+}
+
+impl Session {
+    /// Makes the account and signs it in by the form.
+    pub fn sign_in(server: &Server, name: &str, role: &str) -> Self {
+        add_account(server.data.to_str().unwrap(), name, role);
+        let form = ("content-type", "application/x-www-form-urlencoded");
+        let body = format!("name={name}&password=a+long+enough+password");
+        let answer = request(server.http.unwrap(), "POST", "/sign-in", &[form], body.as_bytes());
+        let cookie =
+            answer.header("set-cookie").unwrap_or_else(|| panic!("not signed in: {}", answer.text()));
+        let cookie = cookie.split(';').next().unwrap().to_owned();
+        let mut session = Self { cookie, csrf: String::new() };
+        let page = session.send(server, "GET", "/password", "").text();
+        let (_, rest) = page.split_once("name=\"_csrf\" value=\"").expect("a form of ours");
+        rest.split('"').next().unwrap().clone_into(&mut session.csrf);
+        session
+    }
+
+    /// One request of a page of ours; `form` is its body.
+    pub fn send(&self, server: &Server, method: &str, path: &str, form: &str) -> Answer {
+        let headers = [
+            ("cookie", self.cookie.as_str()),
+            ("x-csrf-token", self.csrf.as_str()),
+            ("sec-fetch-site", "same-origin"),
+            ("content-type", "application/x-www-form-urlencoded"),
+            ("x-forwarded-for", "192.0.2.7"),
+            ("accept", "text/html"),
+        ];
+        request(server.http.unwrap(), method, path, &headers, form.as_bytes())
+    }
+}
