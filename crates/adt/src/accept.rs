@@ -328,9 +328,9 @@ impl Door {
         self.0.memory.in_flight_bytes()
     }
 
-    /// Begins to count an HTTP body.
-    pub fn body(&self) -> HeldBody {
-        self.0.memory.body()
+    /// Begins to count an HTTP body that came with the key of this name.
+    pub fn body(&self, key: &str) -> HeldBody {
+        self.0.memory.body(key)
     }
 
     /// Takes one message: resolves when it is on disk, with what it is answered.

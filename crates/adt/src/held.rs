@@ -1,7 +1,8 @@
 //! The memory that messages hold between socket and disk, counted for all doors together.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::limits;
 
@@ -32,10 +33,27 @@ impl Held {
     }
 }
 
+impl Total {
+    /// Whether anybody counts in it besides its owner.
+    fn is_used(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         self.total.0.fetch_sub(self.bytes, Ordering::Relaxed);
     }
+}
+
+/// What HTTP bodies hold. Each kind has a bound of its own, so that large bodies that come slowly keep no small message
+/// out; none of them holds up the MLLP door.
+#[derive(Debug, Clone, Default)]
+struct Bodies {
+    /// Their beginnings, up to [`limits::HTTP_SMALL_BYTES`] of each.
+    small: Total,
+    /// What they hold beyond that.
+    large: Total,
 }
 
 /// What all doors hold.
@@ -43,11 +61,11 @@ impl Drop for Held {
 pub struct Memory {
     /// Messages between read and durable.
     in_flight: Total,
-    /// The beginnings of HTTP bodies, up to [`limits::HTTP_SMALL_BYTES`] of each.
-    small: Total,
-    /// What HTTP bodies hold beyond that. Each kind has a bound of its own, so that large bodies that come slowly keep
-    /// no small message out; none of them holds up the MLLP door.
-    large: Total,
+    /// HTTP bodies of all keys.
+    bodies: Bodies,
+    /// Those of each key, by its name: one that sends bodies without an end shuts the door for itself alone. As many as
+    /// keys that send at this moment.
+    by_key: Mutex<HashMap<Box<str>, Bodies>>,
 }
 
 impl Memory {
@@ -64,27 +82,48 @@ impl Memory {
         held
     }
 
-    /// Begins to count an HTTP body.
+    /// Begins to count an HTTP body that came with the key of this name.
     #[must_use]
-    pub fn body(&self) -> HeldBody {
-        HeldBody { small: Held::of(&self.small), large: Held::of(&self.large) }
+    pub fn body(&self, key: &str) -> HeldBody {
+        let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        by_key.retain(|name, bodies| **name == *key || bodies.small.is_used());
+        let of_key = by_key.entry(key.into()).or_default();
+        HeldBody { all: HeldKinds::of(&self.bodies), of_key: HeldKinds::of(of_key) }
     }
 }
 
-/// Bytes of one HTTP body: every one of them counts.
+/// What one HTTP body holds of [`Bodies`].
 #[derive(Debug)]
-pub struct HeldBody {
+struct HeldKinds {
     small: Held,
     large: Held,
 }
 
+impl HeldKinds {
+    fn of(bodies: &Bodies) -> Self {
+        Self { small: Held::of(&bodies.small), large: Held::of(&bodies.large) }
+    }
+
+    fn set(&mut self, bytes: usize, small_max: usize, large_max: usize) -> bool {
+        let small = bytes.min(limits::HTTP_SMALL_BYTES);
+        let fits = self.small.set(small, small_max);
+        self.large.set(bytes - small, large_max) && fits
+    }
+}
+
+/// Bytes of one HTTP body: every one of them counts, for all bodies and for those of its key.
+#[derive(Debug)]
+pub struct HeldBody {
+    all: HeldKinds,
+    of_key: HeldKinds,
+}
+
 impl HeldBody {
-    /// Counts `bytes` from now on. False when all bodies together hold more than they may.
+    /// Counts `bytes` from now on. False when all bodies together, or those of the key, hold more than they may.
     #[must_use]
     pub fn set(&mut self, bytes: usize) -> bool {
-        let small = bytes.min(limits::HTTP_SMALL_BYTES);
-        let fits = self.small.set(small, limits::HTTP_SMALL_BUFFER_BYTES_MAX);
-        self.large.set(bytes - small, limits::HTTP_BUFFER_BYTES_MAX) && fits
+        let of_key = self.of_key.set(bytes, limits::HTTP_SMALL_KEY_BYTES_MAX, limits::HTTP_KEY_BYTES_MAX);
+        self.all.set(bytes, limits::HTTP_SMALL_BUFFER_BYTES_MAX, limits::HTTP_BUFFER_BYTES_MAX) && of_key
     }
 }
 
@@ -92,35 +131,57 @@ impl HeldBody {
 mod tests {
     use super::*;
 
+    fn held(bodies: &Bodies) -> (usize, usize) {
+        (bodies.small.0.load(Ordering::Relaxed), bodies.large.0.load(Ordering::Relaxed))
+    }
+
     #[test]
     fn every_byte_counts_and_is_given_back() {
         let memory = Memory::default();
-        let held = || (memory.small.0.load(Ordering::Relaxed), memory.large.0.load(Ordering::Relaxed));
         let mut bodies: Vec<HeldBody> = Vec::new();
         let most = limits::HTTP_SMALL_BUFFER_BYTES_MAX / limits::HTTP_SMALL_BYTES;
-        for _ in 0..most {
-            let mut body = memory.body();
+        for n in 0..most {
+            let mut body = memory.body(&format!("key {}", n % 8));
             assert!(body.set(1) && body.set(limits::HTTP_SMALL_BYTES));
             bodies.push(body);
         }
-        assert_eq!(held(), (limits::HTTP_SMALL_BUFFER_BYTES_MAX, 0));
-        let mut one_more = memory.body();
+        assert_eq!(held(&memory.bodies), (limits::HTTP_SMALL_BUFFER_BYTES_MAX, 0));
+        let mut one_more = memory.body("a ninth key");
         assert!(!one_more.set(1), "small bodies have a bound too");
         drop(one_more);
-        // One that is there already grows among the large ones.
-        let large = limits::HTTP_SMALL_BYTES + limits::HTTP_BUFFER_BYTES_MAX;
-        assert!(bodies[0].set(large));
-        assert!(!bodies[1].set(limits::HTTP_SMALL_BYTES + 1));
+        // Some that are there already grow among the large ones.
+        let large = limits::HTTP_SMALL_BYTES + limits::HTTP_KEY_BYTES_MAX;
+        assert!(bodies[0].set(large) && bodies[1].set(large));
+        assert!(!bodies[2].set(limits::HTTP_SMALL_BYTES + 1));
         bodies.clear();
-        assert_eq!(held(), (0, 0));
+        assert_eq!(held(&memory.bodies), (0, 0));
 
         // Large ones leave the small ones their room.
-        let (mut slow, mut quick) = (memory.body(), memory.body());
+        let (mut slow, mut quick) = (memory.body("a"), memory.body("a"));
         assert!(slow.set(large) && quick.set(limits::HTTP_SMALL_BYTES));
         assert!(quick.set(1), "less always goes");
         let message = memory.message(7);
         assert_eq!(memory.in_flight_bytes(), 7);
         drop(message);
         assert_eq!(memory.in_flight_bytes(), 0);
+    }
+
+    #[test]
+    fn one_key_fills_its_own_share_alone() {
+        let memory = Memory::default();
+        let most = limits::HTTP_SMALL_KEY_BYTES_MAX / limits::HTTP_SMALL_BYTES;
+        let mut bodies: Vec<HeldBody> = (0..most).map(|_| memory.body("a")).collect();
+        assert!(bodies.iter_mut().all(|body| body.set(limits::HTTP_SMALL_BYTES)));
+        assert!(!memory.body("a").set(1), "its share is full");
+        assert!(memory.body("b").set(1), "the others' is not");
+        assert!(bodies[0].set(limits::HTTP_SMALL_BYTES + limits::HTTP_KEY_BYTES_MAX));
+        assert!(!bodies[1].set(limits::HTTP_SMALL_BYTES + 1));
+        let mut other = memory.body("b");
+        assert!(other.set(limits::HTTP_SMALL_BYTES + (32 << 20)), "the largest message as JSON");
+        drop((bodies, other));
+        assert!(memory.body("a").set(1));
+        let by_key = memory.by_key.lock().expect("nobody panicked");
+        assert_eq!(by_key.len(), 1, "keys that send nothing are forgotten");
+        assert_eq!(held(&memory.bodies), (0, 0));
     }
 }

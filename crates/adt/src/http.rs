@@ -66,7 +66,7 @@ async fn post(
     }
     let bytes_max = door.message_bytes_max() * if is_json { 2 } else { 1 };
     // What it holds counts until it is answered.
-    let mut held = door.body();
+    let mut held = door.body(caller.authority.principal());
     let body = match read(body, bytes_max, &mut held).await {
         Ok(body) => body,
         Err(NotRead::TooLarge { head }) => {
@@ -132,7 +132,7 @@ enum NotRead {
     TooLarge {
         head: Bytes,
     },
-    /// Too many bytes of bodies are held already.
+    /// Too many bytes of bodies are held already, of this key or of all.
     Full,
     Broken,
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use futures::stream::{FuturesOrdered, StreamExt as _};
 use hilum_core::{ContentType, Digest};
-use hilum_hl7v2::batch::{Part, Splitter};
+use hilum_hl7v2::batch::{Part, Splitter, Summary};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -67,7 +67,7 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> ImportError {
 
 /// How far an import is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct Imported {
     /// Files to read.
     pub files: u64,
@@ -87,6 +87,10 @@ pub struct Imported {
     pub too_large: u64,
     /// Bytes that belong to no message: not kept.
     pub stray_bytes: u64,
+    /// Files in which no message was found: read to the end, and read again when they are named again.
+    pub files_without_message: u64,
+    /// The first of them.
+    pub without_message: Vec<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -242,7 +246,16 @@ async fn one(
             break;
         }
     }
-    reader.await.map_err(|_| ImportError::Interrupted)?.map_err(io_error(path))?;
+    let summary = reader.await.map_err(|_| ImportError::Interrupted)?.map_err(io_error(path))?;
+    // A batch may hold nothing; a file that is no batch and holds nothing is not what somebody meant to name.
+    let is_batch = summary.batches + summary.file_marks > 0;
+    if checkpoint.offset == 0 && summary.messages == 0 && !is_batch {
+        imported.files_without_message += 1;
+        if imported.without_message.len() < limits::IMPORT_FILES_NAMED_MAX {
+            imported.without_message.push(path.display().to_string());
+        }
+        return Ok(());
+    }
     checkpoint.offset = bytes;
     checkpoint.done = true;
     save(&place, &checkpoint)
@@ -313,8 +326,8 @@ enum Piece {
     Stray(u64),
 }
 
-/// Cuts the file from byte `from` on and hands the pieces over; blocks while nobody takes them.
-fn read(path: &Path, from: u64, pieces: &mpsc::Sender<Piece>, stop: &AtomicBool) -> io::Result<()> {
+/// Cuts the file from byte `from` on and hands the pieces over; blocks while nobody takes them. Says what it found.
+fn read(path: &Path, from: u64, pieces: &mpsc::Sender<Piece>, stop: &AtomicBool) -> io::Result<Summary> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(from))?;
     let mut splitter = Splitter::new(limits::MESSAGE_BYTES_MAX);
@@ -334,11 +347,11 @@ fn read(path: &Path, from: u64, pieces: &mpsc::Sender<Piece>, stop: &AtomicBool)
                 Part::Stray { size_bytes, .. } => Piece::Stray(size_bytes),
             };
             if stop.load(Ordering::Relaxed) || pieces.blocking_send(piece).is_err() {
-                return Ok(());
+                return Ok(splitter.summary());
             }
         }
         if count == 0 {
-            return Ok(());
+            return Ok(splitter.summary());
         }
     }
 }

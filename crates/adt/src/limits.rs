@@ -34,6 +34,10 @@ pub const HTTP_BUFFER_BYTES_MAX: usize = 96 << 20;
 pub const HTTP_SMALL_BYTES: usize = 64 << 10;
 /// Bytes of the small beginnings of HTTP bodies over all requests: beyond it HTTP answers 503.
 pub const HTTP_SMALL_BUFFER_BYTES_MAX: usize = 32 << 20;
+/// Bytes of the small beginnings of HTTP bodies of one API key: beyond it that key is answered 503, and the others are not.
+pub const HTTP_SMALL_KEY_BYTES_MAX: usize = HTTP_SMALL_BUFFER_BYTES_MAX / 4;
+/// Bytes of the HTTP bodies of one API key beyond their small beginnings; the largest message in its JSON form fits.
+pub const HTTP_KEY_BYTES_MAX: usize = HTTP_BUFFER_BYTES_MAX / 2;
 /// Bytes of a body that is too large that are kept, so that it can be answered.
 pub const HTTP_HEAD_BYTES: usize = 4 << 10;
 /// Seconds after which a client may ask again when the log does not accept.
@@ -44,6 +48,8 @@ pub const ACK_TIMES_MAX: usize = 65_536;
 pub const IMPORT_WINDOW_MESSAGES: usize = 512;
 /// Largest file that an import takes, in bytes.
 pub const IMPORT_FILE_BYTES_MAX: u64 = 4 << 30;
+/// Files without a message that an import names; further ones are counted.
+pub const IMPORT_FILES_NAMED_MAX: usize = 20;
 /// Files that one import takes.
 pub const IMPORT_FILES_MAX: usize = 1_000_000;
 /// Named sources in the configuration.

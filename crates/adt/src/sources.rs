@@ -48,6 +48,11 @@ impl FromStr for Network {
 }
 
 impl Network {
+    /// Whether both are the same network, however each is written: what stands behind the prefix does not count.
+    fn is_same(&self, other: &Self) -> bool {
+        self.bits == other.bits && self.contains(other.base)
+    }
+
     /// Whether `address` lies in the network; an IPv4 address mapped into IPv6 counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let same = |a: u128, b: u128, width: u32| {
@@ -104,14 +109,14 @@ pub enum SourcesError {
         /// What is wrong.
         why: NetworkError,
     },
-    /// Two sources claim the same listener or key.
+    /// Two sources claim the same listener, key or network.
     #[error("sources.{second}.match.{by}s: source `{first}` matches {by} `{value}` too: only one can")]
     Twice {
         /// The first source.
         first: String,
         /// The second.
         second: String,
-        /// `listener` or `key`.
+        /// `listener`, `key` or `peer`.
         by: &'static str,
         /// What both match.
         value: String,
@@ -474,7 +479,8 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// The sources that the configuration names, and `default`. Peers are matched by the longest prefix.
+    /// The sources that the configuration names, and `default`. Of networks that lie in one another the narrowest counts
+    /// (a hospital's 10.0.0.0/8, one machine of it another source); the same network of two sources is refused.
     ///
     /// # Errors
     /// [`SourcesError`] names the source and what is wrong with it.
@@ -518,7 +524,18 @@ impl Sources {
                     }
                 }
             }
-            by_peer.extend(source.peers.iter().map(|network| (*network, Arc::clone(&source))));
+            for (network, value) in source.peers.iter().zip(&rules.peers) {
+                let same = by_peer.iter().find(|(other, first)| other.is_same(network) && first.name != name);
+                if let Some((_, first)) = same {
+                    return Err(SourcesError::Twice {
+                        first: first.name.to_string(),
+                        second: raw_name,
+                        by: "peer",
+                        value: value.clone(),
+                    });
+                }
+                by_peer.push((*network, Arc::clone(&source)));
+            }
             by_name.insert(name, source);
         }
         by_peer.sort_by_key(|(network, _)| std::cmp::Reverse(network.bits));
@@ -656,12 +673,43 @@ mod tests {
             let error = Sources::new([(name.to_owned(), rules, settings)], at(0)).expect_err(why).to_string();
             assert!(error.contains(want), "{why}: {error}");
         }
-        let twice = |name: &str| {
-            let rules = SourceMatch { keys: words(&["k"]), ..SourceMatch::default() };
+        let source = |name: &str, keys: &[&str], peers: &[&str]| {
+            let rules = SourceMatch { keys: words(keys), peers: words(peers), ..SourceMatch::default() };
             (name.to_owned(), rules, SourceSettings::default())
         };
-        let error = Sources::new([twice("a"), twice("b")], at(0)).expect_err("same key").to_string();
-        assert!(error.contains("sources.b.match.keys: source `a` matches key `k` too"), "{error}");
+        let twice = [
+            (
+                "key",
+                [source("a", &["k"], &[]), source("b", &["k"], &[])],
+                "keys: source `a` matches key `k` too",
+            ),
+            (
+                "network",
+                [source("a", &[], &["10.1.0.0/16"]), source("b", &[], &["192.0.2.1", "10.1.0.0/16"])],
+                "peers: source `a` matches peer `10.1.0.0/16` too",
+            ),
+            (
+                "the same network in other words",
+                [source("a", &[], &["10.1.0.0/16"]), source("b", &[], &["10.1.7.7/16"])],
+                "peers: source `a` matches peer `10.1.7.7/16` too",
+            ),
+            (
+                "one address, mapped",
+                [source("a", &[], &["192.0.2.1"]), source("b", &[], &["::ffff:192.0.2.1"])],
+                "peers: source `a` matches peer `::ffff:192.0.2.1` too",
+            ),
+            (
+                "everything",
+                [source("a", &[], &["::/0"]), source("b", &[], &["2001:db8::/0"])],
+                "peers: source `a` matches peer `2001:db8::/0` too",
+            ),
+        ];
+        for (why, two, want) in twice {
+            let error = Sources::new(two, at(0)).expect_err(why).to_string();
+            assert!(error.contains(&format!("sources.b.match.{want}")), "{why}: {error}");
+        }
+        let one = source("a", &[], &["10.1.0.0/16", "10.1.2.0/16"]);
+        assert!(Sources::new([one], at(0)).is_ok(), "twice in one source says nothing new");
     }
 
     #[test]

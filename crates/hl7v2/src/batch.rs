@@ -40,6 +40,8 @@ pub enum Part {
 pub struct Summary {
     /// Messages found, those over the cap included.
     pub messages: u64,
+    /// FHS and FTS segments found.
+    pub file_marks: u64,
     /// BHS segments found.
     pub batches: u64,
     /// Batches whose BTS-1 is another number than the messages in them.
@@ -221,7 +223,8 @@ impl Splitter {
                 self.in_batch = 0;
             }
             Line::BatchTrailer => self.trailer.clear(),
-            Line::FileMark | Line::Other => {}
+            Line::FileMark => self.summary.file_marks += 1,
+            Line::Other => {}
         }
         self.line = Some(kind);
         if self.current.is_none() && kind == Line::Other && !head.is_empty() {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use hilum_adt::import::Imported;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -66,15 +66,15 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         bar.set_message(format!("{} messages, {} of {} files", step.messages, step.files_done, step.files));
     });
     bar.finish_and_clear();
-    let done = done?;
+    let told = done?;
+    let done: Imported = serde_json::from_value(told.clone())?;
     if json {
-        out::line(&done.to_string());
+        out::line(&told.to_string());
     } else {
-        let done: Imported = serde_json::from_value(done)?;
         out::line(&format!(
             "{} messages of {} files are in the log, {} of them refused (and kept)",
             done.messages,
-            done.files_done - done.files_skipped,
+            done.files_done - done.files_skipped - done.files_without_message,
             done.refused
         ));
         if done.files_skipped > 0 {
@@ -83,6 +83,27 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         if done.too_large > 0 {
             out::line(&format!("{} messages were larger than the bound: not kept", done.too_large));
         }
+        if done.stray_bytes > 0 {
+            out::line(&format!("{} bytes belong to no message: not kept", done.stray_bytes));
+        }
+    }
+    if done.files_without_message > 0 {
+        bail!(without_message(&done));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Which files held nothing, what was expected of them, and the way out.
+fn without_message(done: &Imported) -> String {
+    let mut named = done.without_message.join("\n  ");
+    let more = done.files_without_message.saturating_sub(done.without_message.len() as u64);
+    if more > 0 {
+        named.push_str(&format!("\n  and {more} more"));
+    }
+    format!(
+        "no HL7 v2 message in {} of {} files:\n  {named}\nA message begins with a line `MSH|^~\\&|…`. A file that is \
+         compressed, encrypted or of another format (XML, CSV, JSON) is brought into that form first; one that is \
+         named by mistake is left out. What the other files hold is in the log",
+        done.files_without_message, done.files
+    )
 }

@@ -131,3 +131,47 @@ fn the_ready_file_comes_when_the_doors_accept() {
     });
     std::thread::sleep(Duration::from_millis(10));
 }
+
+#[test]
+fn a_file_without_a_message_is_an_error_that_names_it_and_holds_up_no_other() {
+    let folder = tempdir().unwrap();
+    let files = folder.path().join("files");
+    std::fs::create_dir(&files).unwrap();
+    let write = |name: &str, text: &str| {
+        let path = files.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let no_message = write("1-letter.txt", "Dear Kim,");
+    let empty = write("2-empty.hl7", "");
+    write("3-good.hl7", &a01("GOOD"));
+    write("4-batch.hl7", "FHS|^~\\&\rBHS|^~\\&\rBTS|0\rFTS|1\r");
+    let file_alone = write("5-file.hl7", "FHS|^~\\&\rFTS|0\r");
+    let data = folder.path().join("data").to_str().unwrap().to_owned();
+    let server = Server::start(&folder, &Start::default());
+    let import = |paths: &[&str], more: &[&str]| {
+        let out = run(&[&["import", "hl7"], paths, more, &["--data", &data]].concat());
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (out.status.code(), text(out.stdout), text(out.stderr))
+    };
+    let all = files.to_str().unwrap();
+    let (code, said, error) = import(&[all], &["--json"]);
+    assert_eq!(code, Some(1), "{said} {error}");
+    let done: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&done["messages"], &done["filesWithoutMessage"]), (&1.into(), &2.into()), "{done}");
+    for told in ["2 of 5 files", no_message.as_str(), empty.as_str(), "MSH|^~\\&|", "compressed"] {
+        assert!(error.contains(told), "{told}: {error}");
+    }
+    // What was in the others is there, an empty batch is no mistake; and asking again says it again.
+    assert!(!error.contains("good") && !error.contains("batch.hl7") && !error.contains("Kim"), "{error}");
+    let (code, said, error) = import(&[all], &[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.starts_with("0 messages of 0 files") && said.contains("3 files were there already"),
+        "{said}"
+    );
+    assert!(said.contains("9 bytes belong to no message") && error.contains(&no_message), "{said} {error}");
+    assert_eq!(import(&[&file_alone], &[]).0, Some(0));
+    server.stop();
+    assert_eq!(import(&[&empty], &[]).0, Some(1), "without a server too");
+}
