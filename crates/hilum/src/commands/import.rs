@@ -95,11 +95,12 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
 /// Which files held nothing, what was expected of them, and the way out.
 fn without_message(done: &Imported) -> String {
-    let mut named = done.without_message.join("\n  ");
-    let more = done.files_without_message.saturating_sub(done.without_message.len() as u64);
+    let mut named = done.without_message.clone();
+    let more = done.files_without_message.saturating_sub(named.len() as u64);
     if more > 0 {
-        named.push_str(&format!("\n  and {more} more"));
+        named.push(format!("and {more} more"));
     }
+    let named = named.join("\n  ");
     format!(
         "no HL7 v2 message in {} of {} files:\n  {named}\nA message begins with a line `MSH|^~\\&|…`. A file that is \
          compressed, encrypted or of another format (XML, CSV, JSON) is brought into that form first; one that is \
