@@ -63,18 +63,32 @@ pub fn row(state: &EncounterState, patient: Option<&PatientState>) -> Option<Vec
     Some(values)
 }
 
-/// The row with what is known of the person put in anew; `None` when it stays the same.
-pub fn patched(row: &[Value], patient: &PatientState) -> Option<Vec<Value>> {
-    let Some(Value::Text(detail)) = BOARD.column("detail").and_then(|at| row.get(at)) else { return None };
+/// What becomes of a row when what is known of the person is put in anew.
+pub enum Patched {
+    /// It stays as it stands.
+    Same,
+    /// It says something else.
+    Changed(Vec<Value>),
+    /// What stands there cannot be read, so nothing can be put into it.
+    Unreadable,
+}
+
+/// Puts in anew what is known of the person.
+pub fn patched(row: &[Value], patient: &PatientState) -> Patched {
+    let detail = match BOARD.column("detail").and_then(|at| row.get(at)) {
+        Some(Value::Text(detail)) => serde_json::from_str(detail).ok(),
+        _ => None,
+    };
+    let Some(detail) = detail else { return Patched::Unreadable };
     let mut values = row.to_vec();
-    Person::of(Some(patient)).put(serde_json::from_str(detail).ok()?, &mut values);
+    Person::of(Some(patient)).put(detail, &mut values);
     if values == row {
-        return None;
+        return Patched::Same;
     }
     if let Some(from_t) = BOARD.column("from_t").and_then(|at| values.get_mut(at)) {
         *from_t = Value::ThisCommit;
     }
-    Some(values)
+    Patched::Changed(values)
 }
 
 /// The row with one message more that was not applied, and nothing else changed; `None` when its marks cannot be read.

@@ -5,7 +5,7 @@ mod harness;
 
 use bytes::Bytes;
 use harness::{House, Msg};
-use hilum_adt::tables::{CONTENT, ENCOUNTER, FACT, NUMBER, SEEN, TIE};
+use hilum_adt::tables::{BOARD, CONTENT, ENCOUNTER, FACT, NUMBER, SEEN, TIE};
 use hilum_engines::tables::{Batch, Row, Table, Value, Write};
 
 fn text(of: &str) -> Value {
@@ -147,4 +147,21 @@ async fn who_is_discharged_in_vain_is_marked_under_each_number_and_each_time() {
         let others = |marks: &String| marks.replace(&format!(",\"not-applied:{times}\""), "");
         assert_eq!(marks.iter().map(others).collect::<Vec<_>>(), before, "the other marks stand");
     }
+}
+
+#[tokio::test]
+async fn a_row_of_the_board_that_cannot_be_read_is_not_passed_over_in_silence() {
+    let house = House::new();
+    house.send(&admission("C1", "1", "V1").text()).await;
+    house.run().await;
+    damage(&house, &BOARD, "", "detail", &text("[1")).await;
+    // Another stay: what it says of the person would be put into the row of the first one too.
+    let record = house.send(&admission("C2", "1", "V2").name("Lee^Jo").text()).await;
+    house.run().await;
+    let told = house.message(record).await;
+    assert_eq!((&*told["status"], &*told["rule"]), ("quarantined", "apply.rows"));
+    assert_eq!(marks_of(&house, "1").await, [r#"["not-applied:1"]"#], "who looks there is told");
+    house.rebuild().await;
+    assert_eq!(house.message(record).await["rule"], "", "a rebuild brings it in");
+    assert_eq!(marks_of(&house, "1").await.len(), 2);
 }

@@ -261,7 +261,7 @@ fn readiness(house: &House, watch: &Watch, is_stopping: bool) -> Readiness {
         Readiness::Draining
     } else if let Some(why) = log.read_only {
         Readiness::ReadOnly { why: format!("log: {why}") }
-    } else if let Some(why) = log.full {
+    } else if let Some(why) = log.full.or(log.held) {
         Readiness::ReadOnly { why }
     } else if let Some(why @ TablesError::ReadOnly(_)) = seen.tables_down {
         Readiness::ReadOnly { why: why.to_string() }
@@ -297,7 +297,8 @@ fn feed_health(house: &House, watch: &Watch) -> FeedHealth {
     let is = |health| states.iter().any(|state| state.health == health);
     let (log, fold) = (house.log.health(), watch.progress.health());
     let is_late = fold.oldest_unapplied().is_some_and(|oldest| now.micros_since(oldest) > LATE_US);
-    let takes_nothing = log.read_only.is_some() || log.full.is_some() || watch.seen().tables_down.is_some();
+    let log_takes_nothing = log.read_only.is_some() || log.full.is_some() || log.held.is_some();
+    let takes_nothing = log_takes_nothing || watch.seen().tables_down.is_some();
     let state = if takes_nothing || is(SourceHealth::Failing) {
         FeedState::Failing
     } else if is_late || fold.paused().is_some() {
@@ -314,7 +315,7 @@ fn feed_health(house: &House, watch: &Watch) -> FeedHealth {
 fn gauges(house: &House, watch: &Watch) {
     let log = house.log.health();
     let tables_read_only = matches!(watch.seen().tables_down, Some(TablesError::ReadOnly(_)));
-    let read_only = log.read_only.or(log.full).is_some() || tables_read_only;
+    let read_only = log.read_only.or(log.full).or(log.held).is_some() || tables_read_only;
     metrics::gauge!("hilum_log_queue_bytes").set(log.queue_bytes as f64);
     metrics::gauge!("hilum_in_flight_bytes").set(house.door.in_flight_bytes() as f64);
     metrics::gauge!("hilum_read_only").set(if read_only { 1.0 } else { 0.0 });

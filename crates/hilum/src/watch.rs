@@ -1,4 +1,4 @@
-//! Looks at what can only be seen by asking: whether the tables take commits, whether somebody has vanished from the
+//! Looks at what can only be seen by asking: whether log and tables take anything, whether somebody has vanished from the
 //! census, whether the log has records that nobody can read. What it saw is read by `/readyz`, `/metrics` and
 //! `doctor`, so that none of them waits for an engine that does not answer.
 
@@ -72,8 +72,16 @@ impl Watch {
                 tokio::time::sleep(WATCH_EVERY).await;
             }
         };
+        // Beside it: whoever holds the log's file lets the look at it wait for seconds.
+        let looking_at_log = async {
+            loop {
+                self.log.look().await;
+                tokio::time::sleep(WATCH_EVERY).await;
+            }
+        };
         tokio::select! {
             () = looking => {}
+            () = looking_at_log => {}
             _ = stop.wait_for(|&stop| stop) => {}
         }
     }

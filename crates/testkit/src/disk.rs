@@ -34,6 +34,20 @@ pub fn flip_bits_at(path: &Path, places: &[usize]) {
     }
 }
 
+/// Keeps every other writer out of a SQLite file for as long as it lives, as a forgotten shell would.
+#[derive(Debug)]
+pub struct Held(#[allow(dead_code)] rusqlite::Connection);
+
+/// Takes the file's write lock.
+///
+/// # Panics
+/// When it cannot be had.
+pub fn hold(path: &Path) -> Held {
+    let conn = rusqlite::Connection::open(path).expect("the file");
+    conn.execute_batch("BEGIN IMMEDIATE").expect("its lock");
+    Held(conn)
+}
+
 /// Stops a writer inside its commit until it is let go.
 #[derive(Debug)]
 pub struct Gate(Arc<AtomicBool>);

@@ -281,9 +281,13 @@ impl<'a> Kin<'a> {
         self.unreadable.get()
     }
 
+    pub(super) fn is_unreadable(&self, table: &'static Table) {
+        self.unreadable.set(Some(table.name));
+    }
+
     fn can_read<T>(&self, table: &'static Table, parsed: Option<T>) -> Option<T> {
         if parsed.is_none() {
-            self.unreadable.set(Some(table.name));
+            self.is_unreadable(table);
         }
         parsed
     }

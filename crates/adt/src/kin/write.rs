@@ -8,7 +8,7 @@ use hilum_engines::tables::Value;
 
 use super::rows::{board_of, id, ids_json, stamp_value, text};
 use super::{Kin, Part, Sight, work_id};
-use crate::board;
+use crate::board::{self, Patched};
 use crate::fold::ties::{Refusal, Survivors, Tie, TieKind};
 use crate::state::{EncounterState, Mark, PatientState};
 use crate::tables::{BOARD, CARRIER, CONTENT, ENCOUNTER, FACT, NUMBER, TIE, WORK};
@@ -159,9 +159,14 @@ impl Kin<'_> {
             let Some(encounter) = id(row.values.first()).filter(|encounter| !seen.contains(encounter)) else {
                 continue;
             };
-            if let Some(values) = board::patched(&row.values, state) {
-                out.put(&BOARD, values);
-                out.outbox.push(board::outgoing(encounter, state.id, text(row.values.get(4)), "put"));
+            match board::patched(&row.values, state) {
+                Patched::Same => {}
+                Patched::Changed(values) => {
+                    out.put(&BOARD, values);
+                    out.outbox.push(board::outgoing(encounter, state.id, text(row.values.get(4)), "put"));
+                }
+                // Left out it would go on saying what is no longer so, a person's confidence among it.
+                Patched::Unreadable => self.is_unreadable(&BOARD),
             }
         }
     }

@@ -116,7 +116,12 @@ struct State {
 struct Health {
     read_only: Option<String>,
     full: Option<String>,
+    /// Another process had the file's write lock when it was last asked for.
+    held: bool,
 }
+
+/// What is said while that lasts.
+const HELD: &str = "another process holds the write lock of the log's file";
 
 /// What is durable, and known to be.
 #[derive(Debug)]
@@ -142,6 +147,16 @@ impl State {
         if health.read_only.is_none() {
             tracing::error!(why, "the log is read-only until a restart");
             health.read_only = Some(why.to_owned());
+        }
+    }
+
+    /// Notes whether somebody else holds the file. No record is refused for it: each asks anew.
+    fn set_held(&self, held: bool) {
+        let was = std::mem::replace(&mut self.health().held, held);
+        match (was, held) {
+            (false, true) => tracing::error!("{HELD}: nothing can be appended"),
+            (true, false) => tracing::info!("the log's file is free again"),
+            _ => {}
         }
     }
 
@@ -362,8 +377,18 @@ impl Embedded {
         LogHealth {
             read_only: health.read_only.clone(),
             full: health.full.clone(),
+            held: health.held.then(|| HELD.to_owned()),
             queue_bytes: state.queue_bytes(),
             durability: state.options.sync.as_str(),
+        }
+    }
+
+    /// See [`super::Log::look`].
+    pub async fn look(&self) {
+        let (done, looked) = oneshot::channel();
+        if self.inner.commands.as_ref().is_some_and(|c| c.send(Command::Look(done)).is_ok()) {
+            // One that closes meanwhile has nothing to say.
+            looked.await.ok();
         }
     }
 

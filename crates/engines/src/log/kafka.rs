@@ -292,6 +292,7 @@ impl Kafka {
         LogHealth {
             read_only: lock(&inner.broken).clone(),
             full: lock(&inner.down).clone(),
+            held: None,
             queue_bytes: inner.queue_bytes(),
             durability: inner.found.durability,
         }

@@ -54,6 +54,8 @@ pub struct LogHealth {
     pub read_only: Option<String>,
     /// Why nothing is accepted just now (the disk reserve).
     pub full: Option<String>,
+    /// Why what is appended waits in vain just now, as last seen (another process holds the file): it passes.
+    pub held: Option<String>,
     /// Bytes that wait for the writer.
     pub queue_bytes: usize,
     /// The durability level: `fsync` or `replicated`.
@@ -251,6 +253,16 @@ impl Log {
         match self {
             Self::Embedded(log) => log.health(),
             Self::Kafka(log) => log.health(),
+        }
+    }
+
+    /// Sees whether a record could be appended, writing none, so that [`Log::health`] says so also while nobody
+    /// appends. Returns when it is seen.
+    pub async fn look(&self) {
+        match self {
+            Self::Embedded(log) => log.look().await,
+            // The client says by itself that no broker answers.
+            Self::Kafka(_) => {}
         }
     }
 

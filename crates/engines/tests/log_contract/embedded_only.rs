@@ -141,6 +141,12 @@ async fn somebody_elses_open_write_refuses_for_as_long_as_it_lasts() {
     assert!(matches!(refused, LogError::Engine(_)) && refused.kind() == Kind::Transient, "{refused:?}");
     assert_eq!(log.health().read_only, None);
     other.execute_batch("ROLLBACK").expect("ends");
+    log.look().await;
+    assert_eq!(log.health().held, None, "it is seen to be over though nobody appends");
+    other.execute_batch("BEGIN IMMEDIATE").expect("begins");
+    log.look().await;
+    assert!(log.health().held.is_some_and(|why| why.contains("another process")), "nor does anybody now");
+    other.execute_batch("ROLLBACK").expect("ends");
     let kept = log.append(hl7(2)).await.expect("no restart is needed");
     assert!(!bodies(&log, Stream::Hl7In, kept.partition).await.is_empty());
 }

@@ -257,14 +257,22 @@ fn limits_of_process(config: &Config) -> Option<Finding> {
 /// What only whoever holds the folder can see.
 pub async fn inside(house: &House) -> Vec<Finding> {
     let mut findings = Vec::new();
+    house.log.look().await;
     let log = house.log.health();
-    findings.push(match (&log.read_only, &log.full) {
-        (Some(why), _) => Finding::bad(
+    findings.push(match (&log.read_only, &log.full, &log.held) {
+        (Some(why), ..) => Finding::bad(
             "log",
             format!("read-only: {why}"),
             "mend the disk, then restart: an fsync is never retried",
         ),
-        (_, Some(why)) => Finding::bad("log", format!("does not accept: {why}"), "make room on the volume"),
+        (_, Some(why), _) => {
+            Finding::bad("log", format!("does not accept: {why}"), "make room on the volume")
+        }
+        (_, _, Some(why)) => Finding::bad(
+            "log",
+            format!("does not accept: {why}"),
+            "end what has log.sqlite open for writing (a shell, a backup): it goes on by itself then",
+        ),
         _ => Finding::ok("log", format!("accepts, durable by {}", log.durability)),
     });
     let now = house.clock.now();

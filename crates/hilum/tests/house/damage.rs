@@ -265,6 +265,28 @@ fn a_folder_that_is_open_to_others_hides_no_other_finding() {
     }
 }
 
+#[test]
+fn a_log_that_another_process_writes_to_is_not_ready_and_comes_back() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let key = server.key("feed", "feed");
+    wait("ready", 20, || (ready(&server).0 == 200).then_some(()));
+    let held = disk::hold(&server.data.join("log.sqlite"));
+    // Nobody sends anything: it is seen all the same.
+    let (status, said) =
+        wait("held", 20, || Some(ready(&server)).filter(|(_, said)| said["state"] == "read-only"));
+    assert_eq!(status, 503);
+    assert!(said["why"].as_str().unwrap().contains("another process holds"), "{said}");
+    let finding = doctor(&server.data).into_iter().find(|one| one.0 == "bad" && one.1 == "log").unwrap();
+    assert!(finding.2.contains("another process holds") && finding.3.contains("log.sqlite"), "{finding:?}");
+    let headers = [("x-api-key", &*key), ("content-type", "application/hl7-v2")];
+    let post = || request(server.http.unwrap(), "POST", "/hl7v2", &headers, a01("HELD").as_bytes()).status;
+    assert_eq!(post(), 503);
+    drop(held);
+    wait("ready again", 20, || (ready(&server).0 == 200).then_some(()));
+    assert_eq!(post(), 200);
+}
+
 /// Every file of the log and nothing else.
 fn copy_log(from: &Path, to: &Path) {
     for name in ["log.sqlite", "log.sqlite-wal", "log.sqlite-shm"] {

@@ -17,6 +17,8 @@ use crate::sqlite_file::{Checkpoints, Owned, ask};
 pub(super) enum Command {
     /// To make a record durable.
     Append(Entry),
+    /// To see whether it could.
+    Look(oneshot::Sender<()>),
     /// To write out what waits and stop.
     Close(oneshot::Sender<()>),
 }
@@ -99,8 +101,9 @@ impl Writer {
         self.finish();
         commands.close();
         while let Ok(command) = commands.try_recv() {
-            if let Command::Append(entry) = command {
-                entry.answer(Err(LogError::ReadOnly("closed".to_owned())));
+            match command {
+                Command::Append(entry) => entry.answer(Err(LogError::ReadOnly("closed".to_owned()))),
+                Command::Look(_) | Command::Close(_) => {}
             }
         }
         drop(self);
@@ -122,6 +125,11 @@ impl Writer {
             match next {
                 None => return None,
                 Some(Command::Close(done)) => return Some(done),
+                Some(Command::Look(done)) => {
+                    self.look();
+                    // Who asked may not have waited.
+                    done.send(()).ok();
+                }
                 Some(Command::Append(entry)) => {
                     bytes += entry.size_bytes();
                     group.push(entry);
@@ -179,13 +187,22 @@ impl Writer {
     }
 
     fn begin(&self) -> Result<(), Unwritten> {
-        run(&self.conn, "BEGIN IMMEDIATE").map_err(|error| {
+        let begun = run(&self.conn, "BEGIN IMMEDIATE").map_err(|error| {
             let why = format!("begin: {error}");
             match error.sqlite_error_code() {
                 Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Unwritten::Busy(why),
                 _ => Unwritten::Broken(why),
             }
-        })
+        });
+        self.state.set_held(matches!(begun, Err(Unwritten::Busy(_))));
+        begun
+    }
+
+    /// Sees whether a group could be begun, and writes nothing.
+    fn look(&self) {
+        if self.broken.is_none() && self.begin().is_ok() {
+            run(&self.conn, "ROLLBACK").map_err(|why| self.state.turn_read_only(&why.to_string())).ok();
+        }
     }
 
     /// Writes and commits what [`Self::begin`] began.
