@@ -38,6 +38,9 @@ flaws! {
     CharsetDoubtful = "charset-doubtful", "the bytes fit the charset that was taken, and another as well: see charset_fallback";
     /// MSH-18 names no charset that we know.
     CharsetUnknown = "charset-unknown", "MSH-18 names an unknown charset";
+    /// MSH-18 names a charset that we do not read, and nothing beyond ASCII came that would need it: the first letter
+    /// that does is set aside.
+    CharsetUnsupported = "charset-unsupported", "MSH-18 names a charset that is not read: only ASCII came, so nothing is lost yet";
     /// An escape sequence that the standard does not have: kept as it stands.
     EscapeUnknown = "escape-unknown", "unknown escape sequence, kept as it stands";
     /// An escape character without its partner: kept as it stands.
