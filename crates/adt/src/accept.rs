@@ -5,7 +5,7 @@
 //! message is on disk, not that it is applied.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use hilum_core::{
@@ -277,6 +277,8 @@ pub struct DoorParts {
 struct Inner {
     parts: DoorParts,
     memory: Memory,
+    /// Why nothing is taken any more.
+    shut: OnceLock<String>,
     append_seconds: metrics::Histogram,
     ack_seconds: metrics::Histogram,
 }
@@ -291,6 +293,7 @@ impl Door {
         Self(Arc::new(Inner {
             parts,
             memory: Memory::default(),
+            shut: OnceLock::new(),
             append_seconds: metrics::histogram!("hilum_append_seconds"),
             ack_seconds: metrics::histogram!("hilum_ack_seconds"),
         }))
@@ -321,6 +324,16 @@ impl Door {
     pub fn is_open(&self, in_flight_bytes_max: usize) -> bool {
         self.in_flight_bytes() < in_flight_bytes_max
             && !matches!(self.0.parts.log.ready(0), Err(LogError::Full(_)))
+    }
+
+    /// Shuts the door until the process is started anew: each message is answered as its source's `on_transient` says.
+    pub fn shut(&self, why: String) {
+        self.0.shut.get_or_init(|| why);
+    }
+
+    /// Why nothing is taken any more; `None` while it is.
+    pub fn is_shut(&self) -> Option<&str> {
+        self.0.shut.get().map(String::as_str)
     }
 
     /// Bytes between read and durable, over all doors.
@@ -377,7 +390,11 @@ impl Door {
         let Judgement { headers, refusal, .. } = judgement;
         failpoint::hit("accept");
         let appending = parts.clock.now();
-        let position = match parts.log.append(envelope).await {
+        let appended = match self.is_shut() {
+            None => parts.log.append(envelope).await,
+            Some(why) => Err(LogError::Full(why.to_owned())),
+        };
+        let position = match appended {
             Ok(position) => position,
             Err(why) => {
                 source.failed(parts.clock.now());

@@ -1,39 +1,17 @@
 //! The settings of sources on their way into the log: envelopes name them by digest, so they are written down before
-//! the first envelope is, as a decision (for a rebuild) and as a row (for the fold that runs now).
+//! the first envelope is. The log alone is asked: a door opens without the tables; their row is the fold's, from the
+//! decision.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use hilum_core::{Clock, ContentType, Digest, Entropy, Envelope, InstallationKey, Kind, SourceName, Stream};
+use hilum_core::{Clock, ContentType, Digest, Entropy, Envelope, InstallationKey, SourceName, Stream};
 use hilum_engines::log::{Log, LogError, ReadMax};
-use hilum_engines::tables::{Batch, Read, Tables, TablesError, Value, Write};
 
 use crate::decision::Decision;
 use crate::limits;
 use crate::settings::SourceSettings;
 use crate::sources::Sources;
-use crate::tables::SETTINGS;
-
-/// Why settings could not be written down or read back.
-#[derive(Debug, thiserror::Error)]
-pub enum AnnounceError {
-    /// The log.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// The tables.
-    #[error(transparent)]
-    Tables(#[from] TablesError),
-}
-
-impl AnnounceError {
-    /// What the caller may do.
-    pub const fn kind(&self) -> Kind {
-        match self {
-            Self::Log(error) => error.kind(),
-            Self::Tables(error) => error.kind(),
-        }
-    }
-}
 
 /// All settings that the log has ever named, by digest. Read at the start, so that a fold whose tables are new knows
 /// them before it reads the first message.
@@ -72,16 +50,15 @@ pub async fn known(log: &Log) -> Result<BTreeMap<Digest, SourceSettings>, LogErr
 /// before a door opens.
 ///
 /// # Errors
-/// [`AnnounceError`]: then no door may open.
+/// The log's: then no door may open.
 pub async fn announce(
     sources: &Sources,
     known: &BTreeMap<Digest, SourceSettings>,
     log: &Log,
-    tables: &Tables,
     clock: &Clock,
     entropy: &Entropy,
     key: &InstallationKey,
-) -> Result<usize, AnnounceError> {
+) -> Result<usize, LogError> {
     let mut announced = 0;
     for source in sources.all() {
         let (settings, sha) = (source.settings(), source.settings_sha());
@@ -92,14 +69,6 @@ pub async fn announce(
             };
             log.append(envelope(&decision, source.name(), sha, clock, entropy, key)).await?;
             announced += 1;
-        }
-        let row_key = vec![Value::Bytes(Bytes::copy_from_slice(sha.as_bytes()))];
-        let found = tables.read(&[Read::Get { table: SETTINGS.name, key: row_key.clone() }]).await?;
-        if found.iter().all(Vec::is_empty) {
-            let mut values = row_key;
-            values.push(Value::Text(settings.canonical()));
-            let write = Write::Put { table: SETTINGS.name, values };
-            tables.commit(Batch { writes: vec![write], ..Batch::default() }).await?;
         }
     }
     Ok(announced)

@@ -33,4 +33,4 @@ pub use chart::Chart;
 pub use error::{Cause, ChartError};
 pub use progress::{PartitionHealth, Paused, Progress, ProjectionHealth};
 pub use resources::Stored;
-pub use runner::{Runner, Running, run_all};
+pub use runner::{Runner, Running, follow_all, run_all};

@@ -43,7 +43,7 @@ mod fetch;
 mod gather;
 mod pause;
 
-pub use self::all::{Running, run_all};
+pub use self::all::{Running, follow_all, run_all};
 
 /// What one step did.
 #[derive(Debug, Clone, PartialEq, Eq)]

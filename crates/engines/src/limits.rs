@@ -62,6 +62,10 @@ pub const TABLES_GROUP_BYTES_MAX: usize = 32 << 20;
 pub const ENGINE_CONNECT_S_MAX: u64 = 5;
 /// Seconds that a connection may be silent, and that a read waits for one to become free.
 pub const ENGINE_SILENCE_S_MAX: u64 = 30;
+/// Milliseconds until a server that keeps rows and did not answer is asked for the first time again.
+pub const ENGINE_REOPEN_MS: u64 = 250;
+/// Seconds at most between two tries to open tables whose server does not answer.
+pub const ENGINE_REOPEN_S_MAX: u64 = 5;
 /// Seconds until a commit must have answered.
 pub const COMMIT_S_MAX: u64 = 120;
 /// Seconds that a close waits for a server that keeps rows: what it does not answer by then it does not answer.

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::commands::{ConfigFile, DataFolder};
-use crate::config::Overrides;
+use crate::config::{Config, Overrides, ProcessRoles};
 use crate::folder::{Folder, Open};
 use crate::house::House;
 
@@ -402,7 +402,8 @@ pub fn ask(
         match Folder::open(&data.path, command)? {
             Open::Held { who } => ask_server(&data.path, &who, &ask, show).await,
             Open::Ours(folder) => {
-                let config = config.load(&Overrides::default())?;
+                // Whatever the server of this folder is there for: a command needs all of it.
+                let config = Config { roles: ProcessRoles::ALL, ..config.load(&Overrides::default())? };
                 let house = House::open(folder, config).await?;
                 let (progress, mut seen) = mpsc::channel(8);
                 let uid = rustix::process::geteuid().as_raw();

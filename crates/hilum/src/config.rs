@@ -2,6 +2,7 @@
 //! meaning in [`REFERENCE`]; a key that is not in the tree is refused with the nearest one that is.
 
 mod keys;
+mod roles;
 mod text;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use keys::{check_address, check_charset, check_keys, check_types, check_zone, nearest, says};
+pub use roles::{ProcessRole, ProcessRoles};
 use text::write_table;
 pub use text::{mask_url, reference};
 
@@ -34,6 +36,8 @@ const ENV_ELSEWHERE: &[&str] = &["data", "config", "log_format", "failpoint"];
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Config {
+    /// What the process is there for.
+    pub roles: ProcessRoles,
     /// The HTTP door and window.
     pub http: Http,
     /// The MLLP door.
@@ -231,6 +235,13 @@ impl Default for Tables {
     }
 }
 
+impl Tables {
+    /// The schema of the audit log, for `postgres`.
+    pub fn audit_schema(&self) -> String {
+        format!("{}_audit", self.schema)
+    }
+}
+
 /// `[audit]`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default)]
@@ -308,6 +319,8 @@ pub struct Overrides {
     pub mllp: Option<String>,
     /// `--log-format`
     pub log_format: Option<LogFormat>,
+    /// `--roles`
+    pub roles: Option<ProcessRoles>,
 }
 
 impl Config {
@@ -354,8 +367,12 @@ impl Config {
         if let Some(format) = overrides.log_format {
             config.logging.format = format;
         }
+        if let Some(roles) = overrides.roles {
+            config.roles = roles;
+        }
         if let Err(why) = config.check() {
             let by_hand = [
+                ("roles", overrides.roles.is_some(), "--roles"),
                 ("http.listen", overrides.http.is_some(), "--http"),
                 ("mllp.listen", overrides.mllp.is_some(), "--mllp"),
             ];
@@ -431,6 +448,7 @@ impl Config {
         if self.sources.len() > adt::SOURCES_MAX {
             bail!("sources: at most {}", adt::SOURCES_MAX);
         }
+        self.check_roles()?;
         if self.log.engine == LogEngine::Kafka && self.log.brokers.is_empty() {
             bail!(
                 "log.brokers: engine `kafka` needs them (kafka-1:9092,kafka-2:9092, or HILUM_LOG__BROKERS)"
@@ -465,6 +483,23 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// A process that does a part meets the others in engines that they can reach.
+    fn check_roles(&self) -> anyhow::Result<()> {
+        if self.roles.is_all() {
+            return Ok(());
+        }
+        let own = match (self.log.engine, self.tables.engine) {
+            (LogEngine::Kafka, TablesEngine::Postgres) => return Ok(()),
+            (LogEngine::Embedded, _) => "log.engine = \"kafka\"",
+            (LogEngine::Kafka, TablesEngine::Sqlite) => "tables.engine = \"postgres\"",
+        };
+        bail!(
+            "roles: a process that is {} alone shares log and tables with other processes, and files in a data folder \
+             are one process's own: set {own}, or leave roles away",
+            self.roles
+        )
     }
 
     /// The effective configuration as TOML, secrets masked.

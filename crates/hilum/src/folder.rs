@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use hilum_core::{Entropy, InstallationKey};
+use hilum_core::{Entropy, Id, InstallationKey};
 
 /// A data folder that this process holds alone.
 #[derive(Debug)]
@@ -122,6 +122,26 @@ impl Folder {
     /// As [`Folder::installation_key`].
     pub fn session_key(&self, entropy: &Entropy) -> anyhow::Result<[u8; SECRET_BYTES]> {
         self.secret("session.key", entropy)
+    }
+
+    /// The name of this process among others of its installation: made at the first start, the same at the next.
+    ///
+    /// # Errors
+    /// When the file cannot be read or made, or holds something else.
+    pub fn process_id(&self, entropy: &Entropy) -> anyhow::Result<Id> {
+        let path = self.path.join("process.id");
+        match std::fs::read_to_string(&path) {
+            Ok(text) => text.trim().parse().map_err(|_| {
+                anyhow::anyhow!("{} holds no id: delete it, and another is made", path.display())
+            }),
+            Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
+                let id = Id::from_bytes(entropy.bytes());
+                std::fs::write(&path, id.to_string())
+                    .with_context(|| format!("{} cannot be made", path.display()))?;
+                Ok(id)
+            }
+            Err(why) => Err(why).with_context(|| format!("{} cannot be read", path.display())),
+        }
     }
 
     fn secret(&self, name: &str, entropy: &Entropy) -> anyhow::Result<[u8; SECRET_BYTES]> {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use hilum_adt::accept::{Door, DoorParts};
@@ -10,7 +11,7 @@ use hilum_adt::project::Adt;
 use hilum_adt::sources::Sources;
 use hilum_adt::{announce, import};
 use hilum_chart::{ChartError, fits};
-use hilum_core::{Clock, Entropy, InstallationKey};
+use hilum_core::{Clock, Entropy, Id, InstallationKey};
 use hilum_engines::log::Log;
 use hilum_engines::log::embedded::{self, Embedded};
 use hilum_engines::log::kafka::{Kafka, KafkaConfig};
@@ -20,7 +21,7 @@ use hilum_engines::tables::{Table, Tables, TablesError};
 use serde_json::Value;
 
 use crate::admin::Progress;
-use crate::config::{Config, LogEngine, TablesEngine};
+use crate::config::{Config, LogEngine, ProcessRole, TablesEngine};
 use crate::folder::Folder;
 use crate::machine;
 use crate::watch::Watch;
@@ -29,6 +30,8 @@ use crate::watch::Watch;
 pub struct House {
     /// Held for as long as the house is open.
     pub folder: Folder,
+    /// Which process of the installation this is.
+    pub process: Id,
     /// As it applies.
     pub config: Config,
     /// The machine's clock.
@@ -41,7 +44,7 @@ pub struct House {
     pub log: Log,
     /// Rows.
     pub tables: Tables,
-    /// Who looked: a database of its own.
+    /// Who looked: a database, or a schema, of its own.
     pub audit: Tables,
     /// Where messages come from.
     pub sources: Arc<Sources>,
@@ -49,11 +52,25 @@ pub struct House {
     pub door: Door,
     /// What they become.
     pub fold: Arc<Adt>,
-    /// Why nothing may be accepted: log, tables and program do not belong together.
-    pub unfit: Option<ChartError>,
+    /// Whether log, tables and program belong together.
+    pub fit: OnceLock<Fit>,
     /// How it all does, once it runs.
     pub watch: OnceLock<Arc<Watch>>,
 }
+
+/// Whether log, tables and program belong together; not known before the tables have answered.
+#[derive(Debug)]
+pub enum Fit {
+    /// They do.
+    Yes,
+    /// Why nothing may be accepted.
+    No(ChartError),
+}
+
+/// How long a process that can do without its tables waits for them at its start.
+const TABLES_PATIENCE: Duration = Duration::from_secs(3);
+/// How long until it asks again whether they belong to the log.
+const FIT_AGAIN: Duration = Duration::from_secs(1);
 
 impl std::fmt::Debug for House {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -119,6 +136,7 @@ impl House {
     pub async fn open(folder: Folder, config: Config) -> anyhow::Result<Self> {
         let (clock, entropy) = (machine::clock(), machine::entropy());
         let key = folder.installation_key(&entropy)?;
+        let process = folder.process_id(&entropy)?;
         let configured = config
             .sources
             .iter()
@@ -132,28 +150,22 @@ impl House {
         };
         check_engine(&folder, Port::Log, of_log)?;
         check_engine(&folder, Port::Tables, of_tables)?;
-        let tables = open_tables(&folder, &config).await?;
-        let audit = open_sqlite(&folder, "audit.sqlite", hilum_web::tables::AUDIT_ALL)?;
+        let (tables, audit) = open_tables(&folder, &config).await?;
         let log = open_log(&folder, &config, &clock, &entropy, &key).await?;
         // Before anything is written into it, so that no offset is given twice.
-        let unfit = match fits::check::<Adt>(&log, &tables).await {
-            Ok(()) => None,
-            Err(
-                error @ (ChartError::LogBehind { .. }
-                | ChartError::LogReplaced { .. }
-                | ChartError::OtherForm { .. }
-                | ChartError::Tables(TablesError::OtherLog { .. })),
-            ) => Some(error),
-            Err(error) => return Err(error.into()),
+        let fit = match (find_fit(&log, &tables).await, waits_for_tables(&config)) {
+            (Ok(fit), _) => OnceLock::from(fit),
+            (Err(ChartError::Tables(TablesError::Engine(_))), true) => OnceLock::new(),
+            (Err(error), _) => return Err(error.into()),
         };
         // Before a door opens: envelopes name settings by their digest.
-        let known = announce::known(&log).await?;
-        if unfit.is_none() {
-            let announced =
-                announce::announce(&sources, &known, &log, &tables, &clock, &entropy, &key).await?;
+        let mut known = announce::known(&log).await?;
+        if !matches!(fit.get(), Some(Fit::No(_))) {
+            let announced = announce::announce(&sources, &known, &log, &clock, &entropy, &key).await?;
             if announced > 0 {
                 tracing::info!(announced, "settings of sources written down");
             }
+            known.extend(sources.all().map(|one| (one.settings_sha(), one.settings().clone())));
         }
         let acks = Arc::new(AckTimes::default());
         let remembered = Arc::clone(&acks);
@@ -173,6 +185,7 @@ impl House {
         });
         Ok(Self {
             folder,
+            process,
             config,
             clock,
             entropy,
@@ -183,7 +196,7 @@ impl House {
             sources,
             door,
             fold,
-            unfit,
+            fit,
             watch: OnceLock::new(),
         })
     }
@@ -200,10 +213,41 @@ impl House {
     /// # Errors
     /// Why it does not, and the ways out.
     pub fn must_fit(&self) -> anyhow::Result<()> {
-        match &self.unfit {
+        match self.unfit() {
             None => Ok(()),
             Some(why) => bail!("{why}. {}", Self::way_out(why)),
         }
+    }
+
+    /// Why nothing may be accepted, as far as is known.
+    pub fn unfit(&self) -> Option<&ChartError> {
+        match self.fit.get()? {
+            Fit::Yes => None,
+            Fit::No(why) => Some(why),
+        }
+    }
+
+    /// Finds out whether log and tables belong together as soon as the tables answer. Doors that were opened before
+    /// are shut when they do not: what they take would be passed over.
+    pub async fn fits_later(&self) {
+        if self.fit.get().is_some() {
+            return;
+        }
+        self.tables.wait_open().await;
+        let fit = loop {
+            match find_fit(&self.log, &self.tables).await {
+                Ok(fit) => break fit,
+                Err(error) => {
+                    tracing::warn!(%error, "whether log and tables belong together is not known yet");
+                    tokio::time::sleep(FIT_AGAIN).await;
+                }
+            }
+        };
+        if let Fit::No(why) = &fit {
+            tracing::error!(%why, way_out = Self::way_out(why), "the doors are shut");
+            self.door.shut(why.to_string());
+        }
+        self.fit.set(fit).unwrap_or_else(|_| tracing::debug!("asked twice"));
     }
 
     /// What to do about log, tables and program that do not belong together.
@@ -257,6 +301,25 @@ impl House {
     }
 }
 
+/// Whether they fit; an error says that it cannot be known now.
+async fn find_fit(log: &Log, tables: &Tables) -> Result<Fit, ChartError> {
+    match fits::check::<Adt>(log, tables).await {
+        Ok(()) => Ok(Fit::Yes),
+        Err(
+            error @ (ChartError::LogBehind { .. }
+            | ChartError::LogReplaced { .. }
+            | ChartError::OtherForm { .. }
+            | ChartError::Tables(TablesError::OtherLog { .. })),
+        ) => Ok(Fit::No(error)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the process starts without its tables: a gateway needs the log alone, unless somebody is to look through it.
+const fn waits_for_tables(config: &Config) -> bool {
+    config.roles.has(ProcessRole::Gateway) && !config.roles.has(ProcessRole::Reader)
+}
+
 fn open_sqlite(folder: &Folder, name: &str, schema: &[&'static Table]) -> anyhow::Result<Tables> {
     let path = folder.path().join(name);
     Sqlite::open(path.as_path(), schema, sqlite::Options::default())
@@ -293,16 +356,38 @@ async fn open_log(
     }
 }
 
-async fn open_tables(folder: &Folder, config: &Config) -> anyhow::Result<Tables> {
+/// The rows, and who looked: two files, or two schemas of one database, so that every process writes into one audit log.
+async fn open_tables(folder: &Folder, config: &Config) -> anyhow::Result<(Tables, Tables)> {
+    let audit = hilum_web::tables::AUDIT_ALL;
     match config.tables.engine {
-        TablesEngine::Sqlite => open_sqlite(folder, "tables.sqlite", &schema()),
+        TablesEngine::Sqlite => {
+            let tables = open_sqlite(folder, "tables.sqlite", &schema())?;
+            Ok((tables, open_sqlite(folder, "audit.sqlite", audit)?))
+        }
         TablesEngine::Postgres => {
-            let place = PostgresConfig::new(&config.tables.url, &config.tables.schema);
-            let shown = crate::config::mask_url(&config.tables.url);
-            Postgres::open(place, &schema())
-                .await
-                .map(Tables::Postgres)
-                .with_context(|| format!("tables in {shown}, schema {}", config.tables.schema))
+            let of_audit = config.tables.audit_schema();
+            let place = |schema| PostgresConfig::new(&config.tables.url, schema);
+            let tables = open_postgres(config, place(&config.tables.schema), &schema()).await?;
+            let place = PostgresConfig { pool_size: AUDIT_CONNECTIONS, ..place(&of_audit) };
+            Ok((tables, open_postgres(config, place, audit).await?))
         }
     }
+}
+
+/// Connections for reading who looked: it is read seldom.
+const AUDIT_CONNECTIONS: usize = 2;
+
+async fn open_postgres(
+    config: &Config,
+    place: PostgresConfig,
+    tables: &[&'static Table],
+) -> anyhow::Result<Tables> {
+    let schema = place.schema.clone();
+    let opened = if waits_for_tables(config) {
+        Postgres::open_later(place, tables, TABLES_PATIENCE).await
+    } else {
+        Postgres::open(place, tables).await
+    };
+    let shown = crate::config::mask_url(&config.tables.url);
+    opened.map(Tables::Postgres).with_context(|| format!("tables in {shown}, schema {schema}"))
 }

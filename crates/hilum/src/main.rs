@@ -14,6 +14,7 @@ mod machine;
 mod metrics;
 mod out;
 mod passed_over;
+mod probes;
 mod running;
 mod watch;
 

@@ -8,17 +8,16 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use hilum_adt::mllp::{self, Mllp};
+use hilum_adt::project::Adt;
 use hilum_adt::routes::{self, Room};
-use hilum_adt::sources::{DEFAULT, SourceHealth};
-use hilum_chart::{Chart, PartitionHealth, Paused, Progress, ProjectionHealth, run_all};
+use hilum_adt::sources::DEFAULT;
+use hilum_chart::{Chart, Progress, follow_all, run_all};
 use hilum_core::Seq;
 use hilum_engines::limits;
-use hilum_engines::tables::{Tables, TablesError};
+use hilum_engines::tables::TablesError;
 use hilum_web::audit::Durability;
 use hilum_web::session::SessionSecret;
-use hilum_web::shell::{
-    FeedHealth, FeedState, Mode, Parts, PausedPartition, Probes, Readiness, Settings, Shell,
-};
+use hilum_web::shell::{Mode, Parts, Probes, Settings, Shell};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -26,7 +25,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admin::Socket;
+use crate::config::ProcessRole;
 use crate::house::House;
+use crate::probes::{feed_health, gauges, readiness};
 use crate::watch::Watch;
 
 /// What runs.
@@ -62,36 +63,30 @@ impl Running {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
 
+        let roles = house.config.roles;
         // Everything is bound before anything is served: a port that is taken is said before a message is.
         let http_listener = bind("http.listen", &house.config.http.listen)?;
         let http = http_listener.local_addr()?;
         let config = &house.config.mllp;
-        let mut mllp_listeners = Vec::new();
-        if !config.listen.is_empty() {
-            mllp_listeners.push((DEFAULT.to_owned(), bind("mllp.listen", &config.listen)?));
-        }
-        for (name, raw) in &config.listeners {
-            mllp_listeners.push((name.clone(), bind(&format!("mllp.listeners.{name}"), raw)?));
-        }
+        let mllp_listeners =
+            if roles.has(ProcessRole::Gateway) { bind_mllp(&house.config.mllp)? } else { Vec::new() };
 
-        let fold = run_all(&house.fold, &house.log, &house.tables, &house.clock);
+        let fold = if roles.has(ProcessRole::Worker) {
+            run_all(&house.fold, &house.log, &house.tables, &house.clock)
+        } else {
+            follow_all::<Adt>(&house.log, &house.tables, FOLLOW_EVERY)
+        };
         let progress = fold.progress().clone();
         let watch = Arc::new(Watch::new(&house, progress.clone()));
         house.watch.set(Arc::clone(&watch)).map_err(|_| anyhow::anyhow!("the house runs already"))?;
         let shell = shell(&house, metrics, mode, &watch, stopped.clone()).await?;
-        let room = Room {
-            tables: house.tables.clone(),
-            chart: Chart::open(house.tables.clone(), house.clock.clone()),
-            log: house.log.clone(),
-            clock: house.clock.clone(),
-            entropy: house.entropy.clone(),
-            key: house.key.clone(),
-            sources: Arc::clone(&house.sources),
-            progress,
-            reconciler: Arc::clone(&watch.reconciler),
-        };
-        let mut rooms = vec![hilum_adt::http::route(house.door.clone())];
-        rooms.extend(routes::routes(&room));
+        let mut rooms = Vec::new();
+        if roles.has(ProcessRole::Gateway) {
+            rooms.push(hilum_adt::http::route(house.door.clone()));
+        }
+        if roles.has(ProcessRole::Reader) {
+            rooms.extend(routes::routes(&room(&house, &watch)));
+        }
         let mounted = shell.mount(rooms);
         let socket = Socket::open(&house.folder)?;
         tasks.spawn(socket.serve(Arc::clone(&house), stopped.clone()));
@@ -108,7 +103,19 @@ impl Running {
             tasks.spawn(async move { door.serve(listener, name, stopped).await });
         }
         tasks.spawn(watch.run(stopped.clone()));
-        tasks.spawn(prune_outbox(house.tables.clone(), stopped.clone()));
+        if roles.has(ProcessRole::Worker) {
+            tasks.spawn(prune_outbox(Arc::clone(&house), stopped.clone()));
+        }
+        tasks.spawn({
+            let (house, mut stopped) = (Arc::clone(&house), stopped.clone());
+            async move {
+                tokio::select! {
+                    () = house.fits_later() => {}
+                    _ = stopped.wait_for(|&stop| stop) => {}
+                }
+            }
+        });
+        tracing::info!(%roles, process = %house.process, "this process");
         tracing::info!(address = %http, "HTTP door open");
         tasks.spawn({
             let (shell, mut stopped) = (shell.clone(), stopped);
@@ -170,20 +177,55 @@ impl Running {
 /// How long a batch that was begun may take to come to its end when all the rest has ended.
 const BATCH_ENDS: Duration = Duration::from_secs(1);
 
-/// Keeps the outbox as long as a page may be away, and no longer.
-async fn prune_outbox(tables: Tables, mut stopped: watch::Receiver<bool>) {
+/// How often a process that does not work at the fold looks how far it is.
+const FOLLOW_EVERY: Duration = Duration::from_millis(500);
+
+fn bind_mllp(config: &crate::config::Mllp) -> anyhow::Result<Vec<(String, TcpListener)>> {
+    let mut listeners = Vec::new();
+    if !config.listen.is_empty() {
+        listeners.push((DEFAULT.to_owned(), bind("mllp.listen", &config.listen)?));
+    }
+    for (name, raw) in &config.listeners {
+        listeners.push((name.clone(), bind(&format!("mllp.listeners.{name}"), raw)?));
+    }
+    Ok(listeners)
+}
+
+fn room(house: &House, watch: &Watch) -> Room {
+    Room {
+        tables: house.tables.clone(),
+        chart: Chart::open(house.tables.clone(), house.clock.clone()),
+        log: house.log.clone(),
+        clock: house.clock.clone(),
+        entropy: house.entropy.clone(),
+        key: house.key.clone(),
+        sources: Arc::clone(&house.sources),
+        progress: watch.progress.clone(),
+        reconciler: Arc::clone(&watch.reconciler),
+    }
+}
+
+/// Keeps the outbox as long as a page may be away, and no longer. Of several processes one does.
+async fn prune_outbox(house: Arc<House>, mut stopped: watch::Receiver<bool>) {
     let every = Duration::from_secs(limits::OUTBOX_PRUNE_EVERY_S);
     while tokio::time::timeout(every, stopped.wait_for(|&stop| stop)).await.is_err() {
-        let pruned = match tables.now().await {
-            Ok(now) => tables.prune(Seq(now.0 - limits::OUTBOX_KEEP_COMMITS)).await,
-            Err(error) => Err(error),
-        };
-        match pruned {
+        match prune_once(&house).await {
             Ok(0) => {}
             Ok(entries) => tracing::debug!(entries, "outbox pruned"),
             Err(error) => tracing::warn!(%error, "outbox not pruned; it is tried again"),
         }
     }
+}
+
+async fn prune_once(house: &House) -> Result<u64, TablesError> {
+    let (tables, holder, now) = (&house.tables, house.process.to_string(), house.clock.now());
+    // Longer than until the next look, so that it stays with who has it; whoever dies loses it soon.
+    let until = now.plus_micros(2 * limits::OUTBOX_PRUNE_EVERY_S as i64 * 1_000_000);
+    if tables.lease("outbox.prune", &holder, now, until).await?.is_none() {
+        return Ok(0);
+    }
+    let newest = tables.now().await?;
+    tables.prune(Seq(newest.0 - limits::OUTBOX_KEEP_COMMITS)).await
 }
 
 /// Whether everything in the log is applied. A fold that stands still is not waited for.
@@ -213,6 +255,7 @@ async fn shell(
         })?,
         audit: if config.audit.at_once { Durability::AtOnce } else { Durability::WithinSecond },
         audit_fails_closed: config.audit.fails_closed,
+        has_windows: config.roles.has(ProcessRole::Reader),
     };
     let with = || (Arc::clone(house), Arc::clone(watch));
     let ((ready_house, ready), (feed_house, feed), (gauge_house, gauge)) = (with(), with(), with());
@@ -237,99 +280,4 @@ async fn shell(
         probes,
     };
     Ok(Shell::start(parts).await?)
-}
-
-fn paused_partitions(fold: &ProjectionHealth) -> Vec<PausedPartition> {
-    let paused = fold.partitions.iter().filter_map(|one| Some((one, one.paused.clone()?)));
-    paused
-        .map(|(one, Paused { cause, why })| PausedPartition {
-            projection: fold.projection,
-            stream: one.stream.to_string(),
-            partition: one.partition,
-            lag: one.lag_records(),
-            cause: cause.as_str(),
-            why,
-        })
-        .collect()
-}
-
-fn readiness(house: &House, watch: &Watch, is_stopping: bool) -> Readiness {
-    let (log, seen) = (house.log.health(), watch.seen());
-    let fold = watch.progress.health();
-    let paused = paused_partitions(&fold);
-    if is_stopping {
-        Readiness::Draining
-    } else if let Some(why) = log.read_only {
-        Readiness::ReadOnly { why: format!("log: {why}") }
-    } else if let Some(why) = log.full.or(log.held) {
-        Readiness::ReadOnly { why }
-    } else if let Some(why @ TablesError::ReadOnly(_)) = seen.tables_down {
-        Readiness::ReadOnly { why: why.to_string() }
-    } else if let Some(why) = seen.tables_down {
-        Readiness::TablesDown { why: why.to_string() }
-    } else if !paused.is_empty() {
-        Readiness::Paused { partitions: paused }
-    } else if fold.caught_up() {
-        let mut notes = seen.passed_over.notes();
-        let differing = watch.reconciler.seen().map_or(0, |found| found.differing.len());
-        if differing > 0 {
-            notes.push(format!(
-                "{differing} open encounters are not on the census as the chart says: stop the server and run `hilum \
-                 rebuild census`"
-            ));
-        }
-        Readiness::Ready { notes }
-    } else {
-        let sum = |of: fn(&PartitionHealth) -> u64| fold.partitions.iter().map(of).sum();
-        Readiness::CatchingUp {
-            applied: sum(|one| one.applied.min(one.target.unwrap_or(one.end))),
-            target: sum(|one| one.target.unwrap_or(one.end)),
-        }
-    }
-}
-
-/// How the fold lags when it is called late, in microseconds from receipt.
-const LATE_US: i64 = 60_000_000;
-
-fn feed_health(house: &House, watch: &Watch) -> FeedHealth {
-    let now = house.clock.now();
-    let states = house.sources.states(now);
-    let is = |health| states.iter().any(|state| state.health == health);
-    let (log, fold) = (house.log.health(), watch.progress.health());
-    let is_late = fold.oldest_unapplied().is_some_and(|oldest| now.micros_since(oldest) > LATE_US);
-    let log_takes_nothing = log.read_only.is_some() || log.full.is_some() || log.held.is_some();
-    let takes_nothing = log_takes_nothing || watch.seen().tables_down.is_some();
-    let state = if takes_nothing || is(SourceHealth::Failing) {
-        FeedState::Failing
-    } else if is_late || fold.paused().is_some() {
-        FeedState::Late
-    } else if is(SourceHealth::Silent) {
-        FeedState::Silent
-    } else {
-        FeedState::Ok
-    };
-    FeedHealth { state, last: states.iter().filter_map(|state| state.last_received).max(), href: "/sources" }
-}
-
-/// What is read when it is asked for, rather than counted as it happens.
-fn gauges(house: &House, watch: &Watch) {
-    let log = house.log.health();
-    let tables_read_only = matches!(watch.seen().tables_down, Some(TablesError::ReadOnly(_)));
-    let read_only = log.read_only.or(log.full).or(log.held).is_some() || tables_read_only;
-    metrics::gauge!("hilum_log_queue_bytes").set(log.queue_bytes as f64);
-    metrics::gauge!("hilum_in_flight_bytes").set(house.door.in_flight_bytes() as f64);
-    metrics::gauge!("hilum_read_only").set(if read_only { 1.0 } else { 0.0 });
-    for one in watch.progress.health().partitions {
-        let labels = [("stream", one.stream.to_string()), ("partition", one.partition.to_string())];
-        metrics::gauge!("hilum_lag_records", &labels).set(one.lag_records() as f64);
-        metrics::gauge!("hilum_paused", &labels).set(if one.paused.is_some() { 1.0 } else { 0.0 });
-        metrics::counter!("hilum_commits_total", &labels).absolute(one.commits);
-        metrics::counter!("hilum_conflicts_total", &labels).absolute(one.conflicts);
-        metrics::counter!("hilum_rejected_total", &labels).absolute(one.rejected);
-    }
-    let now = house.clock.now();
-    for state in house.sources.states(now) {
-        let silence_s = state.last_received.map_or(f64::NAN, |last| now.micros_since(last) as f64 / 1e6);
-        metrics::gauge!("hilum_source_silence_seconds", "source" => state.name.to_string()).set(silence_s);
-    }
 }

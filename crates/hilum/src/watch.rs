@@ -12,6 +12,7 @@ use hilum_engines::tables::{Tables, TablesError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::config::ProcessRole;
 use crate::house::House;
 use crate::passed_over::{self, PassedOver, READ_AGAIN_EVERY};
 
@@ -29,6 +30,8 @@ pub struct Watch {
     pub reconciler: Arc<Reconciler>,
     log: Log,
     tables: Tables,
+    /// Whether the chart is this process's concern: a gateway looks whether the tables answer, and no further.
+    minds_chart: bool,
     seen: Mutex<Seen>,
 }
 
@@ -47,7 +50,9 @@ impl Watch {
         let chart = Chart::open(house.tables.clone(), house.clock.clone());
         let reconciler = Arc::new(Reconciler::new(house.tables.clone(), chart, house.clock.clone()));
         let (log, tables) = (house.log.clone(), house.tables.clone());
-        Self { progress, reconciler, log, tables, seen: Mutex::default() }
+        let minds_chart =
+            house.config.roles.has(ProcessRole::Worker) || house.config.roles.has(ProcessRole::Reader);
+        Self { progress, reconciler, log, tables, minds_chart, seen: Mutex::default() }
     }
 
     fn slot(&self) -> MutexGuard<'_, Seen> {
@@ -98,7 +103,7 @@ impl Watch {
             None if was_down => tracing::info!("the tables take commits again"),
             _ => {}
         }
-        if down.is_some() {
+        if down.is_some() || !self.minds_chart {
             return;
         }
         let asked = async {

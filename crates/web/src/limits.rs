@@ -83,6 +83,10 @@ pub const LIVE_TOPICS_MAX: usize = 16;
 pub const LIVE_EVENT_EVERY: Duration = Duration::from_millis(500);
 /// A live connection says that it is there, and checks that its session still is.
 pub const LIVE_BEAT_EVERY: Duration = Duration::from_secs(10);
+/// How often the outbox is looked at without a hint where all commits are this process's own.
+pub const LIVE_HINT_MAX: Duration = Duration::from_secs(1);
+/// And where other processes commit too.
+pub const LIVE_LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Ids in one live event; beyond it the page is told to read all again.
 pub const LIVE_IDS_MAX: usize = 200;
 /// Changes read from the outbox at a time.

@@ -72,6 +72,13 @@ impl Live {
         Ok(Self { tables, topics, told, subscribers, closing })
     }
 
+    /// A hub that nobody asks and that follows nothing.
+    pub(crate) fn idle(tables: Tables) -> Self {
+        let (told, _) = broadcast::channel(1);
+        let (closing, _) = tokio::sync::watch::channel(false);
+        Self { tables, topics: Vec::new(), told, subscribers: Arc::new(Semaphore::new(0)), closing }
+    }
+
     /// Ends every stream, so that the server can drain.
     pub fn close(&self) {
         self.closing.send_replace(true);
@@ -89,6 +96,8 @@ enum Told {
 
 async fn follow(tables: Tables, mut from: Seq, out: broadcast::Sender<Arc<Told>>) {
     let mut committed = tables.committed();
+    // Of other processes' commits nobody tells: looking is how they are heard of.
+    let look_again = if tables.is_shared() { limits::LIVE_LOOK_EVERY } else { limits::LIVE_HINT_MAX };
     loop {
         match tables.changes(from, limits::LIVE_CHANGES_MAX).await {
             Ok(changes) => {
@@ -119,7 +128,7 @@ async fn follow(tables: Tables, mut from: Seq, out: broadcast::Sender<Arc<Told>>
         if from < *committed.borrow_and_update() && !is_empty(&tables, from).await {
             continue;
         }
-        let waited = tokio::time::timeout(limits::AUDIT_DELAY_MAX, committed.changed()).await;
+        let waited = tokio::time::timeout(look_again, committed.changed()).await;
         if matches!(waited, Ok(Err(_))) {
             return; // the engine is closed
         }

@@ -45,6 +45,9 @@ pub struct Settings {
     pub audit: Durability,
     /// Whether an answer that cannot be audited is held back.
     pub audit_fails_closed: bool,
+    /// Whether there is anything to look at. Without windows only `/healthz`, `/readyz`, `/metrics` and the rooms'
+    /// routes that are mounted exist, nothing is asked of the tables but keys, and nothing follows the outbox.
+    pub has_windows: bool,
 }
 
 impl Default for Settings {
@@ -55,6 +58,7 @@ impl Default for Settings {
             zone: TimeZone::UTC,
             audit: Durability::AtOnce,
             audit_fails_closed: true,
+            has_windows: true,
         }
     }
 }
@@ -83,6 +87,11 @@ pub enum Readiness {
     Ready {
         /// What somebody should see to all the same, without patient data.
         notes: Vec<String>,
+    },
+    /// Log, tables and program do not belong together: the doors are shut.
+    Unfit {
+        /// Why, and the way out, without patient data.
+        why: String,
     },
     /// It is starting.
     Starting,
@@ -298,8 +307,12 @@ impl Shell {
         let mut words = vec![WORDS];
         words.extend(parts.words);
         let passwords = PasswordCheck::new(&parts.entropy).await?;
-        let live = Live::start(parts.tables.clone(), parts.topics).await?;
-        tokio::spawn(sweep(parts.tables.clone(), parts.clock.clone()));
+        let live = if parts.settings.has_windows {
+            tokio::spawn(sweep(parts.tables.clone(), parts.clock.clone()));
+            Live::start(parts.tables.clone(), parts.topics).await?
+        } else {
+            Live::idle(parts.tables.clone())
+        };
         Ok(Self(Arc::new(Inner {
             csrf: Csrf::new(&parts.secret),
             audit: Audit::start(parts.audit, &parts.secret, parts.settings.audit),
@@ -383,6 +396,11 @@ impl Shell {
     /// The zone in which pages show times.
     pub fn zone(&self) -> &TimeZone {
         &self.0.settings.zone
+    }
+
+    /// Whether there is anything to look at.
+    pub(crate) fn has_windows(&self) -> bool {
+        self.0.settings.has_windows
     }
 
     /// Whether this is `hilum demo`.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hilum_core::{Clock, Stream};
 use hilum_engines::log::{Log, Share};
@@ -58,7 +59,7 @@ impl<P: Projection> Crew<P> {
     /// Looks through what of one partition is not applied yet, until it has been possible.
     async fn look_ahead(self: Arc<Self>, place: (Stream, u16)) {
         // What waits is seen meanwhile.
-        self.look_where(place).await;
+        look_where::<P>(&self.log, &self.tables, &self.progress, place).await;
         let mut pause = PAUSE_BACKOFF.0;
         while let Err(error) = foresee(self.projection.as_ref(), &self.log, &self.tables, place).await {
             let (cause, (stream, partition)) = (error.cause(), place);
@@ -185,23 +186,55 @@ impl<P: Projection> Crew<P> {
     async fn look_at(&self, others: &[(Stream, u16)]) {
         tokio::time::sleep(OTHERS_POLL).await;
         for &place in others {
-            self.look_where(place).await;
+            look_where::<P>(&self.log, &self.tables, &self.progress, place).await;
         }
     }
+}
 
-    /// How far a partition is at which this process does not work (yet).
-    async fn look_where(&self, (stream, partition): (Stream, u16)) {
-        let applied = port::offset(&self.tables, P::NAME, stream, partition, self.log.epoch()).await;
-        let end = port::end(&self.log, stream, partition).await;
-        if let (Ok(applied), Ok(end)) = (applied, end) {
-            self.progress.update(stream, partition, |slot| {
-                (slot.applied, slot.end) = (applied, end.max(applied));
-                slot.target.get_or_insert(end);
-                slot.oldest_unapplied = None;
-                slot.paused = None;
-            });
-        }
+/// How far a partition is at which this process does not work (yet).
+async fn look_where<P: Projection>(
+    log: &Log,
+    tables: &Tables,
+    progress: &Progress,
+    (stream, partition): (Stream, u16),
+) {
+    let applied = port::offset(tables, P::NAME, stream, partition, log.epoch()).await;
+    let end = port::end(log, stream, partition).await;
+    if let (Ok(applied), Ok(end)) = (applied, end) {
+        progress.update(stream, partition, |slot| {
+            (slot.applied, slot.end) = (applied, end.max(applied));
+            slot.target.get_or_insert(end);
+            slot.oldest_unapplied = None;
+            slot.paused = None;
+        });
     }
+}
+
+/// Looks how far `P` is, each `every`, in a process that does not work at it: what tables and log say is all that it
+/// knows. Ends with [`Running::stop`].
+pub fn follow_all<P: Projection>(log: &Log, tables: &Tables, every: Duration) -> Running {
+    let progress = Progress::new(P::NAME, P::STREAMS, log.partitions());
+    let (stop, mut stopped) = watch::channel(false);
+    let (log, tables, seen) = (log.clone(), tables.clone(), progress.clone());
+    let places: Vec<_> = P::STREAMS
+        .iter()
+        .flat_map(|&stream| (0..log.partitions()).map(move |partition| (stream, partition)))
+        .collect();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let looking = async {
+            loop {
+                let all = places.iter().map(|&place| look_where::<P>(&log, &tables, &seen, place));
+                futures::future::join_all(all).await;
+                tokio::time::sleep(every).await;
+            }
+        };
+        tokio::select! {
+            () = looking => {}
+            _ = stopped.wait_for(|stop| *stop) => {}
+        }
+    });
+    Running { progress, stop, tasks }
 }
 
 /// Runs `projection` over what falls to this process of its streams and partitions until [`Running::stop`]; dropping

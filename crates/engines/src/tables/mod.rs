@@ -477,6 +477,22 @@ impl Tables {
         each!(self, engine => engine.lease(name, holder, now, until).await)
     }
 
+    /// Waits until the tables are open: at once, but for those that were opened while their server did not answer.
+    pub async fn wait_open(&self) {
+        match self {
+            Self::Sqlite(_) => {}
+            Self::Postgres(engine) => engine.wait_open().await,
+        }
+    }
+
+    /// Whether other processes commit as well. [`Tables::committed`] then misses theirs until somebody asks.
+    pub const fn is_shared(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => false,
+            Self::Postgres(_) => true,
+        }
+    }
+
     /// A counter that changes after each commit that this process made or heard of: a hint for who waits for changes.
     pub fn committed(&self) -> tokio::sync::watch::Receiver<Seq> {
         each!(self, engine => engine.committed())

@@ -12,6 +12,7 @@
 //! | file | what lives there |
 //! |---|---|
 //! | [`ddl`] | the schema: made, extended, checked |
+//! | [`open`] | the tables opened, at once or as soon as the server answers |
 //! | [`plan`] | statements as text, scans as index ranges; pure |
 //! | [`wire`] | values in PostgreSQL's binary formats |
 //! | [`writer`] | groups, flights, and the question after a broken one |
@@ -21,7 +22,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use deadpool_postgres::{Object, Pool, PoolError};
 use hilum_core::{Epoch, Id, RecordId, Seq, Stream, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_postgres::config::{Host, SslMode};
@@ -35,6 +36,7 @@ use plan::{Planned, quote};
 use wire::{Item, Param, Raw};
 
 mod ddl;
+mod open;
 mod plan;
 mod wire;
 mod writer;
@@ -96,11 +98,14 @@ impl fmt::Debug for Postgres {
 
 struct Shared {
     schema: String,
+    declared: Vec<&'static Table>,
     tables: Arc<Catalog>,
+    client: tokio_postgres::Config,
+    allow_unsafe: bool,
     pool: Pool,
     orders: mpsc::Sender<writer::Order>,
     committed: watch::Sender<Seq>,
-    described: String,
+    opened: watch::Sender<open::Opened>,
 }
 
 /// The declared tables, checked and planned.
@@ -291,69 +296,13 @@ async fn fly(
 }
 
 impl Postgres {
-    /// Connects, makes or extends the schema as `tables` declare, and starts the writer.
-    ///
-    /// # Errors
-    /// [`TablesError::Newer`] and [`TablesError::Shape`] when the stored schema does not fit, [`TablesError::Engine`]
-    /// when the server cannot be reached or does not keep what it acknowledges.
-    pub async fn open(config: PostgresConfig, tables: &[&'static Table]) -> Result<Self, TablesError> {
-        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-        if !config.schema.bytes().all(fits)
-            || !(1..=limits::TABLE_NAME_BYTES_MAX).contains(&config.schema.len())
-            || config.schema.starts_with("pg_")
-        {
-            return Err(shape(
-                "(schema)",
-                "its name must be lower-case letters, digits and _, at most 40 bytes",
-            ));
-        }
-        let schema = Schema::new(tables)?;
-        let planned = tables.iter().map(|table| Planned::new(&config.schema, table)).collect();
-        let catalog = Arc::new(Catalog { schema, planned });
-        let client_config = client_config(&config)?;
-        let mut client = connect(&client_config).await?;
-        let described = check_server(&client, config.allow_unsafe).await?;
-        ddl::migrate(&mut client, &config.schema, tables).await?;
-        drop(client);
-
-        let manager = Manager::from_config(
-            client_config.clone(),
-            NoTls,
-            ManagerConfig { recycling_method: RecyclingMethod::Fast },
-        );
-        let pool = Pool::builder(manager)
-            .max_size(config.pool_size.max(1))
-            .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(Duration::from_secs(limits::ENGINE_SILENCE_S_MAX)))
-            .create_timeout(Some(Duration::from_secs(limits::ENGINE_CONNECT_S_MAX)))
-            .build()
-            .map_err(|_| TablesError::Engine("postgresql: no pool".to_owned()))?;
-        let committed = watch::Sender::new(Seq(0));
-        let orders = writer::start(writer::Setup {
-            client: client_config,
-            allow_unsafe: config.allow_unsafe,
-            schema: config.schema.clone(),
-            tables: catalog.clone(),
-            committed: committed.clone(),
-        });
-        let this = Self(Arc::new(Shared {
-            schema: config.schema,
-            tables: catalog,
-            pool,
-            orders,
-            committed,
-            described,
-        }));
-        this.now().await?;
-        Ok(this)
-    }
-
     /// Commits a batch: see [`super::Tables::commit`]. A call that is dropped before its group is sent is not made.
     ///
     /// # Errors
     /// As [`super::Tables::commit`].
     pub async fn commit(&self, batch: Batch) -> Result<Seq, TablesError> {
         let closed = || TablesError::Engine("postgresql: the tables are closed".to_owned());
+        self.is_open()?;
         let checked = writer::Checked::new(&self.0.tables, batch)?;
         let (reply, answer) = oneshot::channel();
         self.0.orders.send(writer::Order::Commit(Box::new(checked), reply)).await.map_err(|_| closed())?;
@@ -597,7 +546,10 @@ impl Postgres {
 
     /// `postgresql` and how durable its commits are.
     pub fn describe(&self) -> String {
-        self.0.described.clone()
+        match &*self.0.opened.borrow() {
+            Ok(described) => described.clone(),
+            Err(_) => "postgresql, not open yet".to_owned(),
+        }
     }
 
     /// Commits what waits and closes all connections. Later calls fail. A server that does not answer is not waited
@@ -646,6 +598,7 @@ impl Postgres {
         if calls.is_empty() {
             return Ok(Vec::new());
         }
+        self.is_open()?;
         let client: Object = self.0.pool.get().await.map_err(|e| pool_error(&e))?;
         let statements =
             futures::future::try_join_all(calls.iter().map(|call| client.prepare_cached(&call.sql)))

@@ -432,3 +432,35 @@ async fn commits_wait_for_the_counter() {
     other.batch_execute("COMMIT").await.unwrap();
     assert_eq!(waiting.await.unwrap().unwrap(), Seq(6));
 }
+
+/// A process that can do without its tables starts without them: each call gives the engine's error until the server
+/// answers, then they are as any others. What can never fit is said at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_are_opened_as_soon_as_the_server_answers() {
+    let server = Server::start(&[]);
+    let schema = server.fresh_schema();
+    let config = || PostgresConfig::new(server.url(), schema.clone());
+    server.kill();
+    let patience = Duration::from_millis(500);
+    assert!(Postgres::open(config(), &TABLES).await.is_err(), "others do not start without it");
+    let tables = Postgres::open_later(config(), &TABLES, patience).await.unwrap();
+    assert!(matches!(tables.commit(both(1)).await, Err(TablesError::Engine(_))));
+    assert!(matches!(tables.now().await, Err(TablesError::Engine(_))));
+    assert_eq!(tables.ready().await.unwrap_err().kind(), Kind::Transient);
+    assert!(tables.describe().contains("not open yet"), "{}", tables.describe());
+    server.restart();
+    tokio::time::timeout(Duration::from_secs(30), tables.wait_open()).await.expect("opened by itself");
+    tables.commit(both(1)).await.unwrap();
+    assert_eq!(there(&tables, 1).await, 2);
+    assert!(tables.describe().contains("fsync"), "{}", tables.describe());
+    // It goes once more: from now on calls speak for themselves, and find it again.
+    server.kill();
+    assert!(matches!(tables.now().await, Err(TablesError::Engine(_))));
+    server.restart();
+    tables.commit(both(2)).await.unwrap();
+    tables.close().await;
+    let newer = raw(&server.url()).await;
+    newer.batch_execute(&format!("UPDATE {schema}.hilum_version SET version = 99")).await.unwrap();
+    let refused = Postgres::open_later(config(), &TABLES, Duration::from_secs(30)).await;
+    assert!(matches!(refused, Err(TablesError::Newer { stored: 99, .. })), "{refused:?}");
+}

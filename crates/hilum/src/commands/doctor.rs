@@ -283,7 +283,7 @@ pub async fn inside(house: &House) -> Vec<Finding> {
             findings.push(Finding::bad("tables", error.to_string(), remedy));
         }
     }
-    if let Some(why) = &house.unfit {
+    if let Some(why) = house.unfit() {
         findings.push(Finding::bad("log", why.to_string(), House::way_out(why)));
     }
     if let Some(watch) = house.watch.get() {

@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::{ConfigFile, DataFolder, table};
-use crate::config::Overrides;
+use crate::config::{Config, Overrides, ProcessRoles};
 use crate::folder::Folder;
 use crate::house::{House, schema};
 use crate::{logging, machine, out};
@@ -77,7 +77,7 @@ const DIFFERED: u8 = 3;
 /// # Errors
 /// When the folder is held, or an engine fails.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let config = arguments.config.load(&Overrides::default())?;
+    let config = Config { roles: ProcessRoles::ALL, ..arguments.config.load(&Overrides::default())? };
     logging::start_quietly(&config.logging)?;
     if !arguments.data.path.is_dir() {
         bail!("data folder {} is not there", arguments.data.path.display());
@@ -86,7 +86,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let report = runtime.block_on(async {
         let house = House::open(folder, config).await?;
-        let done = match (&house.unfit, arguments.behind) {
+        let done = match (house.unfit(), arguments.behind) {
             // Rows of another form are what a plain rebuild is for; nothing can be applied on top of them.
             (Some(ChartError::OtherForm { .. }), None) => compute(&house, arguments).await.map(Some),
             (Some(ChartError::Tables(_)), _)

@@ -10,7 +10,7 @@ use hilum_web::shell::Mode;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{ConfigFile, DataFolder};
-use crate::config::{Config, LogFormat, Overrides};
+use crate::config::{Config, LogFormat, Overrides, ProcessRoles};
 use crate::folder::Folder;
 use crate::house::House;
 use crate::running::Running;
@@ -32,6 +32,9 @@ pub struct Arguments {
     /// Address of the MLLP door; port 0 takes a free one [default: 127.0.0.1:2575]
     #[arg(long, value_name = "ADDR")]
     mllp: Option<String>,
+    /// What this process is there for, with Kafka and PostgreSQL: some of gateway,worker,reader [default: all]
+    #[arg(long, value_name = "ROLES")]
+    roles: Option<ProcessRoles>,
     /// Write {"http":"ADDR","mllp":"ADDR"} to this file when the doors accept
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -45,8 +48,12 @@ pub struct Arguments {
 /// # Errors
 /// What could not be opened, by name.
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let overrides =
-        Overrides { http: arguments.http, mllp: arguments.mllp, log_format: arguments.log_format };
+    let overrides = Overrides {
+        http: arguments.http,
+        mllp: arguments.mllp,
+        log_format: arguments.log_format,
+        roles: arguments.roles,
+    };
     let config = arguments.config.load(&overrides)?;
     failpoints::install(machine::variable("HILUM_FAILPOINT").as_deref())?;
     logging::start(&config.logging)?;

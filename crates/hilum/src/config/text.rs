@@ -51,7 +51,10 @@ fn toml_key(key: &str) -> String {
 pub(super) fn write_table(out: &mut String, path: &str, tree: &Value) {
     let Value::Object(map) = tree else { return };
     let is_section = |key: &str| path.is_empty() || path == "sources" && !key.is_empty();
-    for (key, value) in map {
+    // What stands behind a section's name belongs to the section.
+    let mut in_order: Vec<_> = map.iter().collect();
+    in_order.sort_by_key(|(key, value)| is_section(key) && value.is_object());
+    for (key, value) in in_order {
         if is_section(key) && value.is_object() {
             let path = if path.is_empty() { toml_key(key) } else { format!("{path}.{}", toml_key(key)) };
             if path != "sources" {
@@ -69,6 +72,11 @@ pub(super) fn write_table(out: &mut String, path: &str, tree: &Value) {
 
 /// What each key means; a test holds that this is the tree, no more and no less.
 pub const REFERENCE: &[(&str, &str)] = &[
+    (
+        "roles",
+        "What this process is there for: `gateway` (takes messages in), `worker` (applies them), `reader` (pages).\n\
+         All, or some of them where log.engine is `kafka` and tables.engine `postgres`. Environment: HILUM_ROLES=gateway,worker.",
+    ),
     ("http.listen", "Address of the HTTP door and of the pages. Port 0 takes a free one."),
     ("http.https", "Whether a proxy in front of it ends https: cookies are then for https alone."),
     ("http.zone", "IANA zone in which pages show times."),

@@ -13,5 +13,6 @@ mod lifecycle;
 mod many;
 mod misread;
 mod mllp;
+mod roles;
 mod routes;
 mod server;

@@ -9,7 +9,7 @@ use tempfile::{TempDir, tempdir};
 
 use crate::server::{Server, Start, a01, field, request, wait};
 
-fn config(kafka: &Kafka, postgres: &Postgres) -> String {
+pub fn config(kafka: &Kafka, postgres: &Postgres) -> String {
     format!(
         "[log]\nengine = \"kafka\"\nbrokers = \"{}\"\nprefix = \"{}\"\ndurability = \"fsync\"\n\n\
          [tables]\nengine = \"postgres\"\nurl = \"{}\"\nschema = \"{}\"\n",
@@ -20,21 +20,21 @@ fn config(kafka: &Kafka, postgres: &Postgres) -> String {
     )
 }
 
-fn patients(server: &Server, key: &str) -> usize {
+pub fn patients(server: &Server, key: &str) -> usize {
     let answer = request(server.http.unwrap(), "GET", "/api/census", &[("x-api-key", key)], b"");
     assert_eq!(answer.status, 200, "{}", answer.text());
     let census: Value = serde_json::from_str(&answer.text()).unwrap();
     census["encounters"].as_array().unwrap().len()
 }
 
-fn send(server: &Server, ids: std::ops::Range<u32>) {
+pub fn send(server: &Server, ids: std::ops::Range<u32>) {
     let mut mllp = server.connect();
     for id in ids {
         assert_eq!(field(&mllp.ask(&a01(&format!("M{id}"))), "MSA", 1), "AA");
     }
 }
 
-fn state(server: &Server) -> (u16, Value) {
+pub fn state(server: &Server) -> (u16, Value) {
     let answer = request(server.http.unwrap(), "GET", "/readyz", &[], b"");
     (answer.status, serde_json::from_str(&answer.text()).unwrap())
 }
@@ -75,7 +75,7 @@ fn what_kafka_keeps_postgresql_shows() {
 }
 
 /// A second process of the same installation: the same secrets, a folder of its own.
-fn sibling(of: &TempDir) -> TempDir {
+pub fn sibling(of: &TempDir) -> TempDir {
     let folder = tempdir().unwrap();
     let secrets = folder.path().join("data/secrets");
     std::fs::create_dir_all(&secrets).unwrap();

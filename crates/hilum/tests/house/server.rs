@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// Where nobody listens: the MLLP door of a process that has none.
+const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
 const VT: u8 = 0x0B;
 const FS: u8 = 0x1C;
 
@@ -132,7 +134,7 @@ impl Server {
         };
         let ready: Value = serde_json::from_str(&text).unwrap();
         let address = |key: &str| ready[key].as_str().map(|text| text.parse().unwrap());
-        Some(Self { child, data, mllp: address("mllp").unwrap(), http: address("http"), stderr })
+        Some(Self { child, data, mllp: address("mllp").unwrap_or(NOWHERE), http: address("http"), stderr })
     }
 
     pub fn pid(&self) -> u32 {

@@ -25,6 +25,7 @@ pub async fn ready(visit: Visit) -> Result<Response, Fault> {
         }
         Readiness::Paused { partitions } => json!({"state": "paused", "partitions": partitions}),
         Readiness::TablesDown { why } => json!({"state": "tables-down", "why": why}),
+        Readiness::Unfit { why } => json!({"state": "unfit", "why": why}),
         Readiness::ReadOnly { why } => json!({"state": "read-only", "why": why}),
         Readiness::Draining => json!({"state": "draining"}),
     };

@@ -14,8 +14,24 @@ mod password;
 mod prefs;
 mod sign_in;
 
-/// All of them.
+/// What every process answers.
+fn health() -> Vec<Route> {
+    let (public, api) = (Access::Public, Surface::Api);
+    vec![
+        Route::get("/healthz", public, api, (), health::alive),
+        Route::get("/readyz", public, api, (), health::ready),
+        Route::get("/metrics", Access::LoopbackOr(ADMINS), api, (), health::metrics),
+    ]
+}
+
+/// All that this process has.
 pub(crate) fn all(shell: &Shell) -> Vec<Route> {
+    let mut routes = if shell.has_windows() { windows(shell) } else { Vec::new() };
+    routes.extend(health());
+    routes
+}
+
+fn windows(shell: &Shell) -> Vec<Route> {
     let gallery = if shell.is_demo() { READERS } else { ADMINS };
     let (public, page, api) = (Access::Public, Surface::Page, Surface::Api);
     let admins = Access::Roles(ADMINS);
@@ -42,8 +58,5 @@ pub(crate) fn all(shell: &Shell) -> Vec<Route> {
         Route::get("/live", Access::Roles(READERS), Surface::Live, (), live::stream),
         Route::get("/assets/{version}/{name}", public, page, (), assets::serve),
         Route::get("/favicon.ico", public, page, (), assets::icon),
-        Route::get("/healthz", public, api, (), health::alive),
-        Route::get("/readyz", public, api, (), health::ready),
-        Route::get("/metrics", Access::LoopbackOr(ADMINS), api, (), health::metrics),
     ]
 }

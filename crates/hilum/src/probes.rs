@@ -1,0 +1,132 @@
+//! What the process says of itself when it is asked: `/readyz`, the top bar, `/metrics`.
+
+use hilum_adt::sources::SourceHealth;
+use hilum_chart::{PartitionHealth, Paused, ProjectionHealth};
+use hilum_engines::tables::TablesError;
+use hilum_web::shell::{FeedHealth, FeedState, PausedPartition, Readiness};
+
+use crate::config::ProcessRole;
+use crate::house::House;
+use crate::watch::Watch;
+
+fn paused_partitions(fold: &ProjectionHealth) -> Vec<PausedPartition> {
+    let paused = fold.partitions.iter().filter_map(|one| Some((one, one.paused.clone()?)));
+    paused
+        .map(|(one, Paused { cause, why })| PausedPartition {
+            projection: fold.projection,
+            stream: one.stream.to_string(),
+            partition: one.partition,
+            lag: one.lag_records(),
+            cause: cause.as_str(),
+            why,
+        })
+        .collect()
+}
+
+/// Whether the process can do what it is there for; what others do, or it does without, is a note.
+pub fn readiness(house: &House, watch: &Watch, is_stopping: bool) -> Readiness {
+    let roles = house.config.roles;
+    if is_stopping {
+        return Readiness::Draining;
+    }
+    if let Some(why) = house.unfit() {
+        return Readiness::Unfit { why: format!("{why}. {}", House::way_out(why)) };
+    }
+    let mut notes = Vec::new();
+    let log = house.log.health();
+    let log_down = log.read_only.map(|why| format!("log: {why}")).or(log.full).or(log.held);
+    match log_down {
+        // The chart is shown all the same.
+        Some(why) if !roles.has(ProcessRole::Gateway) && !roles.has(ProcessRole::Worker) => {
+            notes.push(format!("nothing can be decided: {why}"));
+        }
+        Some(why) => return Readiness::ReadOnly { why },
+        None => {}
+    }
+    let seen = watch.seen();
+    let is_door = !roles.has(ProcessRole::Worker) && !roles.has(ProcessRole::Reader);
+    match seen.tables_down {
+        Some(why) if is_door => notes.push(format!(
+            "what comes in is kept and is not applied now; POST /hl7v2 is 503, for API keys cannot be looked up: {why}"
+        )),
+        Some(why @ TablesError::ReadOnly(_)) => return Readiness::ReadOnly { why: why.to_string() },
+        Some(why) => return Readiness::TablesDown { why: why.to_string() },
+        None => {}
+    }
+    if roles.has(ProcessRole::Worker)
+        && let Some(behind) = not_applied(&watch.progress.health())
+    {
+        return behind;
+    }
+    notes.extend(seen.passed_over.notes());
+    let differing = watch.reconciler.seen().map_or(0, |found| found.differing.len());
+    if differing > 0 {
+        notes.push(format!(
+            "{differing} open encounters are not on the census as the chart says: stop the server and run `hilum \
+             rebuild census`"
+        ));
+    }
+    Readiness::Ready { notes }
+}
+
+/// What keeps the fold from being where the log was at the start.
+fn not_applied(fold: &ProjectionHealth) -> Option<Readiness> {
+    let partitions = paused_partitions(fold);
+    if !partitions.is_empty() {
+        return Some(Readiness::Paused { partitions });
+    }
+    if fold.caught_up() {
+        return None;
+    }
+    let sum = |of: fn(&PartitionHealth) -> u64| fold.partitions.iter().map(of).sum();
+    Some(Readiness::CatchingUp {
+        applied: sum(|one| one.applied.min(one.target.unwrap_or(one.end))),
+        target: sum(|one| one.target.unwrap_or(one.end)),
+    })
+}
+
+/// How the fold lags when it is called late, in microseconds from receipt.
+const LATE_US: i64 = 60_000_000;
+
+pub fn feed_health(house: &House, watch: &Watch) -> FeedHealth {
+    let now = house.clock.now();
+    let states = house.sources.states(now);
+    let is = |health| states.iter().any(|state| state.health == health);
+    let (log, fold) = (house.log.health(), watch.progress.health());
+    let is_late = fold.oldest_unapplied().is_some_and(|oldest| now.micros_since(oldest) > LATE_US);
+    let log_takes_nothing = log.read_only.is_some() || log.full.is_some() || log.held.is_some();
+    let takes_nothing = log_takes_nothing || watch.seen().tables_down.is_some();
+    let state = if takes_nothing || is(SourceHealth::Failing) {
+        FeedState::Failing
+    } else if is_late || fold.paused().is_some() {
+        FeedState::Late
+    } else if is(SourceHealth::Silent) {
+        FeedState::Silent
+    } else {
+        FeedState::Ok
+    };
+    FeedHealth { state, last: states.iter().filter_map(|state| state.last_received).max(), href: "/sources" }
+}
+
+/// What is read when it is asked for, rather than counted as it happens.
+pub fn gauges(house: &House, watch: &Watch) {
+    let log = house.log.health();
+    let tables_read_only = matches!(watch.seen().tables_down, Some(TablesError::ReadOnly(_)));
+    let read_only = log.read_only.or(log.full).or(log.held).is_some() || tables_read_only;
+    metrics::gauge!("hilum_log_queue_bytes").set(log.queue_bytes as f64);
+    metrics::gauge!("hilum_in_flight_bytes").set(house.door.in_flight_bytes() as f64);
+    metrics::gauge!("hilum_read_only").set(if read_only { 1.0 } else { 0.0 });
+    for one in watch.progress.health().partitions {
+        let labels = [("stream", one.stream.to_string()), ("partition", one.partition.to_string())];
+        metrics::gauge!("hilum_lag_records", &labels).set(one.lag_records() as f64);
+        metrics::gauge!("hilum_paused", &labels).set(if one.paused.is_some() { 1.0 } else { 0.0 });
+        metrics::counter!("hilum_commits_total", &labels).absolute(one.commits);
+        metrics::counter!("hilum_conflicts_total", &labels).absolute(one.conflicts);
+        metrics::counter!("hilum_rejected_total", &labels).absolute(one.rejected);
+    }
+    let now = house.clock.now();
+    for state in house.sources.states(now) {
+        let silence_s = state.last_received.map_or(f64::NAN, |last| now.micros_since(last) as f64 / 1e6);
+        metrics::gauge!("hilum_source_silence_seconds", "source" => state.name.to_string()).set(silence_s);
+    }
+}
