@@ -32,6 +32,8 @@ pub async fn known(log: &Log) -> Result<BTreeMap<Digest, SourceSettings>, LogErr
                     from = position.offset + 1;
                     continue;
                 }
+                // The fold says so, and doctor; what stands before it is known.
+                Err(LogError::Unsure { .. }) => break,
                 read => read?,
             };
             let Some(last) = records.last() else { break };

@@ -157,6 +157,7 @@ impl ChartError {
         match self {
             Self::Tables(TablesError::ReadOnly(_)) | Self::Log(LogError::ReadOnly(_)) => Cause::ReadOnly,
             Self::Log(LogError::Corrupt { .. }) => Cause::Unreadable,
+            Self::Log(LogError::Unsure { .. }) => Cause::DamagedEnd,
             Self::Tables(TablesError::Newer { .. }) | Self::Log(LogError::Newer { .. }) => {
                 Cause::NewerProgram
             }
@@ -202,6 +203,8 @@ pub enum Cause {
     ReadOnly,
     /// A record cannot be read: it is tried again, then passed over.
     Unreadable,
+    /// The end of the partition in the log is damaged, and where it was is not known.
+    DamagedEnd,
     /// A newer program wrote a record or the tables.
     NewerProgram,
     /// Log and tables do not belong together.
@@ -219,6 +222,7 @@ impl Cause {
             Self::Engine => "engine",
             Self::ReadOnly => "read-only",
             Self::Unreadable => "unreadable",
+            Self::DamagedEnd => "damaged-end",
             Self::NewerProgram => "newer-program",
             Self::OtherLog => "other-log",
             Self::DamagedRow => "damaged-row",

@@ -67,9 +67,9 @@ pub(crate) async fn next_offset<P: Projection>(
     partition: u16,
 ) -> Result<u64, ChartError> {
     let applied = port::applied(tables, P::NAME, stream, partition, log.epoch()).await?;
-    let end = port::end(log, stream, partition).await?;
+    let end = port::known_end(log, stream, partition).await?;
     let next = applied.next;
-    if end < next {
+    if let Some(end) = end.filter(|end| *end < next) {
         return Err(ChartError::LogBehind { stream, partition, end, next });
     }
     let (Some(offset), Some(last)) = (next.checked_sub(1), applied.last) else { return Ok(next) };
@@ -79,7 +79,7 @@ pub(crate) async fn next_offset<P: Projection>(
             Err(ChartError::LogReplaced { stream, partition, offset })
         }
         // One that cannot be read any more says nothing about the log.
-        Ok(_) | Err(LogError::Corrupt { .. } | LogError::Newer { .. }) => Ok(next),
+        Ok(_) | Err(LogError::Corrupt { .. } | LogError::Newer { .. } | LogError::Unsure { .. }) => Ok(next),
         Err(error) => Err(error.into()),
     }
 }
@@ -124,7 +124,7 @@ pub async fn go_back<P: Projection>(log: &Log, tables: &Tables) -> Result<u64, C
                 OffsetMove { projection: P::NAME, stream, partition, epoch, from, to: 0, last: None };
             let batch = Batch { offset: Some(offset), ..Batch::default() };
             port::commit(tables, batch).await?;
-            records += port::end(log, stream, partition).await?;
+            records += port::known_end(log, stream, partition).await?.unwrap_or_default();
         }
     }
     Ok(records)

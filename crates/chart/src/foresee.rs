@@ -65,9 +65,9 @@ async fn look_through<P: Projection>(
     mut from: u64,
     changes: &mut Changes,
 ) -> Result<(), ChartError> {
-    let end = port::end(log, place.0, place.1).await?;
+    let end = port::known_end(log, place.0, place.1).await?;
     let mut unread = None;
-    while from < end {
+    while end.is_none_or(|end| from < end) {
         let max = ReadMax { records: BATCH_RECORDS_MAX, bytes: BATCH_BYTES_MAX };
         match port::records(log, place, from, max).await {
             Ok(records) => {
@@ -87,6 +87,8 @@ async fn look_through<P: Projection>(
                     from = position.offset + 1;
                 }
             }
+            // That is all that can be read of it.
+            Err(LogError::Unsure { .. }) => break,
             // It will be waited for when it is its turn.
             Err(LogError::Newer { position, .. }) => from = position.offset + 1,
             Err(error) => return Err(error.into()),

@@ -45,6 +45,15 @@ pub(crate) fn records(
     Box::pin(log.read(stream, partition, from, max))
 }
 
+/// Where a partition ends; absent where its end is damaged and nobody knows.
+pub(crate) async fn known_end(log: &Log, stream: Stream, partition: u16) -> Result<Option<u64>, LogError> {
+    match end(log, stream, partition).await {
+        Ok(end) => Ok(Some(end)),
+        Err(LogError::Unsure { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 pub(crate) fn end(log: &Log, stream: Stream, partition: u16) -> BoxFuture<'_, Result<u64, LogError>> {
     Box::pin(log.end(stream, partition))
 }

@@ -101,3 +101,7 @@ pub const KAFKA_FETCH_KIB_MAX: u64 = 4 << 10;
 pub const KAFKA_MEMBER_S_MAX: u64 = 6;
 /// Bytes of the prefix of topics' names.
 pub const KAFKA_PREFIX_BYTES_MAX: usize = 100;
+
+/// Damaged records in a row that are looked over for readable ones behind them when nobody knows where a partition of
+/// the log ends.
+pub const LOG_DAMAGED_RECORDS_MAX: u64 = 1 << 16;

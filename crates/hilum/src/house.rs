@@ -1,5 +1,6 @@
 //! Everything that is open while a data folder is held: log, tables, secrets, sources, the door.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use hilum_adt::acks::AckTimes;
 use hilum_adt::project::Adt;
 use hilum_adt::sources::Sources;
 use hilum_adt::{announce, import};
+use hilum_chart::projection::Projection as _;
 use hilum_chart::{ChartError, fits};
 use hilum_core::{Clock, Entropy, Id, InstallationKey};
 use hilum_engines::log::Log;
@@ -25,6 +27,9 @@ use crate::config::{Config, LogEngine, ProcessRole, TablesEngine};
 use crate::folder::Folder;
 use crate::machine;
 use crate::watch::Watch;
+
+/// What the embedded log is kept in.
+const LOG_FILE: &str = "log.sqlite";
 
 /// An open house.
 pub struct House {
@@ -201,6 +206,33 @@ impl House {
         })
     }
 
+    /// Where the end of a partition of the log is not known, gives up what cannot be read of it and opens again, so that
+    /// it goes on: behind what can be read, and behind what was applied.
+    ///
+    /// # Errors
+    /// The engines'.
+    pub async fn settled(self) -> anyhow::Result<Self> {
+        let unsure = self.log.health().damaged.into_iter().filter(|end| end.before.is_none());
+        let mut applied = BTreeMap::new();
+        for end in unsure {
+            let (stream, partition) = (end.stream, end.partition);
+            let next = self.tables.offset(Adt::NAME, stream, partition, self.log.epoch()).await?;
+            applied.insert((stream, partition), next);
+        }
+        if applied.is_empty() {
+            return Ok(self);
+        }
+        self.close().await;
+        let Self { folder, config, clock, entropy, log, door, .. } = self;
+        drop((log, door));
+        let path = folder.path().join(LOG_FILE);
+        let of = |stream, partition| applied.get(&(stream, partition)).copied().unwrap_or_default();
+        for place in Embedded::settle(&path, &clock, &entropy, &of)? {
+            tracing::warn!(%place, "the partition goes on here: what came behind what can be read is given up");
+        }
+        Self::open(folder, config).await
+    }
+
     /// Writes out what waits, and closes.
     pub async fn close(&self) {
         self.log.close().await;
@@ -336,7 +368,7 @@ async fn open_log(
 ) -> anyhow::Result<Log> {
     match config.log.engine {
         LogEngine::Embedded => {
-            let path = folder.path().join("log.sqlite");
+            let path = folder.path().join(LOG_FILE);
             Embedded::open(&path, clock.clone(), entropy.clone(), embedded::Options::default())
                 .map(Log::Embedded)
                 .with_context(|| format!("{}", path.display()))

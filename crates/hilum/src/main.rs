@@ -5,6 +5,7 @@ mod admin;
 mod bounds;
 mod commands;
 mod config;
+mod damaged_end;
 mod failpoints;
 mod folder;
 mod generate;

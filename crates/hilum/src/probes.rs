@@ -6,6 +6,7 @@ use hilum_engines::tables::TablesError;
 use hilum_web::shell::{FeedHealth, FeedState, PausedPartition, Readiness};
 
 use crate::config::ProcessRole;
+use crate::damaged_end;
 use crate::house::House;
 use crate::watch::Watch;
 
@@ -58,6 +59,7 @@ pub fn readiness(house: &House, watch: &Watch, is_stopping: bool) -> Readiness {
     {
         return behind;
     }
+    notes.extend(log.damaged.iter().map(damaged_end::note));
     notes.extend(seen.passed_over.notes());
     let differing = watch.reconciler.seen().map_or(0, |found| found.differing.len());
     if differing > 0 {

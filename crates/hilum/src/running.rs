@@ -14,6 +14,7 @@ use hilum_adt::sources::DEFAULT;
 use hilum_chart::{Chart, Progress, follow_all, run_all};
 use hilum_core::Seq;
 use hilum_engines::limits;
+use hilum_engines::log::LogError;
 use hilum_engines::tables::TablesError;
 use hilum_web::audit::Durability;
 use hilum_web::session::SessionSecret;
@@ -231,7 +232,11 @@ async fn prune_once(house: &House) -> Result<u64, TablesError> {
 /// Whether everything in the log is applied. A fold that stands still is not waited for.
 async fn is_applied(house: &House, progress: &Progress) -> bool {
     for partition in progress.health().partitions {
-        let Ok(end) = house.log.end(partition.stream, partition.partition).await else { return true };
+        let end = match house.log.end(partition.stream, partition.partition).await {
+            Ok(end) => end,
+            Err(LogError::Unsure { .. }) => continue,
+            Err(_) => return true,
+        };
         if partition.is_here && partition.applied < end && partition.paused.is_none() {
             return false;
         }

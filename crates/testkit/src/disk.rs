@@ -34,6 +34,36 @@ pub fn flip_bits_at(path: &Path, places: &[usize]) {
     }
 }
 
+/// Bytes of a page of the log's file.
+const LOG_PAGE_BYTES: usize = 8_192;
+
+fn damage_page(path: &Path, page: usize) {
+    let file = std::fs::File::options().write(true).open(path).expect("the file");
+    file.write_all_at(&[0xAA; LOG_PAGE_BYTES], (page * LOG_PAGE_BYTES) as u64).expect("writes");
+}
+
+/// Makes the page of a log's file unreadable on which `needle` stands for the last time.
+///
+/// # Panics
+/// As [`flip_bit`].
+pub fn damage_log_page(path: &Path, needle: &[u8]) {
+    let file = std::fs::read(path).expect("the file");
+    let at = file.windows(needle.len()).rposition(|bytes| bytes == needle).expect("the needle stands there");
+    damage_page(path, at / LOG_PAGE_BYTES);
+}
+
+/// Makes the first page of a table of a log's file unreadable: all of it where the table is small.
+///
+/// # Panics
+/// When there is no such table.
+pub fn damage_log_table(path: &Path, table: &str) {
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = ?1";
+    let root: u32 = rusqlite::Connection::open(path)
+        .and_then(|conn| conn.query_row(sql, [table], |row| row.get(0)))
+        .expect("the table");
+    damage_page(path, root as usize - 1);
+}
+
 /// Keeps every other writer out of a SQLite file for as long as it lives, as a forgotten shell would.
 #[derive(Debug)]
 pub struct Held(#[allow(dead_code)] rusqlite::Connection);

@@ -280,7 +280,9 @@ struct Opened {
 async fn open(room: &Room, caller: &Caller, id: Id) -> Result<Opened, Fault> {
     let line = messages::read_one(&room.tables, &caller.authority, id).await?;
     let record = match journey::record(&room.log, line.position).await {
-        Err(ViewError::Log(LogError::Corrupt { .. })) => return Err(Fault::new(Kind::Conflict)),
+        Err(ViewError::Log(LogError::Corrupt { .. } | LogError::Unsure { .. })) => {
+            return Err(Fault::new(Kind::Conflict));
+        }
         record => record?,
     };
     let settings = journey::settings(&room.tables, &record.envelope.settings_sha).await?;
@@ -375,7 +377,7 @@ async fn editor(State(room): State<Room>, caller: Caller, Path(id): Path<Id>) ->
     let line = messages::read_one(&room.tables, &caller.authority, id).await?;
     if matches!(
         journey::record(&room.log, line.position).await,
-        Err(ViewError::Log(LogError::Corrupt { .. }))
+        Err(ViewError::Log(LogError::Corrupt { .. } | LogError::Unsure { .. }))
     ) {
         // There is nothing to edit: its page says so, and what to do.
         return Ok(caller.go(&format!("/messages/{id}")));

@@ -73,7 +73,8 @@ async fn gather(room: &Room) -> Result<Answer, Fault> {
     let freshness = room.freshness().await?;
     let mut partitions = Vec::new();
     for one in &room.progress.health().partitions {
-        let end = room.log.end(one.stream, one.partition).await.map_err(crate::view::ViewError::from)?;
+        // A log that does not answer says so by its health.
+        let end = room.log.end(one.stream, one.partition).await.unwrap_or(one.end);
         partitions.push(PartitionState::of(one, end));
     }
     let log = room.log.health();
@@ -81,7 +82,7 @@ async fn gather(room: &Room) -> Result<Answer, Fault> {
         sources: room.sources.states(freshness.as_of),
         partitions,
         log: log.durability,
-        log_problem: log.read_only.or(log.full),
+        log_problem: log.read_only.or(log.full).or(log.held),
         tables: room.tables.describe(),
         freshness,
     })

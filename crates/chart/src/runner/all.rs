@@ -199,8 +199,9 @@ async fn look_where<P: Projection>(
     (stream, partition): (Stream, u16),
 ) {
     let applied = port::offset(tables, P::NAME, stream, partition, log.epoch()).await;
-    let end = port::end(log, stream, partition).await;
+    let end = port::known_end(log, stream, partition).await;
     if let (Ok(applied), Ok(end)) = (applied, end) {
+        let end = end.unwrap_or(applied);
         progress.update(stream, partition, |slot| {
             (slot.applied, slot.end) = (applied, end.max(applied));
             slot.target.get_or_insert(end);

@@ -62,7 +62,7 @@ impl<P: Projection> Runner<P> {
 
     /// Reads and decodes records from `next` on into the queue.
     async fn fetch(&mut self, next: u64) -> Result<(), ChartError> {
-        let end = port::end(&self.log, self.stream, self.partition).await?;
+        let end = port::known_end(&self.log, self.stream, self.partition).await?.unwrap_or(next);
         if end < next {
             return Err(ChartError::LogBehind { stream: self.stream, partition: self.partition, end, next });
         }

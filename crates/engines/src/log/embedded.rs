@@ -13,13 +13,15 @@ use std::thread::JoinHandle;
 use hilum_core::{Clock, Digest, Entropy, Envelope, Epoch, Position, Stream, Timestamp};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use self::file::Layout;
+use self::layout::Layout;
 use self::writer::{Command, Entry, Writer};
-use super::{LogError, LogHealth, ReadMax, Record, partition_of};
+use super::{DamagedEnd, LogError, LogHealth, ReadMax, Record, partition_of};
 use crate::limits;
 use crate::sqlite_file::{Fault, OwnError, Owned, Readers, SyncMode, Tuning, open_writer, volume_bytes};
 
+mod ends;
 mod file;
+mod layout;
 mod read;
 mod writer;
 
@@ -102,6 +104,8 @@ struct State {
     epoch: Epoch,
     created: Timestamp,
     options: Options,
+    /// Partitions whose newest records cannot be read.
+    damaged: Vec<DamagedEnd>,
     /// One permit for each byte that may wait.
     queue: Arc<Semaphore>,
     closed: AtomicBool,
@@ -160,6 +164,16 @@ impl State {
         }
     }
 
+    /// Whether it is known where the partition ends.
+    fn is_sure(&self, slot: usize) -> Result<(), LogError> {
+        match self.layout.slots().get(slot) {
+            Some(slot) if slot.is_unsure => {
+                Err(LogError::Unsure { stream: slot.stream, partition: slot.partition })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether a record would be taken at all just now.
     fn accepting(&self) -> Result<(), LogError> {
         if self.closed.load(Ordering::Acquire) {
@@ -209,6 +223,26 @@ impl State {
     }
 }
 
+/// Takes the file, made when it is not there, and reads its layout.
+fn open_file(
+    path: &Path,
+    clock: &Clock,
+    entropy: &Entropy,
+    options: &Options,
+) -> Result<(Owned, rusqlite::Connection, file::Opened), LogError> {
+    let shown = path.display();
+    let engine = |why: &dyn fmt::Display| LogError::Engine(format!("{shown}: {why}"));
+    let owned = Owned::take(path).map_err(|why| match why {
+        OwnError::InUse => LogError::InUse { path: shown.to_string() },
+        OwnError::Io(why) => engine(&why),
+    })?;
+    let tuning =
+        Tuning { sync: options.sync, cache_kib: limits::LOG_WRITER_CACHE_KIB, page_bytes: file::PAGE_BYTES };
+    let conn = open_writer(path, tuning).map_err(|why| engine(&why))?;
+    let opened = file::open(&conn, clock, entropy, options.partitions).map_err(|why| engine(&why))?;
+    Ok((owned, conn, opened))
+}
+
 impl Embedded {
     /// Opens the log in the file `path`, made with a new epoch when it is not there, and starts its writer thread.
     ///
@@ -216,20 +250,8 @@ impl Embedded {
     /// [`LogError::InUse`] when it is open already, [`LogError::Engine`] for the rest.
     #[allow(clippy::needless_pass_by_value)] // handed over as the clock is
     pub fn open(path: &Path, clock: Clock, entropy: Entropy, options: Options) -> Result<Self, LogError> {
-        let shown = path.display();
-        let engine = |why: &dyn fmt::Display| LogError::Engine(format!("{shown}: {why}"));
-        let owned = Owned::take(path).map_err(|why| match why {
-            OwnError::InUse => LogError::InUse { path: shown.to_string() },
-            OwnError::Io(why) => engine(&why),
-        })?;
-        let tuning = Tuning {
-            sync: options.sync,
-            cache_kib: limits::LOG_WRITER_CACHE_KIB,
-            page_bytes: file::PAGE_BYTES,
-        };
-        let conn = open_writer(path, tuning).map_err(|why| engine(&why))?;
-        let opened = file::open(&conn, &clock, &entropy, options.partitions).map_err(|why| engine(&why))?;
-
+        let engine = |why: &dyn fmt::Display| LogError::Engine(format!("{}: {why}", path.display()));
+        let (owned, conn, opened) = open_file(path, &clock, &entropy, &options)?;
         let queue_bytes_max = options.queue_bytes_max.min(Semaphore::MAX_PERMITS);
         let state = Arc::new(State {
             folder: path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned(),
@@ -238,6 +260,7 @@ impl Embedded {
             epoch: opened.epoch,
             created: opened.created,
             options: Options { queue_bytes_max, ..options },
+            damaged: opened.damaged,
             queue: Arc::new(Semaphore::new(queue_bytes_max)),
             closed: AtomicBool::new(false),
             health: Mutex::default(),
@@ -255,6 +278,25 @@ impl Embedded {
         Ok(Self { inner: Arc::new(Inner { state, commands: Some(commands), thread: Some(thread) }) })
     }
 
+    /// Lets the partitions of a closed log go on whose end is not known ([`LogError::Unsure`]): behind all that can be
+    /// read of them, and behind what was `applied` of them. Records that came after that and cannot be read are given
+    /// up: their offsets are given again. Returns where each of them goes on.
+    ///
+    /// # Errors
+    /// As [`Embedded::open`].
+    pub fn settle(
+        path: &Path,
+        clock: &Clock,
+        entropy: &Entropy,
+        applied: &dyn Fn(Stream, u16) -> u64,
+    ) -> Result<Vec<Position>, LogError> {
+        let (_owned, conn, mut opened) = open_file(path, clock, entropy, &Options::default())?;
+        let settled = file::settle(&conn, &mut opened.layout, applied)
+            .map_err(|why| LogError::Engine(format!("{}: {why}", path.display())))?;
+        let place = |(stream, partition, offset)| Position { stream, partition, offset };
+        Ok(settled.into_iter().map(place).collect())
+    }
+
     fn state(&self) -> &State {
         &self.inner.state
     }
@@ -266,6 +308,8 @@ impl Embedded {
     pub async fn append(&self, envelope: Envelope) -> Result<Position, LogError> {
         let state = self.state();
         state.accepting()?;
+        let slot = state.layout.slot(envelope.stream, partition_of(envelope.key, state.layout.partitions()));
+        state.is_sure(slot)?;
         let header =
             serde_json::to_vec(&envelope).map_err(|why| LogError::Engine(format!("header: {why}")))?;
         let size_bytes = header.len() + envelope.body.len();
@@ -283,13 +327,7 @@ impl Embedded {
         let room = Arc::clone(&state.queue).acquire_many_owned(size_bytes as u32);
         let permit = tokio::task::unconstrained(room).await.map_err(|_| closed())?;
         let (reply, answer) = oneshot::channel();
-        let entry = Entry {
-            slot: state.layout.slot(envelope.stream, partition_of(envelope.key, state.layout.partitions())),
-            header,
-            body: envelope.body,
-            permit,
-            reply,
-        };
+        let entry = Entry { slot, header, body: envelope.body, permit, reply };
         let commands = self.inner.commands.as_ref().ok_or_else(closed)?;
         commands.send(Command::Append(entry)).map_err(|_| closed())?;
         answer.await.map_err(|_| LogError::ReadOnly("the writer is gone".to_owned()))?
@@ -340,10 +378,11 @@ impl Embedded {
     /// See [`super::Log::end`].
     ///
     /// # Errors
-    /// [`LogError::Engine`] when there is no such partition.
+    /// [`LogError::Engine`] when there is no such partition; [`LogError::Unsure`] when its end is not known.
     #[allow(clippy::unused_async)] // the port is async for engines that ask a broker
     pub async fn end(&self, stream: Stream, partition: u16) -> Result<u64, LogError> {
         let slot = self.state().layout.known_slot(stream, partition)?;
+        self.state().is_sure(slot)?;
         Ok(self.state().published().ends[slot])
     }
 
@@ -377,6 +416,7 @@ impl Embedded {
         LogHealth {
             read_only: health.read_only.clone(),
             full: health.full.clone(),
+            damaged: state.damaged.clone(),
             held: health.held.then(|| HELD.to_owned()),
             queue_bytes: state.queue_bytes(),
             durability: state.options.sync.as_str(),

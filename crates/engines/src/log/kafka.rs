@@ -293,6 +293,7 @@ impl Kafka {
             read_only: lock(&inner.broken).clone(),
             full: lock(&inner.down).clone(),
             held: None,
+            damaged: Vec::new(),
             queue_bytes: inner.queue_bytes(),
             durability: inner.found.durability,
         }

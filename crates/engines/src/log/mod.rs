@@ -47,6 +47,17 @@ pub struct ReadMax {
     pub bytes: usize,
 }
 
+/// The end of a partition that is damaged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamagedEnd {
+    /// The stream.
+    pub stream: Stream,
+    /// The partition.
+    pub partition: u16,
+    /// The offset at which it goes on; absent when that is not known, and it takes nothing.
+    pub before: Option<u64>,
+}
+
 /// How the log does.
 #[derive(Debug, Clone, Default)]
 pub struct LogHealth {
@@ -56,6 +67,8 @@ pub struct LogHealth {
     pub full: Option<String>,
     /// Why what is appended waits in vain just now, as last seen (another process holds the file): it passes.
     pub held: Option<String>,
+    /// Partitions whose newest records cannot be read, as seen at the start.
+    pub damaged: Vec<DamagedEnd>,
     /// Bytes that wait for the writer.
     pub queue_bytes: usize,
     /// The durability level: `fsync` or `replicated`.
@@ -90,6 +103,17 @@ pub enum LogError {
         /// What is wrong with it, without its content.
         why: String,
     },
+    /// Where the partition ends is not known, because its end is damaged. What is read up to there is right; nothing is
+    /// appended, or an offset would be given twice.
+    #[error(
+        "the end of {stream}/{partition} is damaged and not known: nothing is kept there until it is mended"
+    )]
+    Unsure {
+        /// The stream.
+        stream: Stream,
+        /// The partition.
+        partition: u16,
+    },
     /// A stored record is whole, but a newer program wrote it: it waits for that program.
     #[error("record {position} has envelope version {version}, which is newer than this program")]
     Newer {
@@ -113,9 +137,12 @@ impl LogError {
     /// What the caller may do.
     pub const fn kind(&self) -> Kind {
         match self {
-            Self::ReadOnly(_) | Self::Full(_) | Self::Unknown(_) | Self::InUse { .. } | Self::Engine(_) => {
-                Kind::Transient
-            }
+            Self::ReadOnly(_)
+            | Self::Full(_)
+            | Self::Unknown(_)
+            | Self::Unsure { .. }
+            | Self::InUse { .. }
+            | Self::Engine(_) => Kind::Transient,
             Self::TooLarge { .. } => Kind::TooLarge,
             Self::Corrupt { .. } | Self::Newer { .. } => Kind::Internal,
         }
@@ -136,6 +163,7 @@ impl Log {
     ///
     /// # Errors
     /// [`LogError::ReadOnly`], [`LogError::Full`]: the record was not kept and must not be acknowledged.
+    /// [`LogError::Unsure`]: nothing is kept in this partition, others go on.
     /// [`LogError::Unknown`]: it may be kept, and must not be acknowledged either.
     pub async fn append(&self, envelope: Envelope) -> Result<Position, LogError> {
         match self {

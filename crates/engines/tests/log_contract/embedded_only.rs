@@ -188,10 +188,10 @@ async fn what_is_no_log_of_ours_is_left_alone() {
     let newer = dir.path().join("newer.sqlite");
     open(&newer).close().await;
     rusqlite::Connection::open(&newer)
-        .and_then(|c| c.execute_batch("PRAGMA user_version = 2"))
+        .and_then(|c| c.execute_batch("PRAGMA user_version = 3"))
         .expect("a newer log");
     let refused = open_with(&newer, Options::default()).expect_err("newer");
-    assert!(refused.to_string().contains("format 2"), "{refused}");
+    assert!(refused.to_string().contains("format 3"), "{refused}");
 }
 
 #[tokio::test]
@@ -344,26 +344,194 @@ async fn the_stored_form_of_version_1_is_read_for_ever() {
     assert_eq!(header, lines[0]);
 }
 
-#[tokio::test]
-async fn a_damaged_end_of_a_partition_is_named_with_its_way_out() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let path = dir.path().join("log.sqlite");
-    let log = open(&path);
+/// A log with 41 records in partition 1 and one in partition 2, closed; the offset of the newest in partition 1.
+async fn closed_with_41(path: &Path) -> u64 {
+    let log = open(path);
+    log.append(hl7(2)).await.expect("appends");
     for _ in 0..40 {
         log.append(hl7(1)).await.expect("appends");
     }
     let newest = log.append(hl7(1)).await.expect("appends");
-    let record = log.get(newest).await.expect("reads").expect("is there");
+    log.close().await;
+    newest.offset
+}
+
+async fn damage_newest(path: &Path, partition: u16, offset: u64) {
+    let log = open(path);
+    let record = log.read(Stream::Hl7In, partition, offset, ALL).await.expect("reads").remove(0);
     log.close().await;
     drop(log);
-    let id = record.envelope.id.to_string();
-    let mut file = std::fs::read(&path).expect("the file");
-    let at = file.windows(id.len()).position(|bytes| bytes == id.as_bytes()).expect("its page");
-    let page = at / 8_192 * 8_192;
-    file[page..page + 8_192].fill(0xAA);
-    std::fs::write(&path, file).expect("damages");
-    let options = Options { disk_reserve_ratio: 0.0, ..Options::default() };
-    let refused = open_with(&path, options).expect_err("its end is not known").to_string();
-    let place = format!("{}/{}", newest.stream, newest.partition);
-    assert!(refused.contains(&place) && refused.contains("--behind keep"), "{refused}");
+    disk::damage_log_page(path, record.envelope.id.to_string().as_bytes());
+}
+
+/// Records of a partition that cannot be read.
+async fn corrupt(log: &Log, partition: u16) -> Vec<u64> {
+    let mut found = Vec::new();
+    let mut next = 0;
+    while next < log.end(Stream::Hl7In, partition).await.expect("end") {
+        match log.read(Stream::Hl7In, partition, next, ALL).await {
+            Ok(records) => next += records.len() as u64,
+            Err(LogError::Corrupt { position, .. }) => {
+                found.push(position.offset);
+                next += 1;
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_partition_goes_on_behind_its_damaged_end() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("log.sqlite");
+    let newest = closed_with_41(&path).await;
+    // Again and again: what goes on is damaged too.
+    let mut end = newest + 1;
+    for round in 1..=3 {
+        damage_newest(&path, 1, end - 1).await;
+        let log = open(&path);
+        assert_eq!(log.end(Stream::Hl7In, 1).await.expect("is known"), end, "round {round}");
+        let damaged = log.health().damaged;
+        assert!(
+            damaged.iter().any(|one| one.before == Some(end) && one.partition == 1),
+            "round {round}: {damaged:?}"
+        );
+        let lost = corrupt(&log, 1).await;
+        assert!(lost.contains(&(end - 1)) && lost.len() <= 40, "round {round}: {lost:?}");
+        let position = log.append(hl7(1)).await.expect("goes on");
+        assert_eq!(position.offset, end, "round {round}: no offset is given twice");
+        let back = log.read(Stream::Hl7In, 1, end, ALL).await.expect("reads");
+        assert_eq!((back.len(), back[0].position.offset), (1, end), "round {round}");
+        assert_eq!(log.append(hl7(2)).await.expect("as ever").offset, round, "others are as they were");
+        log.close().await;
+        end += 1;
+    }
+    let log = open(&path);
+    assert_eq!(log.end(Stream::Hl7In, 1).await.expect("is known"), end);
+    assert_eq!(log.health().damaged.len(), 3, "said until a copy is restored");
+}
+
+#[tokio::test]
+async fn a_partition_whose_end_nobody_knows_takes_nothing_until_it_is_settled() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("log.sqlite");
+    let newest = closed_with_41(&path).await;
+    damage_newest(&path, 1, newest).await;
+    disk::damage_log_table(&path, "groups");
+    for round in ["at first", "and after a restart"] {
+        let log = open(&path);
+        let is_unsure =
+            |why: &LogError| matches!(why, LogError::Unsure { stream: Stream::Hl7In, partition: 1 });
+        let refused = log.append(hl7(1)).await.expect_err("nothing is kept there");
+        assert!(is_unsure(&refused) && refused.kind() == Kind::Transient, "{round}: {refused:?}");
+        assert!(is_unsure(&log.end(Stream::Hl7In, 1).await.expect_err("not known")), "{round}");
+        let damaged = log.health().damaged;
+        assert!(damaged.len() == 1 && damaged[0].before.is_none(), "{round}: {damaged:?}");
+        log.append(hl7(2)).await.expect("others go on");
+        let mut readable = 0;
+        let end = loop {
+            match log.read(Stream::Hl7In, 1, readable, ALL).await {
+                Ok(records) => readable += records.len() as u64,
+                Err(why) => break why,
+            }
+        };
+        assert!(is_unsure(&end) && readable > 0 && readable <= newest, "{round}: {readable} are read");
+        log.close().await;
+    }
+    // Offsets that were applied are never given again, though the records cannot be read.
+    let (clock, entropy) = (ticking(), Entropy::seeded(1));
+    let settled = Embedded::settle(&path, &clock, &entropy, &|_, _| newest - 1).expect("settles");
+    assert_eq!(settled.len(), 1);
+    assert_eq!(settled[0].offset, newest - 1);
+    let log = open(&path);
+    assert_eq!(log.append(hl7(1)).await.expect("goes on").offset, newest - 1);
+    assert!(!corrupt(&log, 1).await.is_empty());
+    log.close().await;
+    drop(log);
+    let nothing_to_do = Embedded::settle(&path, &clock, &entropy, &|_, _| 0).expect("settles");
+    assert!(nothing_to_do.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_readable_behind_what_was_applied_is_kept_by_settling() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("log.sqlite");
+    let newest = closed_with_41(&path).await;
+    damage_newest(&path, 1, newest).await;
+    disk::damage_log_table(&path, "groups");
+    let log = open(&path);
+    let mut readable = 0;
+    while let Ok(records) = log.read(Stream::Hl7In, 1, readable, ALL).await {
+        readable += records.len() as u64;
+    }
+    log.close().await;
+    drop(log);
+    let settled = Embedded::settle(&path, &ticking(), &Entropy::seeded(1), &|_, _| 0).expect("settles");
+    assert_eq!(settled[0].offset, readable);
+    assert_eq!(corrupt(&open(&path), 1).await, Vec::<u64>::new());
+}
+
+#[tokio::test]
+async fn a_newest_record_that_is_gone_leaves_its_offset_alone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("log.sqlite");
+    let newest = closed_with_41(&path).await;
+    // A page that says again what it said before, as after a write that was lost.
+    let gone = rusqlite::Connection::open(&path)
+        .and_then(|c| c.execute("DELETE FROM record_hl7_in_1 WHERE \"offset\" = ?1", [newest as i64]))
+        .expect("deletes");
+    assert_eq!(gone, 1);
+    let log = open(&path);
+    assert_eq!(log.append(hl7(1)).await.expect("appends").offset, newest + 1);
+    assert_eq!(corrupt(&log, 1).await, [newest]);
+    assert_eq!(log.health().damaged.len(), 1);
+}
+
+#[tokio::test]
+async fn a_log_from_before_ends_were_written_down_is_read_and_goes_on() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for (why, is_damaged) in [("whole", false), ("damaged before the first commit", true)] {
+        let path = dir.path().join(format!("{is_damaged}.sqlite"));
+        let newest = closed_with_41(&path).await;
+        if is_damaged {
+            damage_newest(&path, 1, newest).await;
+        }
+        rusqlite::Connection::open(&path)
+            .and_then(|c| c.execute_batch("ALTER TABLE groups DROP COLUMN ends; PRAGMA user_version = 1"))
+            .expect("as it was");
+        let log = open(&path);
+        let appended = log.append(hl7(1)).await;
+        if is_damaged {
+            assert!(matches!(appended, Err(LogError::Unsure { .. })), "{why}: {appended:?}");
+            continue;
+        }
+        assert_eq!(appended.expect("appends").offset, newest + 1, "{why}");
+        log.close().await;
+        drop(log);
+        damage_newest(&path, 1, newest + 1).await;
+        assert_eq!(open(&path).end(Stream::Hl7In, 1).await.expect("is known by now"), newest + 2, "{why}");
+    }
+}
+
+#[tokio::test]
+async fn an_end_is_known_after_a_crash_too() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("log.sqlite");
+    // Given up without a close: the last group's instant is never written.
+    let copy = dir.path().join("copy.sqlite");
+    let log = open(&path);
+    for _ in 0..41 {
+        log.append(hl7(1)).await.expect("appends");
+    }
+    for suffix in ["", "-wal"] {
+        std::fs::copy(format!("{}{suffix}", path.display()), format!("{}{suffix}", copy.display()))
+            .expect("copies");
+    }
+    rusqlite::Connection::open(&copy)
+        .and_then(|c| c.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())))
+        .expect("into the file");
+    let record = log.read(Stream::Hl7In, 1, 40, ALL).await.expect("reads").remove(0);
+    disk::damage_log_page(&copy, record.envelope.id.to_string().as_bytes());
+    assert_eq!(open(&copy).end(Stream::Hl7In, 1).await.expect("is known"), 41);
 }

@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use clap::Args;
 use hilum_adt::view::reconcile::{Differs, Reconciler};
 use hilum_chart::{Cause, Chart, Paused};
+use hilum_core::{Stream, Timestamp};
+use hilum_engines::log::LogError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -17,7 +19,7 @@ use crate::config::{Config, Overrides};
 use crate::folder;
 use crate::house::House;
 use crate::watch::Watch;
-use crate::{machine, out, passed_over};
+use crate::{damaged_end, machine, out, passed_over};
 
 /// `hilum doctor`
 #[derive(Debug, Args)]
@@ -275,6 +277,9 @@ pub async fn inside(house: &House) -> Vec<Finding> {
         ),
         _ => Finding::ok("log", format!("accepts, durable by {}", log.durability)),
     });
+    for end in &log.damaged {
+        findings.push(Finding::bad("log", damaged_end::found(end), damaged_end::way_out(end)));
+    }
     let now = house.clock.now();
     match house.tables.now().await {
         Ok(t) => findings.push(Finding::ok("tables", format!("{}, at commit {t}", house.tables.describe()))),
@@ -366,6 +371,7 @@ const fn way_out(cause: Cause) -> &'static str {
         Cause::Engine => "see that the database or disk answers: it goes on by itself when it does",
         Cause::ReadOnly => "mend the disk, then restart: what is acknowledged waits in the log",
         Cause::Unreadable => "it is tried for some seconds and then passed over by itself: look again",
+        Cause::DamagedEnd => damaged_end::WAY_OUT_UNSURE,
         Cause::NewerProgram => {
             "start the newer program on this folder: nothing is lost, the record waits for it"
         }
@@ -408,13 +414,24 @@ async fn of_the_census(house: &House) -> Option<Finding> {
     })
 }
 
-async fn last_received(house: &House) -> Result<Option<hilum_core::Timestamp>, hilum_engines::log::LogError> {
+/// Whether it is said of this partition already that its newest records cannot be read.
+fn log_is_damaged(house: &House, stream: Stream, partition: u16) -> bool {
+    house.log.health().damaged.iter().any(|end| (end.stream, end.partition) == (stream, partition))
+}
+
+async fn last_received(house: &House) -> Result<Option<Timestamp>, LogError> {
     let mut last = None;
     for stream in hilum_core::Stream::ALL {
         for partition in 0..house.log.partitions() {
-            let end = house.log.end(stream, partition).await?;
+            let end = match house.log.end(stream, partition).await {
+                Err(LogError::Unsure { .. }) => continue, // it is named above
+                end => end?,
+            };
             let Some(offset) = end.checked_sub(1) else { continue };
-            let read = house.log.get(hilum_core::Position { stream, partition, offset }).await?;
+            let read = match house.log.get(hilum_core::Position { stream, partition, offset }).await {
+                Err(LogError::Corrupt { .. }) if log_is_damaged(house, stream, partition) => continue,
+                read => read?,
+            };
             last = last.max(read.map(|record| record.envelope.received));
         }
     }

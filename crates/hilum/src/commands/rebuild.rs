@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use hilum_adt::project::Adt;
 use hilum_chart::rebuild::{Damaged, Report, rebuild};
 use hilum_chart::{Cause, ChartError, Paused, fits, run_all};
+use hilum_engines::log::LogError;
 use hilum_engines::sqlite_file::SyncMode;
 use hilum_engines::tables::Tables;
 use hilum_engines::tables::sqlite::{Options, Sqlite};
@@ -19,7 +20,7 @@ use super::{ConfigFile, DataFolder, table};
 use crate::config::{Config, Overrides, ProcessRoles};
 use crate::folder::Folder;
 use crate::house::{House, schema};
-use crate::{logging, machine, out};
+use crate::{damaged_end, logging, machine, out};
 
 /// `hilum rebuild`
 #[derive(Debug, Args)]
@@ -85,7 +86,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let folder = Folder::take(&arguments.data.path, "rebuild")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let report = runtime.block_on(async {
-        let house = House::open(folder, config).await?;
+        let mut house = House::open(folder, config).await?;
+        if arguments.without_damaged {
+            house = house.settled().await?;
+        }
         let done = match (house.unfit(), arguments.behind) {
             // Rows of another form are what a plain rebuild is for; nothing can be applied on top of them.
             (Some(ChartError::OtherForm { .. }), None) => compute(&house, arguments).await.map(Some),
@@ -166,6 +170,9 @@ async fn compute(house: &House, arguments: &Arguments) -> anyhow::Result<Report>
         ChartError::LogDamaged { .. } => anyhow::anyhow!(
             "{why}: nothing was changed. Restore the log from a backup, or take --without-damaged"
         ),
+        ChartError::Log(LogError::Unsure { .. }) => {
+            anyhow::anyhow!("{why}. Nothing was changed: {}", damaged_end::WAY_OUT_UNSURE)
+        }
         why => why.into(),
     })?;
     if report.hash_after != report.hash_log {

@@ -7,6 +7,7 @@ mod confidence;
 mod crash;
 mod damage;
 mod doors;
+mod ends;
 mod form;
 mod http;
 mod lifecycle;

@@ -1,114 +1,36 @@
-//! The file's layout, version 1: one table for each (stream, partition), so that every insert is the rightmost of
-//! its tree, and one row for each group with its durable instant.
+//! The file's layout: for each (stream, partition) a table, so that every insert is the rightmost of its tree, and one
+//! row for each group with its durable instant and where the partitions end.
+//!
+//! Version 2: a group's row says where the partitions end, so that an end is known though its page is damaged. The
+//! partition then goes on in a further table ([`Piece`]): nothing is ever inserted into a damaged tree.
 
 use hilum_core::{Clock, Entropy, Epoch, Stream, Timestamp};
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _};
 use uuid::Uuid;
 
-use crate::log::{LogError, new_epoch};
+use super::ends;
+use super::layout::{Layout, Slot};
+use crate::log::{DamagedEnd, new_epoch};
 
 /// Four records of 1.7 kB in a page; a larger page makes a lone commit dearer.
 pub(super) const PAGE_BYTES: u32 = 8_192;
 /// `hlog` as the file's application id, so that no other database is taken for a log.
 const APPLICATION_ID: i32 = 0x686c_6f67;
-const VERSION: i32 = 1;
-
-/// The statements of one (stream, partition).
-#[derive(Debug)]
-pub(super) struct Slot {
-    pub(super) stream: Stream,
-    pub(super) partition: u16,
-    /// Offset, group, seal, header, body.
-    pub(super) insert: String,
-    /// From offset, before offset, rows: offset, group, durable, seal, header, body.
-    pub(super) read: String,
-    /// The same without the group's instant: for when the groups' table is damaged.
-    pub(super) read_alone: String,
-}
-
-/// All slots, partitions of one stream together.
-#[derive(Debug)]
-pub(super) struct Layout {
-    partitions: u16,
-    slots: Vec<Slot>,
-}
-
-const fn stream_at(stream: Stream) -> usize {
-    match stream {
-        Stream::Hl7In => 0,
-        Stream::Decisions => 1,
-    }
-}
-
-fn table_of(stream: Stream, partition: u16) -> String {
-    format!("record_{}_{partition}", stream.as_str().replace('.', "_"))
-}
-
-impl Layout {
-    fn new(partitions: u16) -> Self {
-        let mut streams = Stream::ALL;
-        streams.sort_by_key(|stream| stream_at(*stream));
-        let slots = streams
-            .into_iter()
-            .flat_map(|stream| (0..partitions).map(move |partition| (stream, partition)))
-            .map(|(stream, partition)| {
-                let table = table_of(stream, partition);
-                Slot {
-                    stream,
-                    partition,
-                    insert: format!(
-                        "INSERT INTO {table} (\"offset\", \"group\", seal, header, body) VALUES (?1, ?2, ?3, ?4, ?5)"
-                    ),
-                    read_alone: format!(
-                        "SELECT \"offset\", \"group\", NULL, seal, header, body FROM {table} \
-                         WHERE \"offset\" >= ?1 AND \"offset\" < ?2 ORDER BY \"offset\" LIMIT ?3"
-                    ),
-                    read: format!(
-                        "SELECT r.\"offset\", r.\"group\", g.durable, r.seal, r.header, r.body \
-                         FROM {table} r LEFT JOIN groups g ON g.\"group\" = r.\"group\" \
-                         WHERE r.\"offset\" >= ?1 AND r.\"offset\" < ?2 ORDER BY r.\"offset\" LIMIT ?3"
-                    ),
-                }
-            })
-            .collect();
-        Self { partitions, slots }
-    }
-
-    pub(super) const fn partitions(&self) -> u16 {
-        self.partitions
-    }
-
-    pub(super) fn slots(&self) -> &[Slot] {
-        &self.slots
-    }
-
-    /// The slot of a partition that exists.
-    pub(super) fn slot(&self, stream: Stream, partition: u16) -> usize {
-        stream_at(stream) * usize::from(self.partitions) + usize::from(partition)
-    }
-
-    /// The slot of a partition that a caller names.
-    pub(super) fn known_slot(&self, stream: Stream, partition: u16) -> Result<usize, LogError> {
-        if partition < self.partitions {
-            Ok(self.slot(stream, partition))
-        } else {
-            Err(LogError::Engine(format!(
-                "{stream} has {} partitions, not a partition {partition}",
-                self.partitions
-            )))
-        }
-    }
-}
+const VERSION: i32 = 2;
+/// Numbers that are left out behind groups of which nobody knows how many there were.
+const GROUPS_LEFT_OUT: i64 = 1 << 32;
 
 /// What an opened file says.
 pub(super) struct Opened {
     pub(super) epoch: Epoch,
     pub(super) created: Timestamp,
     pub(super) layout: Layout,
-    /// The next offset of each slot.
+    /// The next offset of each slot; [`ends::UNKNOWN`] where that cannot be said.
     pub(super) ends: Vec<u64>,
     /// The newest group.
     pub(super) group: i64,
+    /// Partitions whose newest records cannot be read.
+    pub(super) damaged: Vec<DamagedEnd>,
 }
 
 /// Eight bytes of BLAKE3 over place and header: with the body's digest in the header, no bit of a record flips unseen.
@@ -123,7 +45,13 @@ pub(super) fn seal(partition: u16, offset: u64, header: &[u8]) -> i64 {
     i64::from_le_bytes(first)
 }
 
-/// Reads the layout, or makes it in an empty file.
+/// Whether what was asked for stands on a damaged page.
+fn is_damaged(why: &rusqlite::Error) -> bool {
+    why.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt)
+}
+
+/// Reads the layout, or makes it in an empty file. Where a partition's end is damaged and yet known, it goes on in a
+/// further table from then on.
 pub(super) fn open(
     conn: &Connection,
     clock: &Clock,
@@ -137,6 +65,10 @@ pub(super) fn open(
         create(conn, clock, entropy, partitions.max(1))?;
     } else if application != APPLICATION_ID {
         return Err("is another database, no log".into());
+    } else if version == 1 {
+        conn.execute_batch(&format!(
+            "BEGIN IMMEDIATE; ALTER TABLE groups ADD COLUMN ends BLOB; PRAGMA user_version = {VERSION}; COMMIT;"
+        ))?;
     } else if version != VERSION {
         return Err(format!("log format {version} is not known: start the newer program").into());
     }
@@ -144,56 +76,129 @@ pub(super) fn open(
     let epoch = Epoch(Uuid::try_parse(&epoch)?);
     let created: i64 = conn.query_row("SELECT created FROM log", [], |row| row.get(0))?;
     let partitions: u16 = conn.query_row("SELECT partitions FROM log", [], |row| row.get(0))?;
-    let layout = Layout::new(partitions);
+    let mut layout = Layout::new(partitions);
     // A stream that came with a newer program of the same format.
-    conn.execute_batch(&layout.slots.iter().map(declare).collect::<String>())?;
+    conn.execute_batch(&layout.slots().iter().map(|slot| slot.last().declare()).collect::<String>())?;
+    let names = conn
+        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")?
+        .query_map([], |row| row.get::<_, String>(0))?
+        .collect::<Result<Vec<_>, _>>()?;
+    layout.know_pieces(&names);
 
-    let mut group: i64 =
-        conn.query_row("SELECT coalesce(max(\"group\"), 0) FROM groups", [], |row| row.get(0))?;
-    let mut ends = Vec::with_capacity(layout.slots.len());
-    for slot in &layout.slots {
-        let table = table_of(slot.stream, slot.partition);
-        let newest = conn.query_row(
-            &format!("SELECT \"offset\", \"group\" FROM {table} ORDER BY \"offset\" DESC LIMIT 1"),
-            [],
-            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)),
-        );
-        match newest {
-            Ok((offset, newest)) => {
-                ends.push(offset as u64 + 1);
-                group = group.max(newest);
-            }
-            Err(rusqlite::Error::QueryReturnedNoRows) => ends.push(0),
-            // Where it ends is not known, so nothing may be appended: an offset would be given twice.
-            Err(why) if why.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
-                let Slot { stream, partition, .. } = slot;
-                return Err(format!(
-                    "the end of {stream}/{partition} is damaged: restore the log from a copy, then run \
-                     `hilum rebuild chart --behind keep`, which keeps what was applied since"
-                )
-                .into());
-            }
-            Err(why) => return Err(why.into()),
+    let (mut group, known) = newest_group(conn, &names, layout.slots().len())?;
+    let mut ends = Vec::with_capacity(layout.slots().len());
+    let mut damaged = Vec::new();
+    for (at, slot) in layout.slots_mut().iter_mut().enumerate() {
+        let known = known.get(at).copied().flatten();
+        let (end, newest) = end_of(conn, slot, known, &mut damaged)?;
+        ends.push(end);
+        group = group.max(newest);
+    }
+    Ok(Opened { epoch, created: Timestamp::from_micros(created), layout, ends, group, damaged })
+}
+
+/// The newest group's number, and where it says that the partitions end. A table of groups that is damaged itself is
+/// put aside: it holds instants, and no record.
+fn newest_group(
+    conn: &Connection,
+    names: &[String],
+    slots: usize,
+) -> rusqlite::Result<(i64, Vec<Option<u64>>)> {
+    let newest = conn
+        .query_row("SELECT \"group\", ends FROM groups ORDER BY \"group\" DESC LIMIT 1", [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Option<Vec<u8>>>(1)?))
+        })
+        .optional();
+    match newest {
+        Ok(Some((group, said))) => {
+            let known = said.and_then(|said| ends::decode(group, &said, slots));
+            Ok((group, known.unwrap_or_else(|| vec![None; slots])))
+        }
+        Ok(None) => Ok((0, vec![None; slots])),
+        Err(why) if is_damaged(&why) => {
+            let aside = names.iter().filter(|name| name.starts_with("damaged_groups_")).count();
+            tracing::error!("the log's table of groups is damaged and put aside: it costs no record");
+            conn.execute_batch(&format!(
+                "BEGIN IMMEDIATE; ALTER TABLE groups RENAME TO damaged_groups_{aside}; {GROUPS} COMMIT;"
+            ))?;
+            Ok((GROUPS_LEFT_OUT.saturating_mul(aside as i64 + 1), vec![None; slots]))
+        }
+        Err(why) => Err(why),
+    }
+}
+
+/// Where a partition ends, and the newest group in it, as far as it can be read.
+fn end_of(
+    conn: &Connection,
+    slot: &mut Slot,
+    known: Option<u64>,
+    damaged: &mut Vec<DamagedEnd>,
+) -> rusqlite::Result<(u64, i64)> {
+    let (stream, partition) = (slot.stream, slot.partition);
+    for (piece, before) in slot.ended_pieces() {
+        // Until a copy is restored that has them.
+        let is_whole = piece.newest(conn).is_ok_and(|newest| newest.is_some_and(|(at, _)| at + 1 >= before));
+        if !is_whole && before > piece.from {
+            damaged.push(DamagedEnd { stream, partition, before: Some(before) });
         }
     }
-    Ok(Opened { epoch, created: Timestamp::from_micros(created), layout, ends, group })
+    let last = slot.last();
+    match last.newest(conn) {
+        Ok(newest) => {
+            let (end, group) = newest.map_or((last.from, 0), |(offset, group)| (offset + 1, group));
+            let known = known.unwrap_or(end);
+            if known > end {
+                // A page that stands there as it once was: no offset is given twice.
+                tracing::error!(%stream, partition, end, known, "the log's newest records are not there");
+                damaged.push(DamagedEnd { stream, partition, before: Some(known) });
+            }
+            Ok((end.max(known), group))
+        }
+        Err(why) if is_damaged(&why) => {
+            if let Some(end) = known.filter(|known| *known >= last.from) {
+                tracing::error!(%stream, partition, end, "the end of the partition is damaged: it goes on behind it");
+                damaged.push(DamagedEnd { stream, partition, before: Some(end) });
+                slot.go_on(conn, end)?;
+                return Ok((end, 0));
+            }
+            tracing::error!(%stream, partition, "the end of the partition is damaged and not known: it takes nothing");
+            damaged.push(DamagedEnd { stream, partition, before: None });
+            slot.is_unsure = true;
+            Ok((ends::UNKNOWN, 0))
+        }
+        Err(why) => Err(why),
+    }
 }
 
-fn declare(slot: &Slot) -> String {
-    format!(
-        "CREATE TABLE IF NOT EXISTS {} (\"offset\" INTEGER PRIMARY KEY, \"group\" INTEGER NOT NULL, \
-         seal INTEGER NOT NULL, header TEXT NOT NULL, body BLOB NOT NULL) STRICT;",
-        table_of(slot.stream, slot.partition)
-    )
+/// Lets the partitions whose end is not known go on: behind all that can be read of them, and behind what was applied.
+/// Returns where each of them goes on.
+pub(super) fn settle(
+    conn: &Connection,
+    layout: &mut Layout,
+    applied: &dyn Fn(Stream, u16) -> u64,
+) -> rusqlite::Result<Vec<(Stream, u16, u64)>> {
+    let mut settled = Vec::new();
+    for slot in layout.slots_mut().iter_mut().filter(|slot| slot.is_unsure) {
+        let from = slot.last().from;
+        let end = slot.last().readable_end(conn, applied(slot.stream, slot.partition).max(from))?;
+        slot.go_on(conn, end)?;
+        slot.is_unsure = false;
+        settled.push((slot.stream, slot.partition, end));
+    }
+    Ok(settled)
 }
+
+const GROUPS: &str =
+    "CREATE TABLE groups (\"group\" INTEGER PRIMARY KEY, durable INTEGER NOT NULL, ends BLOB) STRICT;";
 
 fn create(conn: &Connection, clock: &Clock, entropy: &Entropy, partitions: u16) -> rusqlite::Result<()> {
     let Epoch(epoch) = new_epoch(entropy);
-    let declared: String = Layout::new(partitions).slots.iter().map(declare).collect();
+    let layout = Layout::new(partitions);
+    let declared: String = layout.slots().iter().map(|slot| slot.last().declare()).collect();
     conn.execute_batch(&format!(
         "BEGIN IMMEDIATE;
          CREATE TABLE log (epoch TEXT NOT NULL, partitions INTEGER NOT NULL, created INTEGER NOT NULL) STRICT;
-         CREATE TABLE groups (\"group\" INTEGER PRIMARY KEY, durable INTEGER NOT NULL) STRICT;
+         {GROUPS}
          {declared}
          INSERT INTO log VALUES ('{epoch}', {partitions}, {});
          PRAGMA application_id = {APPLICATION_ID};
@@ -201,19 +206,4 @@ fn create(conn: &Connection, clock: &Clock, entropy: &Entropy, partitions: u16) 
          COMMIT;",
         clock.now().as_micros()
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slots_stand_where_they_say() {
-        let layout = Layout::new(3);
-        for (at, slot) in layout.slots().iter().enumerate() {
-            assert_eq!(layout.slot(slot.stream, slot.partition), at);
-        }
-        assert_eq!(layout.slots().len(), 3 * Stream::ALL.len());
-        assert!(layout.known_slot(Stream::Hl7In, 3).is_err());
-    }
 }

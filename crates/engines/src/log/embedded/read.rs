@@ -31,9 +31,10 @@ impl Wanted {
         max: ReadMax,
     ) -> Result<Self, LogError> {
         let slot = state.layout.known_slot(stream, partition)?;
+        let (_, before) = state.layout.slots()[slot].piece_of(from);
         // Before the file is read: every group up to `last` is either it or has its instant in the file.
         let published = state.published();
-        let to = published.ends[slot].min(from.saturating_add(max.records as u64));
+        let to = published.ends[slot].min(from.saturating_add(max.records as u64)).min(before);
         Ok(Self { slot, from, to, bytes_max: max.bytes, last: published.last })
     }
 
@@ -49,8 +50,11 @@ impl Wanted {
     /// say again, though the file may say something else by then.
     pub(super) fn read_with(&self, state: &State, reader: Reader) -> Result<Vec<Record>, LogError> {
         let read = self.read(state, reader.conn());
-        if matches!(read, Err(LogError::Corrupt { .. })) {
-            reader.discard();
+        let Err(LogError::Corrupt { position, .. }) = &read else { return read };
+        reader.discard();
+        if state.layout.slots()[self.slot].is_unsure {
+            // Nobody can say whether there is one.
+            return Err(LogError::Unsure { stream: position.stream, partition: position.partition });
         }
         read
     }
@@ -61,12 +65,12 @@ impl Wanted {
     /// [`LogError::Corrupt`] or [`LogError::Newer`] when the first record cannot be read; a later one ends what is
     /// returned.
     fn read(&self, state: &State, conn: &Connection) -> Result<Vec<Record>, LogError> {
-        let slot = &state.layout.slots()[self.slot];
-        match self.read_by(&slot.read, state, conn) {
+        let (piece, _) = state.layout.slots()[self.slot].piece_of(self.from);
+        match self.read_by(&piece.read, state, conn) {
             // Perhaps only the table of groups is damaged, which costs no record.
             Err(LogError::Corrupt { .. }) => {
                 let alone = Self { to: self.from + 1, ..*self };
-                alone.read_by(&slot.read_alone, state, conn)
+                alone.read_by(&piece.read_alone, state, conn)
             }
             read => read,
         }

@@ -8,7 +8,8 @@ use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::State;
-use super::file::{Slot, seal};
+use super::ends;
+use super::file::seal;
 use crate::log::LogError;
 use crate::sqlite_file::{Checkpoints, Owned, ask};
 
@@ -85,7 +86,11 @@ impl Drop for Alarm {
 impl Writer {
     pub(super) fn new(state: Arc<State>, conn: Connection, owned: Owned, ends: Vec<u64>, group: i64) -> Self {
         let checkpoints = Checkpoints::new(state.options.wal_pages_max);
-        Self { state, conn, _owned: owned, ends, group, unwritten: None, checkpoints, broken: None }
+        // A group of its own, without records: from the first commit on the file says where the partitions end. The
+        // number before it may be that of a last group of which no record can be read any more.
+        let group = group + 2;
+        let unwritten = Some((group, state.clock.now()));
+        Self { state, conn, _owned: owned, ends, group, unwritten, checkpoints, broken: None }
     }
 
     /// Runs until it is asked to close or nobody is left to ask.
@@ -228,33 +233,35 @@ impl Writer {
     }
 
     fn insert(&self, number: i64, group: &[Entry], ends: &mut [u64]) -> rusqlite::Result<Vec<Position>> {
-        self.insert_durable()?;
         let slots = self.state.layout.slots();
         let mut positions = Vec::with_capacity(group.len());
         for entry in group {
-            let Slot { stream, partition, insert, .. } = &slots[entry.slot];
+            let slot = &slots[entry.slot];
+            let (stream, partition) = (slot.stream, slot.partition);
             let offset = ends[entry.slot];
             ends[entry.slot] = offset + 1;
             // The header is JSON that we wrote: UTF-8.
             let header =
                 rusqlite::types::ToSqlOutput::Borrowed(rusqlite::types::ValueRef::Text(&entry.header));
-            self.conn.prepare_cached(insert)?.execute(params![
+            self.conn.prepare_cached(&slot.last().insert)?.execute(params![
                 offset as i64,
                 number,
-                seal(*partition, offset, &entry.header),
+                seal(partition, offset, &entry.header),
                 header,
                 entry.body.as_ref()
             ])?;
-            positions.push(Position { stream: *stream, partition: *partition, offset });
+            positions.push(Position { stream, partition, offset });
         }
+        self.insert_durable(ends)?;
         Ok(positions)
     }
 
-    fn insert_durable(&self) -> rusqlite::Result<()> {
+    /// Writes down the newest group's instant, and where the partitions end with what is committed with it.
+    fn insert_durable(&self, ends: &[u64]) -> rusqlite::Result<()> {
         let Some((number, durable)) = self.unwritten else { return Ok(()) };
         self.conn
-            .prepare_cached("INSERT INTO groups (\"group\", durable) VALUES (?1, ?2)")?
-            .execute(params![number, durable.as_micros()])
+            .prepare_cached("INSERT INTO groups (\"group\", durable, ends) VALUES (?1, ?2, ?3)")?
+            .execute(params![number, durable.as_micros(), ends::encode(number, ends)])
             .map(|_| ())
     }
 
@@ -265,7 +272,7 @@ impl Writer {
         }
         let fault = self.state.options.fault.as_ref();
         let finished = self
-            .insert_durable()
+            .insert_durable(&self.ends)
             .map_err(|why| why.to_string())
             .and_then(|()| Checkpoints::finish(&self.conn, fault));
         if let Err(why) = finished {
