@@ -322,6 +322,9 @@ fn name(reading: &mut Reading, judgement: &Judgement<'_>, envelope: &Envelope) {
     }
 }
 
+/// What a finding says of bytes that are no message; its rule says why.
+pub(crate) const UNREAD: &str = "the bytes cannot be read as a message";
+
 fn message(reading: &mut Reading, envelope: &Envelope, context: &Context<'_>) -> Outcome {
     let settings = context.settings;
     let judgement = accept::judge(&envelope.body, envelope.content_type, settings);
@@ -333,7 +336,7 @@ fn message(reading: &mut Reading, envelope: &Envelope, context: &Context<'_>) ->
         Ok(message) => message,
         Err(error) => {
             let path = error.path().map(|path| path.to_string());
-            let fault = Fault { rule: error.rule(), path, text: "the bytes cannot be read as a message" };
+            let fault = Fault { rule: error.rule(), path, text: UNREAD };
             let number = peek::number(&envelope.body, &reading.source, context).map(Box::new);
             return Outcome::Quarantined { fault, number };
         }

@@ -28,6 +28,7 @@ use serde::Deserialize;
 
 use crate::announce;
 use crate::decision::{Decision, unmerge_until};
+use crate::facts::read::UNREAD;
 use crate::limits::{APPLIED_WAIT_S, REASON_CHARS_MAX};
 use crate::settings::SourceSettings;
 use crate::sources::Sources;
@@ -227,7 +228,9 @@ pub(crate) fn address(path: &str, query: &[(&str, &str)]) -> String {
 /// What is odd, in the reader's language: as it was said, or the rule's words where that is English only. Whether it is
 /// English all the same.
 pub(crate) fn odd<'a>(w: &'a Words, finding: &'a crate::content::Finding) -> (&'a str, bool) {
-    match w.get(&format!("rule.{}", finding.rule)).filter(|_| !w.is_en()) {
+    // What says less than the rule's own words gives way to them.
+    let by_rule = !w.is_en() || finding.text == UNREAD;
+    match w.get(&format!("rule.{}", finding.rule)).filter(|_| by_rule) {
         Some(words) => (words, false),
         None => (&finding.text, true),
     }

@@ -1,5 +1,7 @@
 //! A patient's page, the search for one, and undoing a merge.
 
+use std::collections::BTreeSet;
+
 use askama::Template;
 use axum::extract::{Form, FromRequest as _, Json, Path, Request, State};
 use axum::http::header;
@@ -327,7 +329,10 @@ pub(crate) fn banner(
 ) -> PatientBanner {
     let not_known = || w.t("word.not_known").to_owned();
     let listed = patient.allergies.iter().filter(|one| one.standing == Standing::Current);
-    let listed: Vec<String> = listed.map(|one| one.what.clone()).collect();
+    let mut listed: Vec<String> = listed.map(|one| one.what.clone()).collect();
+    // Merged records say the same twice: the list has both with their origin, the banner each once.
+    let mut seen = BTreeSet::new();
+    listed.retain(|what| seen.insert(what.to_lowercase()));
     let mut marks: Vec<Tag> = patient.marks.iter().map(|mark| mark_tag(w, mark)).collect();
     if patient.confidential {
         marks.insert(0, Tag::new(Tone::Warn, w.t("patient.confidential")));

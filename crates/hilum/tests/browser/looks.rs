@@ -217,3 +217,68 @@ async fn the_keyboard_reaches_everything_and_shows_where_it_is() {
     let log = browser.log();
     assert!(log.is_empty(), "the browser complains: {log:#?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_table_says_stands_whole_and_once() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    ward(&server);
+    let johab = "MSH|^~\\&|HIS|SEOUL|HILUM|HILUM|20260102030600||ADT^A01|C10|P|2.5|||||KOR|Johab\rPID|||7010||\u{88}\r";
+    assert_eq!(field(&server.connect().ask(johab), "MSA", 1), "AA");
+    let browser = Browser::start().await;
+    browser.sign_in(&server, "operator").await;
+    let pages = pages(&browser, &server).await;
+    // How many lines the texts take of what `chosen` chooses.
+    let lines = |chosen: &str| {
+        format!(
+            "return [...document.querySelectorAll('main td, main dd')].filter(one => {chosen}).map(one => {{ \
+             const range = document.createRange(); range.selectNodeContents(one); \
+             return new Set([...range.getClientRects()].map(box => Math.round(box.bottom))).size; }})"
+        )
+    };
+    let one_line = |found: Value| {
+        found.as_array().unwrap().iter().all(|lines| lines == 1) && found != Value::Array(vec![])
+    };
+
+    // A word is not taken apart to make room for another column.
+    browser.size(1024, 844);
+    browser.cookie("hilum_lang", "ko").await;
+    browser.open(&server, "/work").await;
+    let source = browser.run(&lines("one.innerText === 'default'")).await;
+    assert!(one_line(source.clone()), "{source}");
+
+    // On a phone too: sides beside each other have room for a date, no list stands behind an edge.
+    browser.size(390, 844);
+    let merge = pages.iter().rfind(|page| page.starts_with("/work/")).unwrap();
+    let mut dates = Vec::new();
+    for page in pages.iter().filter(|page| page.starts_with("/work/")) {
+        browser.open(&server, page).await;
+        dates.push(browser.run(&lines("one.innerText === '1980-01-01'")).await);
+    }
+    assert!(dates.iter().all(|found| one_line(found.clone())), "{merge}: {dates:?}");
+    browser.cookie("hilum_lang", "en").await;
+    browser.open(&server, "/census").await;
+    let hidden =
+        "return [...document.querySelectorAll('.segments')].some(one => one.scrollWidth > one.clientWidth)";
+    assert_eq!(browser.run(hidden).await, Value::Bool(false));
+    // Nobody's number is an empty place; what two records say is said once; what is wrong is said by name.
+    let nobody = "return [...document.querySelectorAll('main tr[data-href]')].find(row => \
+                  row.innerText.includes('NO, NUMBER')).querySelector('[data-label=Identifier]').innerText";
+    let nobody = browser.run(nobody).await;
+    assert!(nobody.as_str().unwrap().contains("Not known"), "{nobody}");
+    browser.open(&server, "/census").await;
+    let long = "return [...document.querySelectorAll('main tr[data-href]')].find(row => \
+                row.innerText.includes('MAXIMILIANA')).dataset.href";
+    let long = browser.run(long).await;
+    browser.open(&server, long.as_str().unwrap()).await;
+    let banner = browser.run("return document.querySelector('.banner').innerText").await;
+    assert_eq!(banner.as_str().unwrap().matches("Penicillin").count(), 1, "{banner}");
+    browser.open(&server, "/quarantine").await;
+    let find =
+        "[...document.querySelectorAll('main tr[data-href]')].find(row => row.innerText.includes('C10'))";
+    browser.wait("set aside", 10, &format!("return !!{find}")).await;
+    let one = browser.run(&format!("return {find}.dataset.href")).await;
+    browser.open(&server, one.as_str().unwrap()).await;
+    let text = browser.text().await;
+    assert!(text.contains("Charset that is not supported") && !text.contains("cannot be read as"), "{text}");
+}
