@@ -144,7 +144,7 @@ pub struct EncounterLine {
     pub start: Option<String>,
     /// FHIR dateTime; absent = still, or not known.
     pub end: Option<String>,
-    /// The attending.
+    /// The attending; absent where the stay is confidential.
     pub attending: Option<String>,
     /// Places, oldest first; empty when withheld.
     pub places: Vec<Stay>,

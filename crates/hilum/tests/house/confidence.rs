@@ -402,3 +402,50 @@ fn who_is_confidential_is_named_nowhere_but_in_what_is_mended() {
         assert!(!said.contains(SECRET), "{role} hears who is confidential: {said}");
     }
 }
+
+#[test]
+fn a_confidential_stay_that_ended_tells_neither_where_nor_by_whom_nor_why() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let http = server.http.unwrap();
+    let viewer = server.key("reader", "viewer");
+    let mut mllp = server.connect();
+    let stay = |event: &str, control: &str, time: &str, vip: &str| {
+        format!(
+            "MSH|^~\\&|HIS|SEOUL|HILUM|HILUM|{time}||ADT^{event}|{control}|P|2.5\rEVN||{time}\r\
+             PID|||1^^^H^MR||{OPEN}NAME^G||19580314|F\r\
+             PV1||I|{SECRET}WARD^1^1||||D9^{SECRET}DOCTOR^ANA|||||||||{vip}|||{SECRET}VISIT\r\
+             DG1|1||I10^{SECRET}DIAGNOSIS^I10||20260101|A\r"
+        )
+    };
+    for (event, control, time, vip) in
+        [("A01", "M1", "20260102030405", "VIP"), ("A03", "M2", "20260103030405", "")]
+    {
+        assert_eq!(field(&mllp.ask(&stay(event, control, time, vip)), "MSA", 1), "AA");
+    }
+    let headers = [("x-api-key", viewer.as_str()), ("content-type", "application/json")];
+    let get = |path: &str| request(http, "GET", path, &headers, b"").text();
+    // The person can be looked up again for a next admission.
+    let patient = wait("found by name", 10, || {
+        let body = format!("{{\"name\":\"{OPEN}NAME\"}}");
+        let found = request(http, "POST", "/api/patients/_search", &headers, body.as_bytes()).text();
+        let found: Value = serde_json::from_str(&found).unwrap();
+        found["patients"][0]["id"].as_str().map(str::to_owned)
+    });
+    let mut pages = vec![
+        format!("/patients/{patient}"),
+        format!("/api/patients/{patient}"),
+        format!("/patients/{patient}/resources"),
+    ];
+    assert!(pages.iter().all(|page| get(page).contains(&format!("{OPEN}NAME"))));
+    let messages: Value = serde_json::from_str(&get("/api/messages")).unwrap();
+    for message in messages["messages"].as_array().unwrap() {
+        let id = message["id"].as_str().unwrap();
+        pages.extend([format!("/messages/{id}"), format!("/api/messages/{id}")]);
+    }
+    assert_eq!(pages.len(), 3 + 2 * 2);
+    pages.extend(["/census", "/api/census", "/messages", "/api/messages"].map(str::to_owned));
+    for page in pages {
+        assert!(!get(&page).contains(SECRET), "{page}: {}", get(&page));
+    }
+}

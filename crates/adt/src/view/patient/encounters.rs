@@ -109,7 +109,8 @@ impl EncounterLine {
             status: owned(encounter, "/status").unwrap_or_default(),
             start,
             end,
-            attending: attending.and_then(|one| owned(one, "/individual/display")),
+            // Who treats tells the place, and what for: beside a name it is as good as a diagnosis.
+            attending: attending.filter(|_| !confidential).and_then(|one| owned(one, "/individual/display")),
             places: withheld("/location").iter().filter_map(stay).collect(),
             statuses: phases("/statusHistory", |one| owned(one, "/status")),
             classes: phases("/classHistory", |one| one.get("class").and_then(class_of)),
