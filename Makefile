@@ -19,7 +19,7 @@ demo: ## build hilum and run it with a simulated hospital; prints the address to
 
 test: tools lint unit deny ## everything: tools, lints, all tests on real engines, licences
 
-tools: ## install what the tests need (PostgreSQL, Chromium and its driver, fonts)
+tools: ## install what the tests need (PostgreSQL, Kafka, Keycloak, Chromium and its driver, fonts)
 	./scripts/install-tools
 
 lint: ## formatting and clippy, warnings denied

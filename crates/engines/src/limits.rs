@@ -101,6 +101,18 @@ pub const KAFKA_FETCH_KIB_MAX: u64 = 4 << 10;
 pub const KAFKA_MEMBER_S_MAX: u64 = 6;
 /// Bytes of the prefix of topics' names.
 pub const KAFKA_PREFIX_BYTES_MAX: usize = 100;
+/// Seconds until an issuer of tokens must have given one.
+pub const KAFKA_TOKEN_S_MAX: u64 = 10;
+/// Seconds that a token lives whose issuer does not say it.
+pub const KAFKA_TOKEN_LIFE_S: u64 = 300;
+/// Seconds that a token must live.
+pub const KAFKA_TOKEN_LIFE_S_MIN: u64 = 5;
+/// Seconds between two attempts to get a token, at most.
+pub const KAFKA_TOKEN_RETRY_S: u64 = 10;
+/// Bytes of an issuer's answer.
+pub const KAFKA_TOKEN_BYTES_MAX: usize = 64 << 10;
+/// Milliseconds that brokers are asked again that refused us, before a start gives up: one of them may be starting.
+pub const KAFKA_REFUSED_MS_MAX: u64 = 2_500;
 
 /// Damaged records in a row that are looked over for readable ones behind them when nobody knows where a partition of
 /// the log ends.

@@ -3,16 +3,22 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::postgres::{free_port, run};
+use crate::process::{Server, installed};
+use crate::tls::Authority;
+
+mod secured;
+
+pub use secured::{Issuer, Secured};
 
 /// Seconds until a broker must be ready: a busy machine and an election included.
 const READY_S_MAX: u64 = 120;
@@ -23,38 +29,31 @@ const PLACE: &str = "hilum/tools/kafka-4.3.1";
 /// The id of every cluster here: 16 bytes as unpadded base64. Nothing tells clusters apart by it.
 const CLUSTER: &str = "aGlsdW0tdGVzdC1jbHVzdA";
 
-/// Runs one broker and waits for the end of its own standard input (our process's end closes it, even a kill), then
-/// kills the broker: what it has acknowledged, it has.
-const WATCHER: &str = r#"trap '' INT
-log=$1; shift
-"$@" >>"$log" 2>&1 </dev/null &
-pid=$!
-echo "$pid"
-read -r word || word=gone
-kill -9 "$pid" 2>/dev/null
-wait
-[ "$word" = gone ] && rm -rf "$(dirname "$log")"
-exit 0"#;
-
 /// A running cluster.
 #[derive(Debug)]
 pub struct Kafka {
     dir: PathBuf,
     brokers: Vec<Broker>,
+    authority: Option<Authority>,
 }
 
 #[derive(Debug)]
 struct Broker {
     id: usize,
     port: u16,
+    /// Where clients come by TLS and SASL.
+    secured_port: Option<u16>,
+    /// Of its JVM.
+    flags: Vec<String>,
     dir: PathBuf,
-    running: Mutex<Option<Running>>,
+    running: Mutex<Option<Server>>,
 }
 
-#[derive(Debug)]
-struct Running {
-    watcher: Child,
-    pid: String,
+/// Free ports of one broker.
+struct Ports {
+    plain: u16,
+    controller: u16,
+    secured: Option<u16>,
 }
 
 static SHARED: Mutex<Option<&'static Kafka>> = Mutex::new(None);
@@ -76,37 +75,68 @@ impl Kafka {
     /// # Panics
     /// When Kafka is not installed (the message names the command) or does not start (with its log).
     pub fn start(brokers: usize, settings: &[&str]) -> Self {
-        match Self::try_start(brokers, settings) {
+        match Self::try_start(brokers, settings, None) {
             Ok(cluster) => cluster,
             Err(error) => panic!("kafka for tests: {error}"),
         }
     }
 
-    fn try_start(count: usize, settings: &[&str]) -> io::Result<Self> {
+    /// A broker of the caller's own that lets clients in by TLS and SASL, and asks whether they may.
+    ///
+    /// # Panics
+    /// As [`Kafka::start`].
+    pub fn secured(secured: &Secured<'_>) -> Self {
+        match Self::try_start(1, &[], Some(secured)) {
+            Ok(cluster) => cluster,
+            Err(error) => panic!("kafka for tests: {error}"),
+        }
+    }
+
+    fn try_start(count: usize, settings: &[&str], secured: Option<&Secured<'_>>) -> io::Result<Self> {
         let dir = tempfile::Builder::new().prefix("hilum-kafka-").tempdir()?.keep();
+        let authority = secured.map(|_| Authority::new("brokers of a test")).transpose()?;
+        if let Some(authority) = &authority {
+            fs::write(dir.join("ca.pem"), authority.certificate())?;
+        }
         let mut ports = Vec::new();
         for _ in 0..count {
-            ports.push((free_port()?, free_port()?));
+            ports.push(Ports {
+                plain: free_port()?,
+                controller: free_port()?,
+                secured: secured.map(|_| free_port()).transpose()?,
+            });
         }
         let voters: Vec<String> = ports
             .iter()
             .enumerate()
-            .map(|(n, (_, controller))| format!("{}@127.0.0.1:{controller}", n + 1))
+            .map(|(n, ports)| format!("{}@127.0.0.1:{}", n + 1, ports.controller))
             .collect();
         let mut brokers = Vec::new();
-        for (n, (port, controller)) in ports.into_iter().enumerate() {
+        for (n, ports) in ports.into_iter().enumerate() {
             let id = n + 1;
             let home = dir.join(format!("broker-{id}"));
             fs::create_dir_all(&home)?;
-            let place = (port, controller);
-            fs::write(home.join("server.properties"), properties(id, place, &voters, &home, settings))?;
-            fs::write(home.join("log4j2.properties"), LOGGING)?;
-            let mut format = java(&home)?;
+            let mut text = properties(id, &ports, &voters, &home, settings);
+            let mut format = java(&home, &[])?;
             format.args(["kafka.tools.StorageTool", "format", "-t", CLUSTER, "--ignore-formatted", "-c"]);
-            run(format.arg(home.join("server.properties")))?;
-            brokers.push(Broker { id, port, dir: home, running: Mutex::default() });
+            format.arg(home.join("server.properties"));
+            if let (Some(secured), Some(authority)) = (secured, &authority) {
+                text.push_str(&secured.settings(&home, authority)?);
+                format.args(secured.formatted());
+            }
+            fs::write(home.join("server.properties"), text)?;
+            fs::write(home.join("log4j2.properties"), LOGGING)?;
+            run(&mut format)?;
+            brokers.push(Broker {
+                id,
+                port: ports.plain,
+                secured_port: ports.secured,
+                flags: secured.map(Secured::flags).unwrap_or_default(),
+                dir: home,
+                running: Mutex::default(),
+            });
         }
-        let cluster = Self { dir, brokers };
+        let cluster = Self { dir, brokers, authority };
         for broker in &cluster.brokers {
             broker.boot()?;
         }
@@ -123,6 +153,44 @@ impl Kafka {
         addresses.join(",")
     }
 
+    /// `bootstrap.servers` for who comes by TLS and SASL.
+    ///
+    /// # Panics
+    /// When the cluster is none of [`Kafka::secured`].
+    pub fn secured_brokers(&self) -> String {
+        let port = |broker: &Broker| broker.secured_port.expect("a secured cluster");
+        let addresses: Vec<String> =
+            self.brokers.iter().map(|broker| format!("127.0.0.1:{}", port(broker))).collect();
+        addresses.join(",")
+    }
+
+    /// The file with the certificate of whoever signed the brokers' certificates.
+    ///
+    /// # Panics
+    /// When the cluster is none of [`Kafka::secured`].
+    pub fn ca_file(&self) -> PathBuf {
+        assert!(self.authority.is_some(), "a secured cluster");
+        self.dir.join("ca.pem")
+    }
+
+    /// Runs one of Kafka's own tools as the administrator: its class, and what comes behind `--bootstrap-server …`.
+    ///
+    /// # Panics
+    /// When it fails, with what it said.
+    pub fn tool(&self, class: &str, arguments: &[&str]) -> String {
+        let said = java(&self.brokers[0].dir, &[]).and_then(|mut java| {
+            java.args([class, "--bootstrap-server", &self.brokers()]).args(arguments).output()
+        });
+        let said = said.expect("the tool runs");
+        let text = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert!(
+            said.status.success(),
+            "{class} {arguments:?}: {text}{}",
+            String::from_utf8_lossy(&said.stderr)
+        );
+        text
+    }
+
     /// A prefix of topics that no other test of this cluster has.
     pub fn fresh_prefix(&self) -> String {
         format!("test{}", PREFIXES.fetch_add(1, Ordering::Relaxed))
@@ -136,7 +204,7 @@ impl Kafka {
     pub fn kill(&self, id: usize) {
         let broker = &self.brokers[id - 1];
         let mut running = broker.running().take().expect("a running broker");
-        stop(&mut running.watcher, "kill");
+        running.kill();
         while TcpStream::connect(("127.0.0.1", broker.port)).is_ok() {
             sleep(Duration::from_millis(20));
         }
@@ -169,50 +237,33 @@ impl Kafka {
 }
 
 impl Broker {
-    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+    fn running(&self) -> MutexGuard<'_, Option<Server>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn signal(&self, signal: &str) {
-        let running = self.running();
-        let pid = &running.as_ref().expect("a running broker").pid;
-        run(Command::new("kill").args([signal, pid])).expect("signalled");
+        self.running().as_ref().expect("a running broker").signal(signal).expect("signalled");
     }
 
     fn boot(&self) -> io::Result<()> {
         let log = self.dir.join("server.log");
         // Of this boot only: readiness is a line of it.
         fs::write(&log, "")?;
-        let java = java(&self.dir)?;
-        let mut watcher = Command::new("sh")
-            .args(["-c", WATCHER, "watcher"])
-            .arg(&log)
-            .arg(java.get_program())
-            .args(java.get_args())
-            .arg("kafka.Kafka")
-            .arg(self.dir.join("server.properties"))
-            .current_dir(&self.dir)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let mut pid = String::new();
-        if let Some(stdout) = watcher.stdout.as_mut() {
-            io::BufRead::read_line(&mut io::BufReader::new(stdout), &mut pid)?;
-        }
-        *self.running() = Some(Running { watcher, pid: pid.trim().to_owned() });
+        let mut java = java(&self.dir, &self.flags)?;
+        java.arg("kafka.Kafka").arg(self.dir.join("server.properties"));
+        *self.running() = Some(Server::start(&java, &self.dir, &log)?);
         Ok(())
     }
 
     fn wait_ready(&self) -> io::Result<()> {
         let until = Instant::now() + Duration::from_secs(READY_S_MAX);
-        let pid = self.running().as_ref().map(|running| running.pid.clone()).unwrap_or_default();
         loop {
             let log = fs::read_to_string(self.dir.join("server.log")).unwrap_or_default();
             if log.contains("Kafka Server started") && TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
                 return Ok(());
             }
-            if Instant::now() > until || !Path::new(&format!("/proc/{pid}")).exists() {
+            let runs = self.running().as_ref().is_some_and(Server::runs);
+            if Instant::now() > until || !runs {
                 return Err(io::Error::other(format!("broker {} does not start:\n{log}", self.id)));
             }
             sleep(Duration::from_millis(50));
@@ -224,21 +275,12 @@ impl Drop for Kafka {
     fn drop(&mut self) {
         for broker in &self.brokers {
             if let Some(mut running) = broker.running().take() {
-                stop(&mut running.watcher, "kill");
+                running.kill();
             }
         }
         // What is left is in the folder of temporary files.
         drop(fs::remove_dir_all(&self.dir));
     }
-}
-
-/// Tells a watcher to kill its broker, and waits for both.
-fn stop(watcher: &mut Child, word: &str) {
-    if let Some(mut stdin) = watcher.stdin.take() {
-        // A watcher that is gone needs no word.
-        drop(stdin.write_all(format!("{word}\n").as_bytes()));
-    }
-    drop(watcher.wait());
 }
 
 const LOGGING: &str = "\
@@ -250,24 +292,23 @@ appender.out.layout.type=PatternLayout
 appender.out.layout.pattern=%d %p %m (%c)%n
 ";
 
-fn properties(
-    id: usize,
-    (port, controller): (u16, u16),
-    voters: &[String],
-    home: &Path,
-    settings: &[&str],
-) -> String {
+fn properties(id: usize, ports: &Ports, voters: &[String], home: &Path, settings: &[&str]) -> String {
     let count = voters.len();
     let (copies, in_sync) = if count >= 3 { (3, 2) } else { (1, 1) };
+    let mut listeners = format!("PLAINTEXT://127.0.0.1:{}", ports.plain);
+    if let Some(port) = ports.secured {
+        write!(listeners, ",SASL_SSL://127.0.0.1:{port}").expect("into a string");
+    }
+    let controller = ports.controller;
     let mut text = format!(
         "process.roles=broker,controller\n\
          node.id={id}\n\
          controller.quorum.voters={voters}\n\
          controller.listener.names=CONTROLLER\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+         listeners={listeners},CONTROLLER://127.0.0.1:{controller}\n\
+         advertised.listeners={listeners}\n\
          inter.broker.listener.name=PLAINTEXT\n\
-         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
+         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL\n\
          log.dirs={dirs}\n\
          auto.create.topics.enable=false\n\
          default.replication.factor={copies}\n\
@@ -294,22 +335,12 @@ fn properties(
     text
 }
 
-/// `java` with the broker's classes.
-#[allow(clippy::disallowed_methods)] // the same folder as the script that installs it
-fn java(home: &Path) -> io::Result<Command> {
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
-        .unwrap_or_default();
-    let place = cache.join(PLACE);
-    if !place.join("whole").exists() {
-        return Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("not installed: no {}; run scripts/install-tools (make tools)", place.display()),
-        ));
-    }
+/// `java` with the broker's classes, and `flags` for it.
+fn java(home: &Path, flags: &[String]) -> io::Result<Command> {
+    let place = installed(PLACE)?;
     let mut java = Command::new("java");
     java.args(["-Xms96m", "-Xmx400m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
+    java.args(flags);
     java.arg(format!("-Dlog4j2.configurationFile={}", home.join("log4j2.properties").display()));
     java.arg("-cp").arg(format!("{}/*", place.join("lib").display()));
     Ok(java)

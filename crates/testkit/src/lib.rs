@@ -2,6 +2,9 @@
 
 pub mod disk;
 pub mod kafka;
+pub mod keycloak;
 pub mod postgres;
+mod process;
 pub mod record;
+pub mod tls;
 pub mod workers;

@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, watch};
 
 use self::client::{Settings, Watched};
 use self::reader::Reader;
+use self::token::Tokens;
 use self::topics::{Found, Names};
 use super::{LogError, LogHealth, ReadMax, Record, Share, partition_of, stored};
 use crate::limits;
@@ -27,7 +28,13 @@ use crate::limits;
 mod client;
 mod reader;
 mod share;
+mod token;
 mod topics;
+mod trouble;
+
+#[cfg(feature = "msk-iam")]
+pub use token::MskIam;
+pub use token::{Oauth, TokenSource};
 
 /// The header of a record in which its envelope stands as JSON.
 pub const ENVELOPE_HEADER: &str = "hilum-envelope";
@@ -65,6 +72,8 @@ pub struct KafkaConfig {
     pub delivery_max: Duration,
     /// Further settings of the client by librdkafka's names (TLS, SASL).
     pub client: BTreeMap<String, String>,
+    /// Where the tokens come from by which the brokers know us, if they do by tokens.
+    pub token: Option<TokenSource>,
 }
 
 impl KafkaConfig {
@@ -80,6 +89,7 @@ impl KafkaConfig {
             queue_bytes_max: limits::LOG_QUEUE_BYTES_MAX,
             delivery_max: Duration::from_secs(limits::KAFKA_DELIVERY_S_MAX),
             client: BTreeMap::new(),
+            token: None,
         }
     }
 }
@@ -135,7 +145,11 @@ impl Kafka {
     /// setting that the promise needs.
     pub async fn open(config: KafkaConfig, clock: &Clock, entropy: &Entropy) -> Result<Self, LogError> {
         let names = Names::new(&config.prefix)?;
-        let settings = Arc::new(Settings::new(&config));
+        let tokens = match config.token.clone() {
+            Some(source) => Some(Tokens::start(source, clock.clone()).await?),
+            None => None,
+        };
+        let settings = Arc::new(Settings::new(&config, tokens)?);
         let appended = watch::Sender::new(0);
         let found = topics::open(&settings, &names, &config, clock, entropy).await?;
         let producer = settings.producer(config.delivery_max)?;
@@ -195,7 +209,7 @@ impl Kafka {
             .key(&key)
             .payload(envelope.body.as_ref())
             .headers(headers);
-        let sent = inner.producer.send_result(record).map_err(|(why, _)| inner.refused(&why))?;
+        let sent = inner.producer.send_result(record).map_err(|(why, _)| inner.refused(&why, stream))?;
         let delivered = sent.await.map_err(|_| LogError::Unknown("the producer was closed".to_owned()))?;
         drop(permit);
         match delivered {
@@ -203,7 +217,7 @@ impl Kafka {
                 inner.appended.send_modify(|groups| *groups += 1);
                 Ok(Position { stream, partition, offset: u64::try_from(delivery.offset).unwrap_or_default() })
             }
-            Err((why, _)) => Err(inner.failed(&why)),
+            Err((why, _)) => Err(inner.failed(&why, stream)),
         }
     }
 
@@ -354,19 +368,22 @@ impl Inner {
     }
 
     /// The producer did not take it.
-    fn refused(self: &Arc<Self>, why: &KafkaError) -> LogError {
+    fn refused(self: &Arc<Self>, why: &KafkaError, stream: Stream) -> LogError {
         match why {
             KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => {
                 LogError::Full("the producer's queue is full".to_owned())
             }
-            other => self.failed(other),
+            other => self.failed(other, stream),
         }
     }
 
     /// The brokers did not acknowledge it.
-    fn failed(self: &Arc<Self>, why: &KafkaError) -> LogError {
-        if let Some((_, fatal)) = self.producer.client().fatal_error() {
-            let why = format!("the producer failed for good: {fatal}");
+    fn failed(self: &Arc<Self>, why: &KafkaError, stream: Stream) -> LogError {
+        let topic = self.names.topic(stream);
+        let denied = |code| self.names.denied(code, "Write", topic);
+        if let Some((code, fatal)) = self.producer.client().fatal_error() {
+            // Without any topic to write to there is not even a producer.
+            let why = denied(Some(code)).unwrap_or_else(|| format!("the producer failed for good: {fatal}"));
             tracing::error!(why, "the log is read-only until a restart");
             lock(&self.broken).get_or_insert_with(|| why.clone());
             return LogError::ReadOnly(why);
@@ -388,7 +405,7 @@ impl Inner {
                 self.turn_down(why.clone());
                 LogError::Unknown(why)
             }
-            _ => LogError::Engine(why.to_string()),
+            _ => LogError::Engine(denied(code).unwrap_or_else(|| why.to_string())),
         }
     }
 

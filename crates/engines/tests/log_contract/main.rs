@@ -7,6 +7,7 @@ mod checks;
 mod embedded_only;
 mod kafka_only;
 mod sample;
+mod secured;
 mod subject;
 
 use subject::{EngineUnderTest, Fault, Subject};
@@ -24,6 +25,13 @@ macro_rules! contract {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $check() {
                 let mut subject = super::Subject::new(super::EngineUnderTest::Kafka).await;
+                super::checks::$check(&mut subject).await.unwrap();
+            }
+        )+ }
+        mod kafka_over_tls { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $check() {
+                let mut subject = super::Subject::new(super::EngineUnderTest::KafkaOverTls).await;
                 super::checks::$check(&mut subject).await.unwrap();
             }
         )+ }

@@ -18,6 +18,8 @@ use crate::sample::ticking;
 pub enum EngineUnderTest {
     Embedded,
     Kafka,
+    /// By TLS and a password.
+    KafkaOverTls,
 }
 
 /// A way for an engine to be wrong.
@@ -56,6 +58,12 @@ pub fn on_one_broker() -> KafkaConfig {
     KafkaConfig { durability: Durability::Any, ..KafkaConfig::new(server.brokers(), server.fresh_prefix()) }
 }
 
+/// The same on a broker that lets nobody in without TLS and a password; we come as its administrator.
+pub fn on_a_secured_broker() -> KafkaConfig {
+    let config = crate::secured::config("admin", "admin-secret");
+    KafkaConfig { prefix: crate::secured::broker().fresh_prefix(), ..config }
+}
+
 async fn open(place: &Place, seed: u64) -> Result<Log, LogError> {
     match place {
         Place::Dir(dir) => {
@@ -74,6 +82,7 @@ impl Subject {
         let place = match engine {
             EngineUnderTest::Embedded => Place::Dir(tempfile::tempdir().expect("a folder")),
             EngineUnderTest::Kafka => Place::Topics(Box::new(on_one_broker())),
+            EngineUnderTest::KafkaOverTls => Place::Topics(Box::new(on_a_secured_broker())),
         };
         let log = open(&place, 1).await.expect("the engine opens");
         Self { log, place, fault: None, scattered: Mutex::default() }
@@ -160,8 +169,10 @@ impl Subject {
                 position
             }
             Place::Topics(config) => {
-                let producer: FutureProducer =
-                    ClientConfig::new().set("bootstrap.servers", &config.brokers).create().expect("a client");
+                let mut client = ClientConfig::new();
+                client.extend(config.client.clone());
+                client.set("bootstrap.servers", &config.brokers);
+                let producer: FutureProducer = client.create().expect("a client");
                 let topic = format!("{}.{stream}", config.prefix);
                 let headers = OwnedHeaders::new().insert(Header { key: ENVELOPE_HEADER, value: Some("Kim") });
                 let record: FutureRecord<'_, (), str> =

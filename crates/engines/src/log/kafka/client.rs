@@ -4,14 +4,19 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rdkafka::admin::AdminClient;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{Client, ClientContext, OAuthToken};
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::FutureProducer;
 
+use super::token::Tokens;
+use super::trouble::{self, Trouble};
 use super::{KafkaConfig, LogError, lock};
 use crate::limits;
+
+/// The mechanism that takes a token.
+const BEARER: &str = "OAUTHBEARER";
 
 /// What every client of one cluster is made with.
 pub(super) struct Settings {
@@ -24,24 +29,44 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    pub(super) fn new(config: &KafkaConfig) -> Self {
+    pub(super) fn new(config: &KafkaConfig, tokens: Option<Arc<Tokens>>) -> Result<Self, LogError> {
         let mut base = ClientConfig::new();
         base.set("client.id", "hilum")
             .set("reconnect.backoff.max.ms", "1000")
             .set("allow.auto.create.topics", "false")
             .set("message.max.bytes", topic_bytes_max().to_string());
+        if tokens.is_some() {
+            base.set("security.protocol", "SASL_SSL").set("sasl.mechanism", BEARER);
+        }
         for (name, value) in &config.client {
             base.set(name, value);
         }
+        // Two names of one setting.
+        let mechanism =
+            ["sasl.mechanism", "sasl.mechanisms"].iter().find_map(|name| config.client.get(*name));
+        match (mechanism, &tokens) {
+            (Some(other), Some(_)) if other != BEARER => {
+                return Err(LogError::Engine(format!(
+                    "log.client says sasl.mechanism = {other}, and log.token is for {BEARER}: leave one of them out"
+                )));
+            }
+            (Some(mechanism), None) if mechanism == BEARER => {
+                return Err(LogError::Engine(format!(
+                    "log.client says sasl.mechanism = {BEARER}: where its tokens come from is said by log.token"
+                )));
+            }
+            _ => {}
+        }
         base.set("bootstrap.servers", &config.brokers);
-        base.set_log_level(RDKafkaLogLevel::Warning);
-        Self {
+        // Some of what stops us is said at that level only: see `Watched::log`.
+        base.set_log_level(RDKafkaLogLevel::Info);
+        Ok(Self {
             base,
             brokers: config.brokers.clone(),
             group: config.prefix.clone(),
             queue_kib_max: config.queue_bytes_max / 1024 + 1,
-            watched: Watched::default(),
-        }
+            watched: Watched { said: Arc::default(), tokens },
+        })
     }
 
     fn create<T: FromClientConfigAndContext<Watched>>(&self, config: &ClientConfig) -> Result<T, LogError> {
@@ -62,6 +87,22 @@ impl Settings {
     }
 
     pub(super) fn admin(&self) -> Result<AdminClient<Watched>, LogError> {
+        let admin: AdminClient<Watched> = self.create(&self.base)?;
+        self.introduce(admin.inner())?;
+        Ok(admin)
+    }
+
+    /// Gives a client its first token before it is asked anything: one for administration never asks for it, and a
+    /// consumer only once it is polled.
+    fn introduce<C: ClientContext>(&self, client: &Client<C>) -> Result<(), LogError> {
+        let Some(tokens) = &self.watched.tokens else { return Ok(()) };
+        let token = tokens.current().map_err(LogError::Engine)?;
+        hilum_kafka_token::set_token(client, token)
+            .map_err(|why| LogError::Engine(format!("kafka client: the token is not taken: {why}")))
+    }
+
+    /// A client that asks and writes nothing: it needs no right to write, and its own thread serves it.
+    pub(super) fn asker(&self) -> Result<FutureProducer<Watched>, LogError> {
         self.create(&self.base)
     }
 
@@ -93,7 +134,14 @@ impl Settings {
             .set("fetch.wait.max.ms", "50")
             .set("fetch.queue.backoff.ms", "20")
             .set("fetch.error.backoff.ms", "100");
-        self.create(&config)
+        let consumer: BaseConsumer<Watched> = self.create(&config)?;
+        self.introduce(consumer.client())?;
+        Ok(consumer)
+    }
+
+    /// What the group `name` is called at the brokers.
+    pub(super) fn group_of(&self, name: &str) -> String {
+        format!("{}.{name}", self.group)
     }
 
     /// A member of the group `{prefix}.{name}`, which deals out partitions.
@@ -104,7 +152,7 @@ impl Settings {
     ) -> Result<BaseConsumer<C>, LogError> {
         let mut config = self.base.clone();
         config
-            .set("group.id", format!("{}.{name}", self.group))
+            .set("group.id", self.group_of(name))
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", (limits::KAFKA_MEMBER_S_MAX * 1_000).to_string())
             .set("enable.auto.commit", "false")
@@ -119,15 +167,18 @@ pub(super) const fn topic_bytes_max() -> usize {
     limits::LOG_RECORD_BYTES_MAX + (64 << 10)
 }
 
-/// Remembers what clients say outside of any call.
-#[derive(Clone, Default)]
+/// Remembers what clients say outside of any call, and gives them their tokens.
+#[derive(Clone)]
 pub(super) struct Watched {
     said: Arc<Mutex<Said>>,
+    tokens: Option<Arc<Tokens>>,
 }
 
 #[derive(Default)]
 struct Said {
     last: Option<String>,
+    /// What of it does not pass by itself.
+    trouble: Option<Trouble>,
     all_down: bool,
 }
 
@@ -135,12 +186,18 @@ impl Watched {
     /// Why no broker can be reached, if so.
     pub(super) fn all_down(&self) -> Option<String> {
         let said = lock(&self.said);
-        said.all_down.then(|| said.last.clone().unwrap_or_else(|| "no broker can be reached".to_owned()))
+        let why = || said.text().unwrap_or_else(|| "no broker can be reached".to_owned());
+        said.all_down.then(why)
     }
 
     /// The last thing that went wrong.
     pub(super) fn last_said(&self) -> Option<String> {
-        lock(&self.said).last.clone()
+        lock(&self.said).text()
+    }
+
+    /// Whether the brokers have said something that does not pass by itself.
+    pub(super) fn is_refused(&self) -> bool {
+        lock(&self.said).trouble.is_some()
     }
 
     /// It is over.
@@ -149,18 +206,46 @@ impl Watched {
     }
 }
 
+impl Said {
+    fn text(&self) -> Option<String> {
+        let trouble = self.trouble.as_ref().map(ToString::to_string);
+        trouble.or_else(|| self.last.clone())
+    }
+}
+
 impl ClientContext for Watched {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     fn error(&self, error: KafkaError, reason: &str) {
         let mut said = lock(&self.said);
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+        let code = error.rdkafka_error_code();
+        if code == Some(RDKafkaErrorCode::AllBrokersDown) {
             said.all_down = true;
             return;
         }
+        let trouble = code.and_then(|code| trouble::of(code, reason));
         // Every connection of every client says the same, again and again: once is enough.
-        if said.last.is_none() {
-            tracing::warn!(%error, reason, "kafka");
+        if said.last.is_none() || (trouble.is_some() && said.trouble.is_none()) {
+            let way_out = trouble.as_ref().map(|trouble| trouble.way_out);
+            tracing::warn!(%error, reason, way_out, "kafka");
         }
         said.last = Some(reason.to_owned());
+        said.trouble = trouble.or(said.trouble.take());
+    }
+
+    /// That a broker hangs up is a line of its log to librdkafka, and no error.
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        let reason = text.split_once("]: ").map_or(text, |(_, reason)| reason);
+        let trouble = trouble::of(RDKafkaErrorCode::BrokerTransportFailure, reason);
+        if facility == "FAIL" && trouble.is_some() {
+            self.error(KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure), reason);
+        }
+        tracing::debug!(?level, facility, text, "kafka's client");
+    }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        let tokens = self.tokens.as_ref().ok_or("log.token says nowhere where tokens come from")?;
+        Ok(tokens.current()?)
     }
 }
 

@@ -52,7 +52,12 @@ struct Tail {
 
 impl Tail {
     /// What comes at `position` or behind it, if it comes within `wait`.
-    fn next_record(&mut self, position: Position, wait: Duration) -> Result<Option<Record>, LogError> {
+    fn next_record(
+        &mut self,
+        names: &Names,
+        position: Position,
+        wait: Duration,
+    ) -> Result<Option<Record>, LogError> {
         if let Some(held) = self.held.take() {
             return Ok(Some(held));
         }
@@ -67,7 +72,7 @@ impl Tail {
                     continue;
                 }
                 Some(Ok(message)) => record(position.stream, position.partition, &message).map(Some),
-                Some(Err(why)) => Err(fault(position, &why)),
+                Some(Err(why)) => Err(fault(position, names, &why)),
             };
         }
     }
@@ -131,7 +136,11 @@ impl Reader {
                     client.fetch_metadata(Some(topic), WAIT).map(drop).unwrap_or_default();
                     std::thread::sleep(Duration::from_millis(limits::KAFKA_MOVED_MS));
                 }
-                Err(why) => return Err(LogError::Engine(format!("{topic}/{partition}: {why}"))),
+                Err(why) => {
+                    let denied = self.names.denied(why.rdkafka_error_code(), "Describe", topic);
+                    let why = denied.unwrap_or_else(|| why.to_string());
+                    return Err(LogError::Engine(format!("{topic}/{partition}: {why}")));
+                }
             }
         }
     }
@@ -156,7 +165,7 @@ impl Reader {
         while records.len() < max.records && end.is_none_or(|end| at < end) {
             let position = Position { stream, partition, offset: at };
             let wait = if end.is_some() && records.is_empty() { WAIT } else { Duration::ZERO };
-            let next = match tail.next_record(position, wait) {
+            let next = match tail.next_record(&self.names, position, wait) {
                 Ok(Some(next)) => next,
                 Ok(None) if !records.is_empty() => break,
                 Ok(None) if end.is_none() => {
@@ -246,7 +255,7 @@ impl Reader {
         consumer.assign(&place).map_err(fails)?;
         let found = match consumer.poll(WAIT) {
             None => Err(LogError::Engine(format!("{position}: the brokers do not give it"))),
-            Some(Err(why)) => Err(fault(position, &why)),
+            Some(Err(why)) => Err(fault(position, &self.names, &why)),
             Some(Ok(message)) if message.offset() != i64::try_from(offset).unwrap_or(i64::MAX) => Ok(None),
             Some(Ok(message)) => record(stream, partition, &message).map(Some),
         };
@@ -270,12 +279,15 @@ fn has_moved(why: &KafkaError) -> bool {
     )
 }
 
-fn fault(position: Position, why: &KafkaError) -> LogError {
+fn fault(position: Position, names: &Names, why: &KafkaError) -> LogError {
     match why.rdkafka_error_code() {
         Some(RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::InvalidMessage) => {
             LogError::Corrupt { position, why: "it does not fit its checksum".to_owned() }
         }
-        _ => LogError::Engine(format!("{position}: {why}")),
+        code => {
+            let denied = names.denied(code, "Read", names.topic(position.stream));
+            LogError::Engine(format!("{position}: {}", denied.unwrap_or_else(|| why.to_string())))
+        }
     }
 }
 

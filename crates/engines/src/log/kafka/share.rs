@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use hilum_core::Stream;
 use rdkafka::TopicPartitionList;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
 use tokio::sync::watch;
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 use super::LogError;
 use super::client::{Settings, Watched};
 use super::topics::Names;
+use super::trouble;
 use crate::limits;
 use crate::log::Share;
 
@@ -43,6 +45,16 @@ impl Member {
 }
 
 impl ClientContext for Member {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, asked: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        self.watched.generate_oauth_token(asked)
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        self.watched.log(level, facility, text);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         self.watched.error(error, reason);
     }
@@ -81,10 +93,26 @@ pub(super) fn join(
     let consumer: BaseConsumer<Member> = settings.member(name, member)?;
     let topics: Vec<&str> = names.of_streams().collect();
     consumer.subscribe(&topics).map_err(|why| LogError::Engine(format!("group {name}: {why}")))?;
+    let of_topic = format!("Describe on topic {}", names.topic(Stream::Hl7In));
+    let of_group = format!("Read on group {}", settings.group_of(name));
+    let mut said = None;
     let serve = move || {
         while !share.is_closed() {
-            if let Some(Ok(_)) = consumer.poll(Duration::from_millis(limits::KAFKA_RETRY_MS)) {
-                tracing::debug!("a record that came before its partition was paused: it is read elsewhere");
+            match consumer.poll(Duration::from_millis(limits::KAFKA_RETRY_MS)) {
+                None => {}
+                Some(Ok(_)) => {
+                    tracing::debug!(
+                        "a record that came before its partition was paused: it is read elsewhere"
+                    );
+                }
+                // The others pass, or are said where what they stop fails.
+                Some(Err(why)) => {
+                    let denied = trouble::denied(why.rdkafka_error_code(), &of_topic, &of_group);
+                    if let Some(denied) = denied.filter(|denied| Some(denied) != said.as_ref()) {
+                        tracing::error!(why = denied, "no partition comes to this process");
+                        said = Some(denied);
+                    }
+                }
             }
         }
         // Leaving by a word and not by a time-out: the others take over at once.

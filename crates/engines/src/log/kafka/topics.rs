@@ -4,7 +4,6 @@
 //! the log this is: whoever makes the topics writes one, and the first that stands there counts.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hilum_core::{Clock, Entropy, Epoch, Id, Stream, Timestamp};
@@ -13,14 +12,15 @@ use rdkafka::admin::{
 };
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
-use rdkafka::producer::FutureRecord;
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::client::{Settings, Watched, topic_bytes_max};
+use super::trouble;
 use super::{Durability, KafkaConfig, LogError, blocking};
 use crate::limits;
 use crate::log::new_epoch;
@@ -28,6 +28,7 @@ use crate::log::new_epoch;
 /// What a topic is called.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
+    prefix: String,
     hl7_in: String,
     decisions: String,
     identity: String,
@@ -45,6 +46,7 @@ impl Names {
         }
         let of = |stream: Stream| format!("{prefix}.{stream}");
         Ok(Self {
+            prefix: prefix.to_owned(),
             hl7_in: of(Stream::Hl7In),
             decisions: of(Stream::Decisions),
             identity: format!("{prefix}.log"),
@@ -56,6 +58,12 @@ impl Names {
             Stream::Hl7In => &self.hl7_in,
             Stream::Decisions => &self.decisions,
         }
+    }
+
+    /// Which right is missing, when a broker does not let us: `right` on `topic`, or the one that every consumer needs.
+    pub(super) fn denied(&self, code: Option<RDKafkaErrorCode>, right: &str, topic: &str) -> Option<String> {
+        let of_group = format!("Describe on group {}", self.prefix);
+        trouble::denied(code, &format!("{right} on topic {topic}"), &of_group)
     }
 
     pub(super) fn of_streams(&self) -> impl Iterator<Item = &str> {
@@ -96,12 +104,11 @@ pub(super) async fn open(
     clock: &Clock,
     entropy: &Entropy,
 ) -> Result<Found, LogError> {
-    let cluster = Cluster {
-        admin: Arc::new(settings.admin()?),
-        brokers: &settings.brokers,
-        watched: settings.watched.clone(),
-    };
-    let mut there = cluster.look().await?;
+    let asker = settings.asker()?;
+    let brokers = &settings.brokers;
+    // Only who answers is asked for more: an administrator's client says nothing of what goes wrong.
+    let mut there = look(&asker, brokers, &settings.watched).await?;
+    let cluster = Cluster { admin: settings.admin()?, asker, brokers, watched: &settings.watched };
     let mut identity = None;
     if there.partitions(&names.identity).is_some() {
         identity = read_identity(settings, names).await?;
@@ -122,7 +129,7 @@ pub(super) async fn open(
             wanted.push((&names.identity, 1));
         }
         if !wanted.is_empty() {
-            cluster.create(&wanted, config, there.brokers).await?;
+            cluster.create(names, &wanted, config, there.brokers).await?;
             there = cluster.wait_for(&wanted).await?;
         }
     }
@@ -164,40 +171,51 @@ impl Present {
 }
 
 struct Cluster<'a> {
-    admin: Arc<AdminClient<Watched>>,
+    admin: AdminClient<Watched>,
+    asker: FutureProducer<Watched>,
     brokers: &'a str,
-    watched: Watched,
+    watched: &'a Watched,
+}
+
+/// Asks the cluster for its brokers and topics.
+async fn look(
+    asker: &FutureProducer<Watched>,
+    brokers: &str,
+    watched: &Watched,
+) -> Result<Present, LogError> {
+    let (asker, watched) = (asker.clone(), watched.clone());
+    let wait = Duration::from_secs(limits::KAFKA_START_S_MAX);
+    let asked = blocking(move || {
+        let begun = Instant::now();
+        let metadata = loop {
+            // Of all topics: to ask for one by its name may make it.
+            match asker.client().fetch_metadata(None, Duration::from_millis(limits::KAFKA_RETRY_MS)) {
+                Ok(metadata) => break metadata,
+                Err(why) => {
+                    let is_refused = watched.is_refused()
+                        && begun.elapsed() > Duration::from_millis(limits::KAFKA_REFUSED_MS_MAX);
+                    if is_refused || begun.elapsed() > wait {
+                        let said = watched.last_said().unwrap_or_else(|| why.to_string());
+                        return Err(LogError::Engine(said));
+                    }
+                }
+            }
+        };
+        let topics = metadata.topics().iter().map(|topic| {
+            let is_whole = topic.error().is_none()
+                && topic.partitions().iter().all(|one| one.error().is_none() && one.leader() >= 0);
+            (topic.name().to_owned(), if is_whole { topic.partitions().len() } else { 0 })
+        });
+        Ok(Present { brokers: metadata.brokers().len(), topics: topics.collect() })
+    });
+    asked.await.map_err(|why| LogError::Engine(format!("kafka at {brokers} does not answer us: {why}")))
 }
 
 impl Cluster<'_> {
-    async fn look(&self) -> Result<Present, LogError> {
-        let wait = Duration::from_secs(limits::KAFKA_START_S_MAX);
-        let (admin, watched) = (Arc::clone(&self.admin), self.watched.clone());
-        let asked = blocking(move || {
-            // Of all topics: to ask for one by its name may make it.
-            let metadata = admin.inner().fetch_metadata(None, wait).map_err(|why| {
-                let said = watched.last_said().map(|said| format!(": {said}"));
-                LogError::Engine(format!("{why}{}", said.unwrap_or_default()))
-            })?;
-            let topics = metadata.topics().iter().map(|topic| {
-                let is_whole = topic.error().is_none()
-                    && topic.partitions().iter().all(|one| one.error().is_none() && one.leader() >= 0);
-                (topic.name().to_owned(), if is_whole { topic.partitions().len() } else { 0 })
-            });
-            Ok(Present { brokers: metadata.brokers().len(), topics: topics.collect() })
-        });
-        asked.await.map_err(|why| {
-            LogError::Engine(format!(
-                "kafka at {} does not answer within {} s: {why}",
-                self.brokers,
-                wait.as_secs()
-            ))
-        })
-    }
-
     /// Makes topics. Another process may do the same now: then they are there.
     async fn create(
         &self,
+        names: &Names,
         wanted: &[(&str, u16)],
         config: &KafkaConfig,
         brokers: usize,
@@ -230,10 +248,13 @@ impl Cluster<'_> {
             match one {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
                 Err((topic, why)) => {
-                    return Err(LogError::Engine(format!(
-                        "topic {topic} cannot be made: {}",
-                        right(why, "Create")
-                    )));
+                    let denied = names.denied(Some(why), "Create", &topic);
+                    let why = denied.map_or_else(
+                        || why.to_string(),
+                        // Who may not know of it does not hear whether it is there.
+                        |denied| format!("{denied}, nor Describe on it if it is there"),
+                    );
+                    return Err(LogError::Engine(format!("topic {topic} cannot be made: {why}")));
                 }
             }
         }
@@ -244,7 +265,7 @@ impl Cluster<'_> {
     async fn wait_for(&self, wanted: &[(&str, u16)]) -> Result<Present, LogError> {
         let rounds = limits::KAFKA_START_S_MAX * 1_000 / limits::KAFKA_RETRY_MS;
         for _ in 0..rounds {
-            let there = self.look().await?;
+            let there = look(&self.asker, self.brokers, self.watched).await?;
             if wanted.iter().all(|(topic, _)| there.partitions(topic).is_some_and(|has| has > 0)) {
                 return Ok(there);
             }
@@ -285,10 +306,9 @@ impl Cluster<'_> {
         let (mut is_replicated, mut is_fsync, mut in_sync) = (true, true, 1);
         for (topic, found) in names.of_streams().zip(described) {
             let found = found.map_err(|why| {
-                LogError::Engine(format!(
-                    "topic {topic} cannot be described: {}",
-                    right(why, "DescribeConfigs")
-                ))
+                let denied = names.denied(Some(why), "DescribeConfigs", topic);
+                let why = denied.unwrap_or_else(|| why.to_string());
+                LogError::Engine(format!("topic {topic} cannot be described: {why}"))
             })?;
             let topic = Topic { name: topic, found };
             topic
@@ -344,16 +364,6 @@ impl Topic<'_> {
     }
 }
 
-/// Says which right is missing.
-fn right(why: RDKafkaErrorCode, right: &str) -> String {
-    match why {
-        RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed => {
-            format!("this user has not the right {right}")
-        }
-        other => other.to_string(),
-    }
-}
-
 fn options() -> AdminOptions {
     let wait = Duration::from_secs(limits::KAFKA_START_S_MAX);
     AdminOptions::new().request_timeout(Some(wait)).operation_timeout(Some(wait))
@@ -386,15 +396,22 @@ pub(super) fn all_lead<C: ClientContext>(
 /// The first record of the identity topic, if there is one.
 async fn read_identity(settings: &Settings, names: &Names) -> Result<Option<Identity>, LogError> {
     let consumer: BaseConsumer<Watched> = settings.consumer()?;
-    let topic = names.identity.clone();
+    let (names, topic) = (names.clone(), names.identity.clone());
     blocking(move || {
         let wait = Duration::from_secs(limits::KAFKA_START_S_MAX);
         let fails = |why: String| LogError::Engine(format!("topic {topic} cannot be read: {why}"));
+        let refused = |why: &KafkaError| {
+            let denied = names.denied(why.rdkafka_error_code(), "Read", &topic);
+            denied.unwrap_or_else(|| why.to_string())
+        };
         // Another process may have made it this moment: then its leader is not known everywhere.
         let until = Instant::now() + wait;
         let (_, end) = loop {
             match consumer.fetch_watermarks(&topic, 0, wait) {
                 Ok(marks) => break marks,
+                Err(why) if why.rdkafka_error_code().is_some_and(trouble::is_denied) => {
+                    return Err(fails(refused(&why)));
+                }
                 Err(why) if Instant::now() > until => return Err(fails(why.to_string())),
                 Err(_) => std::thread::sleep(Duration::from_millis(limits::KAFKA_RETRY_MS)),
             }
@@ -406,7 +423,7 @@ async fn read_identity(settings: &Settings, names: &Names) -> Result<Option<Iden
         place.add_partition_offset(&topic, 0, Offset::Beginning).map_err(|why| fails(why.to_string()))?;
         consumer.assign(&place).map_err(|why| fails(why.to_string()))?;
         let message = consumer.poll(wait).ok_or_else(|| fails("no answer".to_owned()))?;
-        let message = message.map_err(|why| fails(why.to_string()))?;
+        let message = message.map_err(|why| fails(refused(&why)))?;
         serde_json::from_slice(message.payload().unwrap_or_default()).map(Some).map_err(|_| {
             fails("its first record is none of ours: is the prefix another program's?".to_owned())
         })
@@ -434,7 +451,11 @@ async fn make_identity(
     let record = FutureRecord::<(), _>::to(&names.identity).partition(0).payload(&body);
     let sent = producer.send_result(record).map_err(|(why, _)| LogError::Engine(why.to_string()))?;
     let fails = |why: &dyn std::fmt::Display| LogError::Engine(format!("topic {}: {why}", names.identity));
-    sent.await.map_err(|why| fails(&why))?.map_err(|(why, _)| fails(&why))?;
+    let sent = sent.await.map_err(|why| fails(&why))?;
+    sent.map_err(|(why, _)| {
+        let denied = names.denied(why.rdkafka_error_code(), "Write", &names.identity);
+        fails(&denied.unwrap_or_else(|| why.to_string()))
+    })?;
     let first = read_identity(settings, names).await?;
     first.ok_or_else(|| fails(&"what was written is not there"))
 }
