@@ -1,5 +1,6 @@
 //! Generators, real engines for tests, tidy tests.
 
+pub mod clock;
 pub mod disk;
 pub mod kafka;
 pub mod keycloak;

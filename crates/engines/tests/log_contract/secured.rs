@@ -22,6 +22,7 @@ const USERS: &[(&str, &str)] = &[
     ("hilum-reader", "hilum-reader-secret"),
     ("analytics", "analytics-secret"),
     ("nobody", "nobody-secret"),
+    ("blind", "blind-secret"),
 ];
 
 /// The broker of these tests; never dropped: its watcher stops it when this process ends.
@@ -125,8 +126,16 @@ async fn each_role_may_do_what_the_manual_gives_it_and_no_more() {
     let refused = open_as("nobody").await.expect_err("no right at all").to_string();
     assert!(refused.contains("Create on topic hilum.") && refused.contains("Describe"), "{refused}");
 
-    let commands = commands();
+    let mut commands = commands();
     assert!(commands.len() >= 5, "{commands:?}");
+    for rights in [
+        "--operation Describe --operation DescribeConfigs --topic hilum. --resource-pattern-type prefixed",
+        "--operation Read --topic hilum.log",
+        "--operation Describe --group hilum",
+    ] {
+        let whole = format!("--allow-principal User:blind {rights}");
+        commands.push(whole.split_whitespace().map(str::to_owned).collect());
+    }
     std::thread::scope(|scope| {
         for command in &commands {
             scope.spawn(|| {
@@ -144,8 +153,9 @@ async fn each_role_may_do_what_the_manual_gives_it_and_no_more() {
         gateway.append(envelope(stream, 1, "from a gateway")).await.expect("a gateway appends");
     }
     let partition = partition_of(key(1), gateway.partitions());
-    let refused =
-        gateway.read(Stream::Hl7In, partition, 0, ALL).await.expect_err("a gateway reads no patients");
+    assert_eq!(bodies(&gateway, Stream::Hl7In, partition).await, ["from a gateway"]);
+    let blind = open_as("blind").await.expect("the checks at the start need no more");
+    let refused = blind.read(Stream::Hl7In, partition, 0, ALL).await.expect_err("reads no patients");
     assert!(refused.to_string().contains("the right Read on topic hilum.hl7.in"), "{refused}");
 
     let worker = open_as("hilum-worker").await.expect("a worker opens");
