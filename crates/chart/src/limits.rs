@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Records in one batch of a projection: what is said of one encounter within a batch is folded and written once, but
 /// what is decoded stays in memory until the commit.
-pub const BATCH_RECORDS_MAX: usize = 1_200;
+pub const BATCH_RECORDS_MAX: usize = 1_500;
 /// Bytes of bodies in one batch of a projection.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Rounds of reading that one batch may ask for.
