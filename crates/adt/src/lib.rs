@@ -10,6 +10,7 @@ pub mod correction;
 pub mod decision;
 pub mod facts;
 pub mod fold;
+pub mod gateways;
 pub mod held;
 pub mod http;
 pub mod identity;

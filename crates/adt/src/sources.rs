@@ -13,8 +13,13 @@ use hilum_core::{Digest, SourceName, Timestamp};
 use hilum_hl7v2::CharsetSettings;
 use serde::{Deserialize, Serialize};
 
+use self::rate::{AckHistogram, Rate};
+use self::state::Sum;
+pub use self::state::{SourceHealth, SourceReport, SourceState, summed};
 use crate::settings::SourceSettings;
-use crate::view::as_optional_text;
+
+mod rate;
+mod state;
 
 /// The name of the source that is there unconfigured.
 pub const DEFAULT: &str = "default";
@@ -184,92 +189,33 @@ impl Source {
         Connected(Arc::clone(self))
     }
 
-    /// Messages by second of the last minute, oldest first.
-    pub fn by_second(&self, now: Timestamp) -> Vec<u64> {
-        self.live.rate.by_second(now)
-    }
-
-    /// How it does at `now`.
-    pub fn state(&self, now: Timestamp) -> SourceState {
+    /// What this process knows of it at `now`.
+    pub fn report(&self, now: Timestamp) -> SourceReport {
         let live = &self.live;
-        let last_received = live.last(&live.last_received);
-        let last_fault = live.last(&live.last_fault);
-        let quiet_since = last_received.unwrap_or(live.started);
-        let alarm_us = i64::from(self.settings.silence_alarm_s) * 1_000_000;
-        let health = if last_fault.is_some_and(|fault| last_received.is_none_or(|received| fault >= received))
-        {
-            SourceHealth::Failing
-        } else if last_received.is_none() && !self.configured {
-            SourceHealth::Unused
-        } else if alarm_us > 0 && now.micros_since(quiet_since) > alarm_us {
-            SourceHealth::Silent
-        } else {
-            SourceHealth::Live
-        };
-        SourceState {
+        SourceReport {
             name: self.name.clone(),
-            health,
             configured: self.configured,
+            started: live.started,
+            at: now,
             connections: live.connections.load(Ordering::Relaxed),
             accepted: live.accepted.load(Ordering::Relaxed),
             refused: live.refused.load(Ordering::Relaxed),
             faults: live.faults.load(Ordering::Relaxed),
-            last_received,
-            last_fault,
-            per_minute: live.rate.last_minute(now),
+            last_received: live.last(&live.last_received),
+            last_fault: live.last(&live.last_fault),
+            by_second: live.rate.by_second(now),
             ack_p50_us: live.ack_times.quantile(0.5),
             ack_p99_us: live.ack_times.quantile(0.99),
             silence_alarm_s: self.settings.silence_alarm_s,
         }
     }
-}
 
-/// How a source does, in one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SourceHealth {
-    /// Messages come in.
-    Live,
-    /// Nothing came for longer than its `silence_alarm_s`.
-    Silent,
-    /// The last thing that happened was a fault: a message could not be kept.
-    Failing,
-    /// Not in the configuration, and nothing came yet.
-    Unused,
-}
-
-/// How a source does: counts since the process started.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SourceState {
-    /// Its name.
-    pub name: SourceName,
-    /// In one word.
-    pub health: SourceHealth,
-    /// Whether the configuration names it.
-    pub configured: bool,
-    /// Open MLLP connections.
-    pub connections: u64,
-    /// Messages acknowledged with AA or CA (or kept without an answer, as asked).
-    pub accepted: u64,
-    /// Messages kept and answered AR or CR.
-    pub refused: u64,
-    /// Messages that could not be kept for a reason of ours.
-    pub faults: u64,
-    /// When the last message was here.
-    #[serde(serialize_with = "as_optional_text")]
-    pub last_received: Option<Timestamp>,
-    /// When the last fault was.
-    #[serde(serialize_with = "as_optional_text")]
-    pub last_fault: Option<Timestamp>,
-    /// Messages in the last 60 seconds.
-    pub per_minute: u64,
-    /// Median time from the last byte to the answer, in microseconds; absent before the first.
-    pub ack_p50_us: Option<u64>,
-    /// 99th percentile of the same.
-    pub ack_p99_us: Option<u64>,
-    /// After how many seconds of silence it counts as silent; 0 = never.
-    pub silence_alarm_s: u32,
+    /// How it does at `now`, as far as this process knows.
+    pub fn state(&self, now: Timestamp) -> SourceState {
+        let mut sum = Sum::default();
+        sum.add(&self.report(now), true, now);
+        sum.state(self.name.clone(), now)
+    }
 }
 
 /// What a source's figures are told after each message.
@@ -367,104 +313,6 @@ pub struct Connected(Arc<Source>);
 impl Drop for Connected {
     fn drop(&mut self) {
         self.0.live.connections.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-const SECONDS: usize = 64;
-const COUNT_BITS: u32 = 24;
-
-/// Messages by second of the last minute: each slot packs the second (40 bits) and its count (24 bits).
-#[derive(Debug)]
-struct Rate([AtomicU64; SECONDS]);
-
-impl Default for Rate {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| AtomicU64::new(0)))
-    }
-}
-
-fn second_of(at: Timestamp) -> u64 {
-    at.as_micros().max(0).unsigned_abs() / 1_000_000
-}
-
-impl Rate {
-    fn count(&self, at: Timestamp) {
-        let second = second_of(at);
-        let slot = &self.0[second as usize % SECONDS];
-        slot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |packed| {
-            let next = if packed >> COUNT_BITS == second { packed + 1 } else { (second << COUNT_BITS) | 1 };
-            // A slot that is full stays full: 16 million messages in one second are not told apart.
-            (next >> COUNT_BITS == second).then_some(next)
-        })
-        .ok();
-    }
-
-    fn by_second(&self, now: Timestamp) -> Vec<u64> {
-        let now = second_of(now);
-        let of = |second: u64| {
-            let packed = self.0[second as usize % SECONDS].load(Ordering::Relaxed);
-            if packed >> COUNT_BITS == second { packed & ((1 << COUNT_BITS) - 1) } else { 0 }
-        };
-        (0..60).rev().map(|back| of(now.saturating_sub(back))).collect()
-    }
-
-    fn last_minute(&self, now: Timestamp) -> u64 {
-        let now = second_of(now);
-        self.0
-            .iter()
-            .map(|slot| slot.load(Ordering::Relaxed))
-            .filter(|packed| now.wrapping_sub(packed >> COUNT_BITS) < 60)
-            .map(|packed| packed & ((1 << COUNT_BITS) - 1))
-            .sum()
-    }
-}
-
-const STEPS: usize = 4;
-const BUCKETS: usize = 40 * STEPS;
-
-/// Times in microseconds, four buckets to the octave: quantiles are right within 19 %.
-#[derive(Debug)]
-struct AckHistogram([AtomicU64; BUCKETS]);
-
-impl Default for AckHistogram {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| AtomicU64::new(0)))
-    }
-}
-
-impl AckHistogram {
-    fn bucket(micros: u64) -> usize {
-        let micros = micros.max(1);
-        let octave = micros.ilog2() as usize;
-        let part = if octave >= 2 { (micros >> (octave - 2)) as usize & 3 } else { 0 };
-        (octave * STEPS + part).min(BUCKETS - 1)
-    }
-
-    fn upper(bucket: usize) -> u64 {
-        let (octave, part) = (bucket / STEPS, bucket % STEPS);
-        let base = 1_u64 << octave;
-        base + base * (part as u64 + 1) / STEPS as u64
-    }
-
-    fn count(&self, micros: u64) {
-        self.0[Self::bucket(micros)].fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn quantile(&self, share: f64) -> Option<u64> {
-        let counts: Vec<u64> = self.0.iter().map(|slot| slot.load(Ordering::Relaxed)).collect();
-        let total: u64 = counts.iter().sum();
-        if total == 0 {
-            return None;
-        }
-        let wanted = ((total as f64) * share).ceil().max(1.0) as u64;
-        let mut seen = 0;
-        for (bucket, count) in counts.iter().enumerate() {
-            seen += count;
-            if seen >= wanted {
-                return Some(Self::upper(bucket));
-            }
-        }
-        None
     }
 }
 
@@ -584,7 +432,12 @@ impl Sources {
         self.by_name.values()
     }
 
-    /// How all sources do, by name.
+    /// What this process knows of all sources at `now`, by name.
+    pub fn reports(&self, now: Timestamp) -> Vec<SourceReport> {
+        self.all().map(|source| source.report(now)).collect()
+    }
+
+    /// How all sources do, by name, as far as this process knows.
     pub fn states(&self, now: Timestamp) -> Vec<SourceState> {
         self.all().map(|source| source.state(now)).collect()
     }
@@ -732,17 +585,5 @@ mod tests {
         );
         assert_eq!(state.per_minute, 1);
         assert!((900..=1_100).contains(&state.ack_p50_us.expect("two answers")), "{state:?}");
-    }
-
-    #[test]
-    fn the_rate_forgets_after_a_minute() {
-        let rate = Rate::default();
-        for second in 0..200 {
-            rate.count(at(second));
-            rate.count(at(second));
-        }
-        assert_eq!(rate.last_minute(at(199)), 120);
-        assert_eq!(rate.last_minute(at(229)), 60);
-        assert_eq!(rate.last_minute(at(1_000)), 0);
     }
 }

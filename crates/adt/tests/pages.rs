@@ -9,6 +9,7 @@ use std::sync::Arc;
 use harness::House;
 use hilum_adt::accept::{Door, DoorParts};
 use hilum_adt::acks::AckTimes;
+use hilum_adt::gateways::Gateways;
 use hilum_adt::routes::{Room, WORDS, routes};
 use hilum_adt::view::reconcile::Reconciler;
 use hilum_adt::{http, sources::Sources};
@@ -96,6 +97,7 @@ async fn the_document_shows_the_rooms_routes() {
         entropy: house.entropy.clone(),
         key: house.key.clone(),
         sources: Arc::clone(&sources),
+        gateways: Gateways::alone(Arc::clone(&sources)),
         progress: fold.progress().clone(),
         reconciler: Arc::new(Reconciler::new(
             house.tables.clone(),

@@ -8,6 +8,7 @@
 //! | [`family`] | heads and families: what makes many workers agree on who is who |
 //! | [`fits`] | whether log, tables and program belong together |
 //! | [`limits`] | the bounds of this crate |
+//! | [`presence`] | which processes are there, as each says of itself |
 //! | [`progress`] | how far a projection is |
 //! | [`projection`] | the contract of a projection: a pure function between reads and one commit |
 //! | [`rebuild`] | makes what a projection keeps again from the log, and commits only what differs |
@@ -22,6 +23,7 @@ pub mod fits;
 mod foresee;
 pub mod limits;
 mod port;
+pub mod presence;
 pub mod progress;
 pub mod projection;
 pub mod rebuild;
@@ -31,6 +33,7 @@ mod unreadable;
 
 pub use chart::Chart;
 pub use error::{Cause, ChartError};
+pub use presence::Presence;
 pub use progress::{PartitionHealth, Paused, Progress, ProjectionHealth};
 pub use resources::Stored;
 pub use runner::{Runner, Running, follow_all, run_all};

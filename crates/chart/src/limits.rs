@@ -23,6 +23,12 @@ pub const FORESEE_WAIT: Duration = Duration::from_secs(5);
 pub const CONFLICT_BACKOFF: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(64));
 /// How often a process looks how far the others are with the partitions that are not its own.
 pub const OTHERS_POLL: Duration = Duration::from_millis(500);
+/// How often a process says that it is there, and looks who else is, where several share the tables.
+pub const PROCESS_SAYS: Duration = Duration::from_secs(2);
+/// Seconds without a sign of life after which a process counts as silent.
+pub const PROCESS_SILENT_S: i64 = 10;
+/// Seconds after which a silent process is forgotten.
+pub const PROCESS_KEPT_S: i64 = 3_600;
 /// First and longest wait after an engine's error.
 pub const PAUSE_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// Tries in a row to read a damaged record of the log before it is passed over: with the wait between them four

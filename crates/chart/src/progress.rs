@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hilum_core::{Position, Stream, Timestamp};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::error::Cause;
+use crate::presence::Seen;
 
 /// Why a partition stands still.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paused {
     /// What kind of thing it is.
     pub cause: Cause,
@@ -147,9 +149,23 @@ impl Progress {
     pub(crate) fn set_here(&self, here: &BTreeSet<(Stream, u16)>) -> Vec<(Stream, u16)> {
         let mut slots = self.slots();
         for slot in slots.iter_mut() {
-            slot.is_here = here.contains(&(slot.stream, slot.partition));
+            let is_here = here.contains(&(slot.stream, slot.partition));
+            if slot.is_here && !is_here {
+                (slot.oldest_unapplied, slot.paused) = (None, None);
+            }
+            slot.is_here = is_here;
         }
         slots.iter().filter(|slot| !slot.is_here).map(|slot| (slot.stream, slot.partition)).collect()
+    }
+
+    /// Takes over what other processes say of the partitions that are theirs.
+    pub fn hear(&self, seen: &Seen, now: Timestamp) {
+        let workers = seen.workers(now);
+        for slot in self.slots().iter_mut().filter(|slot| !slot.is_here) {
+            let said = workers.get(&(slot.stream, slot.partition)).map(|(_, said)| *said);
+            slot.oldest_unapplied = said.and_then(|said| said.oldest_unapplied);
+            slot.paused = said.and_then(|said| said.paused.clone());
+        }
     }
 
     /// How it does now.

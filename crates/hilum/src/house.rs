@@ -88,6 +88,7 @@ pub fn schema() -> Vec<&'static Table> {
     let parts = [
         hilum_web::tables::ALL,
         hilum_chart::resources::TABLES,
+        &[&hilum_chart::presence::PROCESS],
         hilum_adt::tables::TABLES,
         hilum_adt::tables::OWN,
     ];
@@ -155,8 +156,8 @@ impl House {
         };
         check_engine(&folder, Port::Log, of_log)?;
         check_engine(&folder, Port::Tables, of_tables)?;
-        let (tables, audit) = open_tables(&folder, &config).await?;
-        let log = open_log(&folder, &config, &clock, &entropy, &key).await?;
+        let (tables, audit) = Box::pin(open_tables(&folder, &config)).await?;
+        let log = Box::pin(open_log(&folder, &config, &clock, &entropy, &key)).await?;
         // Before anything is written into it, so that no offset is given twice.
         let fit = match (find_fit(&log, &tables).await, waits_for_tables(&config)) {
             (Ok(fit), _) => OnceLock::from(fit),
@@ -165,7 +166,9 @@ impl House {
         };
         // Before a door opens: envelopes name settings by their digest.
         let mut known = announce::known(&log).await?;
-        if !matches!(fit.get(), Some(Fit::No(_))) {
+        // A worker writes no envelope, and needs no right to.
+        let writes = config.roles.has(ProcessRole::Gateway) || config.roles.has(ProcessRole::Reader);
+        if writes && !matches!(fit.get(), Some(Fit::No(_))) {
             let announced = announce::announce(&sources, &known, &log, &clock, &entropy, &key).await?;
             if announced > 0 {
                 tracing::info!(announced, "settings of sources written down");

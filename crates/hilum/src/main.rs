@@ -4,6 +4,7 @@
 mod admin;
 mod bounds;
 mod commands;
+mod company;
 mod config;
 mod damaged_end;
 mod failpoints;

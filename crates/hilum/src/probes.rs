@@ -11,7 +11,8 @@ use crate::house::House;
 use crate::watch::Watch;
 
 fn paused_partitions(fold: &ProjectionHealth) -> Vec<PausedPartition> {
-    let paused = fold.partitions.iter().filter_map(|one| Some((one, one.paused.clone()?)));
+    let paused =
+        fold.partitions.iter().filter(|one| one.is_here).filter_map(|one| Some((one, one.paused.clone()?)));
     paused
         .map(|(one, Paused { cause, why })| PausedPartition {
             projection: fold.projection,
@@ -60,6 +61,7 @@ pub fn readiness(house: &House, watch: &Watch, is_stopping: bool) -> Readiness {
         return behind;
     }
     notes.extend(log.damaged.iter().map(damaged_end::note));
+    notes.extend(of_others(house, watch));
     notes.extend(seen.passed_over.notes());
     let differing = watch.reconciler.seen().map_or(0, |found| found.differing.len());
     if differing > 0 {
@@ -69,6 +71,31 @@ pub fn readiness(house: &House, watch: &Watch, is_stopping: bool) -> Readiness {
         ));
     }
     Readiness::Ready { notes }
+}
+
+/// What is to be seen to in other processes.
+fn of_others(house: &House, watch: &Watch) -> Vec<String> {
+    let Some(presence) = watch.gateways.presence() else { return Vec::new() };
+    let (now, seen) = (house.clock.now(), presence.seen());
+    if !seen.is_fresh(now) {
+        return Vec::new();
+    }
+    let mut notes: Vec<String> = Vec::new();
+    for process in seen.processes.iter().filter(|process| !process.is_there(now)) {
+        notes.push(format!(
+            "process {} ({}) gives no sign of life since {}",
+            process.place(),
+            process.roles,
+            process.seen
+        ));
+    }
+    let workers = seen.workers(now);
+    let partitions = watch.progress.health().partitions;
+    let idle = partitions.iter().filter(|one| !workers.contains_key(&(one.stream, one.partition))).count();
+    if idle > 0 {
+        notes.push(format!("no worker is at {idle} of {} partitions", partitions.len()));
+    }
+    notes
 }
 
 /// What keeps the fold from being where the log was at the start.
@@ -92,13 +119,14 @@ const LATE_US: i64 = 60_000_000;
 
 pub fn feed_health(house: &House, watch: &Watch) -> FeedHealth {
     let now = house.clock.now();
-    let states = house.sources.states(now);
+    let states = watch.gateways.states(now);
     let is = |health| states.iter().any(|state| state.health == health);
     let (log, fold) = (house.log.health(), watch.progress.health());
     let is_late = fold.oldest_unapplied().is_some_and(|oldest| now.micros_since(oldest) > LATE_US);
     let log_takes_nothing = log.read_only.is_some() || log.full.is_some() || log.held.is_some();
     let takes_nothing = log_takes_nothing || watch.seen().tables_down.is_some();
-    let state = if takes_nothing || is(SourceHealth::Failing) {
+    let is_missing = !watch.gateways.silent(now).is_empty() || is(SourceHealth::Unknown);
+    let state = if takes_nothing || is_missing || is(SourceHealth::Failing) {
         FeedState::Failing
     } else if is_late || fold.paused().is_some() {
         FeedState::Late
@@ -127,7 +155,14 @@ pub fn gauges(house: &House, watch: &Watch) {
         metrics::counter!("hilum_rejected_total", &labels).absolute(one.rejected);
     }
     let now = house.clock.now();
-    for state in house.sources.states(now) {
+    if let Some(presence) = watch.gateways.presence() {
+        for process in presence.seen().processes.iter() {
+            let labels = [("process", process.place()), ("roles", process.roles.clone())];
+            let is_there = process.is_there(now);
+            metrics::gauge!("hilum_process_there", &labels).set(if is_there { 1.0 } else { 0.0 });
+        }
+    }
+    for state in watch.gateways.states(now) {
         let silence_s = state.last_received.map_or(f64::NAN, |last| now.micros_since(last) as f64 / 1e6);
         metrics::gauge!("hilum_source_silence_seconds", "source" => state.name.to_string()).set(silence_s);
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use hilum_adt::mllp::{self, Mllp};
 use hilum_adt::project::Adt;
 use hilum_adt::routes::{self, Room};
@@ -16,7 +16,7 @@ use hilum_core::Seq;
 use hilum_engines::limits;
 use hilum_engines::log::LogError;
 use hilum_engines::tables::TablesError;
-use hilum_web::audit::Durability;
+use hilum_web::audit::{Durability, is_ours};
 use hilum_web::session::SessionSecret;
 use hilum_web::shell::{Mode, Parts, Probes, Settings, Shell};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admin::Socket;
+use crate::company::Company;
 use crate::config::ProcessRole;
 use crate::house::House;
 use crate::probes::{feed_health, gauges, readiness};
@@ -102,6 +103,9 @@ impl Running {
             }
             let (door, stopped) = (door.clone(), stopped.clone());
             tasks.spawn(async move { door.serve(listener, name, stopped).await });
+        }
+        if let Some(company) = Company::new(&house, &watch, http, mllp) {
+            tasks.spawn(company.keep(stopped.clone()));
         }
         tasks.spawn(watch.run(stopped.clone()));
         if roles.has(ProcessRole::Worker) {
@@ -201,6 +205,7 @@ fn room(house: &House, watch: &Watch) -> Room {
         entropy: house.entropy.clone(),
         key: house.key.clone(),
         sources: Arc::clone(&house.sources),
+        gateways: watch.gateways.clone(),
         progress: watch.progress.clone(),
         reconciler: Arc::clone(&watch.reconciler),
     }
@@ -273,12 +278,23 @@ async fn shell(
         }),
         feed_health: Box::new(move || Some(feed_health(&feed_house, &feed))),
     };
+    let secret = SessionSecret::new(house.folder.session_key(&house.entropy)?);
+    if house.tables.is_shared()
+        && config.roles.has(ProcessRole::Reader)
+        && !is_ours(&house.audit, &secret).await?
+    {
+        bail!(
+            "the audit log in schema {} is sealed with another key than secrets/session.key, or its end was altered: \
+             all processes of an installation need the same `secrets` folder",
+            config.tables.audit_schema()
+        );
+    }
     let parts = Parts {
         clock: house.clock.clone(),
         entropy: house.entropy.clone(),
         tables: house.tables.clone(),
         audit: house.audit.clone(),
-        secret: SessionSecret::new(house.folder.session_key(&house.entropy)?),
+        secret,
         settings,
         words: vec![routes::WORDS],
         topics: routes::TOPICS.to_vec(),

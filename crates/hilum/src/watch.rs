@@ -5,8 +5,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hilum_adt::gateways::Gateways;
 use hilum_adt::view::reconcile::{Differs, Reconciler};
-use hilum_chart::{Chart, Progress};
+use hilum_chart::{Chart, Presence, Progress};
 use hilum_engines::log::Log;
 use hilum_engines::tables::{Tables, TablesError};
 use tokio::sync::watch;
@@ -28,6 +29,8 @@ pub struct Watch {
     pub progress: Progress,
     /// Whether somebody has vanished.
     pub reconciler: Arc<Reconciler>,
+    /// Who takes messages in.
+    pub gateways: Gateways,
     log: Log,
     tables: Tables,
     /// Whether the chart is this process's concern: a gateway looks whether the tables answer, and no further.
@@ -52,7 +55,15 @@ impl Watch {
         let (log, tables) = (house.log.clone(), house.tables.clone());
         let minds_chart =
             house.config.roles.has(ProcessRole::Worker) || house.config.roles.has(ProcessRole::Reader);
-        Self { progress, reconciler, log, tables, minds_chart, seen: Mutex::default() }
+        let sources = Arc::clone(&house.sources);
+        let gateways = if tables.is_shared() {
+            let presence = Presence::new(house.process, tables.clone(), house.clock.clone());
+            let is_here = house.config.roles.has(ProcessRole::Gateway);
+            Gateways::among(sources, is_here, Arc::new(presence))
+        } else {
+            Gateways::alone(sources)
+        };
+        Self { progress, reconciler, gateways, log, tables, minds_chart, seen: Mutex::default() }
     }
 
     fn slot(&self) -> MutexGuard<'_, Seen> {

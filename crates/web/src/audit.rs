@@ -4,12 +4,14 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hilum_core::{Id, Kind, Role, Timestamp};
 use hilum_engines::tables::{Batch, Expect, Read, Row, Scan, Tables, TablesError, Value, Write};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::limits;
 use crate::session::SessionSecret;
@@ -183,6 +185,8 @@ pub enum Verdict {
     },
 }
 
+/// What the chain's key is made for.
+const CHAIN: &str = "hilum audit chain 1";
 const ACTIVE: i64 = 0;
 const ZERO: [u8; 32] = [0; 32];
 
@@ -213,7 +217,7 @@ impl Audit {
     /// The log on `tables` (which hold [`crate::tables::AUDIT_ALL`]) and its one writer, which ends with the last clone.
     pub fn start(tables: Tables, secret: &SessionSecret, durability: Durability) -> Self {
         let (queue, events) = mpsc::channel(limits::AUDIT_QUEUE_MAX);
-        let key = secret.derive("hilum audit chain 1");
+        let key = secret.derive(CHAIN);
         let healthy = Arc::new(AtomicBool::new(true));
         let writer = Writer { tables: tables.clone(), key, healthy: Arc::clone(&healthy) };
         tokio::spawn(writer.run(events, durability));
@@ -386,11 +390,13 @@ impl Writer {
             return;
         }
         let mut answer = self.append(pending).await;
-        for _ in 0..8 {
-            // Another process has the log too: read its head and go on from there.
-            if !matches!(answer, Err(TablesError::Conflict(_))) {
-                break;
-            }
+        let until = Instant::now() + limits::AUDIT_CONFLICT_MAX;
+        let mut pause = Duration::from_millis(1);
+        // Another process writes into the log too: read its head and go on from there. Whoever was first has written, so
+        // it goes on; who lost often waits longer, which leaves the turn to others.
+        while matches!(answer, Err(TablesError::Conflict(_))) && Instant::now() < until {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(limits::AUDIT_CONFLICT_PAUSE_MAX);
             answer = self.append(pending).await;
         }
         match &answer {
@@ -456,6 +462,16 @@ impl Writer {
         batch.writes.push(Write::Put { table: AUDIT_HEAD.name, values: head });
         self.tables.commit(batch).await.map(drop)
     }
+}
+
+/// Whether the log on `tables` is sealed with this secret, or has not begun: what another process wrote under another
+/// secret cannot be gone on from.
+///
+/// # Errors
+/// The tables'.
+pub async fn is_ours(tables: &Tables, secret: &SessionSecret) -> Result<bool, TablesError> {
+    let head = read_head(tables, &secret.derive(CHAIN)).await?;
+    Ok(!matches!(head, Head::Broken))
 }
 
 enum Head {

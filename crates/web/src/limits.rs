@@ -58,6 +58,10 @@ pub const AUDIT_QUEUE_MAX: usize = 4_096;
 pub const AUDIT_BATCH_MAX: usize = 256;
 /// Longest wait of an audit event for its commit where the setting is not *at once*.
 pub const AUDIT_DELAY_MAX: Duration = Duration::from_secs(1);
+/// For so long an event is tried again because another process wrote into the audit log first.
+pub const AUDIT_CONFLICT_MAX: Duration = Duration::from_secs(5);
+/// The longest wait between two such tries.
+pub const AUDIT_CONFLICT_PAUSE_MAX: Duration = Duration::from_millis(32);
 /// A live page's refreshes of one view count once in this time.
 pub const AUDIT_LIVE_EVERY: Duration = Duration::from_mins(15);
 /// Views remembered for that.

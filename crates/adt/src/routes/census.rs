@@ -295,8 +295,22 @@ fn state_of(w: &Words, asked: &Asked, census: &Census, room: &Room, at: Timestam
         let text = w.f2("census.late.text", "n", w.number(census.freshness.lag), "at", w.at_second(&oldest));
         return Some(Notice::new(NoticeKind::Stale, w.t("census.late.title"), text));
     }
+    let missing = room.gateways.silent(at);
+    if let Some(gateway) = missing.first() {
+        let text = w.f2(
+            "census.missing.text",
+            "name",
+            gateway.process.place(),
+            "at",
+            w.at_second(&gateway.process.seen),
+        );
+        return Some(
+            Notice::new(NoticeKind::Stale, w.t("census.missing.title"), text)
+                .action("/sources", w.t("nav.sources")),
+        );
+    }
     let troubled = room
-        .sources
+        .gateways
         .states(at)
         .into_iter()
         .filter(|source| matches!(source.health, SourceHealth::Silent | SourceHealth::Failing))

@@ -29,6 +29,7 @@ use serde::Deserialize;
 use crate::announce;
 use crate::decision::{Decision, unmerge_until};
 use crate::facts::read::UNREAD;
+use crate::gateways::Gateways;
 use crate::limits::{APPLIED_WAIT_S, REASON_CHARS_MAX};
 use crate::settings::SourceSettings;
 use crate::sources::Sources;
@@ -117,8 +118,10 @@ pub struct Room {
     pub entropy: Entropy,
     /// Keys every id.
     pub key: InstallationKey,
-    /// Who speaks.
+    /// Who speaks, by this process's configuration.
     pub sources: Arc<Sources>,
+    /// How they do, over all gateways.
+    pub gateways: Gateways,
     /// How far the fold is.
     pub progress: Progress,
     /// Whether somebody has vanished.

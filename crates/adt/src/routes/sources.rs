@@ -1,10 +1,13 @@
 //! The sources: who speaks, how fast they are answered, what is not applied yet.
 
+use std::collections::BTreeMap;
+
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use hilum_chart::PartitionHealth;
-use hilum_core::Timestamp;
+use hilum_chart::presence::{AtWork, Process, Seen};
+use hilum_core::{Id, Timestamp};
 use hilum_web::outcome::Fault;
 use hilum_web::route::{Access, READERS, Route, Surface};
 use hilum_web::ui::{Notice, NoticeKind, Spark, Tag, Tone};
@@ -13,8 +16,9 @@ use hilum_web::words::Words;
 use serde::Serialize;
 
 use super::{MESSAGE_TOPIC, Room, took};
-use crate::sources::{SourceHealth, SourceState};
-use crate::view::Freshness;
+use crate::gateways::GATEWAY;
+use crate::sources::{SourceHealth, SourceState, summed};
+use crate::view::{Freshness, as_optional_text, as_text};
 
 /// The routes of this file.
 pub fn routes(room: &Room) -> Vec<Route> {
@@ -31,25 +35,74 @@ pub fn routes(room: &Room) -> Vec<Route> {
 struct PartitionState {
     stream: &'static str,
     partition: u16,
+    /// Which process works at it; absent where this one is alone, or where nobody does.
+    worker: Option<String>,
     applied: u64,
     end: u64,
     lag: u64,
+    #[serde(serialize_with = "as_optional_text")]
+    oldest_unapplied: Option<Timestamp>,
     paused: Option<String>,
     conflicts: u64,
     rejected: u64,
 }
 
 impl PartitionState {
-    fn of(one: &PartitionHealth, end: u64) -> Self {
+    fn of(one: &PartitionHealth, end: u64, worker: Option<(&Process, &AtWork)>) -> Self {
+        let elsewhere = worker.filter(|_| !one.is_here).map(|(_, said)| (said.conflicts, said.rejected));
+        let (conflicts, rejected) = elsewhere.unwrap_or((one.conflicts, one.rejected));
+        let lag = end.saturating_sub(one.applied);
         Self {
             stream: one.stream.as_str(),
             partition: one.partition,
+            worker: worker.map(|(process, _)| process.place()),
             applied: one.applied,
             end,
-            lag: end.saturating_sub(one.applied),
+            lag,
+            // What was said some seconds ago may be applied since.
+            oldest_unapplied: one.oldest_unapplied.filter(|_| lag > 0),
             paused: one.paused().map(str::to_owned),
-            conflicts: one.conflicts,
-            rejected: one.rejected,
+            conflicts,
+            rejected,
+        }
+    }
+}
+
+/// One process of the installation.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProcessState {
+    id: Id,
+    roles: Vec<String>,
+    http: Option<String>,
+    mllp: Option<String>,
+    version: String,
+    #[serde(serialize_with = "as_text")]
+    started: Timestamp,
+    /// Its last sign of life.
+    #[serde(serialize_with = "as_text")]
+    seen: Timestamp,
+    /// Whether it still gives one.
+    there: bool,
+    /// What comes in by its doors; empty for one that has none.
+    sources: Vec<SourceState>,
+    #[serde(skip)]
+    place: String,
+}
+
+impl ProcessState {
+    fn of(process: &Process, there: bool, sources: Vec<SourceState>) -> Self {
+        Self {
+            id: process.id,
+            roles: process.roles.split(',').map(str::to_owned).collect(),
+            http: process.http.clone(),
+            mllp: process.mllp.clone(),
+            version: process.version.clone(),
+            started: process.started,
+            seen: process.seen,
+            there,
+            sources,
+            place: process.place(),
         }
     }
 }
@@ -58,6 +111,8 @@ impl PartitionState {
 #[serde(rename_all = "camelCase")]
 struct Answer {
     sources: Vec<SourceState>,
+    /// The processes that share the tables; empty where this one is alone.
+    processes: Vec<ProcessState>,
     partitions: Vec<PartitionState>,
     /// Durability of the log: `fsync` or `replicated`.
     log: &'static str,
@@ -69,17 +124,38 @@ struct Answer {
     freshness: Freshness,
 }
 
+fn processes(room: &Room, seen: &Seen, at: Timestamp) -> Vec<ProcessState> {
+    let mut gateways: BTreeMap<Id, _> =
+        room.gateways.of(seen, at).into_iter().map(|gateway| (gateway.process.id, gateway)).collect();
+    let mut all: Vec<ProcessState> = seen
+        .processes
+        .iter()
+        .map(|process| {
+            let gateway = gateways.remove(&process.id);
+            let said =
+                gateway.map(|gateway| summed([(gateway.reports.as_slice(), gateway.is_there)], [], at));
+            ProcessState::of(process, process.is_there(at), said.unwrap_or_default())
+        })
+        .collect();
+    all.sort_by(|a, b| (&a.place, a.id).cmp(&(&b.place, b.id)));
+    all
+}
+
 async fn gather(room: &Room) -> Result<Answer, Fault> {
     let freshness = room.freshness().await?;
+    let at = freshness.as_of;
+    let seen = room.gateways.presence().map(|presence| presence.seen()).unwrap_or_default();
+    let workers = seen.workers(at);
     let mut partitions = Vec::new();
     for one in &room.progress.health().partitions {
-        // A log that does not answer says so by its health.
+        // That the log does not answer stands on the page.
         let end = room.log.end(one.stream, one.partition).await.unwrap_or(one.end);
-        partitions.push(PartitionState::of(one, end));
+        partitions.push(PartitionState::of(one, end, workers.get(&(one.stream, one.partition)).copied()));
     }
     let log = room.log.health();
     Ok(Answer {
-        sources: room.sources.states(freshness.as_of),
+        sources: room.gateways.states(at),
+        processes: processes(room, &seen, at),
         partitions,
         log: log.durability,
         log_problem: log.read_only.or(log.full).or(log.held),
@@ -103,33 +179,19 @@ struct Row {
     spark: Spark,
 }
 
-#[derive(Template)]
-#[template(path = "adt/sources.html")]
-struct SourcesPage {
-    w: Words,
-    rows: Vec<Row>,
-    answer: Answer,
-    notices: Vec<Notice>,
-    lag: String,
-    as_of: Timestamp,
-}
-
-async fn page(State(room): State<Room>, caller: Caller) -> Result<Response, Fault> {
-    let w = caller.words();
-    let answer = gather(&room).await?;
-    let at = answer.freshness.as_of;
-    let rows = answer.sources.iter().map(|source| {
+impl Row {
+    fn of(w: &Words, source: &SourceState, at: Timestamp) -> Self {
         let (tone, word) = match source.health {
             SourceHealth::Live => (Tone::Ok, "source.live"),
             SourceHealth::Silent => (Tone::Warn, "source.silent"),
             SourceHealth::Failing => (Tone::Act, "source.failing"),
+            SourceHealth::Unknown => (Tone::Warn, "source.unknown"),
             SourceHealth::Unused => (Tone::Neutral, "source.unused"),
         };
-        let seconds = room.sources.get(source.name.as_str()).map(|one| one.by_second(at)).unwrap_or_default();
-        let top = seconds.iter().copied().max().unwrap_or(0);
-        let values: Vec<f64> = seconds.iter().map(|n| *n as f64).collect();
-        let micros = |us: Option<u64>| us.map(|us| took(&w, i64::try_from(us).unwrap_or(i64::MAX)));
-        Row {
+        let top = source.by_second.iter().copied().max().unwrap_or(0);
+        let values: Vec<f64> = source.by_second.iter().map(|n| *n as f64).collect();
+        let micros = |us: Option<u64>| us.map(|us| took(w, i64::try_from(us).unwrap_or(i64::MAX)));
+        Self {
             health: Tag::new(tone, w.t(word)),
             last: source
                 .last_received
@@ -145,7 +207,60 @@ async fn page(State(room): State<Room>, caller: Caller) -> Result<Response, Faul
             spark: Spark::new(w.t("sources.spark"), w.n("sources.per_second", top), &values),
             source: source.clone(),
         }
-    });
+    }
+}
+
+/// A process with its sign of life, and its sources where it has doors.
+struct ProcessRow {
+    process: ProcessState,
+    sign: Tag,
+    seen: (String, String),
+    roles: String,
+    rows: Vec<Row>,
+}
+
+impl ProcessRow {
+    fn of(w: &Words, process: &ProcessState, at: Timestamp) -> Self {
+        let sign = if process.there {
+            Tag::new(Tone::Ok, w.t("sources.there"))
+        } else {
+            Tag::new(Tone::Act, w.t("sources.missing"))
+        };
+        let rows = process.sources.iter().map(|source| {
+            let row = Row::of(w, source, at);
+            // What it said last says nothing of now.
+            let health = if process.there { row.health } else { sign.clone() };
+            Row { health, ..row }
+        });
+        Self {
+            seen: (w.machine(&process.seen), w.at_second(&process.seen)),
+            roles: process.roles.join(", "),
+            rows: rows.collect(),
+            sign,
+            process: process.clone(),
+        }
+    }
+}
+
+struct PartitionRow {
+    state: PartitionState,
+    oldest: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "adt/sources.html")]
+struct SourcesPage {
+    w: Words,
+    rows: Vec<Row>,
+    processes: Vec<ProcessRow>,
+    partitions: Vec<PartitionRow>,
+    answer: Answer,
+    notices: Vec<Notice>,
+    lag: String,
+    as_of: Timestamp,
+}
+
+fn notices(w: &Words, answer: &Answer) -> Vec<Notice> {
     let mut notices = Vec::new();
     if let Some(why) = &answer.log_problem {
         let text = w.f1("sources.log_text", "why", why);
@@ -155,9 +270,31 @@ async fn page(State(room): State<Room>, caller: Caller) -> Result<Response, Faul
         let text = w.f1("census.paused.text", "why", why);
         notices.push(Notice::new(NoticeKind::Error, w.t("census.paused.title"), text));
     }
+    let mut gateways = answer.processes.iter().filter(|one| one.roles.iter().any(|role| role == GATEWAY));
+    if let Some(missing) = gateways.clone().find(|one| !one.there) {
+        let text = w.f2("census.missing.text", "name", &missing.place, "at", w.at_second(&missing.seen));
+        notices.push(Notice::new(NoticeKind::Stale, w.t("census.missing.title"), text));
+    }
+    if !answer.processes.is_empty() && gateways.next().is_none() {
+        let text = w.t("sources.no_gateway_text");
+        notices.push(Notice::new(NoticeKind::Stale, w.t("sources.no_gateway_title"), text));
+    }
+    notices
+}
+
+async fn page(State(room): State<Room>, caller: Caller) -> Result<Response, Fault> {
+    let w = caller.words();
+    let answer = gather(&room).await?;
+    let at = answer.freshness.as_of;
+    let partitions = answer.partitions.iter().map(|state| PartitionRow {
+        oldest: state.oldest_unapplied.as_ref().map(|oldest| w.ago(oldest, &at)),
+        state: state.clone(),
+    });
     let page = SourcesPage {
-        rows: rows.collect(),
-        notices,
+        rows: answer.sources.iter().map(|source| Row::of(&w, source, at)).collect(),
+        processes: answer.processes.iter().map(|process| ProcessRow::of(&w, process, at)).collect(),
+        partitions: partitions.collect(),
+        notices: notices(&w, &answer),
         lag: w.number(answer.freshness.lag),
         as_of: at,
         answer,

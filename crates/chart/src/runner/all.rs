@@ -205,8 +205,6 @@ async fn look_where<P: Projection>(
         progress.update(stream, partition, |slot| {
             (slot.applied, slot.end) = (applied, end.max(applied));
             slot.target.get_or_insert(end);
-            slot.oldest_unapplied = None;
-            slot.paused = None;
         });
     }
 }

@@ -1,5 +1,7 @@
 //! `hilum doctor`
 
+mod processes;
+
 use std::fs::OpenOptions;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -327,22 +329,9 @@ pub async fn inside(house: &House) -> Vec<Finding> {
             findings.push(Finding::bad("log", error.to_string(), "restore the log from the backup"));
         }
     }
-    for source in house.sources.states(now) {
-        let about = format!("source {}", source.name);
-        match source.health {
-            hilum_adt::sources::SourceHealth::Failing => findings.push(Finding::bad(
-                &about,
-                "the last message could not be kept",
-                "see the log and the disk; the sender still has it unless it was answered AR or AE",
-            )),
-            hilum_adt::sources::SourceHealth::Silent => findings.push(Finding::warn(
-                &about,
-                format!("nothing for more than {} s", source.silence_alarm_s),
-                "see whether the sender runs, or raise its silence_alarm_s",
-            )),
-            hilum_adt::sources::SourceHealth::Live | hilum_adt::sources::SourceHealth::Unused => {}
-        }
-    }
+    let gateways = processes::gateways(house).await;
+    findings.extend(processes::of_the_processes(house, &gateways, now));
+    findings.extend(processes::of_the_sources(&gateways, now));
     findings
 }
 

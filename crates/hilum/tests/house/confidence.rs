@@ -294,7 +294,7 @@ fn walk(http: SocketAddr, key: &str, role: &str) -> Walk {
 }
 
 /// What an event stream says within a second while `during` happens.
-fn listen(http: SocketAddr, key: &str, during: impl FnOnce()) -> String {
+pub fn listen(http: SocketAddr, key: &str, during: impl FnOnce()) -> String {
     let mut stream = TcpStream::connect(http).unwrap();
     stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     let ask = format!(

@@ -2,10 +2,12 @@
 
 use hilum_testkit::kafka::Kafka;
 use hilum_testkit::postgres::Postgres;
+use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
+use crate::confidence::listen;
 use crate::many::{config, patients, send, sibling, state};
-use crate::server::{Server, Start, a01, request, wait};
+use crate::server::{Server, Session, Start, a01, field, request, run, wait};
 
 /// A server that does one part of the work, in a folder of its own.
 fn part(of: &TempDir, config: &str, roles: &str) -> (TempDir, Server) {
@@ -92,4 +94,137 @@ fn a_part_of_the_work_needs_engines_that_others_reach() {
         assert!(said.contains("--roles: roles: a process that is gateway,reader alone"), "{why}: {said}");
         assert!(said.contains(want), "{why}: {said}");
     }
+}
+
+fn json(server: &Server, path: &str, key: &str) -> Value {
+    let answer = request(server.http.unwrap(), "GET", path, &[("x-api-key", key)], b"");
+    assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    serde_json::from_str(&answer.text()).unwrap()
+}
+
+/// What each gateway says of the source `default`, by the gateway's door: whether it is there, and messages taken.
+fn by_gateway(sources: &Value) -> Vec<(String, bool, u64)> {
+    let processes = sources["processes"].as_array().unwrap().iter();
+    let gateways = processes.filter(|process| process["roles"][0] == "gateway");
+    gateways
+        .map(|process| {
+            let accepted = process["sources"][0]["accepted"].as_u64().unwrap();
+            (process["mllp"].as_str().unwrap().to_owned(), process["there"].as_bool().unwrap(), accepted)
+        })
+        .collect()
+}
+
+/// Six processes are one house: whatever comes in by any door is seen through any window.
+#[test]
+fn six_processes_are_one_house() {
+    let (kafka, postgres) = (Kafka::start(1, &[]), Postgres::shared());
+    let config = config(&kafka, postgres);
+    let first = tempdir().unwrap();
+    let start = Start { config: &config, arguments: &["--roles", "reader"], ..Start::default() };
+    let reader = Server::start(&first, &start);
+    let (_b, other_reader) = part(&first, &config, "reader");
+    let workers = [part(&first, &config, "worker"), part(&first, &config, "worker")];
+    let (_c, gateway) = part(&first, &config, "gateway");
+    let (_d, other_gateway) = part(&first, &config, "gateway");
+    let viewer = reader.key("viewer", "viewer");
+
+    std::thread::scope(|scope| {
+        scope.spawn(|| send(&gateway, 0..30));
+        scope.spawn(|| send(&other_gateway, 30..50));
+    });
+    for reader in [&reader, &other_reader] {
+        wait("fifty on each board", 60, || (patients(reader, &viewer) == 50).then_some(()));
+    }
+    let boards = [&reader, &other_reader].map(|one| json(one, "/api/census", &viewer)["encounters"].clone());
+    assert_eq!(boards[0], boards[1], "one board");
+
+    // A page that is open on one reader hears of what comes in by another process.
+    let text = listen(reader.http.unwrap(), &viewer, || {
+        assert_eq!(field(&other_gateway.connect().ask(&a01("M50")), "MSA", 1), "AA");
+    });
+    assert!(text.contains("event: change"), "{text}");
+
+    // Who signed in here is known there, and the forms of one are taken by the other.
+    let session = Session::sign_in(&reader, "hana", "operator");
+    assert_eq!(session.send(&other_reader, "GET", "/census", "").status, 200);
+    let changed = session.send(&other_reader, "POST", "/preferences", "theme=dark");
+    assert!(changed.status < 400, "{}", changed.text());
+    let out = session.send(&other_reader, "POST", "/sign-out", "");
+    assert!(out.status < 400, "{}", out.text());
+    assert_ne!(session.send(&reader, "GET", "/census", "").status, 200, "and is signed out here as well");
+
+    // One audit log, whole, whoever wrote into it.
+    let admin = other_reader.key("admin", "admin");
+    let audit = json(&other_reader, "/api/audit?verify=1", &admin);
+    assert!(audit["verdict"]["whole"]["rows"].as_u64().unwrap() > 5, "{audit}");
+    let of_hana = json(&reader, "/api/audit?principal=hana", &admin);
+    let routes: Vec<&str> =
+        of_hana["events"].as_array().unwrap().iter().map(|one| one["route"].as_str().unwrap()).collect();
+    assert!(routes.contains(&"POST /sign-in") && routes.contains(&"POST /sign-out"), "{routes:?}");
+
+    // The sources are those of all doors, each gateway by its name.
+    let sources = wait("both gateways have reported", 30, || {
+        let sources = json(&other_reader, "/api/sources", &viewer);
+        (sources["sources"][0]["accepted"] == 51).then_some(sources)
+    });
+    let mut doors = by_gateway(&sources);
+    let mut want = vec![(gateway.mllp.to_string(), true, 30), (other_gateway.mllp.to_string(), true, 21)];
+    doors.sort();
+    want.sort();
+    assert_eq!(doors, want, "{sources}");
+    assert_eq!(sources["processes"].as_array().unwrap().len(), 6, "{sources}");
+    wait("each partition has its worker", 30, || {
+        let sources = json(&reader, "/api/sources", &viewer);
+        sources["partitions"].as_array().unwrap().iter().all(|one| one["worker"].is_string()).then_some(())
+    });
+    let page = request(
+        reader.http.unwrap(),
+        "GET",
+        "/sources",
+        &[("x-api-key", &viewer), ("accept", "text/html")],
+        b"",
+    );
+    assert!(page.text().contains(&other_gateway.mllp.to_string()), "{}", page.text());
+
+    // One gateway is gone: it is shown as such, and nobody says that its sources are fine, or silent.
+    gateway.signal("KILL");
+    wait("it gives no sign of life", 40, || {
+        let doors = by_gateway(&json(&reader, "/api/sources", &viewer));
+        doors.contains(&(gateway.mllp.to_string(), false, 30)).then_some(())
+    });
+    let said = state(&reader).1.to_string();
+    assert!(said.contains(&gateway.mllp.to_string()) && said.contains("no sign of life"), "{said}");
+    let out = run(&["doctor", "--json", "--data", other_reader.data.to_str().unwrap()]);
+    let findings = String::from_utf8(out.stdout).unwrap();
+    assert!(findings.contains(&format!("process {}", gateway.mllp)), "{findings}");
+    // Who stops in good order leaves nothing behind.
+    let door = other_gateway.mllp.to_string();
+    other_gateway.stop();
+    wait("it is forgotten", 20, || {
+        let doors = by_gateway(&json(&reader, "/api/sources", &viewer));
+        doors.iter().all(|(place, ..)| *place != door).then_some(())
+    });
+    for (_, worker) in workers {
+        worker.stop();
+    }
+    other_reader.stop();
+    reader.stop();
+}
+
+/// A process with another session key would sign people out, and break the audit log: it is not let in.
+#[test]
+fn a_reader_without_the_others_secrets_is_refused() {
+    let (kafka, postgres) = (Kafka::shared(), Postgres::shared());
+    let config = config(kafka, postgres);
+    let first = tempdir().unwrap();
+    let start = Start { config: &config, arguments: &["--roles", "reader"], ..Start::default() };
+    let reader = Server::start(&first, &start);
+    let viewer = reader.key("viewer", "viewer");
+    assert_eq!(patients(&reader, &viewer), 0);
+    let folder = sibling(&first);
+    std::fs::remove_file(folder.path().join("data/secrets/session.key")).unwrap();
+    assert!(Server::try_start(&folder, &start).is_none());
+    let said = std::fs::read_to_string(folder.path().join("stderr")).unwrap();
+    assert!(said.contains("session.key") && said.contains("same `secrets` folder"), "{said}");
+    reader.stop();
 }

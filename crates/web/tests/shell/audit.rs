@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use bytes::Bytes;
 use hilum_core::{Id, Role};
 use hilum_engines::tables::{Batch, Read, Row, Scan, Value, Write};
-use hilum_web::audit::{Audit, AuditRow, Durability, Filter, Verdict};
+use hilum_web::audit::{Action, Audit, AuditEvent, AuditRow, Durability, Filter, Verdict, is_ours};
 use hilum_web::limits;
 use hilum_web::session::SessionSecret;
 use hilum_web::shell::Settings;
@@ -274,4 +274,41 @@ fn event_of(row: &AuditRow) -> hilum_web::audit::AuditEvent {
         detail: String::new(),
         request: row.request,
     }
+}
+
+/// Several processes write into one log: whoever loses the race for the next number goes on from there, however often,
+/// and no answer is held back for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_processes_write_one_chain() {
+    let bench = Bench::new().await;
+    let secret = SessionSecret::new([7; 32]);
+    let event = |n: u8| AuditEvent {
+        at: bench.shell.clock().now(),
+        principal: format!("reader-{n}"),
+        role: Some(Role::Viewer),
+        action: Action::Read,
+        route: "GET /census".to_owned(),
+        patient: None,
+        outcome: 200,
+        detail: String::new(),
+        request: Id::from_bytes([n; 16]),
+    };
+    let writers: Vec<_> = (0..12)
+        .map(|n| {
+            let audit = Audit::start(bench.audit.clone(), &secret, Durability::AtOnce);
+            let event = event(n);
+            tokio::spawn(async move {
+                for _ in 0..20 {
+                    audit.record(event.clone()).await.expect("written down");
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let audit = Audit::start(bench.audit.clone(), &secret, Durability::AtOnce);
+    assert_eq!(audit.verify().await.unwrap(), Verdict::Whole { rows: 240 });
+    assert!(is_ours(&bench.audit, &secret).await.unwrap());
+    assert!(!is_ours(&bench.audit, &SessionSecret::new([8; 32])).await.unwrap(), "another secret");
 }

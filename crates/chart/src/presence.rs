@@ -1,0 +1,303 @@
+//! Who is there: the processes of one installation, each as it says of itself every few seconds in a row that all read.
+//!
+//! A row that is not renewed is that of a process that is gone, or that cannot reach the tables: which of the two, nobody
+//! can say, so it is shown as one that gives no sign of life. After [`PROCESS_KEPT_S`] the others remove it. Who stops in
+//! good order takes its row along.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hilum_core::{Clock, Id, Stream, Timestamp};
+use hilum_engines::tables::{Batch, Column, Read, Row, Scan, Table, Tables, TablesError, Type, Value, Write};
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{PROCESS_KEPT_S, PROCESS_SILENT_S};
+use crate::progress::{PartitionHealth, Paused, Progress};
+
+/// The processes.
+pub const PROCESS: Table = Table {
+    name: "chart_process",
+    key_len: 1,
+    columns: &[
+        Column::new("id", Type::Id),
+        Column::new("roles", Type::Text),      // gateway,worker
+        Column::optional("http", Type::Text),  // address
+        Column::optional("mllp", Type::Text),  // address; absent = no such door
+        Column::new("version", Type::Text),    // of the program
+        Column::new("started", Type::Time),    // by its own clock, as all of its times
+        Column::new("seen", Type::Time),       // its last sign of life
+        Column::new("partitions", Type::Text), // JSON: at which it works, and how it does
+        Column::new("doors", Type::Text),      // JSON of the rooms: what comes in by its doors
+    ],
+    indexes: &[],
+    register: None,
+};
+
+/// A partition in the words of whoever works at it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AtWork {
+    /// The stream.
+    pub stream: Stream,
+    /// The partition.
+    pub partition: u16,
+    /// When the oldest record that is read but not applied was received.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_unapplied: Option<Timestamp>,
+    /// Why it stands still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Paused>,
+    /// Commits since that process started.
+    pub commits: u64,
+    /// Commits that were tried again.
+    pub conflicts: u64,
+    /// Events rejected since that process started.
+    pub rejected: u64,
+}
+
+impl AtWork {
+    fn of(one: &PartitionHealth) -> Self {
+        Self {
+            stream: one.stream,
+            partition: one.partition,
+            oldest_unapplied: one.oldest_unapplied,
+            paused: one.paused.clone(),
+            commits: one.commits,
+            conflicts: one.conflicts,
+            rejected: one.rejected,
+        }
+    }
+}
+
+/// One process, as it says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Which: the same over its restarts.
+    pub id: Id,
+    /// What it is there for: `gateway,worker`.
+    pub roles: String,
+    /// Where it answers HTTP.
+    pub http: Option<String>,
+    /// Where it accepts MLLP.
+    pub mllp: Option<String>,
+    /// Of the program.
+    pub version: String,
+    /// When it was started.
+    pub started: Timestamp,
+    /// Its last sign of life.
+    pub seen: Timestamp,
+    /// At which partitions it works.
+    pub partitions: Vec<AtWork>,
+    /// What comes in by its doors, as JSON in the rooms' form.
+    pub doors: String,
+}
+
+impl Process {
+    /// Whether it gave a sign of life lately.
+    pub fn is_there(&self, now: Timestamp) -> bool {
+        now.micros_since(self.seen) <= PROCESS_SILENT_S * 1_000_000
+    }
+
+    /// Whether it is there for `role`.
+    pub fn has_role(&self, role: &str) -> bool {
+        self.roles.split(',').any(|one| one == role)
+    }
+
+    /// A name that people can tell from others: where it is.
+    pub fn place(&self) -> String {
+        self.mllp.as_ref().or(self.http.as_ref()).cloned().unwrap_or_else(|| self.id.to_string())
+    }
+
+    fn row(&self) -> Vec<Value> {
+        let text = |text: &Option<String>| text.clone().map_or(Value::Null, Value::Text);
+        vec![
+            Value::Id(self.id),
+            Value::Text(self.roles.clone()),
+            text(&self.http),
+            text(&self.mllp),
+            Value::Text(self.version.clone()),
+            Value::Time(self.started),
+            Value::Time(self.seen),
+            Value::Text(serde_json::to_string(&self.partitions).unwrap_or_default()),
+            Value::Text(self.doors.clone()),
+        ]
+    }
+
+    /// A row of ours, or of another version: what cannot be read of it is left out.
+    fn read(row: &Row) -> Option<Self> {
+        let mut values = row.values.iter().cloned();
+        let text = |value: Option<Value>| match value {
+            Some(Value::Text(text)) => Some(text),
+            _ => None,
+        };
+        let Some(Value::Id(id)) = values.next() else { return None };
+        let roles = text(values.next())?;
+        let (http, mllp) = (text(values.next()), text(values.next()));
+        let version = text(values.next())?;
+        let (Some(Value::Time(started)), Some(Value::Time(seen))) = (values.next(), values.next()) else {
+            return None;
+        };
+        let partitions = serde_json::from_str(&text(values.next())?).unwrap_or_default();
+        let doors = text(values.next()).unwrap_or_default();
+        Some(Self { id, roles, http, mllp, version, started, seen, partitions, doors })
+    }
+}
+
+/// What the last look saw.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// When it was; absent before the first.
+    pub at: Option<Timestamp>,
+    /// All rows, by id.
+    pub processes: Arc<Vec<Process>>,
+}
+
+impl Seen {
+    /// Whether it tells how things are at `now`.
+    pub fn is_fresh(&self, now: Timestamp) -> bool {
+        self.at.is_some_and(|at| now.micros_since(at) <= PROCESS_SILENT_S * 1_000_000)
+    }
+
+    /// Who works at which partition, of those that are there.
+    pub fn workers(&self, now: Timestamp) -> BTreeMap<(Stream, u16), (&Process, &AtWork)> {
+        let there = self.processes.iter().filter(|process| process.is_there(now));
+        there
+            .flat_map(|process| {
+                process.partitions.iter().map(move |one| ((one.stream, one.partition), (process, one)))
+            })
+            .collect()
+    }
+}
+
+/// The processes as one of them sees them. Shared by whoever asks.
+#[derive(Debug)]
+pub struct Presence {
+    own: Id,
+    tables: Tables,
+    clock: Clock,
+    seen: Mutex<Seen>,
+}
+
+impl Presence {
+    /// As the process `own` sees it.
+    pub fn new(own: Id, tables: Tables, clock: Clock) -> Self {
+        Self { own, tables, clock, seen: Mutex::default() }
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the last look saw.
+    pub fn seen(&self) -> Seen {
+        self.slot().clone()
+    }
+
+    /// Which process asks.
+    pub const fn own(&self) -> Id {
+        self.own
+    }
+
+    /// What `progress` tells of the partitions at which this process works.
+    pub fn at_work(progress: &Progress) -> Vec<AtWork> {
+        progress.health().partitions.iter().filter(|one| one.is_here).map(AtWork::of).collect()
+    }
+
+    /// Reads who is there.
+    ///
+    /// # Errors
+    /// The tables'.
+    pub async fn look(&self) -> Result<Seen, TablesError> {
+        let rows = self.tables.read(&[Read::Scan(Scan::by_key(PROCESS.name, Vec::new()))]).await?;
+        let processes: Vec<Process> = rows.iter().flatten().filter_map(Process::read).collect();
+        let seen = Seen { at: Some(self.clock.now()), processes: Arc::new(processes) };
+        *self.slot() = seen.clone();
+        Ok(seen)
+    }
+
+    /// Gives a sign of life, and removes those that gave none for long.
+    ///
+    /// # Errors
+    /// The tables'.
+    pub async fn say(&self, process: &Process) -> Result<(), TablesError> {
+        let now = self.clock.now();
+        let gone = self.seen();
+        let gone = gone.processes.iter().filter(|other| {
+            other.id != process.id && now.micros_since(other.seen) > PROCESS_KEPT_S * 1_000_000
+        });
+        let mut writes: Vec<Write> = gone.map(|other| remove(other.id)).collect();
+        writes.push(Write::Put { table: PROCESS.name, values: process.row() });
+        self.tables.commit(Batch { writes, ..Batch::default() }).await.map(drop)
+    }
+
+    /// Takes the own row along.
+    ///
+    /// # Errors
+    /// The tables'.
+    pub async fn leave(&self) -> Result<(), TablesError> {
+        let writes = vec![remove(self.own)];
+        self.tables.commit(Batch { writes, ..Batch::default() }).await.map(drop)
+    }
+}
+
+fn remove(id: Id) -> Write {
+    Write::Delete { table: PROCESS.name, key: vec![Value::Id(id)] }
+}
+
+#[cfg(test)]
+mod tests {
+    use hilum_engines::tables::sqlite::{Options, Place, Sqlite};
+
+    use super::*;
+    use crate::error::Cause;
+
+    fn process(n: u8, seen: Timestamp) -> Process {
+        let paused = Paused { cause: Cause::Engine, why: "no answer".to_owned() };
+        let partition = AtWork {
+            stream: Stream::Hl7In,
+            partition: u16::from(n),
+            oldest_unapplied: Some(seen),
+            paused: Some(paused),
+            commits: 3,
+            conflicts: 1,
+            rejected: 0,
+        };
+        Process {
+            id: Id::from_bytes([n; 16]),
+            roles: "gateway,worker".to_owned(),
+            http: Some("127.0.0.1:1".to_owned()),
+            mllp: None,
+            version: "1".to_owned(),
+            started: Timestamp::from_micros(1),
+            seen,
+            partitions: vec![partition],
+            doors: "[]".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_process_is_there_until_it_is_silent_and_forgotten_at_last() {
+        let tables = Tables::Sqlite(Sqlite::open(Place::Memory, &[&PROCESS], Options::default()).unwrap());
+        let at = |s: i64| Timestamp::from_micros(s * 1_000_000);
+        let as_of = |s: i64| Presence::new(Id::from_bytes([1; 16]), tables.clone(), Clock::fixed(at(s)));
+        let (one, other) = (process(1, at(100)), process(2, at(100)));
+        as_of(100).say(&one).await.unwrap();
+        as_of(100).say(&other).await.unwrap();
+        let seen = as_of(101).look().await.unwrap();
+        assert_eq!(*seen.processes, [one.clone(), other.clone()], "as they said");
+        assert!(seen.is_fresh(at(105)) && !seen.is_fresh(at(102 + PROCESS_SILENT_S)));
+        assert_eq!(seen.workers(at(101)).len(), 2);
+        assert!(seen.workers(at(101 + PROCESS_SILENT_S)).is_empty(), "nobody who is silent works");
+        assert!(one.is_there(at(105)) && !one.is_there(at(101 + PROCESS_SILENT_S)));
+        assert!(one.has_role("worker") && !one.has_role("reader"));
+
+        // The other one gives no sign of life any more.
+        let later = as_of(102 + PROCESS_KEPT_S);
+        let renewed = Process { seen: at(102 + PROCESS_KEPT_S), ..one };
+        later.look().await.unwrap();
+        later.say(&renewed).await.unwrap();
+        assert_eq!(*later.look().await.unwrap().processes, [renewed]);
+        later.leave().await.unwrap();
+        assert!(later.look().await.unwrap().processes.is_empty());
+    }
+}

@@ -1,0 +1,92 @@
+//! Processes that share their tables tell each other that they are there: every two seconds each writes its row, reads
+//! those of the others, and takes over what they say of their partitions.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hilum_chart::Presence;
+use hilum_chart::limits::PROCESS_SAYS;
+use hilum_chart::presence::Process;
+use hilum_core::Timestamp;
+use hilum_engines::tables::TablesError;
+use tokio::sync::watch;
+
+use crate::config::ProcessRole;
+use crate::house::House;
+use crate::watch::Watch;
+
+/// A process among others.
+pub struct Company {
+    house: Arc<House>,
+    watch: Arc<Watch>,
+    presence: Arc<Presence>,
+    http: SocketAddr,
+    mllp: Option<SocketAddr>,
+    started: Timestamp,
+    /// Whether what this process knew before it was started anew was taken up.
+    remembers: bool,
+}
+
+impl Company {
+    /// Of a process whose doors are at these addresses; `None` where it is alone with its tables.
+    pub fn new(
+        house: &Arc<House>,
+        watch: &Arc<Watch>,
+        http: SocketAddr,
+        mllp: Option<SocketAddr>,
+    ) -> Option<Self> {
+        let presence = Arc::clone(watch.gateways.presence()?);
+        let (started, remembers) = (house.clock.now(), false);
+        let (house, watch) = (Arc::clone(house), Arc::clone(watch));
+        Some(Self { house, watch, presence, http, mllp, started, remembers })
+    }
+
+    /// Says and hears until `stop` is true, then takes its row along.
+    pub async fn keep(mut self, mut stop: watch::Receiver<bool>) {
+        let meeting = async {
+            loop {
+                if let Err(error) = self.meet().await {
+                    tracing::debug!(%error, "no sign of life given");
+                }
+                tokio::time::sleep(PROCESS_SAYS).await;
+            }
+        };
+        tokio::select! {
+            () = meeting => {}
+            _ = stop.wait_for(|&stop| stop) => {}
+        }
+        // Tables that do not answer are not waited for: the row is then seen to grow old.
+        let left = tokio::time::timeout(PROCESS_SAYS, self.presence.leave()).await;
+        if !matches!(left, Ok(Ok(()))) {
+            tracing::debug!("the row of this process stays behind");
+        }
+    }
+
+    async fn meet(&mut self) -> Result<(), TablesError> {
+        let gateways = &self.watch.gateways;
+        if !self.remembers {
+            let before = self.presence.look().await?;
+            let own = before.processes.iter().find(|process| process.id == self.presence.own());
+            if let Some(own) = own.filter(|_| self.house.config.roles.has(ProcessRole::Gateway)) {
+                gateways.remember(own);
+            }
+            self.remembers = true;
+        }
+        let now = self.house.clock.now();
+        let process = Process {
+            id: self.presence.own(),
+            roles: self.house.config.roles.to_string(),
+            http: Some(self.http.to_string()),
+            mllp: self.mllp.map(|address| address.to_string()),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: self.started,
+            seen: now,
+            partitions: Presence::at_work(&self.watch.progress),
+            doors: gateways.own_report(now),
+        };
+        self.presence.say(&process).await?;
+        let seen = self.presence.look().await?;
+        self.watch.progress.hear(&seen, now);
+        Ok(())
+    }
+}
