@@ -32,6 +32,11 @@ pub async fn known(log: &Log) -> Result<BTreeMap<Digest, SourceSettings>, LogErr
                     from = position.offset + 1;
                     continue;
                 }
+                Err(why @ LogError::Missing { to, .. }) => {
+                    tracing::error!(%why, "decisions are missing");
+                    from = to;
+                    continue;
+                }
                 // The fold says so, and doctor; what stands before it is known.
                 Err(LogError::Unsure { .. }) => break,
                 read => read?,

@@ -158,6 +158,7 @@ impl ChartError {
             Self::Tables(TablesError::ReadOnly(_)) | Self::Log(LogError::ReadOnly(_)) => Cause::ReadOnly,
             Self::Log(LogError::Corrupt { .. }) => Cause::Unreadable,
             Self::Log(LogError::Unsure { .. }) => Cause::DamagedEnd,
+            Self::Log(LogError::Missing { .. }) => Cause::Missing,
             Self::Tables(TablesError::Newer { .. }) | Self::Log(LogError::Newer { .. }) => {
                 Cause::NewerProgram
             }
@@ -169,6 +170,7 @@ impl ChartError {
             Self::Stopped
             | Self::Tables(
                 TablesError::Engine(_)
+                | TablesError::InUse { .. }
                 | TablesError::Conflict(_)
                 | TablesError::Fenced { .. }
                 | TablesError::Pruned { .. },
@@ -205,6 +207,8 @@ pub enum Cause {
     Unreadable,
     /// The end of the partition in the log is damaged, and where it was is not known.
     DamagedEnd,
+    /// Records are gone from the log, or something else stood there.
+    Missing,
     /// A newer program wrote a record or the tables.
     NewerProgram,
     /// Log and tables do not belong together.
@@ -223,6 +227,7 @@ impl Cause {
             Self::ReadOnly => "read-only",
             Self::Unreadable => "unreadable",
             Self::DamagedEnd => "damaged-end",
+            Self::Missing => "missing",
             Self::NewerProgram => "newer-program",
             Self::OtherLog => "other-log",
             Self::DamagedRow => "damaged-row",

@@ -79,7 +79,13 @@ pub(crate) async fn next_offset<P: Projection>(
             Err(ChartError::LogReplaced { stream, partition, offset })
         }
         // One that cannot be read any more says nothing about the log.
-        Ok(_) | Err(LogError::Corrupt { .. } | LogError::Newer { .. } | LogError::Unsure { .. }) => Ok(next),
+        Ok(_)
+        | Err(
+            LogError::Corrupt { .. }
+            | LogError::Missing { .. }
+            | LogError::Newer { .. }
+            | LogError::Unsure { .. },
+        ) => Ok(next),
         Err(error) => Err(error.into()),
     }
 }

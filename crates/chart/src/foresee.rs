@@ -87,6 +87,8 @@ async fn look_through<P: Projection>(
                     from = position.offset + 1;
                 }
             }
+            // The fold does not go on there; what is behind it is known then all the same.
+            Err(LogError::Missing { to, .. }) => from = to,
             // That is all that can be read of it.
             Err(LogError::Unsure { .. }) => break,
             // It will be waited for when it is its turn.

@@ -36,4 +36,4 @@ pub use error::{Cause, ChartError};
 pub use presence::Presence;
 pub use progress::{PartitionHealth, Paused, Progress, ProjectionHealth};
 pub use resources::Stored;
-pub use runner::{Runner, Running, follow_all, run_all};
+pub use runner::{Runner, Running, follow_all, run_all, run_over_gaps};

@@ -86,7 +86,7 @@ pub enum Damaged {
 /// thrown away afterwards. `done` hears (records applied, records in all) while the log is gone through.
 ///
 /// # Errors
-/// [`ChartError::LogDamaged`] if a record cannot be read and `damaged` says so: nothing was written. Whatever log and
+/// [`LogError::Missing`](hilum_engines::log::LogError::Missing) or [`ChartError::LogDamaged`] if a record is gone or cannot be read and `damaged` says so: nothing was written. Whatever log and
 /// tables fail at; [`hilum_engines::tables::TablesError::Conflict`] when somebody else writes.
 /// Starting again is safe.
 pub async fn rebuild<P: Projection>(
@@ -98,7 +98,7 @@ pub async fn rebuild<P: Projection>(
     damaged: Damaged,
     done: &(dyn Fn(u64, u64) + Send + Sync),
 ) -> Result<Report, ChartError> {
-    let (ends, unreadable) = replay(projection, log, beside, clock, done).await?;
+    let (ends, unreadable) = replay(projection, log, beside, clock, damaged, done).await?;
     if unreadable > 0 && damaged == Damaged::Refuse {
         return Err(ChartError::LogDamaged { records: unreadable });
     }
@@ -141,6 +141,7 @@ async fn replay<P: Projection>(
     log: &Log,
     beside: &Tables,
     clock: &Clock,
+    damaged: Damaged,
     done: &(dyn Fn(u64, u64) + Send + Sync),
 ) -> Result<(Vec<OffsetMove>, u64), ChartError> {
     let epoch = log.epoch();
@@ -170,7 +171,8 @@ async fn replay<P: Projection>(
                     (Arc::clone(projection), log.clone(), beside.clone(), clock.clone());
                 let place = (stream, end.partition);
                 let runner = Runner::new(projection, log, beside, clock, place, progress.clone());
-                let mut runner = runner.claiming(Arc::clone(&claims));
+                let mut runner =
+                    runner.claiming(Arc::clone(&claims)).stepping_over_gaps(damaged == Damaged::PassOver);
                 async move { runner.run_until(end.to, count).await }
             })
             .await?;

@@ -43,7 +43,7 @@ mod fetch;
 mod gather;
 mod pause;
 
-pub use self::all::{Running, follow_all, run_all};
+pub use self::all::{Running, follow_all, run_all, run_over_gaps};
 
 /// What one step did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,6 +158,8 @@ pub struct Runner<P: Projection> {
     conflicts: u32,
     /// What could not be read, until something is read again.
     unreadable: Option<Unread>,
+    /// Goes over offsets at which nothing stands: somebody decided that.
+    steps_over_gaps: bool,
     /// Where siblings in this process say what they are at work on.
     claims: Option<Arc<Claims>>,
     stage: Stage<P>,
@@ -187,6 +189,7 @@ impl<P: Projection> Runner<P> {
             size_max: BATCH_RECORDS_MAX,
             conflicts: 0,
             unreadable: None,
+            steps_over_gaps: false,
             claims: None,
             stage: Stage::Start,
         }
@@ -203,6 +206,13 @@ impl<P: Projection> Runner<P> {
     /// Keeps off the families that siblings with the same `claims` are at work on.
     pub(crate) fn claiming(mut self, claims: Arc<Claims>) -> Self {
         self.claims = Some(claims);
+        self
+    }
+
+    /// Goes over offsets at which nothing stands ([`LogError::Missing`](hilum_engines::log::LogError::Missing)), in the
+    /// place of pausing there.
+    pub(crate) fn stepping_over_gaps(mut self, steps: bool) -> Self {
+        self.steps_over_gaps = steps;
         self
     }
 

@@ -69,7 +69,7 @@ async fn received_before(log: &Log, position: Position) -> Result<Timestamp, Cha
                     return Ok(record.envelope.received);
                 }
             }
-            Err(LogError::Corrupt { .. } | LogError::Newer { .. }) => {}
+            Err(LogError::Corrupt { .. } | LogError::Missing { .. } | LogError::Newer { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }

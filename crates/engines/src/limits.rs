@@ -117,3 +117,7 @@ pub const KAFKA_REFUSED_MS_MAX: u64 = 2_500;
 /// Damaged records in a row that are looked over for readable ones behind them when nobody knows where a partition of
 /// the log ends.
 pub const LOG_DAMAGED_RECORDS_MAX: u64 = 1 << 16;
+/// Milliseconds that whoever must be alone with a schema (or wants to share one) waits for others that just ended.
+pub const TABLES_HOLD_MS_MAX: u64 = 2_000;
+/// Milliseconds until a schema is asked for again whose lock was lost.
+pub const TABLES_HOLD_RETRY_MS: u64 = 500;

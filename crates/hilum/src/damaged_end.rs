@@ -10,7 +10,8 @@ pub const WAY_OUT: &str = "what of them was applied stays in the chart: do not r
 /// What to do where it does not.
 pub const WAY_OUT_UNSURE: &str = "stop the server and keep this log.sqlite; restore a copy of it, run `hilum rebuild chart --behind \
                                   keep`, and ask the senders for what came since the copy. Without one: `hilum rebuild chart \
-                                  --without-damaged` lets it go on behind what can be read";
+                                  --behind keep --without-damaged` lets it go on behind what can be read, and keeps what \
+                                  was applied; ask the senders for the rest";
 
 /// What was found.
 pub fn found(end: &DamagedEnd) -> String {

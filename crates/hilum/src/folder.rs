@@ -12,6 +12,8 @@ use hilum_core::{Entropy, Id, InstallationKey};
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
+    /// Who holds it: `hilum serve, pid 123`.
+    who: String,
     /// Locked for as long as it is open.
     _lock: File,
 }
@@ -71,8 +73,9 @@ impl Folder {
         }
         lock.set_len(0)?;
         lock.rewind()?;
-        write!(lock, "hilum {command}, pid {}", std::process::id())?;
-        Ok(Open::Ours(Self { path, _lock: lock }))
+        let who = format!("hilum {command}, pid {}", std::process::id());
+        lock.write_all(who.as_bytes())?;
+        Ok(Open::Ours(Self { path, who, _lock: lock }))
     }
 
     /// As [`Folder::open`], but another holder is an error that names it.
@@ -100,6 +103,11 @@ impl Folder {
                 "others may read it: run chmod -R go= on the data folder"
             );
         }
+    }
+
+    /// Who holds it, as others are told.
+    pub fn who(&self) -> &str {
+        &self.who
     }
 
     /// Where it is.

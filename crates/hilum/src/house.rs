@@ -17,9 +17,9 @@ use hilum_core::{Clock, Entropy, Id, InstallationKey};
 use hilum_engines::log::Log;
 use hilum_engines::log::embedded::{self, Embedded};
 use hilum_engines::log::kafka::{Kafka, KafkaConfig};
-use hilum_engines::tables::postgres::{Postgres, PostgresConfig};
+use hilum_engines::tables::postgres::{Hold, Postgres, PostgresConfig};
 use hilum_engines::tables::sqlite::{self, Sqlite};
-use hilum_engines::tables::{Table, Tables, TablesError};
+use hilum_engines::tables::{Anew, Table, Tables, TablesError};
 use serde_json::Value;
 
 use crate::admin::Progress;
@@ -135,11 +135,24 @@ fn check_engine(folder: &Folder, port: Port, name: &str) -> anyhow::Result<()> {
 }
 
 impl House {
-    /// Opens everything that stands in `folder`.
+    /// Opens everything that stands in `folder`, beside other processes where the engines are shared with them.
     ///
     /// # Errors
     /// Names what cannot be opened.
     pub async fn open(folder: Folder, config: Config) -> anyhow::Result<Self> {
+        Self::open_held(folder, config, Hold::Shared).await
+    }
+
+    /// The same for a rebuild: alone with the tables, refused while other processes work on them, as they are meanwhile.
+    /// Tables of the fold that do not fit this program are made anew, empty.
+    ///
+    /// # Errors
+    /// As [`House::open`], and who has them.
+    pub async fn open_alone(folder: Folder, config: Config) -> anyhow::Result<Self> {
+        Self::open_held(folder, config, Hold::Alone).await
+    }
+
+    async fn open_held(folder: Folder, config: Config, hold: Hold) -> anyhow::Result<Self> {
         let (clock, entropy) = (machine::clock(), machine::entropy());
         let key = folder.installation_key(&entropy)?;
         let process = folder.process_id(&entropy)?;
@@ -156,12 +169,14 @@ impl House {
         };
         check_engine(&folder, Port::Log, of_log)?;
         check_engine(&folder, Port::Tables, of_tables)?;
-        let (tables, audit) = Box::pin(open_tables(&folder, &config)).await?;
+        let (tables, audit) = Box::pin(open_tables(&folder, &config, hold)).await.map_err(with_way_out)?;
         let log = Box::pin(open_log(&folder, &config, &clock, &entropy, &key)).await?;
         // Before anything is written into it, so that no offset is given twice.
         let fit = match (find_fit(&log, &tables).await, waits_for_tables(&config)) {
             (Ok(fit), _) => OnceLock::from(fit),
-            (Err(ChartError::Tables(TablesError::Engine(_))), true) => OnceLock::new(),
+            (Err(ChartError::Tables(TablesError::Engine(_) | TablesError::InUse { .. })), true) => {
+                OnceLock::new()
+            }
             (Err(error), _) => return Err(error.into()),
         };
         // Before a door opens: envelopes name settings by their digest.
@@ -209,8 +224,8 @@ impl House {
         })
     }
 
-    /// Where the end of a partition of the log is not known, gives up what cannot be read of it and opens again, so that
-    /// it goes on: behind what can be read, and behind what was applied.
+    /// Where the end of a partition of the log is not known, gives up what cannot be read of it and opens again (alone), so
+    /// that it goes on: behind what can be read, and behind what was applied.
     ///
     /// # Errors
     /// The engines'.
@@ -233,7 +248,7 @@ impl House {
         for place in Embedded::settle(&path, &clock, &entropy, &of)? {
             tracing::warn!(%place, "the partition goes on here: what came behind what can be read is given up");
         }
-        Self::open(folder, config).await
+        Self::open_alone(folder, config).await
     }
 
     /// Writes out what waits, and closes.
@@ -355,9 +370,14 @@ const fn waits_for_tables(config: &Config) -> bool {
     config.roles.has(ProcessRole::Gateway) && !config.roles.has(ProcessRole::Reader)
 }
 
-fn open_sqlite(folder: &Folder, name: &str, schema: &[&'static Table]) -> anyhow::Result<Tables> {
+fn open_sqlite(
+    folder: &Folder,
+    name: &str,
+    schema: &[&'static Table],
+    anew: Option<Anew>,
+) -> anyhow::Result<Tables> {
     let path = folder.path().join(name);
-    Sqlite::open(path.as_path(), schema, sqlite::Options::default())
+    Sqlite::open(path.as_path(), schema, sqlite::Options { anew, ..sqlite::Options::default() })
         .map(Tables::Sqlite)
         .with_context(|| format!("{}", path.display()))
 }
@@ -391,18 +411,33 @@ async fn open_log(
     }
 }
 
+/// Says what to do where tables of the fold do not fit this program.
+fn with_way_out(why: anyhow::Error) -> anyhow::Error {
+    match why.downcast_ref::<TablesError>() {
+        Some(TablesError::Shape { table, .. }) if Adt::TABLES.iter().any(|one| one.name == table) => why.context(
+            "the tables do not fit this program: with the server stopped, `hilum rebuild census` makes them anew from              the log, which has everything. Or start the program that wrote them",
+        ),
+        _ => why,
+    }
+}
+
 /// The rows, and who looked: two files, or two schemas of one database, so that every process writes into one audit log.
-async fn open_tables(folder: &Folder, config: &Config) -> anyhow::Result<(Tables, Tables)> {
+async fn open_tables(folder: &Folder, config: &Config, hold: Hold) -> anyhow::Result<(Tables, Tables)> {
     let audit = hilum_web::tables::AUDIT_ALL;
+    let anew = (hold == Hold::Alone).then_some(Anew { projection: Adt::NAME, tables: Adt::TABLES });
     match config.tables.engine {
         TablesEngine::Sqlite => {
-            let tables = open_sqlite(folder, "tables.sqlite", &schema())?;
-            Ok((tables, open_sqlite(folder, "audit.sqlite", audit)?))
+            let tables = open_sqlite(folder, "tables.sqlite", &schema(), anew)?;
+            Ok((tables, open_sqlite(folder, "audit.sqlite", audit, None)?))
         }
         TablesEngine::Postgres => {
             let of_audit = config.tables.audit_schema();
-            let place = |schema| PostgresConfig::new(&config.tables.url, schema);
-            let tables = open_postgres(config, place(&config.tables.schema), &schema()).await?;
+            let place = |schema| PostgresConfig {
+                holder: folder.who().to_owned(),
+                ..PostgresConfig::new(&config.tables.url, schema)
+            };
+            let of_rows = PostgresConfig { hold, anew, ..place(&config.tables.schema) };
+            let tables = open_postgres(config, of_rows, &schema()).await?;
             let place = PostgresConfig { pool_size: AUDIT_CONNECTIONS, ..place(&of_audit) };
             Ok((tables, open_postgres(config, place, audit).await?))
         }

@@ -64,6 +64,20 @@ pub fn damage_log_table(path: &Path, table: &str) {
     damage_page(path, root as usize - 1);
 }
 
+/// Takes a column out of a table of `tables.sqlite`, as a program left it that did not have it yet.
+///
+/// # Panics
+/// When there is no such column.
+pub fn forget_column(path: &Path, table: &str, column: &str) {
+    let declared =
+        "UPDATE hilum_table SET declaration = json_remove(declaration, '$.columns.' || ?2) WHERE name = ?1";
+    let changed = rusqlite::Connection::open(path).and_then(|conn| {
+        conn.execute_batch(&format!("ALTER TABLE {table} DROP COLUMN \"{column}\""))?;
+        conn.execute(declared, [table, column])
+    });
+    assert_eq!(changed.expect("the column"), 1);
+}
+
 /// Keeps every other writer out of a SQLite file for as long as it lives, as a forgotten shell would.
 #[derive(Debug)]
 pub struct Held(#[allow(dead_code)] rusqlite::Connection);

@@ -12,6 +12,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+
 use crate::postgres::{free_port, run};
 use crate::process::{Server, installed};
 use crate::tls::Authority;
@@ -333,6 +336,37 @@ fn properties(id: usize, ports: &Ports, voters: &[String], home: &Path, settings
         writeln!(text, "{setting}").expect("into a string");
     }
     text
+}
+
+/// Writes into a partition within a transaction that is then aborted: offsets at which nobody finds a record.
+///
+/// # Panics
+/// When the cluster does not do it.
+pub fn leave_a_gap(brokers: &str, topic: &str, partition: u16) {
+    let wait = Duration::from_secs(20);
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("transactional.id", topic)
+        .create()
+        .expect("a producer");
+    let end = || {
+        let bounds = producer.client().fetch_watermarks(topic, i32::from(partition), wait);
+        bounds.expect("the partition").1
+    };
+    let before = end();
+    producer.init_transactions(wait).expect("transactions");
+    producer.begin_transaction().expect("begins");
+    let record: BaseRecord<'_, (), str> =
+        BaseRecord::to(topic).partition(i32::from(partition)).payload("gone");
+    producer.send(record).map_err(|(why, _)| why).expect("sends");
+    producer.flush(wait).expect("is there");
+    producer.abort_transaction(wait).expect("is not");
+    // The record, and what says that it does not count: that is written a moment after the answer.
+    let begun = Instant::now();
+    while end() < before + 2 {
+        assert!(begun.elapsed() < wait, "the transaction leaves its marker");
+        sleep(Duration::from_millis(20));
+    }
 }
 
 /// `java` with the broker's classes, and `flags` for it.

@@ -238,9 +238,41 @@ impl Postgres {
         self.boot().expect("postgresql starts again");
     }
 
+    /// Takes the advisory lock that processes of ours share under `name`, for as long as what it returns lives. `cut`
+    /// is SQL that takes it from them.
+    ///
+    /// # Panics
+    /// When it cannot be had.
+    pub fn hold_alone(&self, name: &str, cut: &str) -> HeldAlone {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let url = format!("{}?application_name=a%20rebuild%20of%20the%20test", self.url());
+        let client = runtime.block_on(async {
+            let (client, connection) =
+                tokio_postgres::connect(&url, tokio_postgres::NoTls).await.expect("connects");
+            tokio::spawn(connection);
+            let lock = "SELECT pg_try_advisory_lock(hashtextextended($1, 7467))";
+            for _ in 0..1_000 {
+                client.batch_execute(cut).await.expect("cuts");
+                let row = client.query_one(lock, &[&name]).await.expect("asks");
+                if row.get::<_, bool>(0) {
+                    return client;
+                }
+            }
+            panic!("somebody else has it")
+        });
+        HeldAlone { _client: client, _runtime: runtime }
+    }
+
     fn watcher(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
         self.watcher.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// A lock that is held ([`Postgres::hold_alone`]).
+#[derive(Debug)]
+pub struct HeldAlone {
+    _client: tokio_postgres::Client,
+    _runtime: tokio::runtime::Runtime,
 }
 
 impl Drop for Postgres {

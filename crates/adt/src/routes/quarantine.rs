@@ -280,7 +280,9 @@ struct Opened {
 async fn open(room: &Room, caller: &Caller, id: Id) -> Result<Opened, Fault> {
     let line = messages::read_one(&room.tables, &caller.authority, id).await?;
     let record = match journey::record(&room.log, line.position).await {
-        Err(ViewError::Log(LogError::Corrupt { .. } | LogError::Unsure { .. })) => {
+        Err(ViewError::Log(
+            LogError::Corrupt { .. } | LogError::Missing { .. } | LogError::Unsure { .. },
+        )) => {
             return Err(Fault::new(Kind::Conflict));
         }
         record => record?,
@@ -377,7 +379,7 @@ async fn editor(State(room): State<Room>, caller: Caller, Path(id): Path<Id>) ->
     let line = messages::read_one(&room.tables, &caller.authority, id).await?;
     if matches!(
         journey::record(&room.log, line.position).await,
-        Err(ViewError::Log(LogError::Corrupt { .. } | LogError::Unsure { .. }))
+        Err(ViewError::Log(LogError::Corrupt { .. } | LogError::Missing { .. } | LogError::Unsure { .. }))
     ) {
         // There is nothing to edit: its page says so, and what to do.
         return Ok(caller.go(&format!("/messages/{id}")));

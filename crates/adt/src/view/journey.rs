@@ -172,7 +172,9 @@ pub async fn settings(tables: &Tables, sha: &Digest) -> Result<SourceSettings, V
 pub async fn read(sight: Sight<'_>, id: Id) -> Result<Journey, ViewError> {
     let line = messages::read_one(sight.tables, sight.authority, id).await?;
     let record = match record(sight.log, line.position).await {
-        Err(ViewError::Log(LogError::Corrupt { .. } | LogError::Unsure { .. })) => {
+        Err(ViewError::Log(
+            LogError::Corrupt { .. } | LogError::Missing { .. } | LogError::Unsure { .. },
+        )) => {
             return damaged(sight, line).await;
         }
         record => record?,

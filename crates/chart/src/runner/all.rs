@@ -53,6 +53,7 @@ struct Crew<P: Projection> {
     /// The partitions that were looked through.
     foreseen: watch::Sender<BTreeSet<(Stream, u16)>>,
     started: Instant,
+    steps_over_gaps: bool,
 }
 
 impl<P: Projection> Crew<P> {
@@ -106,7 +107,10 @@ impl<P: Projection> Crew<P> {
                 self.progress.clone(),
             );
             inner.spawn(
-                runner.claiming(Arc::clone(&self.claims)).run(Arc::clone(&self.in_flight), stop.clone()),
+                runner
+                    .claiming(Arc::clone(&self.claims))
+                    .stepping_over_gaps(self.steps_over_gaps)
+                    .run(Arc::clone(&self.in_flight), stop.clone()),
             );
             match inner.join_next().await {
                 Some(Err(error)) if error.is_panic() => {
@@ -239,6 +243,26 @@ pub fn follow_all<P: Projection>(log: &Log, tables: &Tables, every: Duration) ->
 /// Runs `projection` over what falls to this process of its streams and partitions until [`Running::stop`]; dropping
 /// what this returns ends the runners where they are, which loses nothing.
 pub fn run_all<P: Projection>(projection: &Arc<P>, log: &Log, tables: &Tables, clock: &Clock) -> Running {
+    run(projection, log, tables, clock, false)
+}
+
+/// The same, going over offsets at which nothing stands: for whoever decided that.
+pub fn run_over_gaps<P: Projection>(
+    projection: &Arc<P>,
+    log: &Log,
+    tables: &Tables,
+    clock: &Clock,
+) -> Running {
+    run(projection, log, tables, clock, true)
+}
+
+fn run<P: Projection>(
+    projection: &Arc<P>,
+    log: &Log,
+    tables: &Tables,
+    clock: &Clock,
+    steps_over_gaps: bool,
+) -> Running {
     let progress = Progress::new(P::NAME, P::STREAMS, log.partitions());
     let (stop, stopped) = watch::channel(false);
     let crew = Crew {
@@ -251,6 +275,7 @@ pub fn run_all<P: Projection>(projection: &Arc<P>, log: &Log, tables: &Tables, c
         claims: Claims::new(),
         foreseen: watch::Sender::new(BTreeSet::new()),
         started: Instant::now(),
+        steps_over_gaps,
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(Arc::new(crew).run(stopped));

@@ -9,7 +9,7 @@ use hilum_engines::log::{LogError, ReadMax, Record};
 use super::{Item, Place, Runner, Stepped, Taken, compute};
 use crate::error::ChartError;
 use crate::limits::BATCH_BYTES_MAX;
-use crate::projection::Projection;
+use crate::projection::{Changes, Projection};
 use crate::unreadable::{self, Unread};
 use crate::{fits, port};
 
@@ -20,6 +20,11 @@ impl<P: Projection> Runner<P> {
             match self.fetch(next).await {
                 Err(ChartError::Log(LogError::Corrupt { position, why })) if position.offset == next => {
                     return self.pass_over(position, why).await;
+                }
+                Err(ChartError::Log(LogError::Missing { from, to, .. }))
+                    if self.steps_over_gaps && from == next =>
+                {
+                    return self.prepare(Taken::default(), Changes::default(), next, (to, None), 0).await;
                 }
                 fetched => fetched?,
             }

@@ -103,6 +103,22 @@ pub enum LogError {
         /// What is wrong with it, without its content.
         why: String,
     },
+    /// Offsets at which nothing stands, though there is something behind them: what stood there is deleted, or nothing
+    /// of ours ever did. Nobody can say which, so nobody steps over them.
+    #[error(
+        "{stream}/{partition} holds no records from {from} to before {to}: deleted, gone by retention, or never ours \
+         (a transaction's)"
+    )]
+    Missing {
+        /// The stream.
+        stream: Stream,
+        /// The partition.
+        partition: u16,
+        /// The first offset that is missing.
+        from: u64,
+        /// The first that is there again.
+        to: u64,
+    },
     /// Where the partition ends is not known, because its end is damaged. What is read up to there is right; nothing is
     /// appended, or an offset would be given twice.
     #[error(
@@ -144,7 +160,7 @@ impl LogError {
             | Self::InUse { .. }
             | Self::Engine(_) => Kind::Transient,
             Self::TooLarge { .. } => Kind::TooLarge,
-            Self::Corrupt { .. } | Self::Newer { .. } => Kind::Internal,
+            Self::Corrupt { .. } | Self::Missing { .. } | Self::Newer { .. } => Kind::Internal,
         }
     }
 }

@@ -85,6 +85,28 @@ impl Table {
     }
 }
 
+/// What a projection keeps, where whoever opens it computes it anew from the log: tables that cannot be brought to their
+/// declaration (a new required column, another key) are then made anew, all of them, empty, and the projection stands at
+/// the log's beginning. Everybody else is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Anew {
+    /// Whose offsets go.
+    pub projection: &'static str,
+    /// All its tables.
+    pub tables: &'static [&'static Table],
+}
+
+impl Anew {
+    /// Whether `why` says that one of the tables does not fit.
+    pub(crate) fn mends(self, why: &TablesError) -> bool {
+        let mends = matches!(why, TablesError::Shape { table, .. } if self.tables.iter().any(|one| one.name == table));
+        if mends {
+            tracing::warn!(projection = self.projection, %why, "its tables are made anew, empty");
+        }
+        mends
+    }
+}
+
 /// One value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Value {
@@ -318,6 +340,19 @@ pub enum TablesError {
         /// What does not fit.
         why: String,
     },
+    /// Other processes work on the schema, and one of them or this one must be alone with it.
+    #[error(
+        "schema {schema} is in use by {by}: {}",
+        if *alone { "this must be alone with it, stop them first" } else { "it must be alone, wait for its end" }
+    )]
+    InUse {
+        /// The schema.
+        schema: String,
+        /// Who has it.
+        by: String,
+        /// Whether it was asked for alone.
+        alone: bool,
+    },
     /// The stored schema is newer than this program.
     #[error("schema version {stored} is newer than this program's {ours}: start the newer program")]
     Newer {
@@ -345,7 +380,7 @@ impl TablesError {
     pub const fn kind(&self) -> Kind {
         match self {
             Self::Conflict(_) => Kind::Conflict,
-            Self::Fenced { .. } | Self::ReadOnly(_) | Self::Engine(_) => Kind::Transient,
+            Self::Fenced { .. } | Self::InUse { .. } | Self::ReadOnly(_) | Self::Engine(_) => Kind::Transient,
             Self::Pruned { .. } => Kind::NotFound,
             Self::OtherLog { .. } | Self::Shape { .. } | Self::Newer { .. } => Kind::Internal,
         }

@@ -12,6 +12,7 @@
 //! | file | what lives there |
 //! |---|---|
 //! | [`ddl`] | the schema: made, extended, checked |
+//! | [`hold`] | who works on a schema, together or alone |
 //! | [`open`] | the tables opened, at once or as soon as the server answers |
 //! | [`plan`] | statements as text, scans as index ranges; pure |
 //! | [`wire`] | values in PostgreSQL's binary formats |
@@ -19,7 +20,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use deadpool_postgres::{Object, Pool, PoolError};
@@ -30,12 +31,15 @@ use tokio_postgres::{Client, NoTls, Row as PgRow, Statement};
 use uuid::Uuid;
 
 use super::shape::{Schema, shape};
-use super::{Applied, Batch, Change, Key, Read, Row, Scan, Table, TablesError, Token, Value};
+use super::{Anew, Applied, Batch, Change, Key, Read, Row, Scan, Table, TablesError, Token, Value};
 use crate::limits;
+use hold::Held;
+pub use hold::Hold;
 use plan::{Planned, quote};
 use wire::{Item, Param, Raw};
 
 mod ddl;
+mod hold;
 mod open;
 mod plan;
 mod wire;
@@ -55,8 +59,14 @@ pub struct PostgresConfig {
     pub url: String,
     /// The schema of all tables: lower-case letters, digits and `_`.
     pub schema: String,
-    /// Connections for reads; one more is for commits.
+    /// Connections for reads; one more is for commits, and one holds the schema.
     pub pool_size: usize,
+    /// With whom the schema is shared.
+    pub hold: Hold,
+    /// Who holds it, for others to be told: at most 63 bytes.
+    pub holder: String,
+    /// What may be made anew where it does not fit its declaration.
+    pub anew: Option<Anew>,
     /// Opens a server that may lose what it acknowledged (`fsync`, `full_page_writes` or `synchronous_commit` off).
     pub allow_unsafe: bool,
 }
@@ -64,7 +74,16 @@ pub struct PostgresConfig {
 impl PostgresConfig {
     /// Eight connections, and only a server that keeps what it acknowledges.
     pub fn new(url: impl Into<String>, schema: impl Into<String>) -> Self {
-        Self { url: url.into(), schema: schema.into(), pool_size: 8, allow_unsafe: false }
+        let holder = format!("hilum, pid {}", std::process::id());
+        Self {
+            url: url.into(),
+            schema: schema.into(),
+            pool_size: 8,
+            hold: Hold::Shared,
+            holder,
+            anew: None,
+            allow_unsafe: false,
+        }
     }
 
     /// Whether the url is one, and does not send rows over a network in clear without saying so.
@@ -81,6 +100,7 @@ impl fmt::Debug for PostgresConfig {
         f.debug_struct("PostgresConfig")
             .field("schema", &self.schema)
             .field("pool_size", &self.pool_size)
+            .field("hold", &self.hold)
             .field("allow_unsafe", &self.allow_unsafe)
             .finish_non_exhaustive()
     }
@@ -106,6 +126,11 @@ struct Shared {
     orders: mpsc::Sender<writer::Order>,
     committed: watch::Sender<Seq>,
     opened: watch::Sender<open::Opened>,
+    hold: Hold,
+    holder: String,
+    anew: Option<Anew>,
+    /// Absent until the server has answered.
+    held: OnceLock<Held>,
 }
 
 /// The declared tables, checked and planned.
@@ -196,6 +221,13 @@ fn client_config(config: &PostgresConfig) -> Result<tokio_postgres::Config, Tabl
         client.connect_timeout(Duration::from_secs(limits::ENGINE_CONNECT_S_MAX));
     }
     Ok(client)
+}
+
+/// Bounds the wait for a server that does not answer.
+async fn within_silence<T>(asked: impl Future<Output = Result<T, TablesError>>) -> Result<T, TablesError> {
+    let limit = Duration::from_secs(limits::ENGINE_SILENCE_S_MAX);
+    let silent = |_| TablesError::Engine("postgresql: no answer in time".to_owned());
+    tokio::time::timeout(limit, asked).await.map_err(silent)?
 }
 
 async fn connect(config: &tokio_postgres::Config) -> Result<Client, TablesError> {
@@ -296,6 +328,14 @@ async fn fly(
 }
 
 impl Postgres {
+    /// Whether this process holds the schema; waits a moment where its connection is being made anew.
+    async fn is_held(&self) -> Result<(), TablesError> {
+        match self.0.held.get() {
+            Some(held) => held.wait().await,
+            None => Ok(()),
+        }
+    }
+
     /// Commits a batch: see [`super::Tables::commit`]. A call that is dropped before its group is sent is not made.
     ///
     /// # Errors
@@ -303,6 +343,7 @@ impl Postgres {
     pub async fn commit(&self, batch: Batch) -> Result<Seq, TablesError> {
         let closed = || TablesError::Engine("postgresql: the tables are closed".to_owned());
         self.is_open()?;
+        self.is_held().await?;
         let checked = writer::Checked::new(&self.0.tables, batch)?;
         let (reply, answer) = oneshot::channel();
         self.0.orders.send(writer::Order::Commit(Box::new(checked), reply)).await.map_err(|_| closed())?;
@@ -434,6 +475,7 @@ impl Postgres {
     /// # Errors
     /// As [`super::Tables::commit`].
     pub async fn prune(&self, before: Seq) -> Result<u64, TablesError> {
+        self.is_held().await?;
         let s = quote(&self.0.schema);
         // Never ahead of the counter: a commit that is to come is not pruned.
         let sql = format!(
@@ -489,6 +531,7 @@ impl Postgres {
     /// # Errors
     /// As there.
     pub async fn ready(&self) -> Result<(), TablesError> {
+        self.0.held.get().map_or(Ok(()), Held::check)?;
         self.now().await.map(drop)
     }
 
@@ -516,6 +559,7 @@ impl Postgres {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<Option<Token>, TablesError> {
+        self.is_held().await?;
         writer::no_nul("hilum_lease", name)?;
         writer::no_nul("hilum_lease", holder)?;
         let sql = format!(
@@ -565,6 +609,9 @@ impl Postgres {
         let limit = Duration::from_secs(limits::ENGINE_CLOSE_S_MAX);
         if tokio::time::timeout(limit, closing).await.is_err() {
             tracing::warn!("postgresql does not answer: its connections are given up");
+        }
+        if let Some(held) = self.0.held.get() {
+            held.give_up();
         }
         self.0.pool.close();
     }

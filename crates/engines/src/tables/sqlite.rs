@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use self::schema::TableSql;
 use self::writer::{Job, Writer};
 use super::shape::Schema;
-use super::{Applied, Batch, Change, Read, Row, Scan, Table, TablesError, Token};
+use super::{Anew, Applied, Batch, Change, Read, Row, Scan, Table, TablesError, Token};
 use crate::limits;
 use crate::sqlite_file::{
     Fault, OwnError, Owned, Reader, Readers, SyncMode, Tuning, open_writer, prepare_writer,
@@ -50,6 +50,8 @@ pub struct Options {
     pub sync: SyncMode,
     /// Pages in the write-ahead log before they are moved into the file.
     pub wal_pages_max: i64,
+    /// What may be made anew where it does not fit its declaration.
+    pub anew: Option<Anew>,
     /// Where the statements of each commit are written down, for a bench's floor.
     pub tape: Option<PathBuf>,
     /// A test's hook that makes the disk fail: asked before each commit (`commit`) and checkpoint (`checkpoint`).
@@ -58,7 +60,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { sync: SyncMode::Full, wal_pages_max: limits::TABLES_WAL_PAGES_MAX, tape: None, fault: None }
+        Self {
+            sync: SyncMode::Full,
+            wal_pages_max: limits::TABLES_WAL_PAGES_MAX,
+            anew: None,
+            tape: None,
+            fault: None,
+        }
     }
 }
 
@@ -198,7 +206,7 @@ impl Sqlite {
                 (conn, None, None, "sqlite memory".to_owned())
             }
         };
-        let t = schema::migrate(&conn, &schema)?;
+        let t = schema::migrate(&conn, &schema, options.anew)?;
         let sql = schema::statements(&schema);
 
         let conn = Arc::new(Mutex::new(conn));

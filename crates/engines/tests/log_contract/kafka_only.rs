@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use hilum_core::{Entropy, Kind, Stream};
+use hilum_core::{Entropy, Kind, Position, Stream};
 use hilum_engines::log::kafka::{Durability, Kafka, KafkaConfig};
-use hilum_engines::log::{Log, LogError, partition_of};
+use hilum_engines::log::{Log, LogError, ReadMax, partition_of};
 use hilum_testkit::kafka::Kafka as Cluster;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::{Offset, TopicPartitionList};
 
-use crate::sample::{bodies, envelope, hl7, key, ticking};
+use crate::sample::{ALL, bodies, envelope, hl7, key, ticking};
 use crate::subject::on_one_broker;
 
 async fn open_seeded(config: &KafkaConfig, seed: u64) -> Result<Log, LogError> {
@@ -127,6 +128,68 @@ async fn a_topic_that_is_gone_is_not_made_anew() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     assert!(refused.contains(&gone), "{refused}");
+}
+
+/// What is deleted from a topic is said to be missing, from where to where; what is behind it is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deleted_records_are_missing_by_name() {
+    let config = on_one_broker();
+    let log = open(&config).await.expect("opens");
+    let mut last = log.append(hl7(1)).await.expect("appends");
+    for _ in 0..9 {
+        last = log.append(hl7(1)).await.expect("appends");
+    }
+    let (stream, partition) = (last.stream, last.partition);
+    let few = ReadMax { records: 2, bytes: usize::MAX };
+    assert_eq!(log.read(stream, partition, 0, few).await.expect("reads").len(), 2);
+    let mut until = TopicPartitionList::new();
+    let topic = format!("{}.hl7.in", config.prefix);
+    until.add_partition_offset(&topic, i32::from(partition), Offset::Offset(7)).expect("a place");
+    admin(&config).delete_records(&until, &AdminOptions::new()).await.expect("deletes");
+    let is_missing = |why: &LogError, at| matches!(why, LogError::Missing { from, to: 7, .. } if *from == at);
+    let first = log.get(Position { stream, partition, offset: 3 }).await.expect_err("deleted");
+    assert!(is_missing(&first, 3), "{first:?}");
+    for opened in ["the one that was reading", "another process"] {
+        let log = if opened == "another process" { open(&config).await.expect("opens") } else { log.clone() };
+        for from in [0, 6] {
+            let why = log.read(stream, partition, from, ALL).await.expect_err("deleted");
+            assert!(is_missing(&why, from), "{opened}: {why:?}");
+            assert!(why.to_string().contains(&format!("from {from} to before 7")), "{why}");
+        }
+        assert_eq!(log.read(stream, partition, 7, ALL).await.expect("is there").len(), 3, "{opened}");
+        assert_eq!(log.end(stream, partition).await.expect("end"), 10, "{opened}");
+    }
+    // Deleted under one who reads on: it has fetched some of them already, and gives no later one as the next.
+    let reading = log.read(stream, partition, 7, few).await.expect("reads");
+    assert_eq!(reading.len(), 2);
+    let mut until = TopicPartitionList::new();
+    until.add_partition_offset(&topic, i32::from(partition), Offset::End).expect("a place");
+    admin(&config).delete_records(&until, &AdminOptions::new()).await.expect("deletes");
+    log.append(hl7(1)).await.expect("appends");
+    match log.read(stream, partition, 9, ALL).await {
+        Ok(records) => assert_eq!(records[0].position.offset, 9, "had it already"),
+        Err(why) => assert!(matches!(why, LogError::Missing { from: 9, to: 10, .. }), "{why:?}"),
+    }
+}
+
+/// An aborted transaction of somebody else leaves offsets without records: a gap like any other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_aborted_transaction_leaves_is_not_stepped_over() {
+    let config = on_one_broker();
+    let log = open(&config).await.expect("opens");
+    let before = log.append(hl7(1)).await.expect("appends");
+    let topic = format!("{}.hl7.in", config.prefix);
+    hilum_testkit::kafka::leave_a_gap(&config.brokers, &topic, before.partition);
+    let behind = log.append(hl7(1)).await.expect("appends");
+    assert!(behind.offset > before.offset + 1, "{behind}");
+    let there = log.read(Stream::Hl7In, before.partition, 0, ALL).await.expect("what is before it");
+    assert_eq!(there.len(), 1);
+    for _ in 0..2 {
+        let why = log.read(Stream::Hl7In, before.partition, 1, ALL).await.expect_err("a gap");
+        assert!(matches!(why, LogError::Missing { from: 1, to, .. } if to == behind.offset), "{why:?}");
+    }
+    let one = log.read(Stream::Hl7In, behind.partition, behind.offset, ALL).await.expect("what is behind it");
+    assert_eq!(one.len(), 1);
 }
 
 /// What a broker does not acknowledge in time may be kept: nothing is said to be, and nothing more is taken until the

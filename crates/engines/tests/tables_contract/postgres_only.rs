@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use hilum_core::{Kind, Seq};
+use hilum_core::{Epoch, Kind, Seq, Stream};
 use hilum_engines::tables::postgres::{Postgres, PostgresConfig};
-use hilum_engines::tables::{Batch, Read, Scan, TablesError, Value};
+use hilum_engines::tables::{Anew, Batch, Column, OffsetMove, Read, Scan, Table, TablesError, Type, Value};
 use hilum_testkit::postgres::Postgres as Server;
 
 use crate::proxy::{Mode, Proxy};
@@ -463,4 +463,60 @@ async fn tables_are_opened_as_soon_as_the_server_answers() {
     newer.batch_execute(&format!("UPDATE {schema}.hilum_version SET version = 99")).await.unwrap();
     let refused = Postgres::open_later(config(), &TABLES, Duration::from_secs(30)).await;
     assert!(matches!(refused, Err(TablesError::Newer { stored: 99, .. })), "{refused:?}");
+}
+
+/// A table that cannot be brought to its declaration is refused, and made anew only for who computes it anew: with all
+/// that its projection keeps, and how far it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_that_do_not_fit_are_made_anew_for_a_rebuild_alone() {
+    static BEFORE: Table = Table {
+        name: "anew_a",
+        key_len: 1,
+        columns: &[Column::new("k", Type::Int)],
+        indexes: &[],
+        register: None,
+    };
+    static AFTER: Table = Table {
+        columns: &[Column::new("k", Type::Int), Column::new("new", Type::Text)],
+        ..Table { name: "anew_a", key_len: 1, columns: &[], indexes: &[], register: None }
+    };
+    static OTHER: Table = Table { name: "anew_b", ..BEFORE_LIKE };
+    const BEFORE_LIKE: Table =
+        Table { name: "", key_len: 1, columns: &[Column::new("k", Type::Int)], indexes: &[], register: None };
+    static KEPT: Table = Table { name: "anew_kept", ..BEFORE_LIKE };
+    static OF_PROJECTION: [&Table; 2] = [&AFTER, &OTHER];
+    let server = Server::shared();
+    let config = PostgresConfig::new(server.url(), server.fresh_schema());
+    let tables = Postgres::open(config.clone(), &[&BEFORE, &OTHER, &KEPT]).await.unwrap();
+    let epoch = Epoch(uuid::Uuid::from_u128(1));
+    let offset = OffsetMove {
+        projection: "p",
+        stream: Stream::Hl7In,
+        partition: 0,
+        epoch,
+        from: 0,
+        to: 7,
+        last: None,
+    };
+    let writes = [&BEFORE, &OTHER, &KEPT].map(|table| put(table, vec![Value::Int(1)])).to_vec();
+    tables.commit(Batch { writes, offset: Some(offset), ..Batch::default() }).await.unwrap();
+    tables.close().await;
+
+    let now = [&AFTER, &OTHER, &KEPT];
+    let refused = Postgres::open(config.clone(), &now).await.unwrap_err();
+    assert!(matches!(&refused, TablesError::Shape { table, .. } if table == "anew_a"), "{refused:?}");
+    let anew = Some(Anew { projection: "p", tables: &OF_PROJECTION });
+    let tables = Postgres::open(PostgresConfig { anew, ..config.clone() }, &now).await.unwrap();
+    let count = async |table: &Table| {
+        tables.read(&[Read::Scan(Scan::by_key(table.name, vec![]))]).await.unwrap()[0].len()
+    };
+    assert_eq!((count(&AFTER).await, count(&OTHER).await, count(&KEPT).await), (0, 0, 1));
+    assert_eq!(tables.applied("p", Stream::Hl7In, 0, epoch).await.unwrap().next, 0);
+    tables.close().await;
+    // What fits is left alone.
+    let tables = Postgres::open(PostgresConfig { anew, ..config }, &now).await.unwrap();
+    tables
+        .commit(Batch { writes: vec![put(&OTHER, vec![Value::Int(2)])], ..Batch::default() })
+        .await
+        .unwrap();
 }

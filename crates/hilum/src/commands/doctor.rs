@@ -360,6 +360,11 @@ const fn way_out(cause: Cause) -> &'static str {
         Cause::Engine => "see that the database or disk answers: it goes on by itself when it does",
         Cause::ReadOnly => "mend the disk, then restart: what is acknowledged waits in the log",
         Cause::Unreadable => "it is tried for some seconds and then passed over by itself: look again",
+        Cause::Missing => {
+            "stop every process. Restore the topic from a mirror if there is one. Else `hilum rebuild chart --behind keep \
+             --without-damaged` goes over the gap and keeps all that stands; ask the senders for what is missing. See that \
+             retention.ms is -1 and that nobody else writes to the topic"
+        }
         Cause::DamagedEnd => damaged_end::WAY_OUT_UNSURE,
         Cause::NewerProgram => {
             "start the newer program on this folder: nothing is lost, the record waits for it"
@@ -418,6 +423,7 @@ async fn last_received(house: &House) -> Result<Option<Timestamp>, LogError> {
             };
             let Some(offset) = end.checked_sub(1) else { continue };
             let read = match house.log.get(hilum_core::Position { stream, partition, offset }).await {
+                Err(LogError::Missing { .. }) => continue, // all of it is deleted; whoever needs it says so
                 Err(LogError::Corrupt { .. }) if log_is_damaged(house, stream, partition) => continue,
                 read => read?,
             };

@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use hilum_adt::project::Adt;
 use hilum_chart::rebuild::{Damaged, Report, rebuild};
-use hilum_chart::{Cause, ChartError, Paused, fits, run_all};
+use hilum_chart::{Cause, ChartError, Paused, fits, run_all, run_over_gaps};
 use hilum_engines::log::LogError;
 use hilum_engines::sqlite_file::SyncMode;
 use hilum_engines::tables::Tables;
@@ -32,7 +32,7 @@ use crate::{damaged_end, logging, machine, out};
 pub struct Arguments {
     /// What to make again from the log
     what: What,
-    /// What to do when the log is older than the tables (a restore of one of the two)
+    /// What to do when the log lacks what the tables know (a restore of one of the two; with --without-damaged, a gap)
     #[arg(long, value_name = "WHAT")]
     behind: Option<Behind>,
     /// Make the chart what the rest of the log says though records of it cannot be read: what they said goes
@@ -86,7 +86,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let folder = Folder::take(&arguments.data.path, "rebuild")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let report = runtime.block_on(async {
-        let mut house = House::open(folder, config).await?;
+        let mut house = House::open_alone(folder, config).await?;
         if arguments.without_damaged {
             house = house.settled().await?;
         }
@@ -96,7 +96,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             (Some(ChartError::Tables(_)), _)
             | (Some(_), None)
             | (Some(ChartError::OtherForm { .. }), Some(Behind::Keep)) => house.must_fit().map(|()| None),
-            (Some(_), Some(Behind::Keep)) => apply_again(&house, arguments.json).await.map(|()| None),
+            (Some(_), Some(Behind::Keep)) => apply_again(&house, arguments).await.map(|()| None),
+            (None, Some(Behind::Keep)) if arguments.without_damaged => {
+                apply_again(&house, arguments).await.map(|()| None)
+            }
             (None, _) | (Some(_), Some(Behind::Drop)) => compute(&house, arguments).await.map(Some),
         };
         house.close().await;
@@ -108,9 +111,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 /// Applies the whole log on top of what stands.
-async fn apply_again(house: &House, json: bool) -> anyhow::Result<()> {
+async fn apply_again(house: &House, arguments: &Arguments) -> anyhow::Result<()> {
     let records = fits::go_back::<Adt>(&house.log, &house.tables).await?;
-    let fold = run_all(&house.fold, &house.log, &house.tables, &house.clock);
+    let run = if arguments.without_damaged { run_over_gaps } else { run_all };
+    let fold = run(&house.fold, &house.log, &house.tables, &house.clock);
     let mut moved = fold.progress().moved();
     let done = loop {
         let health = fold.progress().health();
@@ -127,7 +131,7 @@ async fn apply_again(house: &House, json: bool) -> anyhow::Result<()> {
     };
     fold.stop().await;
     done?;
-    if json {
+    if arguments.json {
         out::line(&json!({ "appliedAgain": records }).to_string());
     } else {
         out::line(&format!(
@@ -169,6 +173,10 @@ async fn compute(house: &House, arguments: &Arguments) -> anyhow::Result<Report>
     let report = report.map_err(|why| match why {
         ChartError::LogDamaged { .. } => anyhow::anyhow!(
             "{why}: nothing was changed. Restore the log from a backup, or take --without-damaged"
+        ),
+        ChartError::Log(LogError::Missing { .. }) => anyhow::anyhow!(
+            "{why}. Nothing was changed: what they said would go. `--behind keep --without-damaged` keeps it and applies what \
+             there is; `--without-damaged` alone makes the chart what the rest of the log says"
         ),
         ChartError::Log(LogError::Unsure { .. }) => {
             anyhow::anyhow!("{why}. Nothing was changed: {}", damaged_end::WAY_OUT_UNSURE)

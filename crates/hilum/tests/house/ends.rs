@@ -115,12 +115,19 @@ fn a_damaged_end_that_nobody_knows_stops_its_partition_alone_until_it_is_mended(
     });
     server.stop();
 
-    // Without a copy: what cannot be read is given up, by name.
+    // Without a copy.
     let path = data.to_str().unwrap();
     let refused = run(&["rebuild", "chart", "--data", path]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{said}");
     assert!(said.contains("--without-damaged") && said.contains("Nothing was changed"), "{said}");
+    // What was applied stays, though it cannot be read any more.
+    let kept = run(&["rebuild", "chart", "--behind", "keep", "--without-damaged", "--data", path]);
+    assert_eq!(kept.status.code(), Some(3), "{}", String::from_utf8_lossy(&kept.stderr));
+    let server = Server::start(&folder, &Start::default());
+    wait("ready", 20, || (ready(&server).0 == 200).then_some(()));
+    assert_eq!(names(&server, &key).len(), 6);
+    server.stop();
     let given_up = run(&["rebuild", "chart", "--without-damaged", "--data", path]);
     assert_eq!(given_up.status.code(), Some(3), "{}", String::from_utf8_lossy(&given_up.stderr));
     let server = Server::start(&folder, &Start::default());

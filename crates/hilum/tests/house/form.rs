@@ -5,6 +5,7 @@ use std::path::Path;
 use hilum_adt::tables::CONTENT;
 use hilum_chart::fits::FORM;
 use hilum_engines::tables::{Batch, Read, Scan, Value, Write};
+use hilum_testkit::disk;
 use tempfile::tempdir;
 
 use crate::damage::{doctor, json, now, open_tables, ready, send};
@@ -89,4 +90,27 @@ fn a_row_that_cannot_be_read_is_named_and_made_anew() {
     let server = Server::start(&folder, &Start::default());
     assert_eq!(json(&server, "/api/quarantine", &key)["messages"].as_array().unwrap().len(), 0);
     assert_eq!(board(&server, &key), 1);
+}
+
+#[test]
+fn a_new_required_column_is_filled_by_a_rebuild() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let key = server.key("reader", "operator");
+    send(&server, &["Q1", "Q2"], &key, 2);
+    let data = server.data.clone();
+    server.stop();
+    disk::forget_column(&data.join("tables.sqlite"), hilum_adt::tables::BOARD.name, "source");
+
+    let path = data.to_str().unwrap();
+    assert!(Server::try_start(&folder, &Start::default()).is_none());
+    let said = std::fs::read_to_string(folder.path().join("stderr")).unwrap();
+    assert!(said.contains("column source") && said.contains("hilum rebuild census"), "{said}");
+    let rebuilt = run(&["rebuild", "census", "--data", path]);
+    assert_eq!(rebuilt.status.code(), Some(3), "{}", String::from_utf8_lossy(&rebuilt.stderr));
+    let server = Server::start(&folder, &Start::default());
+    assert_eq!(board(&server, &key), 2, "accounts and keys stand, and so does the census");
+    server.stop();
+    let again = run(&["rebuild", "chart", "--data", path]);
+    assert_eq!(again.status.code(), Some(0), "{}", String::from_utf8_lossy(&again.stderr));
 }

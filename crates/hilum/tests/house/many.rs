@@ -2,12 +2,13 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use hilum_testkit::kafka::Kafka;
+use hilum_testkit::kafka::{Kafka, leave_a_gap};
 use hilum_testkit::postgres::Postgres;
 use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
-use crate::server::{Server, Start, a01, field, request, wait};
+use crate::damage::{doctor, json};
+use crate::server::{Server, Start, a01, field, request, run, wait};
 
 pub fn config(kafka: &Kafka, postgres: &Postgres) -> String {
     format!(
@@ -121,6 +122,108 @@ fn two_processes_share_the_work_and_one_takes_over() {
     assert!(Server::try_start(&stranger, &Start { config: &config, ..Start::default() }).is_none());
     let said = std::fs::read_to_string(stranger.path().join("stderr")).unwrap();
     assert!(said.contains("another installation's"), "{said}");
+}
+
+/// Offsets without records (here an aborted transaction of somebody else, as after a deletion): nothing is stepped over
+/// until somebody says so, and nothing that stands goes.
+#[test]
+fn a_gap_in_the_log_stops_its_partition_by_name() {
+    let kafka = Kafka::start(1, &[]);
+    let prefix = kafka.fresh_prefix();
+    let brokers = kafka.brokers();
+    let config = format!(
+        "[log]\nengine = \"kafka\"\nbrokers = \"{brokers}\"\nprefix = \"{prefix}\"\ndurability = \"fsync\"\n"
+    );
+    let folder = tempdir().unwrap();
+    let start = Start { config: &config, ..Start::default() };
+    let server = Server::start(&folder, &start);
+    let key = server.key("reader", "operator");
+    send(&server, 0..1);
+    wait("one on the board", 20, || (patients(&server, &key) == 1).then_some(()));
+    let place = json(&server, "/api/messages?control_id=M0", &key)["messages"][0]["position"].to_string();
+    let partition: u16 = place.trim_matches('"').split('/').nth(1).unwrap().parse().unwrap();
+    leave_a_gap(&brokers, &format!("{prefix}.hl7.in"), partition);
+    // Of the same patient, so of the same partition.
+    let again = a01("M0").replace("ADT^A01", "ADT^A03").replace("|M0|", "|M1|");
+    assert_eq!(field(&server.connect().ask(&again), "MSA", 1), "AA");
+    let (status, said) = wait("paused", 30, || {
+        Some(state(&server)).filter(|(_, said)| said["partitions"][0]["cause"] == "missing")
+    });
+    assert_eq!(status, 503);
+    let why = said["partitions"][0]["why"].as_str().unwrap();
+    assert!(why.contains(&format!("hl7.in/{partition} holds no records from 1 to before 3")), "{why}");
+    let data = server.data.clone();
+    let finding = doctor(&data).into_iter().find(|one| one.2.contains("holds no records")).unwrap();
+    assert!(finding.3.contains("--behind keep --without-damaged"), "{finding:?}");
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    assert_eq!(patients(&server, &key), 1, "not stepped over, however long it takes");
+    assert!(json(&server, "/api/quarantine", &key)["messages"].as_array().unwrap().is_empty());
+    server.stop();
+
+    let config_file = folder.path().join("hilum.toml");
+    let arguments = ["--data", data.to_str().unwrap(), "--config", config_file.to_str().unwrap()];
+    let refused = run(&[&["rebuild", "chart"][..], &arguments].concat());
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && said.contains("Nothing was changed"), "{said}");
+    let over =
+        run(&[&["rebuild", "chart", "--behind", "keep", "--without-damaged"][..], &arguments].concat());
+    assert_eq!(over.status.code(), Some(3), "{}", String::from_utf8_lossy(&over.stderr));
+    let server = Server::start(&folder, &start);
+    wait("ready", 30, || (state(&server).0 == 200).then_some(()));
+    assert_eq!(patients(&server, &key), 0, "what stood behind the gap is applied");
+    server.stop();
+}
+
+/// A rebuild makes rows what the log says: not beside a process that goes on writing them. Nor does one begin beside it.
+#[test]
+fn a_rebuild_is_alone_with_its_schema() {
+    let postgres = Postgres::start(&[]);
+    let (url, schema) = (postgres.url(), postgres.fresh_schema());
+    let config = format!("[tables]\nengine = \"postgres\"\nurl = \"{url}\"\nschema = \"{schema}\"\n");
+    let folder = tempdir().unwrap();
+    let start = Start { config: &config, ..Start::default() };
+    let server = Server::start(&folder, &start);
+    send(&server, 0..3);
+    let viewer = server.key("viewer", "viewer");
+    wait("three on the board", 20, || (patients(&server, &viewer) == 3).then_some(()));
+
+    // Another folder of the same installation: its own lock says nothing of the server.
+    let other = sibling(&folder);
+    let config_file = other.path().join("hilum.toml");
+    std::fs::write(&config_file, &config).unwrap();
+    let (data, config_file) = (other.path().join("data"), config_file.to_str().unwrap().to_owned());
+    std::fs::copy(folder.path().join("data/tables.engine"), data.join("tables.engine")).unwrap();
+    let rebuild = || run(&["rebuild", "chart", "--data", data.to_str().unwrap(), "--config", &config_file]);
+    let refused = rebuild();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    let who = format!("hilum serve, pid {}", server.pid());
+    assert!(said.contains(&who) && said.contains("stop them first") && said.contains(&schema), "{said}");
+    assert_eq!(patients(&server, &viewer), 3);
+
+    // The server loses its hold: it commits nothing, says so, and takes it again.
+    let cut =
+        format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{who}'");
+    let held = postgres.hold_alone(&format!("hilum processes of {schema}"), &cut);
+    wait("not ready", 20, || (state(&server).0 == 503).then_some(()));
+    send(&server, 3..4);
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(patients(&server, &viewer), 3, "kept by the log, not yet in the tables");
+    assert!(Server::try_start(&other, &start).is_none(), "nor does another begin");
+    let said = std::fs::read_to_string(other.path().join("stderr")).unwrap();
+    assert!(said.contains("a rebuild of the test") && said.contains("wait for its end"), "{said}");
+    drop(held);
+    wait("applied", 30, || (patients(&server, &viewer) == 4).then_some(()));
+    server.stop();
+    let out = run(&[
+        "rebuild",
+        "chart",
+        "--data",
+        folder.path().join("data").to_str().unwrap(),
+        "--config",
+        &config_file,
+    ]);
+    assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
 }
 
 #[test]

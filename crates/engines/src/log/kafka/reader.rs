@@ -71,6 +71,12 @@ impl Tail {
                 {
                     continue;
                 }
+                // Whatever it was that stood between: it is not stepped over unseen.
+                Some(Ok(message))
+                    if u64::try_from(message.offset()).is_ok_and(|offset| offset > position.offset) =>
+                {
+                    Err(missing(position, u64::try_from(message.offset()).unwrap_or_default()))
+                }
                 Some(Ok(message)) => record(position.stream, position.partition, &message).map(Some),
                 Some(Err(why)) => Err(fault(position, names, &why)),
             };
@@ -125,12 +131,22 @@ impl Reader {
 
     /// The offset that the next record will get.
     pub(super) fn end(&self, stream: Stream, partition: u16) -> Result<u64, LogError> {
+        self.bounds(stream, partition).map(|(_, end)| end)
+    }
+
+    /// The offset before which all is deleted, and the one that the next record will get.
+    fn bounds(&self, stream: Stream, partition: u16) -> Result<(u64, u64), LogError> {
         let topic = self.names.topic(stream);
         let client = self.producer.client();
         let until = Instant::now() + WAIT;
         loop {
             match client.fetch_watermarks(topic, i32::from(partition), WAIT) {
-                Ok((_, end)) => return Ok(u64::try_from(end).unwrap_or_default()),
+                Ok((begin, end)) => {
+                    return Ok((
+                        u64::try_from(begin).unwrap_or_default(),
+                        u64::try_from(end).unwrap_or_default(),
+                    ));
+                }
                 // Another broker leads since a moment ago: asked who, and then that one.
                 Err(why) if has_moved(&why) && Instant::now() < until => {
                     client.fetch_metadata(Some(topic), WAIT).map(drop).unwrap_or_default();
@@ -156,7 +172,11 @@ impl Reader {
         let mut tail = lock(self.tail(stream, partition)?);
         let mut end = None;
         if tail.as_ref().is_none_or(|tail| tail.next != Some(from)) {
-            end = Some(self.end(stream, partition)?);
+            let (begin, known) = self.bounds(stream, partition)?;
+            if from < begin {
+                return Err(missing(Position { stream, partition, offset: from }, begin));
+            }
+            end = Some(known);
         }
         // Also when there is nothing: from now on whatever comes wakes who waits.
         let tail = self.at(&mut tail, stream, partition, from.min(end.unwrap_or(from)))?;
@@ -174,24 +194,16 @@ impl Reader {
                 }
                 Ok(None) => {
                     tail.next = None;
-                    return Err(LogError::Engine(format!("{position}: the brokers do not give it")));
+                    return Err(self.why_not(position, LogError::Engine(format!("{position}: {NOT_GIVEN}"))));
                 }
                 Err(why) => {
                     tail.next = None;
                     if records.is_empty() {
-                        return Err(why);
+                        return Err(self.why_not(position, why));
                     }
                     break;
                 }
             };
-            // Whatever it was that stood between: it is not stepped over unseen.
-            if next.position.offset != at {
-                tail.next = None;
-                if records.is_empty() {
-                    return Err(LogError::Corrupt { position, why: "is missing".to_owned() });
-                }
-                break;
-            }
             bytes += next.envelope.body.len();
             if bytes > max.bytes && !records.is_empty() {
                 tail.held = Some(next);
@@ -202,6 +214,14 @@ impl Reader {
             records.push(next);
         }
         Ok(records)
+    }
+
+    /// What `why` means for what should stand at `position`: it may have been deleted since it was asked for.
+    fn why_not(&self, position: Position, why: LogError) -> LogError {
+        match (&why, self.bounds(position.stream, position.partition)) {
+            (LogError::Engine(_), Ok((begin, _))) if position.offset < begin => missing(position, begin),
+            _ => why,
+        }
     }
 
     /// The partition's queue, going on at `from`.
@@ -239,8 +259,12 @@ impl Reader {
     /// As [`crate::log::Log::get`].
     pub(super) fn get(&self, position: Position) -> Result<Option<Record>, LogError> {
         let Position { stream, partition, offset } = position;
-        if offset >= self.end(stream, partition)? {
+        let (begin, end) = self.bounds(stream, partition)?;
+        if offset >= end {
             return Ok(None);
+        }
+        if offset < begin {
+            return Err(missing(position, begin));
         }
         let mut single = lock(&self.single);
         let consumer = match single.take() {
@@ -254,9 +278,11 @@ impl Reader {
         place.add_partition_offset(topic, i32::from(partition), at).map_err(fails)?;
         consumer.assign(&place).map_err(fails)?;
         let found = match consumer.poll(WAIT) {
-            None => Err(LogError::Engine(format!("{position}: the brokers do not give it"))),
+            None => Err(self.why_not(position, LogError::Engine(format!("{position}: {NOT_GIVEN}")))),
             Some(Err(why)) => Err(fault(position, &self.names, &why)),
-            Some(Ok(message)) if message.offset() != i64::try_from(offset).unwrap_or(i64::MAX) => Ok(None),
+            Some(Ok(message)) if message.offset() != i64::try_from(offset).unwrap_or(i64::MAX) => {
+                Err(missing(position, u64::try_from(message.offset()).unwrap_or_default()))
+            }
             Some(Ok(message)) => record(stream, partition, &message).map(Some),
         };
         // It reads on otherwise.
@@ -264,6 +290,14 @@ impl Reader {
         *single = Some(consumer);
         found
     }
+}
+
+/// A broker that is away, or a transaction that is open or ends the partition: nobody says which.
+const NOT_GIVEN: &str = "the brokers do not give it";
+
+fn missing(position: Position, to: u64) -> LogError {
+    let Position { stream, partition, offset } = position;
+    LogError::Missing { stream, partition, from: offset, to }
 }
 
 /// Whether the broker that was asked does not lead the partition (any more, or yet).

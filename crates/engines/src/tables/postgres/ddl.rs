@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use tokio_postgres::{Client, Transaction};
 
-use super::super::{Column, Table, TablesError};
+use super::super::{Anew, Column, Table, TablesError};
 use super::engine;
 use super::plan::{column_type, quote};
 use crate::tables::shape::shape;
@@ -47,9 +47,10 @@ pub(super) async fn migrate(
     client: &mut Client,
     schema: &str,
     tables: &[&'static Table],
+    anew: Option<Anew>,
 ) -> Result<(), TablesError> {
     let tx = client.transaction().await.map_err(|e| engine("migration", &e))?;
-    migrate_in(&tx, schema, tables).await?;
+    migrate_in(&tx, schema, tables, anew).await?;
     tx.commit().await.map_err(|e| engine("migration", &e))
 }
 
@@ -57,6 +58,7 @@ async fn migrate_in(
     tx: &Transaction<'_>,
     schema: &str,
     tables: &[&'static Table],
+    anew: Option<Anew>,
 ) -> Result<(), TablesError> {
     let failed = |e: &tokio_postgres::Error| engine("migration", e);
     // Two programs that start at once migrate one after the other.
@@ -92,6 +94,33 @@ async fn migrate_in(
     )
     .await
     .map_err(|e| failed(&e))?;
+    match (migrate_tables(tx, schema, tables).await, anew) {
+        (Err(why), Some(anew)) if anew.mends(&why) => {
+            empty(tx, schema, anew).await?;
+            migrate_tables(tx, schema, tables).await
+        }
+        (migrated, _) => migrated,
+    }
+}
+
+/// Takes away the tables of a projection, and how far it was.
+async fn empty(tx: &Transaction<'_>, schema: &str, anew: Anew) -> Result<(), TablesError> {
+    let failed = |e: &tokio_postgres::Error| engine("migration", e);
+    let schema = quote(schema);
+    for table in anew.tables {
+        let drop = format!("DROP TABLE IF EXISTS {schema}.{}", quote(table.name));
+        tx.batch_execute(&drop).await.map_err(|e| failed(&e))?;
+    }
+    let forget = format!("DELETE FROM {schema}.hilum_offset WHERE projection = $1");
+    tx.execute(&forget, &[&anew.projection]).await.map(drop).map_err(|e| failed(&e))
+}
+
+async fn migrate_tables(
+    tx: &Transaction<'_>,
+    schema: &str,
+    tables: &[&'static Table],
+) -> Result<(), TablesError> {
+    let failed = |e: &tokio_postgres::Error| engine("migration", e);
     for table in tables {
         let stored = stored_columns(tx, schema, table).await?;
         let statements = if stored.is_empty() {

@@ -1,7 +1,7 @@
 //! Opening: the server asked, the schema made. At once, or as soon as the server answers: until then every call gives
 //! the engine's error, and there is no second way through what is open.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
@@ -9,6 +9,7 @@ use hilum_core::Seq;
 use tokio::sync::watch;
 use tokio_postgres::NoTls;
 
+use super::hold::Held;
 use super::plan::Planned;
 use super::{Catalog, Postgres, PostgresConfig, Shared, check_server, client_config, connect, ddl, writer};
 use crate::limits;
@@ -43,7 +44,7 @@ impl Postgres {
         let this = Self::unopened(config, tables)?;
         match tokio::time::timeout(patience, this.prepare()).await {
             Ok(Ok(())) => return Ok(this),
-            Ok(Err(why @ TablesError::Engine(_))) => this.not_open(&why),
+            Ok(Err(why @ (TablesError::Engine(_) | TablesError::InUse { .. }))) => this.not_open(&why),
             Ok(Err(why)) => return Err(why),
             Err(_) => this.not_open(&no_answer(patience)),
         }
@@ -98,6 +99,10 @@ impl Postgres {
             orders,
             committed,
             opened: watch::Sender::new(Err(not_yet)),
+            hold: config.hold,
+            holder: config.holder,
+            anew: config.anew,
+            held: OnceLock::new(),
         })))
     }
 
@@ -106,7 +111,12 @@ impl Postgres {
         let shared = &self.0;
         let mut client = connect(&shared.client).await?;
         let described = check_server(&client, shared.allow_unsafe).await?;
-        ddl::migrate(&mut client, &shared.schema, &shared.declared).await?;
+        if shared.held.get().is_none() {
+            let held = Held::take(&shared.client, &shared.schema, shared.hold, &shared.holder).await?;
+            // Nobody else prepares.
+            drop(shared.held.set(held));
+        }
+        ddl::migrate(&mut client, &shared.schema, &shared.declared, shared.anew).await?;
         drop(client);
         shared.opened.send_modify(|opened| *opened = Ok(described));
         self.now().await.map(drop)

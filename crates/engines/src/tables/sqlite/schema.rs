@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::value::sql_type;
 use crate::tables::shape::Schema;
-use crate::tables::{Column, Table, TablesError, Type};
+use crate::tables::{Anew, Column, Table, TablesError, Type};
 
 /// The layout of the tables that are ours (`hilum_…`) and the way how declarations become tables.
 /// 2: an offset row names the record that was read last.
@@ -85,10 +85,10 @@ const fn type_name(ty: Type) -> &'static str {
 }
 
 /// Makes or extends what is stored, in one transaction, and gives the newest `t`.
-pub(super) fn migrate(conn: &Connection, schema: &Schema) -> Result<Seq, TablesError> {
+pub(super) fn migrate(conn: &Connection, schema: &Schema, anew: Option<Anew>) -> Result<Seq, TablesError> {
     let run = |sql: &str| conn.execute_batch(sql).map_err(engine);
     run("BEGIN IMMEDIATE")?;
-    let migrated = migrate_inside(conn, schema);
+    let migrated = migrate_inside(conn, schema, anew);
     run(if migrated.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
     migrated
 }
@@ -99,7 +99,7 @@ fn engine(why: rusqlite::Error) -> TablesError {
     TablesError::Engine(why.to_string())
 }
 
-fn migrate_inside(conn: &Connection, schema: &Schema) -> Result<Seq, TablesError> {
+fn migrate_inside(conn: &Connection, schema: &Schema, anew: Option<Anew>) -> Result<Seq, TablesError> {
     let pragma = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(engine);
     if pragma("SELECT count(*) FROM sqlite_schema")? == 0 {
         conn.execute_batch(OURS).map_err(engine)?;
@@ -121,6 +121,30 @@ fn migrate_inside(conn: &Connection, schema: &Schema) -> Result<Seq, TablesError
         ))
         .map_err(engine)?;
     }
+    match (migrate_tables(conn, schema), anew) {
+        (Err(why), Some(anew)) if anew.mends(&why) => {
+            empty(conn, anew)?;
+            migrate_tables(conn, schema)?;
+        }
+        (migrated, _) => migrated?,
+    }
+    conn.query_row("SELECT value FROM hilum_state WHERE name = 't'", [], |row| row.get(0))
+        .map(Seq)
+        .map_err(engine)
+}
+
+/// Takes away the tables of a projection, and how far it was.
+fn empty(conn: &Connection, anew: Anew) -> Result<(), TablesError> {
+    for table in anew.tables {
+        conn.execute_batch(&format!("DROP TABLE IF EXISTS \"{}\"", table.name)).map_err(engine)?;
+        conn.execute("DELETE FROM hilum_table WHERE name = ?1", [table.name]).map_err(engine)?;
+    }
+    conn.execute("DELETE FROM hilum_offset WHERE projection = ?1", [anew.projection])
+        .map(drop)
+        .map_err(engine)
+}
+
+fn migrate_tables(conn: &Connection, schema: &Schema) -> Result<(), TablesError> {
     for table in schema.tables() {
         let stored: Option<String> = conn
             .query_row("SELECT declaration FROM hilum_table WHERE name = ?1", [table.name], |row| row.get(0))
@@ -141,9 +165,7 @@ fn migrate_inside(conn: &Connection, schema: &Schema) -> Result<Seq, TablesError
         )
         .map_err(engine)?;
     }
-    conn.query_row("SELECT value FROM hilum_state WHERE name = 't'", [], |row| row.get(0))
-        .map(Seq)
-        .map_err(engine)
+    Ok(())
 }
 
 /// Brings a table to its declaration and gives what stands then: columns that nobody declares any more stay, and
