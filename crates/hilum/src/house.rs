@@ -415,7 +415,7 @@ async fn open_log(
 fn with_way_out(why: anyhow::Error) -> anyhow::Error {
     match why.downcast_ref::<TablesError>() {
         Some(TablesError::Shape { table, .. }) if Adt::TABLES.iter().any(|one| one.name == table) => why.context(
-            "the tables do not fit this program: with the server stopped, `hilum rebuild census` makes them anew from              the log, which has everything. Or start the program that wrote them",
+            "the tables do not fit this program: with the server stopped, `hilum rebuild census` makes them anew from the log, which has everything. Or start the program that wrote them",
         ),
         _ => why,
     }
