@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
+use futures::future::join_all;
 use hilum_chart::PartitionHealth;
 use hilum_chart::presence::{AtWork, Process, Seen};
 use hilum_core::{Id, Timestamp};
@@ -144,14 +145,20 @@ fn processes(room: &Room, seen: &Seen, at: Timestamp) -> Vec<ProcessState> {
 async fn gather(room: &Room) -> Result<Answer, Fault> {
     let freshness = room.freshness().await?;
     let at = freshness.as_of;
+    let health = room.progress.health().partitions;
+    let ends = health.iter().map(|one| async {
+        // That the log does not answer stands on the page.
+        room.log.end(one.stream, one.partition).await.unwrap_or(one.end)
+    });
+    let ends = join_all(ends).await;
+    // Behind all that is waited for: what is said of all sources and of each process is then of the same moment.
     let seen = room.gateways.presence().map(|presence| presence.seen()).unwrap_or_default();
     let workers = seen.workers(at);
-    let mut partitions = Vec::new();
-    for one in &room.progress.health().partitions {
-        // That the log does not answer stands on the page.
-        let end = room.log.end(one.stream, one.partition).await.unwrap_or(one.end);
-        partitions.push(PartitionState::of(one, end, workers.get(&(one.stream, one.partition)).copied()));
-    }
+    let partitions = health
+        .iter()
+        .zip(ends)
+        .map(|(one, end)| PartitionState::of(one, end, workers.get(&(one.stream, one.partition)).copied()));
+    let partitions = partitions.collect();
     let log = room.log.health();
     Ok(Answer {
         sources: room.gateways.states(at),
