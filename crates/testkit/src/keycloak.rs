@@ -11,17 +11,17 @@ use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use hilum_launch::{Process, free_port, installed};
 use serde_json::{Value, json};
 
 use crate::kafka::Issuer;
-use crate::postgres::free_port;
-use crate::process::{Server, installed};
+use crate::{cache, folder};
 
 /// Seconds until it must be ready: half a minute alone, more beside brokers on a busy machine.
 const READY_S_MAX: u64 = 300;
 
-/// The folder of `scripts/install-tools`, below the cache folder.
-const PLACE: &str = "hilum/tools/keycloak-26.7.3";
+/// Where `scripts/install-tools` puts it.
+const PLACE: &str = "keycloak-26.7.3";
 
 const REALM: &str = "hospital";
 
@@ -33,7 +33,7 @@ const AUDIENCE: &str = "kafka";
 pub struct Keycloak {
     dir: PathBuf,
     port: u16,
-    running: Mutex<Option<Server>>,
+    running: Mutex<Option<Process>>,
 }
 
 impl Keycloak {
@@ -49,8 +49,8 @@ impl Keycloak {
     }
 
     fn try_start(clients: &[(&str, &str)], token_s: u32) -> io::Result<Self> {
-        let installed = installed(PLACE)?.join("home");
-        let dir = tempfile::Builder::new().prefix("hilum-keycloak-").tempdir()?.keep();
+        let installed = installed(&cache(), PLACE)?.join("home");
+        let dir = folder("hilum-keycloak-")?;
         for part in ["lib", "conf", "providers", "themes"] {
             symlink(installed.join(part), dir.join(part))?;
         }
@@ -58,7 +58,7 @@ impl Keycloak {
         fs::write(dir.join("data/import/realm.json"), realm(clients, token_s).to_string())?;
         let (port, management) = (free_port()?, free_port()?);
         let log = dir.join("server.log");
-        let server = Server::start(&java(&installed, &dir, port, management), &dir, &log)?;
+        let server = Process::start(&java(&installed, &dir, port, management), &dir, &log)?;
         let keycloak = Self { dir, port, running: Mutex::new(Some(server)) };
         let until = Instant::now() + Duration::from_secs(READY_S_MAX);
         loop {
@@ -67,7 +67,7 @@ impl Keycloak {
             if said.contains("Listening on:") && is_ready(management) {
                 return Ok(keycloak);
             }
-            let runs = keycloak.running.lock().ok().is_some_and(|it| it.as_ref().is_some_and(Server::runs));
+            let runs = keycloak.running.lock().ok().is_some_and(|it| it.as_ref().is_some_and(Process::runs));
             if Instant::now() > until || !runs {
                 return Err(io::Error::other(format!("it does not start:\n{said}")));
             }

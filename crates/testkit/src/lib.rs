@@ -5,7 +5,23 @@ pub mod disk;
 pub mod kafka;
 pub mod keycloak;
 pub mod postgres;
-mod process;
 pub mod record;
 pub mod tls;
 pub mod workers;
+
+use std::io;
+use std::path::PathBuf;
+
+/// The user's cache folder, as `scripts/install-tools` finds it.
+#[allow(clippy::disallowed_methods)] // the same folder as the script's
+fn cache() -> PathBuf {
+    std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
+        .unwrap_or_default()
+}
+
+/// A new folder. Its server removes it, also when no destructor runs.
+fn folder(prefix: &str) -> io::Result<PathBuf> {
+    Ok(tempfile::Builder::new().prefix(prefix).tempdir()?.keep())
+}

@@ -1,41 +1,25 @@
-//! A real PostgreSQL for tests: its own data folder, port, socket folder and password; gone when the test's process
-//! is gone, however it ended.
+//! A real PostgreSQL for tests: gone when the test's process is gone, however it ended.
 
-use std::fs;
-use std::io::{self, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, PoisonError};
 
-/// Seconds until a server must answer, recovery after a kill and a busy machine included.
-const READY_S_MAX: u64 = 60;
+use crate::folder;
 
-/// Runs the server, waits for the end of its own standard input (our process's end closes it, even a kill), then
-/// stops the server and removes what it kept.
-const WATCHER: &str = r#"trap '' INT
-dir=$1; shift
-"$@" >>"$dir/server.log" 2>&1 </dev/null &
-read -r keep || keep=no
-pid=$(head -n 1 "$dir/data/postmaster.pid" 2>/dev/null) && kill -INT "$pid" 2>/dev/null
-wait
-[ "$keep" = keep ] || rm -rf "$dir""#;
-
-/// A running PostgreSQL server.
+/// A running PostgreSQL server. What else it can do is [`hilum_launch::Postgres`]'s.
 #[derive(Debug)]
-pub struct Postgres {
-    dir: PathBuf,
-    port: u16,
-    password: String,
-    settings: Vec<String>,
-    watcher: Mutex<Option<Child>>,
-}
+pub struct Postgres(hilum_launch::Postgres);
 
 static SHARED: Mutex<Option<&'static Postgres>> = Mutex::new(None);
 static SCHEMAS: AtomicU32 = AtomicU32::new(0);
+
+impl Deref for Postgres {
+    type Target = hilum_launch::Postgres;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
 
 impl Postgres {
     /// The server that all tests of this process share; the first caller starts it.
@@ -43,7 +27,7 @@ impl Postgres {
     /// # Panics
     /// As [`Postgres::start`].
     pub fn shared() -> &'static Self {
-        let mut shared = SHARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         // Never dropped: its watcher stops it when this process ends.
         shared.get_or_insert_with(|| Box::leak(Box::new(Self::start(&[]))))
     }
@@ -53,122 +37,13 @@ impl Postgres {
     /// # Panics
     /// When PostgreSQL is not installed (the message names the package) or does not start (with its log).
     pub fn start(settings: &[&str]) -> Self {
-        match Self::try_start(settings) {
-            Ok(server) => server,
+        let password = format!("test-{}", std::process::id());
+        let started = folder("hilum-postgres-")
+            .and_then(|dir| hilum_launch::Postgres::start(&dir, &password, settings));
+        match started {
+            Ok(server) => Self(server),
             Err(error) => panic!("postgresql for tests: {error}"),
         }
-    }
-
-    fn try_start(settings: &[&str]) -> io::Result<Self> {
-        let bin = installed()?;
-        // `keep`: the watcher removes it, also when no destructor runs.
-        let dir = tempfile::Builder::new().prefix("hilum-postgres-").tempdir()?.keep();
-        let password = format!("test-{}", std::process::id());
-        let password_file = dir.join("password");
-        fs::File::create(&password_file)?.write_all(password.as_bytes())?;
-        if is_root()? {
-            run(Command::new("chown").args(["-R", "postgres"]).arg(&dir))?;
-        }
-        run(as_server_user(&bin.join("initdb"))?
-            .current_dir(&dir)
-            .arg("-D")
-            .arg(dir.join("data"))
-            .args(["-U", "postgres", "--auth-local=scram-sha-256", "--auth-host=scram-sha-256"])
-            .arg(format!("--pwfile={}", password_file.display()))
-            .args(["--encoding=UTF8", "--locale=C.UTF-8", "--data-checksums", "--no-sync"]))?;
-        let server = Self {
-            dir,
-            port: free_port()?,
-            password,
-            settings: settings.iter().map(|setting| (*setting).to_owned()).collect(),
-            watcher: Mutex::new(None),
-        };
-        server.boot()?;
-        Ok(server)
-    }
-
-    /// Starts the server on its folder and port, and waits until it answers. After a kill it may refuse for some
-    /// seconds, until its old processes are gone: asked again.
-    fn boot(&self) -> io::Result<()> {
-        let until = Instant::now() + Duration::from_secs(READY_S_MAX);
-        let bin = installed()?;
-        loop {
-            let server = as_server_user(&bin.join("postgres"))?;
-            let mut watcher = Command::new("sh");
-            watcher.args(["-c", WATCHER, "watcher"]).arg(&self.dir).arg(server.get_program());
-            watcher
-                .args(server.get_args())
-                .arg("-D")
-                .arg(self.dir.join("data"))
-                .args(["-c", "listen_addresses=127.0.0.1", "-c", &format!("port={}", self.port)])
-                .args(["-c", &format!("unix_socket_directories={}", self.dir.display())])
-                .args(["-c", "max_connections=200", "-c", "shared_buffers=64MB"])
-                .args(["-c", "autovacuum_naptime=5s", "-c", "log_min_messages=warning"]);
-            for setting in &self.settings {
-                watcher.args(["-c", setting]);
-            }
-            let mut watcher = watcher
-                .current_dir(&self.dir)
-                .stdin(Stdio::piped())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()?;
-            let ready = self.wait_ready(until, &bin);
-            match ready {
-                Ok(true) => {
-                    *self.watcher() = Some(watcher);
-                    return Ok(());
-                }
-                Ok(false) if Instant::now() < until => {
-                    stop(&mut watcher, "keep");
-                    sleep(Duration::from_millis(300));
-                }
-                Ok(false) | Err(_) => {
-                    let log = fs::read_to_string(self.dir.join("server.log")).unwrap_or_default();
-                    stop(&mut watcher, "");
-                    return Err(io::Error::other(format!("it does not start:\n{log}")));
-                }
-            }
-        }
-    }
-
-    /// Waits for this server (not another on its port) to say that it is ready; false when it gave up starting.
-    fn wait_ready(&self, until: Instant, bin: &Path) -> io::Result<bool> {
-        let begin = Instant::now();
-        while Instant::now() < until {
-            let pid_file = fs::read_to_string(self.dir.join("data/postmaster.pid")).unwrap_or_default();
-            let lines: Vec<&str> = pid_file.lines().map(str::trim).collect();
-            let alive = lines.first().is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists());
-            if alive && lines.get(7) == Some(&"ready") && TcpStream::connect(("127.0.0.1", self.port)).is_ok()
-            {
-                let answers = Command::new(bin.join("pg_isready"))
-                    .args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()])
-                    .status()?;
-                if answers.success() {
-                    return Ok(true);
-                }
-            }
-            if !alive && begin.elapsed() > Duration::from_secs(3) {
-                return Ok(false);
-            }
-            sleep(Duration::from_millis(20));
-        }
-        Ok(false)
-    }
-
-    /// The url of its database `postgres`, as its superuser.
-    pub fn url(&self) -> String {
-        self.url_at(self.port)
-    }
-
-    /// The same through another port (a proxy in between).
-    pub fn url_at(&self, port: u16) -> String {
-        format!("postgresql://postgres:{}@127.0.0.1:{port}/postgres", self.password)
-    }
-
-    /// Its port on 127.0.0.1.
-    pub fn port(&self) -> u16 {
-        self.port
     }
 
     /// A schema name that no other test of this server has.
@@ -176,25 +51,12 @@ impl Postgres {
         format!("test_{}", SCHEMAS.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Processor time that the server's processes have used so far, in milliseconds (to 10 ms).
-    pub fn cpu_ms(&self) -> u64 {
-        let pid_file = fs::read_to_string(self.dir.join("data/postmaster.pid")).unwrap_or_default();
-        let pid = pid_file.lines().next().unwrap_or_default();
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        let of_children: u64 = children.split_whitespace().map(|child| ticks(child, 2)).sum();
-        // The server itself, what its ended children used, and what its living ones use.
-        (ticks(pid, 4) + of_children) * 10
-    }
-
     /// Kills the server with SIGKILL, all its processes: what a crash of PostgreSQL is.
     ///
     /// # Panics
     /// When it is not running.
     pub fn kill(&self) {
-        assert!(self.signal("-9"), "a running server");
-        if let Some(mut watcher) = self.watcher().take() {
-            stop(&mut watcher, "keep");
-        }
+        self.0.kill().expect("a running server");
     }
 
     /// Stops all its processes where they are: connections stand, and nothing answers.
@@ -202,7 +64,7 @@ impl Postgres {
     /// # Panics
     /// When it is not running.
     pub fn freeze(&self) {
-        assert!(self.signal("-STOP"), "a running server");
+        self.0.freeze().expect("a running server");
     }
 
     /// Lets it go on after [`Postgres::freeze`].
@@ -210,24 +72,7 @@ impl Postgres {
     /// # Panics
     /// When it is not running.
     pub fn thaw(&self) {
-        assert!(self.signal("-CONT"), "a running server");
-    }
-
-    /// Sends a signal to the server and its children; whether there is a server.
-    fn signal(&self, name: &str) -> bool {
-        let pid_file = fs::read_to_string(self.dir.join("data/postmaster.pid")).unwrap_or_default();
-        let Some(pid) = pid_file.lines().next() else { return false };
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        let is_there = run(Command::new("kill").args([name, pid])).is_ok();
-        if name == "-CONT" {
-            // Who started it as another user (`runuser`) stops when it stops, and must go on too.
-            drop(Command::new("kill").args([name, &parent(pid)]).stderr(Stdio::null()).status());
-        }
-        for child in children.split_whitespace() {
-            // One that ended by itself is as good.
-            drop(Command::new("kill").args([name, child]).stderr(Stdio::null()).status());
-        }
-        is_there
+        self.0.thaw().expect("a running server");
     }
 
     /// Starts it again after [`Postgres::kill`], on the same folder and port.
@@ -235,7 +80,7 @@ impl Postgres {
     /// # Panics
     /// When it does not start.
     pub fn restart(&self) {
-        self.boot().expect("postgresql starts again");
+        self.0.restart().expect("postgresql starts again");
     }
 
     /// Takes the advisory lock that processes of ours share under `name`, for as long as what it returns lives. `cut`
@@ -262,10 +107,6 @@ impl Postgres {
         });
         HeldAlone { _client: client, _runtime: runtime }
     }
-
-    fn watcher(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
-        self.watcher.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
 }
 
 /// A lock that is held ([`Postgres::hold_alone`]).
@@ -273,87 +114,4 @@ impl Postgres {
 pub struct HeldAlone {
     _client: tokio_postgres::Client,
     _runtime: tokio::runtime::Runtime,
-}
-
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        if let Some(mut watcher) = self.watcher().take() {
-            // One that stands still would not hear that it is to end.
-            self.signal("-CONT");
-            stop(&mut watcher, "");
-        } else {
-            drop(fs::remove_dir_all(&self.dir));
-        }
-    }
-}
-
-/// Tells a watcher to stop its server, and waits for both.
-fn stop(watcher: &mut Child, word: &str) {
-    if let Some(mut stdin) = watcher.stdin.take() {
-        // A watcher that is gone needs no word.
-        drop(stdin.write_all(format!("{word}\n").as_bytes()));
-    }
-    drop(watcher.wait());
-}
-
-/// The newest installed PostgreSQL's programs.
-fn installed() -> io::Result<PathBuf> {
-    let mut found: Vec<(u32, PathBuf)> = Vec::new();
-    for entry in fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten() {
-        let version = entry.file_name().to_string_lossy().parse().unwrap_or(0);
-        let bin = entry.path().join("bin");
-        if bin.join("initdb").exists() {
-            found.push((version, bin));
-        }
-    }
-    found.sort();
-    found.pop().map(|(_, bin)| bin).ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::NotFound,
-            "not installed: no /usr/lib/postgresql/*/bin/initdb; install the package `postgresql`",
-        )
-    })
-}
-
-fn is_root() -> io::Result<bool> {
-    Ok(Command::new("id").arg("-u").output()?.stdout.trim_ascii() == b"0")
-}
-
-/// A command that runs `program` as somebody whom PostgreSQL accepts: it refuses root.
-fn as_server_user(program: &Path) -> io::Result<Command> {
-    if is_root()? {
-        let mut command = Command::new("runuser");
-        command.args(["-u", "postgres", "--"]).arg(program);
-        Ok(command)
-    } else {
-        Ok(Command::new(program))
-    }
-}
-
-/// The process that started this one.
-fn parent(pid: &str) -> String {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let behind_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    behind_name.split_whitespace().nth(1).unwrap_or_default().to_owned()
-}
-
-/// The first of utime, stime, cutime and cstime of a process, summed, in hundredths of a second.
-fn ticks(pid: &str, fields: usize) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // Behind the name in parentheses stands field 3; utime is field 14.
-    let behind_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    behind_name.split_whitespace().skip(11).take(fields).filter_map(|n| n.parse::<u64>().ok()).sum()
-}
-
-pub(crate) fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
-}
-
-pub(crate) fn run(command: &mut Command) -> io::Result<()> {
-    let output = command.stdin(Stdio::null()).output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(io::Error::other(format!("{}: {said}", command.get_program().to_string_lossy())))
 }

@@ -15,11 +15,12 @@ const EDGES: &[(&str, &[&str])] = &[
     ("fhir", &["core"]),
     ("engines", &["core", "kafka-token"]),
     ("kafka-token", &[]),
+    ("launch", &[]),
     ("chart", &["core", "fhir", "engines"]),
     ("web", &["core", "fhir", "engines"]),
     ("adt", &["core", "hl7v2", "fhir", "engines", "chart", "web"]),
-    ("hilum", &["core", "hl7v2", "fhir", "engines", "chart", "web", "adt"]),
-    ("testkit", &["core", "hl7v2", "fhir", "engines", "chart", "web"]),
+    ("hilum", &["core", "hl7v2", "fhir", "engines", "chart", "web", "adt", "launch"]),
+    ("testkit", &["core", "hl7v2", "fhir", "engines", "chart", "web", "launch"]),
 ];
 
 /// Crates that stay free of I/O and of any async runtime.
