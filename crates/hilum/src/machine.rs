@@ -1,6 +1,7 @@
 //! The one place that reads the machine: clock, randomness, environment, standard output.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
 
 use hilum_core::{Clock, Entropy, Timestamp};
 
@@ -33,6 +34,12 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 #[allow(clippy::disallowed_methods, reason = "this is the wiring")]
 pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+/// The user's cache folder, in which `scripts/install-tools` puts servers.
+pub fn cache() -> PathBuf {
+    let below_home = || variable("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    variable("XDG_CACHE_HOME").map(PathBuf::from).or_else(below_home).unwrap_or_default()
 }
 
 /// Raises the number of files (so, of connections) that this process may open as far as the system lets it.

@@ -3,6 +3,7 @@
 
 mod admin;
 mod bounds;
+mod cluster;
 mod commands;
 mod company;
 mod config;

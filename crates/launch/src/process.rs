@@ -37,12 +37,17 @@ impl Process {
     /// # Errors
     /// When no process can be started.
     pub fn start(command: &Command, dir: &Path, log: &Path) -> io::Result<Self> {
-        let environment = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
-        let mut watcher = Command::new("sh")
+        let mut shell = Command::new("sh");
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        let mut watcher = shell
             .args(["-c", WATCHER, "watcher"])
             .args([log.as_os_str(), dir.as_os_str(), command.get_program()])
             .args(command.get_args().collect::<Vec<&OsStr>>())
-            .envs(environment)
             .current_dir(dir)
             .process_group(0)
             .stdin(Stdio::piped())

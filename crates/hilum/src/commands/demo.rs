@@ -1,5 +1,7 @@
 //! `hilum demo`: the main job on this machine, with a simulated hospital that speaks to the real MLLP port.
 
+mod cluster;
+
 use std::io::BufRead as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,7 +11,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use hilum_core::{Clock, Role};
+use hilum_core::{Clock, Entropy, Role};
+use hilum_engines::tables::Tables;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,6 +30,8 @@ use crate::{logging, machine, metrics, out};
 const ACCOUNT: &str = "demo";
 /// A step that failed is tried again so often: the server answers, the simulated hospital waits, as a real one does.
 const RETRY: Duration = Duration::from_secs(1);
+/// A sender that is not answered in this time connects anew.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
 /// Bytes of one answer.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
@@ -34,7 +39,8 @@ const ANSWER_BYTES_MAX: usize = 64 << 10;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  hilum demo\n  \
                         hilum demo --pace 0.2 --patients 300      a busy house\n  \
-                        hilum demo --data ./demo                  a folder that stays")]
+                        hilum demo --data ./demo                  a folder that stays\n  \
+                        hilum demo --cluster                      many processes, Kafka and PostgreSQL")]
 pub struct Arguments {
     /// A new data folder that stays; without it a temporary one is used and removed at the end
     #[arg(long, value_name = "DIR")]
@@ -51,6 +57,9 @@ pub struct Arguments {
     /// Address of the pages; without it 127.0.0.1:8080, or a free port when that one is taken
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
+    /// Three brokers, PostgreSQL and seven processes of this program instead of one; `make tools` installs what it takes
+    #[arg(long, conflicts_with = "data")]
+    cluster: bool,
     /// Do not open a browser
     #[arg(long)]
     no_browser: bool,
@@ -81,6 +90,18 @@ impl Drop for Temporary {
 /// # Errors
 /// What could not be opened, by name.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let http = arguments.http.clone().unwrap_or_else(|| free_or_usual(&Config::default().http.listen));
+    let mllp = free_or_usual(&Config::default().mllp.listen);
+    let mut config = Config::default();
+    config.logging.format = LogFormat::Human;
+    "warn".clone_into(&mut config.logging.level);
+    logging::start(&config.logging)?;
+    machine::raise_file_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if arguments.cluster {
+        runtime.block_on(cluster::live(arguments, &http, &mllp))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let (path, temporary) = if let Some(path) = &arguments.data {
         if path.join("log.sqlite").exists() {
             bail!("{} holds data already: the demonstration begins with a new folder", path.display());
@@ -90,17 +111,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let path = std::env::temp_dir().join(format!("hilum-demo-{}", std::process::id()));
         (path.clone(), Temporary(Some(path)))
     };
-    let mut config = Config::default();
     "Asia/Seoul".clone_into(&mut config.http.zone);
-    config.http.listen =
-        arguments.http.clone().unwrap_or_else(|| free_or_usual(&Config::default().http.listen));
-    config.mllp.listen = free_or_usual(&Config::default().mllp.listen);
-    config.logging.format = LogFormat::Human;
-    "warn".clone_into(&mut config.logging.level);
-    logging::start(&config.logging)?;
+    (config.http.listen, config.mllp.listen) = (http, mllp);
     let folder = Folder::take(&path, "demo")?;
-    machine::raise_file_limit();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(live(folder, config, arguments))?;
     drop(temporary);
     Ok(ExitCode::SUCCESS)
@@ -137,7 +150,7 @@ async fn live(folder: Folder, config: Config, arguments: &Arguments) -> anyhow::
     let running = Running::start(Arc::clone(&house), metrics::start()?, hilum_web::shell::Mode::Demo).await?;
     let mllp = running.mllp.context("the demonstration has an MLLP door")?;
     hilum_web::users::add(&house.tables, &house.clock, &house.entropy, ACCOUNT, Role::Admin, None).await?;
-    let link = new_link(&house, running.http).await?;
+    let link = new_link(&house.tables, &house.clock, &house.entropy, running.http).await?;
     out::line("");
     out::line("  hilum · a simulated hospital, live");
     out::line("");
@@ -160,7 +173,10 @@ async fn live(folder: Folder, config: Config, arguments: &Arguments) -> anyhow::
     loop {
         tokio::select! {
             () = &mut feed => {}
-            Some(()) = enter.recv() => out::line(&format!("  Open    {}", new_link(&house, running.http).await?)),
+            Some(()) = enter.recv() => {
+                let link = new_link(&house.tables, &house.clock, &house.entropy, running.http).await?;
+                out::line(&format!("  Open    {link}"));
+            }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
@@ -173,8 +189,13 @@ async fn live(folder: Folder, config: Config, arguments: &Arguments) -> anyhow::
     Ok(())
 }
 
-async fn new_link(house: &House, http: SocketAddr) -> anyhow::Result<String> {
-    let token = hilum_web::session::link(&house.tables, &house.clock, &house.entropy, ACCOUNT).await?;
+async fn new_link(
+    tables: &Tables,
+    clock: &Clock,
+    entropy: &Entropy,
+    http: SocketAddr,
+) -> anyhow::Result<String> {
+    let token = hilum_web::session::link(tables, clock, entropy, ACCOUNT).await?;
     Ok(format!("http://{http}/sign-in/link/{token}"))
 }
 
@@ -238,7 +259,8 @@ impl Sender {
     /// Sends until it is answered, and gives the acknowledgment code.
     async fn deliver(&mut self, sent: &Sent) -> String {
         loop {
-            match self.try_deliver(sent).await {
+            let answer = tokio::time::timeout(ANSWER_PATIENCE, self.try_deliver(sent)).await;
+            match answer.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in time"))) {
                 Ok(code) => return code,
                 Err(fault) => {
                     tracing::warn!(%fault, "the simulated hospital was not answered and tries again");

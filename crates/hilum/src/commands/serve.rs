@@ -38,6 +38,9 @@ pub struct Arguments {
     /// Write {"http":"ADDR","mllp":"ADDR"} to this file when the doors accept
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
+    /// Say on every page that the patients are invented, as `demo` does
+    #[arg(long, hide = true)]
+    invented: bool,
     /// How log lines look
     #[arg(long, value_name = "FORMAT", env = "HILUM_LOG_FORMAT")]
     log_format: Option<LogFormat>,
@@ -61,17 +64,18 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     folder.warn_of_others();
     machine::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(folder, config, arguments.ready_file.as_deref()))?;
+    let mode = if arguments.invented { Mode::Demo } else { Mode::Serve };
+    runtime.block_on(serve(folder, config, mode, arguments.ready_file.as_deref()))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(folder: Folder, config: Config, ready_file: Option<&Path>) -> anyhow::Result<()> {
+async fn serve(folder: Folder, config: Config, mode: Mode, ready_file: Option<&Path>) -> anyhow::Result<()> {
     // Before anything is open, so that an early signal is not lost.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let metrics = metrics::start()?;
     let house = Arc::new(House::open(folder, config).await?);
-    let running = Running::start(Arc::clone(&house), metrics, Mode::Serve).await?;
+    let running = Running::start(Arc::clone(&house), metrics, mode).await?;
     if let Some(path) = ready_file {
         running.write_ready_file(path)?;
     }
