@@ -390,7 +390,7 @@ impl Door {
         let Judgement { headers, refusal, .. } = judgement;
         failpoint::hit("accept");
         let appending = parts.clock.now();
-        let appended = match self.is_shut() {
+        let appended = match self.is_shut().or_else(|| source.is_shut()) {
             None => parts.log.append(envelope).await,
             Some(why) => Err(LogError::Full(why.to_owned())),
         };

@@ -3,15 +3,18 @@
 //! decision.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hilum_core::{Clock, ContentType, Digest, Entropy, Envelope, InstallationKey, SourceName, Stream};
 use hilum_engines::log::{Log, LogError, ReadMax};
+use hilum_engines::tables::{Read, Tables, TablesError, Value};
 
 use crate::decision::Decision;
 use crate::limits;
 use crate::settings::SourceSettings;
-use crate::sources::Sources;
+use crate::sources::{Source, Sources};
+use crate::tables::SETTINGS;
 
 /// All settings that the log has ever named, by digest. Read at the start, so that a fold whose tables are new knows
 /// them before it reads the first message.
@@ -53,11 +56,19 @@ pub async fn known(log: &Log) -> Result<BTreeMap<Digest, SourceSettings>, LogErr
     Ok(known)
 }
 
-/// Writes down the settings of `sources` that are not among `known`; returns how many there were. To be called
-/// before a door opens.
+/// What became of the settings that the log did not name yet.
+#[derive(Debug, Default)]
+pub struct Announced {
+    /// How many were written down.
+    pub written: usize,
+    /// Sources whose settings have no place just now: the end of their partition is damaged and not known.
+    pub placeless: Vec<(Arc<Source>, LogError)>,
+}
+
+/// Writes down the settings of `sources` that are not among `known`. To be called before a door opens.
 ///
 /// # Errors
-/// The log's: then no door may open.
+/// The log's, but [`LogError::Unsure`]: then no door may open.
 pub async fn announce(
     sources: &Sources,
     known: &BTreeMap<Digest, SourceSettings>,
@@ -65,8 +76,8 @@ pub async fn announce(
     clock: &Clock,
     entropy: &Entropy,
     key: &InstallationKey,
-) -> Result<usize, LogError> {
-    let mut announced = 0;
+) -> Result<Announced, LogError> {
+    let mut announced = Announced::default();
     for source in sources.all() {
         let (settings, sha) = (source.settings(), source.settings_sha());
         if !known.contains_key(&sha) {
@@ -74,11 +85,37 @@ pub async fn announce(
                 source: source.name().to_string(),
                 settings: Box::new(settings.clone()),
             };
-            log.append(envelope(&decision, source.name(), sha, clock, entropy, key)).await?;
-            announced += 1;
+            match log.append(envelope(&decision, source.name(), sha, clock, entropy, key)).await {
+                Ok(_) => announced.written += 1,
+                Err(why @ LogError::Unsure { .. }) => announced.placeless.push((Arc::clone(source), why)),
+                Err(why) => return Err(why),
+            }
         }
     }
     Ok(announced)
+}
+
+/// Shuts the `placeless` sources, but those whose settings the tables have from the decision that cannot be read:
+/// what these send is read by them as ever, and they are announced anew when the partition goes on.
+///
+/// # Errors
+/// The tables'.
+pub async fn shut_unknown(
+    placeless: Vec<(Arc<Source>, LogError)>,
+    tables: &Tables,
+) -> Result<(), TablesError> {
+    for (source, why) in placeless {
+        let name = source.name();
+        let sha = Value::Bytes(Bytes::copy_from_slice(source.settings_sha().as_bytes()));
+        let found = tables.read(&[Read::Get { table: SETTINGS.name, key: vec![sha] }]).await?;
+        if found.first().is_some_and(|rows| !rows.is_empty()) {
+            tracing::warn!(source = %name, %why, "its settings are in the tables alone");
+        } else {
+            tracing::error!(source = %name, %why, "the source takes nothing: its settings cannot be written down");
+            source.shut(format!("the settings of source {name} cannot be written down: {why}"));
+        }
+    }
+    Ok(())
 }
 
 /// The envelope of a decision, in the stream that a rebuild reads first.

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use hilum_core::{Digest, SourceName, Timestamp};
 use hilum_hl7v2::CharsetSettings;
@@ -144,6 +144,8 @@ pub struct Source {
     settings_sha: Digest,
     configured: bool,
     peers: Vec<Network>,
+    /// Why nothing of it is taken.
+    shut: OnceLock<String>,
     live: Live,
 }
 
@@ -161,6 +163,16 @@ impl Source {
     /// The digest of its settings, as envelopes carry it.
     pub const fn settings_sha(&self) -> Digest {
         self.settings_sha
+    }
+
+    /// Takes nothing of it until the process is started anew: each message is answered as its `on_transient` says.
+    pub fn shut(&self, why: String) {
+        self.shut.get_or_init(|| why);
+    }
+
+    /// Why nothing of it is taken; `None` while it is.
+    pub fn is_shut(&self) -> Option<&str> {
+        self.shut.get().map(String::as_str)
     }
 
     /// A message was kept and answered.
@@ -356,6 +368,7 @@ impl Sources {
                 settings,
                 configured: true,
                 peers,
+                shut: OnceLock::new(),
                 live: Live::new(&raw_name, started),
             });
             for (by, values, index) in
@@ -398,6 +411,7 @@ impl Sources {
                     settings,
                     configured: false,
                     peers: Vec::new(),
+                    shut: OnceLock::new(),
                     live: Live::new(DEFAULT, started),
                 })
             })

@@ -1,5 +1,6 @@
 //! What is said of a partition of the log whose end is damaged, and what there is to do.
 
+use hilum_core::Stream;
 use hilum_engines::log::DamagedEnd;
 
 /// What to do where it goes on.
@@ -22,6 +23,10 @@ pub fn found(end: &DamagedEnd) -> String {
                 "{stream}/{partition}: the newest records before {before} cannot be read; it goes on behind them"
             )
         }
+        None if *stream == Stream::Decisions => format!(
+            "{stream}/{partition}: its end is damaged and not known; no decision is kept there, and a source whose \
+             settings are not known takes nothing"
+        ),
         None => format!(
             "{stream}/{partition}: its end is damaged and not known; nothing is acknowledged of the patients whose \
              messages it keeps"

@@ -185,9 +185,10 @@ impl House {
         let writes = config.roles.has(ProcessRole::Gateway) || config.roles.has(ProcessRole::Reader);
         if writes && !matches!(fit.get(), Some(Fit::No(_))) {
             let announced = announce::announce(&sources, &known, &log, &clock, &entropy, &key).await?;
-            if announced > 0 {
-                tracing::info!(announced, "settings of sources written down");
+            if announced.written > 0 {
+                tracing::info!(announced = announced.written, "settings of sources written down");
             }
+            announce::shut_unknown(announced.placeless, &tables).await?;
             known.extend(sources.all().map(|one| (one.settings_sha(), one.settings().clone())));
         }
         let acks = Arc::new(AckTimes::default());

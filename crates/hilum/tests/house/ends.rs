@@ -149,3 +149,63 @@ fn a_damaged_end_that_nobody_knows_stops_its_partition_alone_until_it_is_mended(
     assert_eq!(names(&server, &key).len(), 6);
     assert_eq!(field(&server.connect().ask(&again("E1", "AFTER")), "MSA", 1), "AA");
 }
+
+#[test]
+fn a_damaged_end_of_decisions_keeps_no_server_from_starting() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let key = server.key("reader", "operator");
+    send(&server, &PATIENTS[..3], &key, 3);
+    let data = server.data.clone();
+    server.stop();
+    let log = open_log(&data);
+    let decisions = |partition| now(log.read(Stream::Decisions, partition, 0, ALL)).unwrap().pop();
+    let newest = (0..log.partitions()).find_map(decisions).expect("the settings of the default source");
+    now(log.close());
+    drop(log);
+    let path = data.join("log.sqlite");
+    disk::damage_log_page(&path, newest.envelope.id.to_string().as_bytes());
+    disk::damage_log_table(&path, "groups");
+    let place = format!("decisions/{}", newest.position.partition);
+    let paused = |server: &Server| {
+        let said = wait("paused", 20, || Some(ready(server).1).filter(|said| said["state"] == "paused"));
+        let one = &said["partitions"][0];
+        assert_eq!((&one["stream"], &one["cause"]), (&"decisions".into(), &"damaged-end".into()), "{said}");
+    };
+
+    // The tables know its settings: nothing stands still but decisions.
+    let server = Server::start(&folder, &Start::default());
+    paused(&server);
+    assert_eq!(field(&server.connect().ask(&again("E1", "TAKEN")), "MSA", 1), "AA");
+    send(&server, &PATIENTS[3..4], &key, 4);
+    let finding = doctor(&data).into_iter().find(|one| one.2.contains(&place)).expect("doctor says so");
+    assert!(finding.0 == "bad" && finding.3.contains("--without-damaged"), "{finding:?}");
+    server.stop();
+
+    // Settings that nobody has written down: what came with them could not be read again.
+    let config = "[sources.default]\nzone = \"Asia/Tokyo\"\n";
+    let server = Server::start(&folder, &Start { config, ..Start::default() });
+    paused(&server);
+    let mut mllp = server.connect();
+    mllp.send(&again("E1", "REFUSED"));
+    assert_eq!(mllp.try_answer(), None, "no answer, and the connection is closed");
+    assert_eq!(names(&server, &key).len(), 4);
+    server.stop();
+
+    let at = data.to_str().unwrap();
+    let refused = run(&["rebuild", "chart", "--data", at]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains(&place) && said.contains("--without-damaged"), "{said}");
+    let kept = run(&["rebuild", "chart", "--behind", "keep", "--without-damaged", "--data", at]);
+    assert_eq!(kept.status.code(), Some(3), "{}", String::from_utf8_lossy(&kept.stderr));
+    let server = Server::start(&folder, &Start { config, ..Start::default() });
+    wait("ready", 20, || (ready(&server).0 == 200).then_some(()));
+    send(&server, &PATIENTS[4..5], &key, 5);
+    server.stop();
+    // The settings stand in the log again: what came with them is read as it was.
+    let rebuilt = run(&["rebuild", "chart", "--without-damaged", "--data", at]);
+    assert_eq!(rebuilt.status.code(), Some(3), "{}", String::from_utf8_lossy(&rebuilt.stderr));
+    let server = Server::start(&folder, &Start::default());
+    assert_eq!(names(&server, &key).len(), 5);
+}
