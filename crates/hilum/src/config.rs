@@ -2,6 +2,7 @@
 //! meaning in [`REFERENCE`]; a key that is not in the tree is refused with the nearest one that is.
 
 mod keys;
+mod log;
 mod roles;
 mod text;
 
@@ -17,12 +18,12 @@ use hilum_adt::limits as adt;
 use hilum_adt::settings::SourceSettings;
 use hilum_adt::sources::{SourceMatch, Sources};
 use hilum_core::Timestamp;
-use hilum_engines::log::kafka::{Durability, KafkaConfig};
 use hilum_engines::tables::postgres::PostgresConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use keys::{check_address, check_charset, check_keys, check_types, check_zone, nearest, says};
+pub use log::{Log, LogEngine};
 pub use roles::{ProcessRole, ProcessRoles};
 use text::write_table;
 pub use text::{mask_url, reference};
@@ -132,77 +133,6 @@ impl Mllp {
             read: Duration::from_secs(self.read_s),
             write: Duration::from_secs(self.write_s),
             keepalive: Duration::from_secs(self.keepalive_s),
-        }
-    }
-}
-
-/// Which engine keeps what comes in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogEngine {
-    /// One file in the data folder.
-    Embedded,
-    /// Topics of a Kafka cluster.
-    Kafka,
-}
-
-/// What the log's cluster must promise: see [`hilum_engines::log::kafka::Durability`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogDurability {
-    /// On two brokers before it is acknowledged.
-    Replicated,
-    /// On one broker's disk before it is acknowledged.
-    Fsync,
-}
-
-/// `[log]`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Log {
-    /// The engine.
-    pub engine: LogEngine,
-    /// Where it is, for `kafka`.
-    pub brokers: String,
-    /// What the names of its topics begin with.
-    pub prefix: String,
-    /// What the cluster must promise.
-    pub durability: LogDurability,
-    /// Partitions of each stream, when the topics are made.
-    pub partitions: u16,
-    /// Copies of each partition, when the topics are made; 0: as the cluster does by itself.
-    pub copies: u16,
-    /// Further settings of the client.
-    pub client: BTreeMap<String, String>,
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self {
-            engine: LogEngine::Embedded,
-            brokers: String::new(),
-            prefix: "hilum".to_owned(),
-            durability: LogDurability::Replicated,
-            partitions: hilum_engines::limits::LOG_PARTITIONS,
-            copies: 0,
-            client: BTreeMap::new(),
-        }
-    }
-}
-
-impl Log {
-    /// Where Kafka is and what it must promise. With `allow_any`, whatever it promises.
-    pub fn kafka(&self, allow_any: bool) -> KafkaConfig {
-        KafkaConfig {
-            partitions: self.partitions,
-            copies: Some(self.copies).filter(|&copies| copies > 0),
-            durability: match self.durability {
-                _ if allow_any => Durability::Any,
-                LogDurability::Replicated => Durability::Replicated,
-                LogDurability::Fsync => Durability::Fsync,
-            },
-            client: self.client.clone(),
-            ..KafkaConfig::new(&self.brokers, &self.prefix)
         }
     }
 }
@@ -449,14 +379,7 @@ impl Config {
             bail!("sources: at most {}", adt::SOURCES_MAX);
         }
         self.check_roles()?;
-        if self.log.engine == LogEngine::Kafka && self.log.brokers.is_empty() {
-            bail!(
-                "log.brokers: engine `kafka` needs them (kafka-1:9092,kafka-2:9092, or HILUM_LOG__BROKERS)"
-            );
-        }
-        if !(1..=hilum_engines::limits::LOG_PARTITIONS_MAX).contains(&self.log.partitions) {
-            bail!("log.partitions: take 1 to {}", hilum_engines::limits::LOG_PARTITIONS_MAX);
-        }
+        self.log.check()?;
         if self.tables.engine == TablesEngine::Postgres && self.tables.url.is_empty() {
             bail!(
                 "tables.url: engine `postgres` needs it (postgres://user@host/database, or HILUM_TABLES__URL)"
@@ -508,10 +431,7 @@ impl Config {
         if let Some(url) = tree.pointer_mut("/tables/url") {
             *url = Value::String(mask_url(&self.tables.url));
         }
-        if let Some(Value::Object(client)) = tree.pointer_mut("/log/client") {
-            // Which of librdkafka's settings are secrets is its business: the names are enough.
-            client.values_mut().for_each(|value| *value = Value::String("***".to_owned()));
-        }
+        log::mask(&mut tree);
         let mut out = String::new();
         write_table(&mut out, "", &tree);
         out

@@ -33,6 +33,8 @@ pub enum Open {
 const LOCK: &str = "lock";
 const SECRETS: &str = "secrets";
 const SECRET_BYTES: usize = 32;
+/// Bytes of a setting's file: a certificate with its chain and key.
+const SETTING_BYTES_MAX: u64 = 64 << 10;
 
 impl Folder {
     /// Takes the folder for `command`, making it (0700) when it is not there.
@@ -152,6 +154,29 @@ impl Folder {
         }
     }
 
+    /// Settings that stand in files of their own among the secrets, by the names of their keys: `log.…`. A line's end
+    /// behind the value is not part of it.
+    ///
+    /// # Errors
+    /// When one cannot be read, is too large or no text, or others may read it.
+    pub fn settings(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let mut settings = Vec::new();
+        for path in setting_files(&self.path.join(SECRETS)) {
+            let shown = path.display();
+            let metadata = path.metadata().with_context(|| format!("{shown} cannot be read"))?;
+            if metadata.mode() & 0o077 != 0 {
+                bail!("{shown} may be read by others: chmod 600 it");
+            }
+            if metadata.len() > SETTING_BYTES_MAX {
+                bail!("{shown} has more than {SETTING_BYTES_MAX} bytes");
+            }
+            let value = std::fs::read_to_string(&path).with_context(|| format!("{shown} cannot be read"))?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            settings.push((name, value.trim_end_matches(['\r', '\n']).to_owned()));
+        }
+        Ok(settings)
+    }
+
     fn secret(&self, name: &str, entropy: &Entropy) -> anyhow::Result<[u8; SECRET_BYTES]> {
         let folder = self.path.join(SECRETS);
         if !folder.is_dir() {
@@ -223,6 +248,15 @@ pub fn holder(path: &Path) -> anyhow::Result<Option<String>> {
     }
 }
 
+/// Files among the secrets that are settings, in the order of their names.
+fn setting_files(secrets: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(secrets).into_iter().flatten().flatten();
+    let is_setting = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("log.");
+    let mut paths: Vec<PathBuf> = entries.filter(is_setting).map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}
+
 /// What `doctor` finds about files that should be ours alone: `(path, mode)` of each that others may read.
 pub fn open_to_others(path: &Path) -> Vec<(PathBuf, u32)> {
     let mut found = Vec::new();
@@ -230,6 +264,7 @@ pub fn open_to_others(path: &Path) -> Vec<(PathBuf, u32)> {
     let is_open = |place: &Path| place.metadata().is_ok_and(|metadata| metadata.mode() & 0o077 != 0);
     let mut places =
         vec![path.to_owned(), secrets.clone(), secrets.join("installation.key"), secrets.join("session.key")];
+    places.extend(setting_files(&secrets));
     // Files in a folder that nobody else may enter are out of reach whatever their own mode says.
     if is_open(path) {
         places.extend(["log.sqlite", "tables.sqlite", "audit.sqlite", "import"].map(|name| path.join(name)));
@@ -256,6 +291,23 @@ mod tests {
         assert!(error.contains(&format!("in use by hilum serve, pid {}", std::process::id())), "{error}");
         drop(held);
         Folder::take(place.path(), "rebuild").expect("free again");
+    }
+
+    #[test]
+    fn settings_stand_in_files_that_nobody_else_reads() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = Folder::take(&parent.path().join("data"), "a test").unwrap();
+        assert!(folder.settings().unwrap().is_empty());
+        folder.session_key(&Entropy::seeded(1)).unwrap();
+        let file = folder.path().join("secrets/log.client.sasl.password");
+        std::fs::write(&file, " ge heim\r\n").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let want = ("log.client.sasl.password".to_owned(), " ge heim".to_owned());
+        assert_eq!(folder.settings().unwrap(), [want]);
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(open_to_others(folder.path()).iter().any(|(path, _)| *path == file));
+        let refused = folder.settings().unwrap_err().to_string();
+        assert!(refused.contains("chmod 600") && !refused.contains("heim"), "{refused}");
     }
 
     #[test]

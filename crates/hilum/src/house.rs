@@ -400,7 +400,7 @@ async fn open_log(
         LogEngine::Kafka => {
             let place = KafkaConfig {
                 owner: Some(key.id("Installation", &[])),
-                ..config.log.kafka(config.allow_weak_log)
+                ..config.log.clone().with_secrets(folder.settings()?)?.kafka(config.allow_weak_log)?
             };
             Kafka::open(place, clock, entropy).await.map(Log::Kafka).with_context(|| {
                 format!(

@@ -25,8 +25,19 @@ const PLACE: &str = "keycloak-26.7.3";
 
 const REALM: &str = "hospital";
 
-/// Whom the tokens of all clients are for.
-const AUDIENCE: &str = "kafka";
+/// Whom a broker's tokens are for.
+pub const AUDIENCE: &str = "kafka";
+
+/// Somebody who may have tokens for themselves.
+#[derive(Debug, Clone, Copy)]
+pub struct Client<'a> {
+    /// Who it is.
+    pub id: &'a str,
+    /// What proves it.
+    pub secret: &'a str,
+    /// Whom its tokens are for.
+    pub audience: &'a str,
+}
 
 /// A running Keycloak.
 #[derive(Debug)]
@@ -37,18 +48,18 @@ pub struct Keycloak {
 }
 
 impl Keycloak {
-    /// One with `clients` (id and secret), each of which gets tokens for itself that live for `token_s` seconds.
+    /// One with `clients`, each of which gets tokens for itself that live for `token_s` seconds.
     ///
     /// # Panics
     /// When it is not installed (the message names the command) or does not start (with its log).
-    pub fn start(clients: &[(&str, &str)], token_s: u32) -> Self {
+    pub fn start(clients: &[Client<'_>], token_s: u32) -> Self {
         match Self::try_start(clients, token_s) {
             Ok(server) => server,
             Err(error) => panic!("keycloak for tests: {error}"),
         }
     }
 
-    fn try_start(clients: &[(&str, &str)], token_s: u32) -> io::Result<Self> {
+    fn try_start(clients: &[Client<'_>], token_s: u32) -> io::Result<Self> {
         let installed = installed(&cache(), PLACE)?.join("home");
         let dir = folder("hilum-keycloak-")?;
         for part in ["lib", "conf", "providers", "themes"] {
@@ -125,11 +136,11 @@ impl Drop for Keycloak {
     }
 }
 
-fn realm(clients: &[(&str, &str)], token_s: u32) -> Value {
-    let client = |(id, secret): &(&str, &str)| {
+fn realm(clients: &[Client<'_>], token_s: u32) -> Value {
+    let client = |client: &Client<'_>| {
         json!({
-            "clientId": id,
-            "secret": secret,
+            "clientId": client.id,
+            "secret": client.secret,
             "enabled": true,
             "publicClient": false,
             "serviceAccountsEnabled": true,
@@ -138,7 +149,7 @@ fn realm(clients: &[(&str, &str)], token_s: u32) -> Value {
                 "name": "for the brokers",
                 "protocol": "openid-connect",
                 "protocolMapper": "oidc-audience-mapper",
-                "config": { "included.custom.audience": AUDIENCE, "access.token.claim": "true" }
+                "config": { "included.custom.audience": client.audience, "access.token.claim": "true" }
             }]
         })
     };

@@ -430,7 +430,10 @@ impl Inner {
                 });
                 match answer.await {
                     Ok(()) => break,
-                    Err(why) => *lock(&inner.down) = Some(why.to_string()),
+                    Err(why) => {
+                        let said = inner.watched.last_said().map(|said| format!(": {said}"));
+                        *lock(&inner.down) = Some(format!("{why}{}", said.unwrap_or_default()));
+                    }
                 }
             }
             inner.watched.forget();

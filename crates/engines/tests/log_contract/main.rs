@@ -9,6 +9,7 @@ mod kafka_only;
 mod sample;
 mod secured;
 mod subject;
+mod tokens;
 
 use subject::{EngineUnderTest, Fault, Subject};
 

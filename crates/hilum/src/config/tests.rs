@@ -57,6 +57,16 @@ fn unknown_keys_are_refused_with_the_nearest_name() {
             "sources.a.segments: `ALI` is no group",
         ),
         ("kafka without brokers", "[log]\nengine = \"kafka\"", "log.brokers"),
+        (
+            "an issuer in clear",
+            "[log]\nengine = \"kafka\"\nbrokers = \"k:1\"\n[log.token]\nsource = \"oauth\"\nurl = \"http://sso/token\"\nclient_id = \"h\"",
+            "log.token.url",
+        ),
+        (
+            "a role without a region",
+            "[log]\nengine = \"kafka\"\nbrokers = \"k:1\"\n[log.token]\nsource = \"aws_msk_iam\"",
+            "log.token.region",
+        ),
         ("postgres without url", "[tables]\nengine = \"postgres\"", "tables.url"),
     ];
     for (why, toml, want) in cases {
@@ -235,4 +245,27 @@ fn a_secret_of_the_log_comes_from_the_environment_and_is_shown_to_nobody() {
     assert_eq!(client, [("sasl.password", "geheim"), ("sasl.username", "hilum")]);
     let shown = config.to_toml();
     assert!(shown.contains("sasl.password") && !shown.contains("geheim"), "{shown}");
+}
+
+#[test]
+fn a_secret_of_the_log_may_stand_in_a_file_of_its_own() {
+    let file = "[log]\nengine = \"kafka\"\nbrokers = \"k:9092\"\n[log.client]\n\"sasl.username\" = \"hilum\"\n\
+                [log.token]\nsource = \"oauth\"\nurl = \"https://sso/token\"\nclient_id = \"hilum\"\n";
+    let log = load(file, &[]).expect("valid without its secret").log;
+    let secret = |name: &str| vec![(name.to_owned(), "geheim".to_owned())];
+    let given = log.clone().with_secrets(secret("log.client.sasl.password")).unwrap();
+    assert_eq!(given.client["sasl.password"], "geheim");
+    assert!(!format!("{given:?}").contains("geheim"));
+    let given = log.clone().with_secrets(secret("log.token.client_secret")).unwrap();
+    assert_eq!(given.token.client_secret, "geheim");
+    let config = Config { log: given.clone(), ..Config::default() };
+    assert!(!format!("{config:?}{}", config.to_toml()).contains("geheim"));
+    let cases = [
+        ("no such key", log.with_secrets(secret("log.tokn.client_secret")), "secrets/log.tokn.client_secret"),
+        ("said twice", given.with_secrets(secret("log.token.client_secret")), "leave one of them out"),
+    ];
+    for (why, refused, want) in cases {
+        let refused = refused.expect_err(why).to_string();
+        assert!(refused.contains(want) && !refused.contains("geheim"), "{why}: {refused}");
+    }
 }

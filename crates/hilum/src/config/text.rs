@@ -121,8 +121,27 @@ pub const REFERENCE: &[(&str, &str)] = &[
     ),
     (
         "log.client",
-        "For `kafka`: further settings by librdkafka's names, { \"security.protocol\" = \"SASL_SSL\" }. Shown masked.",
+        "For `kafka`: further settings by librdkafka's names, { \"security.protocol\" = \"SASL_SSL\" }. Shown masked.\n\
+         A secret rather in a file of the data folder, secrets/log.client.sasl.password.",
     ),
+    (
+        "log.token.source",
+        "For `kafka`: what gives the tokens by which the brokers know us (SASL/OAUTHBEARER): `none`, `oauth` (an issuer),\n\
+         `aws_msk_iam` (Amazon's Kafka).",
+    ),
+    ("log.token.url", "For `oauth`: the token endpoint, https."),
+    ("log.token.client_id", "For `oauth`: who we are to it."),
+    (
+        "log.token.client_secret",
+        "For `oauth`: what proves it. Rather in a file of the data folder, secrets/log.token.client_secret.",
+    ),
+    ("log.token.scope", "For `oauth`: what is asked for; empty: what the issuer gives by itself."),
+    (
+        "log.token.ca_file",
+        "For `oauth`: PEM of whoever signed the endpoint's certificate; empty: whom the system trusts.",
+    ),
+    ("log.token.region", "For `aws_msk_iam`: the cluster's region, ap-northeast-2."),
+    ("log.token.role", "For `aws_msk_iam`: the ARN of the role to take; empty: the machine's own."),
     ("tables.engine", "Where rows are kept: `sqlite` (a file in the data folder) or `postgres`."),
     (
         "tables.url",

@@ -16,4 +16,5 @@ mod misread;
 mod mllp;
 mod roles;
 mod routes;
+mod secrets;
 mod server;

@@ -18,7 +18,8 @@ pub struct Secured<'a> {
     pub issuer: Option<Issuer>,
 }
 
-/// Whose tokens a broker believes. The principal is the token's `azp`: the client's id.
+/// Whose tokens a broker believes. The principal is the token's `azp`: the client's id. Who came by a token must show
+/// another one before it runs out, or is hung up on.
 #[derive(Debug, Clone)]
 pub struct Issuer {
     /// As it names itself in a token.
@@ -56,7 +57,8 @@ impl Secured<'_> {
                  {of}.oauthbearer.jwks.endpoint.url={jwks}\n\
                  {of}.oauthbearer.expected.issuer={name}\n\
                  {of}.oauthbearer.expected.audience={audience}\n\
-                 {of}.oauthbearer.sub.claim.name=azp\n",
+                 {of}.oauthbearer.sub.claim.name=azp\n\
+                 listener.name.sasl_ssl.oauthbearer.connections.max.reauth.ms=3600000\n",
                 jwks = issuer.jwks,
                 name = issuer.name,
                 audience = issuer.audience,

@@ -185,14 +185,15 @@ struct Said {
 impl Watched {
     /// Why no broker can be reached, if so.
     pub(super) fn all_down(&self) -> Option<String> {
-        let said = lock(&self.said);
-        let why = || said.text().unwrap_or_else(|| "no broker can be reached".to_owned());
-        said.all_down.then(why)
+        let all_down = lock(&self.said).all_down;
+        let why = || self.last_said().unwrap_or_else(|| "no broker can be reached".to_owned());
+        all_down.then(why)
     }
 
-    /// The last thing that went wrong.
+    /// The last thing that went wrong: that there is no token before what brokers say to those who have none.
     pub(super) fn last_said(&self) -> Option<String> {
-        lock(&self.said).text()
+        let no_token = self.tokens.as_ref().and_then(|tokens| tokens.current().err());
+        no_token.or_else(|| lock(&self.said).text())
     }
 
     /// Whether the brokers have said something that does not pass by itself.

@@ -21,7 +21,11 @@ impl fmt::Display for Trouble {
 /// broker, and no secret.
 pub(super) fn of(code: RDKafkaErrorCode, reason: &str) -> Option<Trouble> {
     let way_out = match code {
-        RDKafkaErrorCode::Authentication if reason.contains("OAUTHBEARER") => {
+        // The issuer's trouble, which it says itself: it passes when the issuer is back.
+        RDKafkaErrorCode::Authentication if reason.contains("Failed to acquire") => return None,
+        RDKafkaErrorCode::Authentication
+            if reason.contains("OAUTHBEARER") || reason.contains("invalid_token") =>
+        {
             "is the token meant for these brokers (issuer, audience), and does their clock agree with the issuer's? See \
              log.token"
         }
@@ -87,8 +91,14 @@ mod tests {
             (
                 "wrong token",
                 RDKafkaErrorCode::Authentication,
-                "OAUTHBEARER: invalid_token",
+                "error: {\"status\":\"invalid_token\"}",
                 Some("log.token"),
+            ),
+            (
+                "no token",
+                RDKafkaErrorCode::Authentication,
+                "Failed to acquire SASL OAUTHBEARER token: HTTP 503",
+                None,
             ),
             ("unknown signer", RDKafkaErrorCode::SSL, "certificate verify failed", Some("ssl.ca.location")),
             (
