@@ -89,8 +89,14 @@ impl Gateways {
 
     /// How the sources do, by name.
     pub fn states(&self, now: Timestamp) -> Vec<SourceState> {
+        let seen = self.presence.as_ref().map(|presence| presence.seen()).unwrap_or_default();
+        self.states_of(&seen, now)
+    }
+
+    /// How they do by what a look saw.
+    pub fn states_of(&self, seen: &Seen, now: Timestamp) -> Vec<SourceState> {
         let Some(presence) = &self.presence else { return self.sources.states(now) };
-        let all = self.all(now);
+        let all = self.of(seen, now);
         let own = self.sources.reports(now);
         // Before its own row is read it is one all the same.
         let is_unseen = self.is_here && all.iter().all(|gateway| gateway.process.id != presence.own());

@@ -20,6 +20,7 @@ pub const PROCESS: Table = Table {
     key_len: 1,
     columns: &[
         Column::new("id", Type::Id),
+        Column::new("host", Type::Text),       // the machine's own name
         Column::new("roles", Type::Text),      // gateway,worker
         Column::optional("http", Type::Text),  // address
         Column::optional("mllp", Type::Text),  // address; absent = no such door
@@ -74,6 +75,8 @@ impl AtWork {
 pub struct Process {
     /// Which: the same over its restarts.
     pub id: Id,
+    /// The name of its machine.
+    pub host: String,
     /// What it is there for: `gateway,worker`.
     pub roles: String,
     /// Where it answers HTTP.
@@ -103,15 +106,18 @@ impl Process {
         self.roles.split(',').any(|one| one == role)
     }
 
-    /// A name that people can tell from others: where it is.
+    /// A name that people can tell from others: its machine, and the port of its door. An address may be `0.0.0.0`.
     pub fn place(&self) -> String {
-        self.mllp.as_ref().or(self.http.as_ref()).cloned().unwrap_or_else(|| self.id.to_string())
+        let door = self.mllp.as_ref().or(self.http.as_ref());
+        let port = door.and_then(|address| address.rsplit_once(':')).map(|(_, port)| port);
+        port.map_or_else(|| format!("{} {}", self.host, self.id), |port| format!("{}:{port}", self.host))
     }
 
     fn row(&self) -> Vec<Value> {
         let text = |text: &Option<String>| text.clone().map_or(Value::Null, Value::Text);
         vec![
             Value::Id(self.id),
+            Value::Text(self.host.clone()),
             Value::Text(self.roles.clone()),
             text(&self.http),
             text(&self.mllp),
@@ -131,7 +137,7 @@ impl Process {
             _ => None,
         };
         let Some(Value::Id(id)) = values.next() else { return None };
-        let roles = text(values.next())?;
+        let (host, roles) = (text(values.next())?, text(values.next())?);
         let (http, mllp) = (text(values.next()), text(values.next()));
         let version = text(values.next())?;
         let (Some(Value::Time(started)), Some(Value::Time(seen))) = (values.next(), values.next()) else {
@@ -139,7 +145,7 @@ impl Process {
         };
         let partitions = serde_json::from_str(&text(values.next())?).unwrap_or_default();
         let doors = text(values.next()).unwrap_or_default();
-        Some(Self { id, roles, http, mllp, version, started, seen, partitions, doors })
+        Some(Self { id, host, roles, http, mllp, version, started, seen, partitions, doors })
     }
 }
 
@@ -264,6 +270,7 @@ mod tests {
         };
         Process {
             id: Id::from_bytes([n; 16]),
+            host: "gw".to_owned(),
             roles: "gateway,worker".to_owned(),
             http: Some("127.0.0.1:1".to_owned()),
             mllp: None,
@@ -290,6 +297,7 @@ mod tests {
         assert!(seen.workers(at(101 + PROCESS_SILENT_S)).is_empty(), "nobody who is silent works");
         assert!(one.is_there(at(105)) && !one.is_there(at(101 + PROCESS_SILENT_S)));
         assert!(one.has_role("worker") && !one.has_role("reader"));
+        assert_eq!(one.place(), "gw:1");
 
         // The other one gives no sign of life any more.
         let later = as_of(102 + PROCESS_KEPT_S);

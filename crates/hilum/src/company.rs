@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::config::ProcessRole;
 use crate::house::House;
+use crate::machine;
 use crate::watch::Watch;
 
 /// A process among others.
@@ -75,6 +76,7 @@ impl Company {
         let now = self.house.clock.now();
         let process = Process {
             id: self.presence.own(),
+            host: machine::host(),
             roles: self.house.config.roles.to_string(),
             http: Some(self.http.to_string()),
             mllp: self.mllp.map(|address| address.to_string()),

@@ -42,6 +42,13 @@ pub fn cache() -> PathBuf {
     variable("XDG_CACHE_HOME").map(PathBuf::from).or_else(below_home).unwrap_or_default()
 }
 
+/// The machine's own name; `localhost` where it says none.
+pub fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
+}
+
 /// Raises the number of files (so, of connections) that this process may open as far as the system lets it.
 pub fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

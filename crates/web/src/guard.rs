@@ -104,7 +104,11 @@ fn anonymous(shell: &Shell, route: &'static RouteInfo, request_id: Id, request: 
 
 async fn pass(visit: &mut Visit, request: Request, next: Next) -> Result<Response, Fault> {
     let (shell, route) = (visit.0.shell.clone(), visit.0.route);
-    let signed_in = identify(&shell, route, visit.0.peer, request.headers()).await?;
+    let asked = identify(&shell, route, visit.0.peer, request.headers());
+    let Ok(signed_in) = tokio::time::timeout(limits::IDENTIFY_TIMEOUT, asked).await else {
+        return Err(Fault::because(Kind::Transient, &"who asks cannot be looked up in time"));
+    };
+    let signed_in = signed_in?;
     if let Some(inner) = Arc::get_mut(&mut visit.0) {
         inner.signed_in = signed_in;
     }

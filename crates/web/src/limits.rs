@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 /// Time for a request, body and answer, unless its route says another.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time in which it must be known who asks: tables that do not answer are a failure, and not a wait.
+pub const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time in which a connection must have sent the head of a request.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// Bytes of a request's head that are buffered.

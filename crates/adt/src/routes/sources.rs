@@ -74,6 +74,7 @@ impl PartitionState {
 #[serde(rename_all = "camelCase")]
 struct ProcessState {
     id: Id,
+    host: String,
     roles: Vec<String>,
     http: Option<String>,
     mllp: Option<String>,
@@ -95,6 +96,7 @@ impl ProcessState {
     fn of(process: &Process, there: bool, sources: Vec<SourceState>) -> Self {
         Self {
             id: process.id,
+            host: process.host.clone(),
             roles: process.roles.split(',').map(str::to_owned).collect(),
             http: process.http.clone(),
             mllp: process.mllp.clone(),
@@ -161,7 +163,7 @@ async fn gather(room: &Room) -> Result<Answer, Fault> {
     let partitions = partitions.collect();
     let log = room.log.health();
     Ok(Answer {
-        sources: room.gateways.states(at),
+        sources: room.gateways.states_of(&seen, at),
         processes: processes(room, &seen, at),
         partitions,
         log: log.durability,

@@ -55,6 +55,14 @@ fn a_gateway_acknowledges_without_the_database() {
     wait("the reader cannot show", 20, || (state(&reader).0 == 503).then_some(()));
 
     postgres.restart();
+    wait("the reader shows again", 60, || (state(&reader).0 == 200).then_some(()));
+    wait("the key is known", 30, || (post(a01("M14")).status == 200).then_some(()));
+    // A database that is there and says nothing is no other.
+    postgres.freeze();
+    send(&gateway, 12..15);
+    let refused = post(a01("M15"));
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    postgres.thaw();
     wait("all of them, each once", 60, || {
         let answer = request(reader.http.unwrap(), "GET", "/api/census", &[("x-api-key", &viewer)], b"");
         (answer.status == 200 && patients(&reader, &viewer) == 15).then_some(())
@@ -79,6 +87,39 @@ fn a_gateway_acknowledges_without_the_database() {
     for server in [gateway, late, worker, reader] {
         server.stop();
     }
+}
+
+/// A gateway that began without the database takes what comes. When it finds that the rows there are of another log, it
+/// takes nothing any more: what it took would be passed over.
+#[test]
+fn a_gateway_shuts_its_doors_when_rows_and_log_do_not_belong_together() {
+    let (kafka, postgres) = (Kafka::shared(), Postgres::start(&[]));
+    let of_these_rows = config(kafka, &postgres);
+    let first = tempdir().unwrap();
+    let all = Server::start(&first, &Start { config: &of_these_rows, ..Start::default() });
+    let viewer = all.key("viewer", "viewer");
+    send(&all, 0..3);
+    wait("three on the board", 30, || (patients(&all, &viewer) == 3).then_some(()));
+    all.stop();
+
+    let schema = of_these_rows.rsplit_once("schema = ").unwrap().1;
+    let (other, _) =
+        config(kafka, &postgres).rsplit_once("schema = ").map(|(a, b)| (a.to_owned(), b.len())).unwrap();
+    let of_another_log = format!("{other}schema = {schema}");
+    postgres.kill();
+    let (_folder, gateway) = part(&first, &of_another_log, "gateway");
+    send(&gateway, 3..5);
+    postgres.restart();
+    let (status, said) = wait("the doors shut", 40, || {
+        let (status, said) = state(&gateway);
+        (said["state"] == "unfit").then_some((status, said))
+    });
+    assert_eq!(status, 503);
+    assert!(said["why"].as_str().unwrap().contains("log epoch"), "{said}");
+    let mut mllp = gateway.connect();
+    mllp.send(&a01("M5"));
+    assert_eq!(mllp.try_answer(), None, "nothing is acknowledged");
+    gateway.stop();
 }
 
 #[test]
@@ -184,7 +225,10 @@ fn six_processes_are_one_house() {
         &[("x-api-key", &viewer), ("accept", "text/html")],
         b"",
     );
-    assert!(page.text().contains(&other_gateway.mllp.to_string()), "{}", page.text());
+    // By their machine and port: an address may be 0.0.0.0.
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let name = |server: &Server| format!("{}:{}", host.trim(), server.mllp.port());
+    assert!(page.text().contains(&name(&other_gateway)), "{}", page.text());
 
     // One gateway is gone: it is shown as such, and nobody says that its sources are fine, or silent.
     gateway.signal("KILL");
@@ -193,10 +237,10 @@ fn six_processes_are_one_house() {
         doors.contains(&(gateway.mllp.to_string(), false, 30)).then_some(())
     });
     let said = state(&reader).1.to_string();
-    assert!(said.contains(&gateway.mllp.to_string()) && said.contains("no sign of life"), "{said}");
+    assert!(said.contains(&name(&gateway)) && said.contains("no sign of life"), "{said}");
     let out = run(&["doctor", "--json", "--data", other_reader.data.to_str().unwrap()]);
     let findings = String::from_utf8(out.stdout).unwrap();
-    assert!(findings.contains(&format!("process {}", gateway.mllp)), "{findings}");
+    assert!(findings.contains(&format!("process {}", name(&gateway))), "{findings}");
     // Who stops in good order leaves nothing behind.
     let door = other_gateway.mllp.to_string();
     other_gateway.stop();
