@@ -23,6 +23,8 @@ use crate::state::PatientState;
 pub const FILLED: &str = "urn:hilum:extension:filled-from";
 /// The mother's number (PID-21, `valueIdentifier`): two newborns of one mother are two patients.
 pub const MOTHER: &str = "urn:hilum:extension:mother-identifier";
+/// The mother's name before marriage (PID-6, `valueString`).
+pub const MAIDEN_NAME: &str = "http://hl7.org/fhir/StructureDefinition/patient-mothersMaidenName";
 /// The sender says that it does not know who this is (PID-31, `valueBoolean`).
 pub const IDENTITY_UNKNOWN: &str = "urn:hilum:extension:identity-unknown";
 
@@ -201,11 +203,10 @@ fn telecoms<'a>(person: &'a PersonContent, notes: &mut Notes) -> Vec<ContactPoin
 
 fn extensions<'a>(state: &PatientState, person: &'a PersonContent, notes: &mut Notes) -> Vec<Extension<'a>> {
     let mut extension = Vec::new();
-    if let Some(maiden) = person.mothers_maiden.items().first() {
-        let url = "http://hl7.org/fhir/StructureDefinition/patient-mothersMaidenName";
-        if !maiden.family.is_empty() {
-            extension.push(Extension { url, value: Value::Text(&maiden.family) });
-        }
+    if let Some(maiden) = person.mothers_maiden.items().first()
+        && !maiden.family.is_empty()
+    {
+        extension.push(Extension { url: MAIDEN_NAME, value: Value::Text(&maiden.family) });
     }
     if let Some(religion) = person.religion.value() {
         let url = "http://hl7.org/fhir/StructureDefinition/patient-religion";

@@ -290,7 +290,7 @@ async fn is_withheld(
     let mut about = About {
         patients: line.patient.into_iter().collect(),
         encounters: line.encounter.into_iter().collect(),
-        asks: false,
+        ..About::default()
     };
     match parsed {
         Ok(message) => about.read(message, settings, sight, envelope.source.as_str()),

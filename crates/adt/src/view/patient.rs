@@ -20,11 +20,11 @@ use fhir::source_of;
 use items::{board_identifier, says_none};
 use person::Person;
 
-use super::confidence::{has_withheld_mother, is_restricted, is_withheld};
+use super::confidence::{has_withheld_kin, is_restricted, is_withheld};
 use super::journey::Sight;
 use super::{ViewError, as_optional_text, as_text};
 use crate::content::Representation;
-use crate::map::patient::MOTHER;
+use crate::map::patient::{MAIDEN_NAME, MOTHER};
 use crate::map::summary::{NameDisplay, PatientSummary, shown_name};
 use crate::state::{BoardIdentifier, Standing};
 
@@ -62,8 +62,10 @@ pub struct Patient {
     pub allergies: Vec<AllergyLine>,
     /// Encounters, newest first.
     pub encounters: Vec<EncounterLine>,
-    /// Next of kin.
+    /// Next of kin; empty when withheld.
     pub next_of_kin: Vec<KinLine>,
+    /// Whether kin, and what tells who and where they are, is withheld: one of them is.
+    pub kin_withheld: bool,
     /// The records of this person, the surviving one first. One alone is not merged.
     pub records: Vec<Record>,
     /// Records that a source linked without merging.
@@ -270,7 +272,8 @@ pub async fn read(sight: Sight<'_>, id: Id) -> Result<Patient, ViewError> {
         let now = |stay: &&Stay| matches!(stay.status.as_str(), "active" | "reserved") && !stay.temporary;
         one.places.iter().find(now).map(|stay| stay.place.clone())
     });
-    let next_of_kin = if confidential || !is_survivor { Vec::new() } else { person.next_of_kin()? };
+    let kin_withheld = confidential || has_withheld_kin(sight, id).await?;
+    let next_of_kin = if kin_withheld || !is_survivor { Vec::new() } else { person.next_of_kin()? };
     let (records, see_also) = records::records(sight, &person, &resource, confidential).await?;
     let own_marks = person.own.marks.clone();
     Ok(Patient {
@@ -298,6 +301,7 @@ pub async fn read(sight: Sight<'_>, id: Id) -> Result<Patient, ViewError> {
         allergies: lines,
         encounters,
         next_of_kin: next_of_kin.iter().map(|item| KinLine::of(item, id, sight)).collect(),
+        kin_withheld,
         records,
         see_also,
         message: source_of(&resource),
@@ -325,13 +329,12 @@ pub async fn raw(sight: Sight<'_>, id: Id) -> Result<Vec<Box<serde_json::value::
     }
     wanted.extend(patient.allergies.iter().map(|allergy| ("AllergyIntolerance", allergy.id)));
     wanted.extend(patient.next_of_kin.iter().map(|kin| ("RelatedPerson", kin.id)));
-    let hides_mother = has_withheld_mother(sight, id).await?;
     let mut all = Vec::new();
     for some in wanted.chunks(READ_RESOURCES_MAX) {
         for stored in sight.chart.read_all(sight.authority, some).await?.into_iter().flatten() {
             if !stored.deleted {
                 let json = stored.json()?;
-                let json = if hides_mother { without_mother(&json) } else { json };
+                let json = if patient.kin_withheld { without_kin(&json) } else { json };
                 all.extend(serde_json::value::RawValue::from_string(json).ok());
             }
         }
@@ -339,11 +342,19 @@ pub async fn raw(sight: Sight<'_>, id: Id) -> Result<Vec<Box<serde_json::value::
     Ok(all)
 }
 
-/// A resource without the extension that names a patient's mother by her number.
-fn without_mother(json: &str) -> String {
+/// A resource without what tells who a patient's mother is, and where she lives: a newborn's address is hers.
+fn without_kin(json: &str) -> String {
     let mut resource: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
     if let Some(extensions) = resource.get_mut("extension").and_then(serde_json::Value::as_array_mut) {
-        extensions.retain(|one| one.get("url").and_then(|url| url.as_str()) != Some(MOTHER));
+        extensions.retain(|one| {
+            let url = one.get("url").and_then(|url| url.as_str());
+            !matches!(url, Some(MOTHER | MAIDEN_NAME))
+        });
+    }
+    if let Some(patient) = resource.as_object_mut() {
+        for element in ["address", "telecom", "contact"] {
+            patient.remove(element);
+        }
     }
     resource.to_string()
 }

@@ -128,13 +128,7 @@ fn messages() -> Vec<String> {
         let control = format!("{mark}M4");
         all.push(Said { control: &control, who, vip, ..PLAIN }.text().repeat(2));
     }
-    // An open newborn of a confidential mother, who is named by her number.
-    all.push(format!(
-        "MSH|^~\\&|HIS|SEOUL|HILUM|HILUM|20260102030805||ADT^A01|OB1|P|2.5\rEVN||20260102030805\r\
-         PID|||{OPEN}15^^^{OPEN}H^MR||{OPEN}NAME^{OPEN}GIVEN^15||20260102|F{}{SECRET}1^^^{SECRET}H^MR\r\
-         PV1||I|{OPEN}WARD^15^1^{OPEN}H\r",
-        "|".repeat(13)
-    ));
+    all.extend(newborns());
     // An open patient and a confidential one change beds: the message's first patient is the open one.
     let two = |who: &str, control: &str| {
         format!(
@@ -147,6 +141,41 @@ fn messages() -> Vec<String> {
         two(SECRET, "S1"),
     ));
     all
+}
+
+/// Open newborns of a confidential mother, who is named by her number once; whatever else is said of her and of whom she
+/// lives with comes beside, later, and of a record that is replaced.
+fn newborns() -> Vec<String> {
+    let of = |event: &str, control: &str, number: &str, mother: &str, after_pid: &str| {
+        format!(
+            "MSH|^~\\&|HIS|SEOUL|HILUM|HILUM|20260102030805||ADT^{event}|{control}|P|2.5\rEVN||20260102030805\r\
+             PID|||{OPEN}{number}^^^{OPEN}H^MR||{OPEN}NAME^{OPEN}GIVEN^{number}|{SECRET}MAIDEN|20260102|F|||\
+             {SECRET}STREET^^{SECRET}CITY||{SECRET}PHONE||||||||{mother}\r{after_pid}"
+        )
+    };
+    let mother = format!("{SECRET}1^^^{SECRET}H^MR");
+    let bed = |number: &str| format!("PV1||I|{OPEN}WARD^{number}^1^{OPEN}H\r");
+    let kin = |number: &str| {
+        format!(
+            "NK1|1|{SECRET}NAME^{SECRET}GIVEN|MTH||{SECRET}PHONE\r\
+             NK1|2|{SECRET}FATHER^{SECRET}GIVEN|FTH|{SECRET}STREET\r{}",
+            bed(number)
+        )
+    };
+    // Whoever names her as next of kin by her number.
+    let spouse = format!("NK1|1|{SECRET}NAME|SPO{}{mother}\r{}", "|".repeat(30), bed("18"));
+    vec![
+        of("A01", "OB1", "15", &mother, &bed("15")),
+        of("A08", "OB2", "15", "", &kin("15")),
+        // The number of the first hours is merged into the one that stays, and the other way about.
+        of("A01", "OB3", "16", &mother, &kin("16")),
+        of("A28", "OB4", "17", "", ""),
+        of("A40", "OB5", "17", "", &format!("MRG|{OPEN}16^^^{OPEN}H^MR\r")),
+        of("A28", "OB6", "19", &mother, ""),
+        of("A28", "OB7", "20", "", &kin("20")),
+        of("A40", "OB8", "19", "", &format!("MRG|{OPEN}20^^^{OPEN}H^MR\r")),
+        of("A01", "OB9", "18", "", &spouse),
+    ]
 }
 
 /// A path with ids and choices put aside: the line of the table that it belongs to.
@@ -242,6 +271,9 @@ fn walk(http: SocketAddr, key: &str, role: &str) -> Walk {
         ] {
             let ids = quoted(text, field).filter(|id| id.len() == 36);
             next.extend(ids.flat_map(|id| kinds.iter().map(move |kind| kind.replace("{}", id))));
+        }
+        for link in quoted(text, "href=\"/patients/").filter(|id| id.len() == 36) {
+            next.extend([format!("/api/patients/{link}"), format!("/patients/{link}/resources")]);
         }
         for link in quoted(text, "href=\"/messages/").filter(|id| id.len() == 36) {
             next.push(format!("/api/messages/{link}"));
