@@ -6,6 +6,11 @@ mod harness;
 use bytes::Bytes;
 use harness::{House, Msg};
 use hilum_adt::tables::{BOARD, CONTENT, ENCOUNTER, FACT, NUMBER, SEEN, TIE};
+use hilum_adt::view::journey::Sight;
+use hilum_adt::view::search::{Query, search};
+use hilum_adt::view::{ViewError, patient};
+use hilum_chart::Chart;
+use hilum_core::{Authority, Role};
 use hilum_engines::tables::{Batch, Row, Table, Value, Write};
 
 fn text(of: &str) -> Value {
@@ -164,4 +169,46 @@ async fn a_row_of_the_board_that_cannot_be_read_is_not_passed_over_in_silence() 
     house.rebuild().await;
     assert_eq!(house.message(record).await["rule"], "", "a rebuild brings it in");
     assert_eq!(marks_of(&house, "1").await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_page_says_what_of_a_patient_cannot_be_read_and_withholds_what_it_may_ask_for() {
+    let cases = [
+        ("a person", "person", "[]", true, "listed"),
+        ("next of kin", "nk1", "null", false, "listed"),
+        ("allergies", "al1", "", false, "not-known"),
+    ];
+    for (why, part, body, is_withheld, allergies) in cases {
+        let house = House::new();
+        let said = admission("C1", "1", "V1").with("NK1|1|Kim^Su|SPO").with("AL1|1|DA|PEN^Penicillin");
+        house.send(&said.text()).await;
+        house.run().await;
+        damage(&house, &CONTENT, part, "body", &text(body)).await;
+        let (chart, authority) = (
+            Chart::open(house.tables.clone(), house.clock.clone()),
+            Authority::new("key:test", Role::Viewer),
+        );
+        let sight = Sight {
+            tables: &house.tables,
+            log: &house.log,
+            chart: &chart,
+            key: &house.key,
+            authority: &authority,
+        };
+        let id = house.patient_id("1");
+        let page = patient::read(sight, id).await.unwrap();
+        assert_eq!((page.confidential, page.name.is_none()), (is_withheld, is_withheld), "{why}");
+        assert_eq!((page.marks[0].as_str(), page.allergies_known), ("row-unreadable", allergies), "{why}");
+        assert_eq!(
+            (page.kin_withheld, page.next_of_kin.len()),
+            if part == "al1" { (false, 1) } else { (true, 0) }
+        );
+        match patient::raw(sight, id).await {
+            Err(ViewError::NotFound) => assert!(is_withheld, "{why}"),
+            all => assert!(!all.unwrap().is_empty() && !is_withheld, "{why}"),
+        }
+        let query = Query { identifier: Some("1".to_owned()), limit: 10, ..Query::default() };
+        let found = search(sight, &query).await.unwrap().patients.remove(0);
+        assert_eq!((found.confidential, found.name.is_none()), (is_withheld, is_withheld), "{why}");
+    }
 }

@@ -8,7 +8,9 @@ use harness::{House, Msg};
 use hilum_adt::announce;
 use hilum_adt::decision::Decision;
 use hilum_adt::settings::SourceSettings;
-use hilum_core::{Digest, Envelope};
+use hilum_adt::view::{journey, messages};
+use hilum_chart::Chart;
+use hilum_core::{Authority, Digest, Envelope, Role};
 
 /// Golden: a decision as another program wrote it, with a key that this one does not have and without most that it has.
 const WRITTEN_THEN: &str = r#"{"type":"settings","source":"default","settings":{"emergency_units":["W1"],"inpatient_check_days":7}}"#;
@@ -46,4 +48,37 @@ async fn a_message_whose_settings_nobody_knows_is_set_aside_and_not_guessed_at()
     let row = house.messages().await.remove(0);
     assert_eq!((&*row["status"], &*row["rule"]), ("quarantined", "settings.unknown"));
     assert_eq!(row["control_id"], "C1", "as the acknowledgment named it");
+}
+
+#[tokio::test]
+async fn a_page_reads_a_message_by_its_own_settings_or_withholds_it() {
+    let house = House::new();
+    let settings = SourceSettings { emergency_units: vec!["W1".to_owned()], ..SourceSettings::default() };
+    let decision = Decision::Settings { source: "default".to_owned(), settings: Box::new(settings.clone()) };
+    let decision = Envelope { settings_sha: settings.sha(), ..house.decision(&decision) };
+    house.append_all(&[decision]).await;
+    // The log has them before the fold writes its row.
+    let read = async |sha: Digest| journey::settings(&house.tables, &house.log, &sha).await.unwrap();
+    assert_eq!(read(settings.sha()).await, Some(settings));
+    assert_eq!(read(SourceSettings::default().sha()).await, Some(SourceSettings::default()));
+    let lost = Digest::of(b"lost");
+    assert_eq!(read(lost).await, None);
+
+    house.append_all(&[naming(&house, &admission("C1"), lost)]).await;
+    house.run().await;
+    let chart = Chart::open(house.tables.clone(), house.clock.clone());
+    for (role, withheld) in [(Role::Viewer, true), (Role::Operator, false)] {
+        let authority = Authority::new("key:test", role);
+        let query = messages::Query { control_id: Some("C1".to_owned()), limit: 1, ..Default::default() };
+        let line = messages::read(&house.tables, &authority, &query).await.unwrap().remove(0);
+        let sight = journey::Sight {
+            tables: &house.tables,
+            log: &house.log,
+            chart: &chart,
+            key: &house.key,
+            authority: &authority,
+        };
+        let way = journey::read(sight, line.id).await.unwrap().journey;
+        assert_eq!((way.withheld, way.text.is_none()), (withheld, withheld), "{role:?}");
+    }
 }

@@ -287,7 +287,9 @@ async fn open(room: &Room, caller: &Caller, id: Id) -> Result<Opened, Fault> {
         }
         record => record?,
     };
-    let settings = journey::settings(&room.tables, &record.envelope.settings_sha).await?;
+    // A correction that is made in another charset than the source's would be kept for good.
+    let settings = journey::settings(&room.tables, &room.log, &record.envelope.settings_sha).await?;
+    let settings = settings.ok_or_else(|| Fault::new(Kind::Conflict))?;
     let correction = correction::find(&room.tables, line.id).await?;
     if let Some(patient) = line.patient {
         caller.saw(patient);

@@ -237,8 +237,8 @@ async fn all_rows(tables: &Tables) -> Result<(Vec<Row>, bool), ViewError> {
     }
 }
 
-/// The mark of a line whose row cannot be read: somebody stands there, who it is cannot be said.
-const UNREADABLE: &str = "row-unreadable";
+/// The mark of whoever has a row that cannot be read: somebody is there, who it is cannot be said.
+pub(super) const UNREADABLE: &str = "row-unreadable";
 
 /// Whether a row of the board holds what this program writes.
 pub(super) fn is_readable(row: &Row) -> bool {

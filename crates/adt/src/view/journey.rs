@@ -16,6 +16,7 @@ use super::confidence::About;
 use super::messages::{self, Line};
 use super::{ViewError, as_optional_text, as_text};
 use crate::accept;
+use crate::announce;
 use crate::content::read::is_national;
 use crate::limits;
 use crate::map::summary::{is_korean_number, mask_national};
@@ -151,18 +152,25 @@ pub async fn record(log: &Log, position: Position) -> Result<Record, ViewError> 
     log.get(position).await?.ok_or(ViewError::NotFound)
 }
 
-/// The settings that an envelope names; the defaults where nobody wrote them down.
+/// The settings that an envelope names; `None` where nobody wrote them down, or not where it can be read now. The row is
+/// the fold's, which may not be there yet: the log knows them before.
 ///
 /// # Errors
-/// The engine's.
-pub async fn settings(tables: &Tables, sha: &Digest) -> Result<SourceSettings, ViewError> {
+/// The engines'.
+pub async fn settings(tables: &Tables, log: &Log, sha: &Digest) -> Result<Option<SourceSettings>, ViewError> {
     let key = vec![Value::Bytes(Bytes::copy_from_slice(sha.as_bytes()))];
     let found = tables.read(&[Read::Get { table: SETTINGS.name, key }]).await?;
     let row = found.first().and_then(|rows| rows.first());
-    Ok(match row.and_then(|row| row.values.get(1)) {
-        Some(Value::Text(body)) => serde_json::from_str(body).unwrap_or_default(),
-        _ => SourceSettings::default(),
-    })
+    if let Some(Value::Text(body)) = row.and_then(|row| row.values.get(1))
+        && let Ok(settings) = serde_json::from_str(body)
+    {
+        return Ok(Some(settings));
+    }
+    let default = SourceSettings::default();
+    if *sha == default.sha() {
+        return Ok(Some(default));
+    }
+    Ok(announce::known(log).await?.remove(sha))
 }
 
 /// Reads a message's journey.
@@ -180,11 +188,15 @@ pub async fn read(sight: Sight<'_>, id: Id) -> Result<Journey, ViewError> {
         record => record?,
     };
     let envelope = &record.envelope;
-    let settings = settings(sight.tables, &envelope.settings_sha).await?;
-    let judgement = accept::judge_caught(&envelope.body, envelope.content_type, &settings);
-    let withheld = is_withheld(sight, &line, envelope, &judgement.parsed, &settings).await?;
-    let masks = !sight.authority.decides();
     let is_message = envelope.content_type != ContentType::Decision;
+    let masks = !sight.authority.decides();
+    let known = settings(sight.tables, sight.log, &envelope.settings_sha).await?;
+    // By which settings it is to be read is not known: nor whom it names, and in which charset.
+    let is_unknown = known.is_none() && is_message;
+    let settings = known.unwrap_or_default();
+    let judgement = accept::judge_caught(&envelope.body, envelope.content_type, &settings);
+    let withheld =
+        (is_unknown && masks) || is_withheld(sight, &line, envelope, &judgement.parsed, &settings).await?;
     let ack = judgement.acknowledgment(envelope.id, envelope.received);
     let ack = ack.filter(|_| is_message && !withheld).map(|ack| Ack {
         code: ack.code.as_str(),

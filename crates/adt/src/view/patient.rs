@@ -240,7 +240,11 @@ pub async fn read(sight: Sight<'_>, id: Id) -> Result<Patient, ViewError> {
     let person = Person::read(sight, id).await?;
     let survivor = person.own.survivor;
     let whole = person.whole()?;
-    let confidential = whole.is_confidential() || is_restricted(&resource) || is_withheld(sight, id).await?;
+    // Whether one asks for confidence of whom a row cannot be read is not known.
+    let confidential = person.is_unreadable()
+        || whole.is_confidential()
+        || is_restricted(&resource)
+        || is_withheld(sight, id).await?;
     let open = |text: String| (!confidential && !text.is_empty()).then_some(text);
     let summary = PatientSummary::of(&whole);
     let names = whole.names.items();
@@ -261,6 +265,8 @@ pub async fn read(sight: Sight<'_>, id: Id) -> Result<Patient, ViewError> {
         allergies.iter().any(|item| item.standing == Standing::Current && !says_none(&item.content.code));
     let allergies_known = if stands {
         "listed"
+    } else if person.lacks_allergies() {
+        "not-known"
     } else if allergies.iter().any(|item| item.standing != Standing::NoLongerSent)
         || (is_said && allergies.is_empty())
     {
@@ -275,7 +281,7 @@ pub async fn read(sight: Sight<'_>, id: Id) -> Result<Patient, ViewError> {
     let kin_withheld = confidential || has_withheld_kin(sight, id).await?;
     let next_of_kin = if kin_withheld || !is_survivor { Vec::new() } else { person.next_of_kin()? };
     let (records, see_also) = records::records(sight, &person, &resource, confidential).await?;
-    let own_marks = person.own.marks.clone();
+    let own_marks = person.marks();
     Ok(Patient {
         id,
         survivor,

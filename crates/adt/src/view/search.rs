@@ -251,10 +251,13 @@ pub async fn found(sight: Sight<'_>, id: Id) -> Result<Option<Found>, ViewError>
     let key = vec![Value::Id(family), Value::Id(id), Value::Text(Part::Person.as_str().to_owned())];
     let rows = sight.tables.read(&[Read::Get { table: CONTENT.name, key }]).await?;
     let person = match rows.iter().flatten().next() {
-        Some(row) => Columns { table: &CONTENT, row }.json::<PersonRegister>("body")?.whole(),
-        None => crate::content::PersonContent::default(),
+        Some(row) => Columns { table: &CONTENT, row }.json::<PersonRegister>("body").ok(),
+        None => Some(PersonRegister::default()),
     };
-    let confidential = person.is_confidential() || is_withheld(sight, id).await?;
+    // Whether one asks for confidence whose row cannot be read is not known.
+    let is_unreadable = person.is_none();
+    let person = person.unwrap_or_default().whole();
+    let confidential = is_unreadable || person.is_confidential() || is_withheld(sight, id).await?;
     let mut found = Found {
         id,
         name: None,

@@ -1,6 +1,6 @@
 //! The numbers of one person with everything that was said of them, as the room's tables keep it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hilum_core::Id;
 use hilum_engines::tables::{Read, Row, Scan, Value};
@@ -14,8 +14,20 @@ use crate::limits::PATIENT_RECORDS_MAX;
 use crate::state::{Item, Standing};
 use crate::tables::{CONTENT, NUMBER, TIE};
 use crate::view::ViewError;
+use crate::view::census::UNREADABLE;
 use crate::view::journey::Sight;
 use crate::view::row::Columns;
+
+/// Whether a register holds what this program writes.
+fn is_readable(part: &str, body: &str) -> bool {
+    match part {
+        _ if part == Part::Person.as_str() => serde_json::from_str::<PersonRegister>(body).is_ok(),
+        _ if part == Part::NextOfKin.as_str() => {
+            serde_json::from_str::<GroupRegister<NextOfKin>>(body).is_ok()
+        }
+        _ => serde_json::from_str::<GroupRegister<Allergy>>(body).is_ok(),
+    }
+}
 
 /// A row of [`NUMBER`].
 pub(super) struct NumberRow {
@@ -34,7 +46,7 @@ impl NumberRow {
             number: columns.id("number")?,
             survivor: columns.id("survivor")?,
             identifier: serde_json::from_str(columns.text("identifier")?).ok(),
-            marks: columns.json("marks")?,
+            marks: columns.json("marks").unwrap_or_else(|_| vec![UNREADABLE.to_owned()]),
         })
     }
 }
@@ -45,6 +57,8 @@ pub(super) struct Person {
     /// Surviving one first, then in the order in which they fill in.
     pub(super) members: Vec<NumberRow>,
     registers: BTreeMap<(Id, &'static str), String>,
+    /// What of it cannot be read.
+    unreadable: BTreeSet<&'static str>,
     pub(super) is_cut: bool,
 }
 
@@ -77,13 +91,36 @@ impl Person {
                 key: vec![Value::Id(family), Value::Id(*owner), Value::Text((*part).to_owned())],
             })
             .collect();
-        let mut registers = BTreeMap::new();
+        let (mut registers, mut unreadable) = (BTreeMap::new(), BTreeSet::new());
         for (key, rows) in wanted.into_iter().zip(sight.tables.read(&reads).await?) {
-            if let Some(row) = rows.first() {
-                registers.insert(key, Columns { table: &CONTENT, row }.text("body")?.to_owned());
+            let Some(row) = rows.first() else { continue };
+            let body = Columns { table: &CONTENT, row }.text("body")?;
+            if is_readable(key.1, body) {
+                registers.insert(key, body.to_owned());
+            } else {
+                unreadable.insert(key.1);
             }
         }
-        Ok(Self { own, members, registers, is_cut })
+        Ok(Self { own, members, registers, unreadable, is_cut })
+    }
+
+    /// Whether what was said of the person, and so whether confidence was asked for, cannot be read.
+    pub(super) fn is_unreadable(&self) -> bool {
+        self.unreadable.contains(Part::Person.as_str())
+    }
+
+    /// Whether allergies cannot be read: what is left tells neither which there are nor that there are none.
+    pub(super) fn lacks_allergies(&self) -> bool {
+        [Part::Allergies, Part::Reactions].iter().any(|part| self.unreadable.contains(part.as_str()))
+    }
+
+    /// The marks of its own number, and one when anything of the person cannot be read.
+    pub(super) fn marks(&self) -> Vec<String> {
+        let mut marks = self.own.marks.clone();
+        if !self.unreadable.is_empty() && !marks.iter().any(|mark| mark == UNREADABLE) {
+            marks.insert(0, UNREADABLE.to_owned());
+        }
+        marks
     }
 
     fn register<T: DeserializeOwned + Default>(&self, owner: Id, part: Part) -> Result<T, ViewError> {
