@@ -189,6 +189,7 @@ pub enum Verdict {
 const CHAIN: &str = "hilum audit chain 1";
 const ACTIVE: i64 = 0;
 const ZERO: [u8; 32] = [0; 32];
+const LIVE_EVERY_US: i64 = limits::AUDIT_LIVE_EVERY.as_micros() as i64;
 
 /// Who waits for an event to be on disk.
 type Done = oneshot::Sender<Result<(), TablesError>>;
@@ -258,19 +259,20 @@ impl Audit {
 
     /// Whether this view by this session counts now: the first time, and again after a quarter of an hour. Only a
     /// live page's own refreshes ask.
-    pub(crate) fn counts_again(&self, view: View, now: Timestamp) -> bool {
+    pub(crate) fn counts_again(&self, view: &View, now: Timestamp) -> bool {
+        let views = self.0.views.lock().unwrap_or_else(PoisonError::into_inner);
+        views.get(view).is_none_or(|last| now.micros_since(*last) >= LIVE_EVERY_US)
+    }
+
+    /// This view was written down. Not before it is: what the log did not take is asked for again.
+    pub(crate) fn counted(&self, view: View, now: Timestamp) {
         let mut views = self.0.views.lock().unwrap_or_else(PoisonError::into_inner);
-        let every = limits::AUDIT_LIVE_EVERY.as_micros() as i64;
-        if views.get(&view).is_some_and(|last| now.micros_since(*last) < every) {
-            return false;
-        }
         if views.len() >= limits::AUDIT_LIVE_VIEWS_MAX {
-            views.retain(|_, last| now.micros_since(*last) < every);
+            views.retain(|_, last| now.micros_since(*last) < LIVE_EVERY_US);
         }
         if views.len() < limits::AUDIT_LIVE_VIEWS_MAX {
             views.insert(view, now);
         }
-        true
     }
 
     /// The searches that are being typed.
@@ -359,8 +361,9 @@ impl Writer {
     async fn run(self, mut events: mpsc::Receiver<Queued>, durability: Durability) {
         let mut pending: Vec<AuditEvent> = Vec::new();
         loop {
-            // What could not be written is tried again each second, in its order.
-            let received = if pending.is_empty() {
+            // What could not be written is tried again each second, in its order; and whether the log takes anything, when
+            // nothing waits: while it does not, nothing that changes something is begun, so nothing new comes to be tried.
+            let received = if pending.is_empty() && self.healthy.load(Ordering::Relaxed) {
                 events.recv().await
             } else {
                 let Ok(received) = tokio::time::timeout(limits::AUDIT_DELAY_MAX, events.recv()).await else {
@@ -386,7 +389,8 @@ impl Writer {
     }
 
     async fn write(&self, pending: &mut Vec<AuditEvent>, waiting: Waiting) {
-        if pending.is_empty() {
+        // Without an event the head alone is written anew, as it is.
+        if pending.is_empty() && self.healthy.load(Ordering::Relaxed) {
             return;
         }
         let mut answer = self.append(pending).await;

@@ -314,22 +314,28 @@ async fn audit(visit: &Visit, response: Response) -> Response {
     let about: Vec<Option<Id>> =
         if patients.is_empty() { vec![None] } else { patients.into_iter().map(Some).collect() };
     let is_view = matches!(action, Action::Read | Action::Search);
-    let is_refresh = inner.is_live && is_view && response.status().is_success();
-    // What a page left open goes on to show, nobody looks for anew.
-    let action = if is_refresh { Action::Read } else { action };
+    let is_shown = is_view && response.status().is_success();
     let shell = &inner.shell;
     let typist = (via, inner.route.path);
-    let typed = typed.filter(|_| is_view && !is_refresh && response.status().is_success());
-    let about = match &typed {
-        Some(text) => shell.audit().typing().news(typist, text.expose(), about, inner.at),
-        None => about,
+    let is_refresh = inner.is_live && is_shown && {
+        match typed.as_ref().map(|text| text.expose().trim()) {
+            None => action == Action::Read,
+            // Whatever a request says of itself: what was not searched for before is a search.
+            Some(text) => text.is_empty() || shell.audit().typing().is_left_open(typist, text, inner.at),
+        }
     };
-    let events = about.into_iter().filter(|patient| {
-        // A search that was written down is not written again for the refreshes of its page.
-        let is_news = (is_refresh || typed.is_some())
-            && shell.audit().counts_again((via, inner.route.path, *patient), inner.at);
-        !is_refresh || is_news
-    });
+    // What a page left open goes on to show, nobody looks for anew.
+    let action = if is_refresh { Action::Read } else { action };
+    let searched = typed.filter(|_| is_shown);
+    let about = match &searched {
+        Some(text) if !is_refresh => shell.audit().typing().news(typist, text.expose(), about, inner.at),
+        _ => about,
+    };
+    let view_of = |patient: Option<Id>| (via, inner.route.path, patient);
+    // A search that was written down is not written again for the refreshes of its page.
+    let events = about
+        .into_iter()
+        .filter(|patient| !is_refresh || shell.audit().counts_again(&view_of(*patient), inner.at));
     let events: Vec<AuditEvent> = events
         .map(|patient| AuditEvent {
             at: inner.at,
@@ -346,8 +352,17 @@ async fn audit(visit: &Visit, response: Response) -> Response {
     let told: Vec<Option<Id>> = events.iter().map(|event| event.patient).collect();
     let written =
         futures::future::join_all(events.into_iter().map(|event| shell.audit().record(event))).await;
-    if typed.is_some() && written.iter().all(Result::is_ok) {
-        shell.audit().typing().told(typist, told.into_iter());
+    if is_refresh || searched.is_some() {
+        let kept = told.iter().zip(&written).filter(|(_, result)| result.is_ok());
+        kept.for_each(|(patient, _)| shell.audit().counted(view_of(*patient), inner.at));
+    }
+    if let Some(text) = searched
+        && written.iter().all(Result::is_ok)
+    {
+        shell.audit().typing().left_open(typist, text.expose().trim(), inner.at);
+        if !is_refresh {
+            shell.audit().typing().told(typist, told.into_iter());
+        }
     }
     for result in written {
         let Err(error) = result else { continue };

@@ -76,6 +76,10 @@ pub const AUDIT_TYPING_LONGEST: Duration = Duration::from_mins(5);
 pub const AUDIT_TYPING_MAX: usize = 10_000;
 /// Patients that one such search remembers to have named; further ones are named each time.
 pub const AUDIT_TYPING_PATIENTS_MAX: usize = 1_000;
+/// A page's refreshes belong to its search for so long after the one before.
+pub const AUDIT_LEFT_OPEN: Duration = Duration::from_hours(1);
+/// Searches that are remembered for that.
+pub const AUDIT_LEFT_OPEN_MAX: usize = 50_000;
 /// Patients that one request's audit names one by one; beyond it only their number.
 pub const AUDIT_PATIENTS_MAX: usize = 100;
 /// Rows of one page of the audit log.

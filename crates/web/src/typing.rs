@@ -22,7 +22,11 @@ struct Series {
 
 /// The searches that are being typed. In memory alone: what is typed may be a name.
 #[derive(Debug, Default)]
-pub(crate) struct Typing(Mutex<HashMap<Typist, Series>>);
+pub(crate) struct Typing {
+    series: Mutex<HashMap<Typist, Series>>,
+    /// Searches that were written down, by the hash of their text, whose pages may stand open.
+    left_open: Mutex<HashMap<(Typist, [u8; 32]), Timestamp>>,
+}
 
 impl Typing {
     /// Of `about`, what the audit log does not say yet of the search that `typed` goes on with. A search goes on while
@@ -35,7 +39,7 @@ impl Typing {
         about: Vec<Option<Id>>,
         now: Timestamp,
     ) -> Vec<Option<Id>> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         let since = |at: Timestamp| now.micros_since(at).unsigned_abs();
         let (pause, longest) =
             (limits::AUDIT_TYPING_PAUSE.as_micros() as u64, limits::AUDIT_TYPING_LONGEST.as_micros() as u64);
@@ -64,11 +68,37 @@ impl Typing {
 
     /// What was written down. Not before it is: two letters on their way at once may then say it twice, none is lost.
     pub(crate) fn told(&self, typist: Typist, about: impl Iterator<Item = Option<Id>>) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(series) = all.get_mut(&typist) else { return };
         let room = limits::AUDIT_TYPING_PATIENTS_MAX.saturating_sub(series.told.len());
         series.told.extend(about.take(room));
     }
+
+    /// Whether this search was written down, and its page goes on to show what it finds.
+    pub(crate) fn is_left_open(&self, typist: Typist, text: &str, now: Timestamp) -> bool {
+        let all = self.left_open.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&(typist, hash_of(text))).is_some_and(|last| is_open(*last, now))
+    }
+
+    /// This search, or a refresh of its page, was written down.
+    pub(crate) fn left_open(&self, typist: Typist, text: &str, now: Timestamp) {
+        let mut all = self.left_open.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= limits::AUDIT_LEFT_OPEN_MAX {
+            all.retain(|_, last| is_open(*last, now));
+        }
+        // One that finds no room counts as a search each time: rather twice than never.
+        if all.len() < limits::AUDIT_LEFT_OPEN_MAX {
+            all.insert((typist, hash_of(text)), now);
+        }
+    }
+}
+
+fn hash_of(text: &str) -> [u8; 32] {
+    *blake3::hash(text.as_bytes()).as_bytes()
+}
+
+fn is_open(last: Timestamp, now: Timestamp) -> bool {
+    now.micros_since(last).unsigned_abs() < limits::AUDIT_LEFT_OPEN.as_micros() as u64
 }
 
 #[cfg(test)]

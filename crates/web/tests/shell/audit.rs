@@ -241,6 +241,77 @@ async fn an_answer_that_cannot_be_audited_does_not_leave() {
     assert_eq!(open.get(&patient, &[("x-api-key", &key)]).await.status, StatusCode::OK, "by setting");
 }
 
+/// Makes writes fail until [`mend`]: a disk that failed would stay failed for the process.
+async fn fail(bench: &Bench) -> Vec<Row> {
+    let kept =
+        bench.audit.read(&[Read::Scan(Scan::by_key(AUDIT_HEAD.name, Vec::new()))]).await.unwrap().remove(0);
+    let zero = Value::Bytes(Bytes::from_static(&[0; 32]));
+    let values = vec![Value::Int(0), Value::Int(7), zero.clone(), zero];
+    tamper(bench, vec![Write::Put { table: AUDIT_HEAD.name, values }]).await;
+    kept
+}
+
+async fn mend(bench: &Bench, kept: Vec<Row>) {
+    let write = match kept.into_iter().next() {
+        Some(row) => Write::Put { table: AUDIT_HEAD.name, values: row.values },
+        None => Write::Delete { table: AUDIT_HEAD.name, key: vec![Value::Int(0)] },
+    };
+    tamper(bench, vec![write]).await;
+}
+
+#[tokio::test]
+async fn one_failed_write_stops_nobody_for_good() {
+    let bench = Bench::new().await;
+    let key = bench.key(Role::Operator).await;
+    let auth = [("x-api-key", key.as_str())];
+    let path = format!("/decide/{}", Id::from_bytes([1; 16]));
+    // Before anything was ever written, and after.
+    for rows in [1, 2] {
+        let kept = fail(&bench).await;
+        assert_eq!(bench.get("/api/census", &auth).await.status, StatusCode::SERVICE_UNAVAILABLE);
+        tokio::time::sleep(limits::AUDIT_DELAY_MAX * 3 / 2).await;
+        assert_eq!(bench.post(&path, &auth, "").await.status, StatusCode::SERVICE_UNAVAILABLE, "still");
+        mend(&bench, kept).await;
+        tokio::time::sleep(limits::AUDIT_DELAY_MAX * 3 / 2).await;
+        // Nobody came with anything but this.
+        assert_eq!(bench.post(&path, &auth, "").await.status, StatusCode::OK);
+        assert_eq!(verdict(&bench).await, Verdict::Whole { rows });
+    }
+}
+
+#[tokio::test]
+async fn a_view_that_was_not_written_down_does_not_count() {
+    let bench = Bench::new().await;
+    let key = bench.key(Role::Viewer).await;
+    let live = [("x-api-key", key.as_str()), ("hilum-live", "1")];
+    let kept = fail(&bench).await;
+    for _ in 0..2 {
+        assert_eq!(bench.get("/census", &live).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    mend(&bench, kept).await;
+    for _ in 0..2 {
+        assert_eq!(bench.get("/census", &live).await.status, StatusCode::OK);
+    }
+    assert_eq!(all(&bench).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_search_is_one_whatever_it_says_of_itself() {
+    let bench = Bench::new().await;
+    let key = bench.key(Role::Viewer).await;
+    let live = [("x-api-key", key.as_str()), ("hilum-live", "1")];
+    let one = Id::from_bytes([1; 16]);
+    let found = format!("q=KIM&patient={one}");
+    // One that finds somebody, a refresh of it, one that finds nobody, another; and lists without a search.
+    for form in [found.as_str(), found.as_str(), "q=LEE", "q=PARK", "q=", "q="] {
+        bench.post("/typing", &live, form).await;
+        bench.pass(limits::AUDIT_TYPING_PAUSE);
+    }
+    let rows = all(&bench).await;
+    let said: Vec<_> = rows.iter().map(|row| (row.action.as_str(), row.patient)).collect();
+    assert_eq!(said, [("search", Some(one)), ("search", None), ("search", None)]);
+}
+
 #[tokio::test]
 async fn within_a_second_is_written_within_a_second() {
     let bench = Bench::with(Settings { audit: Durability::WithinSecond, ..Settings::default() }).await;
