@@ -19,6 +19,7 @@ use hilum_hl7v2::{CharsetSettings, Message, ParseError, Path};
 use tracing::Instrument as _;
 
 use crate::acks::AckTimes;
+use crate::facts::read::ahead_s;
 use crate::held::{HeldBody, Memory};
 use crate::limits;
 use crate::settings::{OnTransient, SourceSettings};
@@ -109,23 +110,27 @@ pub fn judge_caught<'m>(
         .unwrap_or_else(|_| judge_headers(body))
 }
 
-/// Judges a message and finds its partition. A panic costs neither the message nor its neighbours.
+/// Judges a message, finds its partition, and by how much its sender's clock is ahead. A panic costs neither the message
+/// nor its neighbours.
 fn judge_and_place<'m>(
     body: &'m Bytes,
     content_type: ContentType,
     source: &Source,
     key: &InstallationKey,
-) -> (Judgement<'m>, Id) {
+    received: Timestamp,
+) -> (Judgement<'m>, Id, Option<i64>) {
     let judged = catch_unwind(AssertUnwindSafe(|| {
         let judgement = judge(body, content_type, source.settings());
         let partition = partition_key(key, &judgement, source);
-        (judgement, partition)
+        let message = judgement.parsed.as_ref().ok();
+        let ahead_s = message.and_then(|message| ahead_s(message, source.settings(), received));
+        (judgement, partition, ahead_s)
     }));
     judged.unwrap_or_else(|_| {
         tracing::error!("the program failed on a message: it is kept, and quarantined");
         let digest = Digest::of(body);
         let parts: [&[u8]; 3] = [b"message", source.name().as_str().as_bytes(), digest.as_bytes()];
-        (judge_headers(body), key.id("Partition", &parts))
+        (judge_headers(body), key.id("Partition", &parts), None)
     })
 }
 
@@ -368,7 +373,7 @@ impl Door {
             });
         }
         let _held = self.0.memory.message(body.len());
-        let (judgement, key) = judge_and_place(&body, content_type, &source, &parts.key);
+        let (judgement, key, ahead_s) = judge_and_place(&body, content_type, &source, &parts.key, received);
         let envelope = Envelope {
             v: Envelope::VERSION,
             id: record,
@@ -411,6 +416,9 @@ impl Door {
         parts.acks.put(record, acked);
         let told = if refusal.is_some() { Told::Refused } else { Told::Accepted };
         source.told(told, received, acked);
+        if let Some(ahead_s) = ahead_s {
+            source.clock_ahead(ahead_s, received);
+        }
         self.0.ack_seconds.record(acked.micros_since(received).max(0) as f64 / 1e6);
         if let Some(problem) = &refusal {
             tracing::warn!(why = problem.text, "message refused and kept");

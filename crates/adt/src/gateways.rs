@@ -6,8 +6,10 @@ use std::sync::Arc;
 use hilum_chart::Presence;
 use hilum_chart::presence::{Process, Seen};
 use hilum_core::Timestamp;
+use hilum_engines::tables::{Read, Scan, Tables, TablesError, Value};
 
 use crate::sources::{SourceReport, SourceState, Sources, summed};
+use crate::tables::MESSAGE;
 
 /// What a process that is there for messages is called among its roles.
 pub const GATEWAY: &str = "gateway";
@@ -62,6 +64,25 @@ impl Gateways {
                 source.seed(last);
             }
         }
+    }
+
+    /// Takes up what the messages' rows tell of the time before this process: when each source last spoke. Without it a
+    /// feed that died with the last process would not be seen to be silent.
+    ///
+    /// # Errors
+    /// The tables'.
+    pub async fn remember_rows(&self, tables: &Tables) -> Result<(), TablesError> {
+        for source in self.sources.all().filter(|_| self.is_here) {
+            let name = vec![Value::Text(source.name().to_string())];
+            let newest =
+                Scan { descending: true, limit: 1, ..Scan::by_index(MESSAGE.name, "by_source", name) };
+            let rows = tables.read(&[Read::Scan(newest)]).await?;
+            let row = rows.iter().flatten().next();
+            if let Some(Value::Time(last)) = row.and_then(|row| row.values.get(MESSAGE.column("received")?)) {
+                source.seed(*last);
+            }
+        }
+        Ok(())
     }
 
     /// The gateways, by where they are; empty where this process is the only one.

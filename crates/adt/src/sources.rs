@@ -143,6 +143,8 @@ pub struct Source {
     settings: SourceSettings,
     settings_sha: Digest,
     configured: bool,
+    /// Whether its silence means something: the configuration names it, or names no other.
+    expected: bool,
     peers: Vec<Network>,
     /// Why nothing of it is taken.
     shut: OnceLock<String>,
@@ -180,6 +182,11 @@ impl Source {
         self.live.told(told, received, acked);
     }
 
+    /// A message was kept whose own time lies that far ahead of its receipt: its sender's clock or zone is wrong.
+    pub fn clock_ahead(&self, seconds: i64, received: Timestamp) {
+        self.live.clock_ahead(seconds, received);
+    }
+
     /// A message could not be kept for a reason of ours.
     pub fn failed(&self, at: Timestamp) {
         self.live.failed(at);
@@ -207,6 +214,7 @@ impl Source {
         SourceReport {
             name: self.name.clone(),
             configured: self.configured,
+            expected: self.expected,
             started: live.started,
             at: now,
             connections: live.connections.load(Ordering::Relaxed),
@@ -219,6 +227,8 @@ impl Source {
             ack_p50_us: live.ack_times.quantile(0.5),
             ack_p99_us: live.ack_times.quantile(0.99),
             silence_alarm_s: self.settings.silence_alarm_s,
+            clock_ahead_s: live.last(&live.last_ahead).map(|_| live.ahead_s.load(Ordering::Relaxed)),
+            last_clock_ahead: live.last(&live.last_ahead),
         }
     }
 
@@ -249,6 +259,9 @@ struct Live {
     faults: AtomicU64,
     last_received: AtomicI64,
     last_fault: AtomicI64,
+    /// How far ahead the clock was in the last message of which it was.
+    ahead_s: AtomicI64,
+    last_ahead: AtomicI64,
     rate: Rate,
     ack_times: AckHistogram,
     accepted_total: metrics::Counter,
@@ -272,6 +285,8 @@ impl Live {
             faults: AtomicU64::new(0),
             last_received: AtomicI64::new(NEVER),
             last_fault: AtomicI64::new(NEVER),
+            ahead_s: AtomicI64::new(0),
+            last_ahead: AtomicI64::new(NEVER),
             rate: Rate::default(),
             ack_times: AckHistogram::default(),
         }
@@ -310,6 +325,11 @@ impl Live {
         self.faults.fetch_add(1, Ordering::Relaxed);
         self.faults_total.increment(1);
         self.last_fault.fetch_max(at.as_micros(), Ordering::Relaxed);
+    }
+
+    fn clock_ahead(&self, seconds: i64, received: Timestamp) {
+        self.ahead_s.store(seconds, Ordering::Relaxed);
+        self.last_ahead.fetch_max(received.as_micros(), Ordering::Relaxed);
     }
 
     /// What the tables know of the time before this process: the last message.
@@ -367,6 +387,7 @@ impl Sources {
                 settings_sha: settings.sha(),
                 settings,
                 configured: true,
+                expected: true,
                 peers,
                 shut: OnceLock::new(),
                 live: Live::new(&raw_name, started),
@@ -401,6 +422,7 @@ impl Sources {
         }
         by_peer.sort_by_key(|(network, _)| std::cmp::Reverse(network.bits));
         let default_name = SourceName::parse(DEFAULT).expect("a constant that keeps the rule");
+        let is_alone = by_name.is_empty();
         let default = by_name
             .entry(default_name.clone())
             .or_insert_with(|| {
@@ -410,6 +432,7 @@ impl Sources {
                     settings_sha: settings.sha(),
                     settings,
                     configured: false,
+                    expected: is_alone,
                     peers: Vec::new(),
                     shut: OnceLock::new(),
                     live: Live::new(DEFAULT, started),
@@ -586,6 +609,8 @@ mod tests {
         assert_eq!(ed.state(at(10)).health, SourceHealth::Live, "just started");
         assert_eq!(ed.state(at(601)).health, SourceHealth::Silent, "configured and never heard of");
         assert_eq!(sources.default_source().state(at(9_999)).health, SourceHealth::Unused);
+        let alone = Sources::new([], at(0)).expect("nothing configured");
+        assert_eq!(alone.default_source().state(at(9_999)).health, SourceHealth::Silent, "it is the feed");
         ed.told(Told::Accepted, at(700), at(700).plus_micros(900));
         assert_eq!(ed.state(at(1_300)).health, SourceHealth::Live);
         assert_eq!(ed.state(at(1_301)).health, SourceHealth::Silent);
@@ -599,5 +624,9 @@ mod tests {
         );
         assert_eq!(state.per_minute, 1);
         assert!((900..=1_100).contains(&state.ack_p50_us.expect("two answers")), "{state:?}");
+        assert_eq!(state.clock_ahead_s, None);
+        ed.clock_ahead(3_600, at(1_304));
+        assert_eq!(ed.state(at(1_305)).clock_ahead_s, Some(3_600));
+        assert_eq!(ed.state(at(1_305 + 24 * 3_600)).clock_ahead_s, None, "a day later it is right again");
     }
 }

@@ -4,11 +4,12 @@
 mod harness;
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use harness::{House, Msg};
 use hilum_adt::project::Adt;
 use hilum_adt::tables::CONTENT;
-use hilum_chart::{ChartError, fits};
+use hilum_chart::{Cause, ChartError, fits, run_all};
 use hilum_engines::tables::{Batch, Tables, Value, Write};
 
 async fn write(tables: &Tables, write: Write) {
@@ -51,6 +52,20 @@ async fn rows_of_another_form_are_refused_until_a_rebuild_has_made_them_anew() {
             fits::go_back::<Adt>(&house.log, &house.tables).await.is_err(),
             "{why}: nothing on top of it"
         );
+
+        // Nor does a runner begin, whose tables may have opened after the program asked.
+        house.send(&Msg::new("A08", "C2", "010900", "1", "V1").text()).await;
+        let running = run_all(&house.projection, &house.log, &house.tables, &house.clock);
+        let paused = loop {
+            if let Some(paused) =
+                running.progress().health().partitions.iter().find_map(|one| one.paused.clone())
+            {
+                break paused;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        assert_eq!(paused.cause, Cause::OtherLog, "{why}: {}", paused.why);
+        running.stop().await;
 
         house.rebuild().await;
         assert_eq!(refused(&house).await, None, "{why}: made anew");

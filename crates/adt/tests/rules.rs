@@ -112,6 +112,23 @@ async fn rule_3_a_time_far_ahead_does_not_sort() {
 }
 
 #[tokio::test]
+async fn rule_3_a_fast_clock_is_a_finding() {
+    let house = House::new();
+    let right = house.send(&a01().text()).await;
+    // It sorts, whatever the clock says: what came later with a right one stands before it.
+    let fast = house
+        .send(&msg("A02", "2", "011000", "1", "V1").at("W2^201^1^H").text().replace("20260301", "20290301"))
+        .await;
+    house.send(&msg("A02", "3", "011200", "1", "V1").at("W3^301^1^H").text()).await;
+    house.run().await;
+    assert_eq!(house.census().await, ["inpatient W2-201-1 I in-progress Kim, Min"]);
+    assert_eq!(house.message(right).await["status"], "applied");
+    let message = house.message(fast).await;
+    assert_eq!(message["status"], "findings");
+    assert!(message["findings"].contains("source-clock"), "{}", message["findings"]);
+}
+
+#[tokio::test]
 async fn rule_4_msh_9_decides() {
     let house = House::new();
     let text = a01().text().replace("EVN||", "EVN|A08|");

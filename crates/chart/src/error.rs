@@ -213,6 +213,8 @@ pub enum Cause {
     NewerProgram,
     /// Log and tables do not belong together.
     OtherLog,
+    /// No process works at the partition.
+    NoWorker,
     /// A stored row cannot be read.
     DamagedRow,
     /// A fault of this program.
@@ -230,6 +232,7 @@ impl Cause {
             Self::Missing => "missing",
             Self::NewerProgram => "newer-program",
             Self::OtherLog => "other-log",
+            Self::NoWorker => "no-worker",
             Self::DamagedRow => "damaged-row",
             Self::Program => "program",
         }

@@ -42,7 +42,11 @@ pub(crate) async fn write_form<P: Projection>(tables: &Tables) -> Result<(), Cha
     Ok(())
 }
 
-async fn check_form<P: Projection>(log: &Log, tables: &Tables) -> Result<(), ChartError> {
+/// Whether the rows are of the form that `P` reads; written down for those of a projection that keeps none yet.
+///
+/// # Errors
+/// [`ChartError::OtherForm`], or the engines'.
+pub(crate) async fn check_form<P: Projection>(log: &Log, tables: &Tables) -> Result<(), ChartError> {
     let stored = stored_form::<P>(tables).await?;
     if stored == Some(P::FORM) {
         return Ok(());
@@ -55,6 +59,11 @@ async fn check_form<P: Projection>(log: &Log, tables: &Tables) -> Result<(), Cha
     }
     if is_new {
         return write_form::<P>(tables).await;
+    }
+    // Somebody may have begun in between: the form is written before the first batch is.
+    let stored = stored_form::<P>(tables).await?;
+    if stored == Some(P::FORM) {
+        return Ok(());
     }
     Err(ChartError::OtherForm { projection: P::NAME, stored: stored.unwrap_or_default(), ours: P::FORM })
 }

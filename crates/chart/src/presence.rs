@@ -299,6 +299,17 @@ mod tests {
         assert!(one.has_role("worker") && !one.has_role("reader"));
         assert_eq!(one.place(), "gw:1");
 
+        // What nobody works at stands still as soon as it has something to apply.
+        let progress = Progress::new("test", &[Stream::Hl7In], 3);
+        progress.update(Stream::Hl7In, 0, |slot| slot.end = 5);
+        progress.hear(&seen, at(101));
+        let health = progress.health().partitions;
+        let cause = |n: usize| health[n].paused.as_ref().map(|paused| paused.cause);
+        assert_eq!([cause(0), cause(1)], [Some(Cause::NoWorker), Some(Cause::Engine)]);
+        progress.update(Stream::Hl7In, 0, |slot| slot.applied = 5);
+        progress.hear(&seen, at(101));
+        assert_eq!(progress.health().partitions[0].paused, None, "nothing is left to do");
+
         // The other one gives no sign of life any more.
         let later = as_of(102 + PROCESS_KEPT_S);
         let renewed = Process { seen: at(102 + PROCESS_KEPT_S), ..one };

@@ -158,13 +158,19 @@ impl Progress {
         slots.iter().filter(|slot| !slot.is_here).map(|slot| (slot.stream, slot.partition)).collect()
     }
 
-    /// Takes over what other processes say of the partitions that are theirs.
+    /// Takes over what other processes say of the partitions that are theirs. One at which nobody works, and which has
+    /// something to apply, stands still: a chart that grows old must not look like a quiet day.
     pub fn hear(&self, seen: &Seen, now: Timestamp) {
         let workers = seen.workers(now);
         for slot in self.slots().iter_mut().filter(|slot| !slot.is_here) {
-            let said = workers.get(&(slot.stream, slot.partition)).map(|(_, said)| *said);
-            slot.oldest_unapplied = said.and_then(|said| said.oldest_unapplied);
-            slot.paused = said.and_then(|said| said.paused.clone());
+            if let Some((_, said)) = workers.get(&(slot.stream, slot.partition)) {
+                slot.oldest_unapplied = said.oldest_unapplied;
+                slot.paused.clone_from(&said.paused);
+            } else {
+                let why = || Paused { cause: Cause::NoWorker, why: "no process works at it".to_owned() };
+                slot.oldest_unapplied = None;
+                slot.paused = (slot.lag_records() > 0).then(why);
+            }
         }
     }
 

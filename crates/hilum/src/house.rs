@@ -172,7 +172,7 @@ impl House {
         let (tables, audit) = Box::pin(open_tables(&folder, &config, hold)).await.map_err(with_way_out)?;
         let log = Box::pin(open_log(&folder, &config, &clock, &entropy, &key)).await?;
         // Before anything is written into it, so that no offset is given twice.
-        let fit = match (find_fit(&log, &tables).await, waits_for_tables(&config)) {
+        let fit = match (find_fit(&log, &tables, &config).await, waits_for_tables(&config)) {
             (Ok(fit), _) => OnceLock::from(fit),
             (Err(ChartError::Tables(TablesError::Engine(_) | TablesError::InUse { .. })), true) => {
                 OnceLock::new()
@@ -286,7 +286,7 @@ impl House {
         }
         self.tables.wait_open().await;
         let fit = loop {
-            match find_fit(&self.log, &self.tables).await {
+            match find_fit(&self.log, &self.tables, &self.config).await {
                 Ok(fit) => break fit,
                 Err(error) => {
                     tracing::warn!(%error, "whether log and tables belong together is not known yet");
@@ -353,9 +353,15 @@ impl House {
 }
 
 /// Whether they fit; an error says that it cannot be known now.
-async fn find_fit(log: &Log, tables: &Tables) -> Result<Fit, ChartError> {
+async fn find_fit(log: &Log, tables: &Tables, config: &Config) -> Result<Fit, ChartError> {
+    let reads_rows = config.roles.has(ProcessRole::Worker) || config.roles.has(ProcessRole::Reader);
     match fits::check::<Adt>(log, tables).await {
         Ok(()) => Ok(Fit::Yes),
+        // A door has no use for the rows: while workers are upgraded, what comes in goes on into the log.
+        Err(error @ ChartError::OtherForm { .. }) if !reads_rows => {
+            tracing::warn!(%error, "the rows are another program's: what comes in is kept for it");
+            Ok(Fit::Yes)
+        }
         Err(
             error @ (ChartError::LogBehind { .. }
             | ChartError::LogReplaced { .. }

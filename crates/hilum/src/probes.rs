@@ -62,6 +62,14 @@ pub fn readiness(house: &House, watch: &Watch, is_stopping: bool) -> Readiness {
     }
     notes.extend(log.damaged.iter().map(damaged_end::note));
     notes.extend(of_others(house, watch));
+    notes.extend(watch.gateways.states(house.clock.now()).iter().filter_map(|source| {
+        let ahead_s = source.clock_ahead_s?;
+        Some(format!(
+            "the clock of source {} is {ahead_s} s ahead: what it sent so stands before what came later, until messages \
+             of that time have passed; set its clock or `zone`",
+            source.name
+        ))
+    }));
     notes.extend(seen.passed_over.notes());
     let differing = watch.reconciler.seen().map_or(0, |found| found.differing.len());
     if differing > 0 {
@@ -126,16 +134,18 @@ pub fn feed_health(house: &House, watch: &Watch) -> FeedHealth {
     let log_takes_nothing = log.read_only.is_some() || log.full.is_some() || log.held.is_some();
     let takes_nothing = log_takes_nothing || watch.seen().tables_down.is_some();
     let is_missing = !watch.gateways.silent(now).is_empty() || is(SourceHealth::Unknown);
+    let last = states.iter().filter_map(|state| state.last_received).max();
     let state = if takes_nothing || is_missing || is(SourceHealth::Failing) {
         FeedState::Failing
     } else if is_late || fold.paused().is_some() {
         FeedState::Late
-    } else if is(SourceHealth::Silent) {
+    } else if is(SourceHealth::Silent) || last.is_none() {
+        // Before anything came nothing is live.
         FeedState::Silent
     } else {
         FeedState::Ok
     };
-    FeedHealth { state, last: states.iter().filter_map(|state| state.last_received).max(), href: "/sources" }
+    FeedHealth { state, last, href: "/sources" }
 }
 
 /// What is read when it is asked for, rather than counted as it happens.
@@ -164,6 +174,9 @@ pub fn gauges(house: &House, watch: &Watch) {
     }
     for state in watch.gateways.states(now) {
         let silence_s = state.last_received.map_or(f64::NAN, |last| now.micros_since(last) as f64 / 1e6);
-        metrics::gauge!("hilum_source_silence_seconds", "source" => state.name.to_string()).set(silence_s);
+        let source = state.name.to_string();
+        metrics::gauge!("hilum_source_silence_seconds", "source" => source.clone()).set(silence_s);
+        let ahead_s = state.clock_ahead_s.unwrap_or_default() as f64;
+        metrics::gauge!("hilum_source_clock_ahead_seconds", "source" => source).set(ahead_s);
     }
 }

@@ -2,6 +2,7 @@
 //! census, whether the log has records that nobody can read. What it saw is read by `/readyz`, `/metrics` and
 //! `doctor`, so that none of them waits for an engine that does not answer.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub struct Watch {
     tables: Tables,
     /// Whether the chart is this process's concern: a gateway looks whether the tables answer, and no further.
     minds_chart: bool,
+    /// Whether what the tables know of the sources was taken up.
+    remembers: AtomicBool,
     seen: Mutex<Seen>,
 }
 
@@ -63,7 +66,8 @@ impl Watch {
         } else {
             Gateways::alone(sources)
         };
-        Self { progress, reconciler, gateways, log, tables, minds_chart, seen: Mutex::default() }
+        let remembers = AtomicBool::new(false);
+        Self { progress, reconciler, gateways, log, tables, minds_chart, remembers, seen: Mutex::default() }
     }
 
     fn slot(&self) -> MutexGuard<'_, Seen> {
@@ -114,7 +118,16 @@ impl Watch {
             None if was_down => tracing::info!("the tables take commits again"),
             _ => {}
         }
-        if down.is_some() || !self.minds_chart {
+        if down.is_some() {
+            return;
+        }
+        if !self.remembers.load(Ordering::Relaxed) {
+            match self.gateways.remember_rows(&self.tables).await {
+                Ok(()) => self.remembers.store(true, Ordering::Relaxed),
+                Err(error) => tracing::debug!(%error, "when the sources last spoke is not known yet"),
+            }
+        }
+        if !self.minds_chart {
             return;
         }
         let asked = async {

@@ -16,6 +16,7 @@ use hilum_hl7v2::trigger::{self, Classified};
 use hilum_hl7v2::{Flaw, Path};
 
 use self::clocks::Clocks;
+pub use self::clocks::ahead_s;
 use self::reader::Reader;
 use super::{Fact, peek};
 use crate::accept::{self, Judgement};
@@ -400,7 +401,14 @@ fn message(reading: &mut Reading, envelope: &Envelope, context: &Context<'_>) ->
     let mut reader = Reader {
         context: *context,
         source: &reading.source,
-        clocks: Clocks::of(&message, context, row.effect, reading.message, &mut reading.findings),
+        clocks: Clocks::of(
+            &message,
+            context,
+            row.effect,
+            reading.message,
+            reading.received,
+            &mut reading.findings,
+        ),
         findings: &mut reading.findings,
         effect: row.effect,
         says: Says::default(),

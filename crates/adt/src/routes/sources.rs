@@ -185,6 +185,7 @@ struct Row {
     p50: Option<String>,
     p99: Option<String>,
     alarm: String,
+    clock: Option<Tag>,
     spark: Spark,
 }
 
@@ -213,6 +214,10 @@ impl Row {
                 0 => w.t("sources.no_alarm").to_owned(),
                 seconds => w.span(u64::from(seconds)),
             },
+            clock: source.clock_ahead_s.map(|ahead| {
+                let ahead = w.span(ahead.unsigned_abs());
+                Tag::new(Tone::Act, w.f1("sources.clock_ahead", "ahead", ahead))
+            }),
             spark: Spark::new(w.t("sources.spark"), w.n("sources.per_second", top), &values),
             source: source.clone(),
         }

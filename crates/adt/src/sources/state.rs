@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::view::as_optional_text;
 
+/// Seconds for which a clock that was ahead is told of: what it sent stands in the chart in a wrong order.
+const CLOCK_ALARM_S: i64 = 24 * 3_600;
 /// Seconds of which the rate is told one by one.
 const SECONDS: usize = 60;
 
@@ -35,6 +37,9 @@ pub struct SourceReport {
     pub name: SourceName,
     /// Whether that gateway's configuration names it.
     pub configured: bool,
+    /// Whether its silence means something: the configuration names it, or names no other.
+    #[serde(default)]
+    pub expected: bool,
     /// Since when it listens.
     pub started: Timestamp,
     /// When it said so.
@@ -59,6 +64,12 @@ pub struct SourceReport {
     pub ack_p99_us: Option<u64>,
     /// After how many seconds of silence it counts as silent; 0 = never.
     pub silence_alarm_s: u32,
+    /// By how many seconds the own time of the last such message lay ahead of its receipt; absent when none did.
+    #[serde(default)]
+    pub clock_ahead_s: Option<i64>,
+    /// When that was.
+    #[serde(default)]
+    pub last_clock_ahead: Option<Timestamp>,
 }
 
 /// How a source does: counts since each gateway started, over all of them.
@@ -93,6 +104,8 @@ pub struct SourceState {
     pub ack_p99_us: Option<u64>,
     /// After how many seconds of silence it counts as silent; 0 = never.
     pub silence_alarm_s: u32,
+    /// By how many seconds its clock is ahead of ours, by a message of the last day; absent when it is right.
+    pub clock_ahead_s: Option<i64>,
     /// Messages by second of the last minute, oldest first.
     #[serde(skip)]
     pub by_second: Vec<u64>,
@@ -102,6 +115,8 @@ pub struct SourceState {
 #[derive(Debug, Default)]
 pub(super) struct Sum {
     configured: bool,
+    expected: bool,
+    clock_ahead: Option<(Timestamp, i64)>,
     connections: u64,
     accepted: u64,
     refused: u64,
@@ -124,6 +139,8 @@ impl Sum {
     /// Adds what a gateway says, or said last when it `reports` no more.
     pub(super) fn add(&mut self, report: &SourceReport, reports: bool, now: Timestamp) {
         self.configured |= report.configured;
+        self.expected |= report.expected;
+        self.clock_ahead = self.clock_ahead.max(report.last_clock_ahead.zip(report.clock_ahead_s));
         self.accepted += report.accepted;
         self.refused += report.refused;
         self.faults += report.faults;
@@ -150,7 +167,7 @@ impl Sum {
         if self.last_fault.is_some_and(is_after) {
             return SourceHealth::Failing;
         }
-        if self.last_received.is_none() && !self.configured {
+        if self.last_received.is_none() && !self.configured && !self.expected {
             return SourceHealth::Unused;
         }
         let alarm_us = i64::from(self.silence_alarm_s) * 1_000_000;
@@ -177,6 +194,10 @@ impl Sum {
             ack_p50_us: self.ack_p50_us,
             ack_p99_us: self.ack_p99_us,
             silence_alarm_s: self.silence_alarm_s,
+            clock_ahead_s: self
+                .clock_ahead
+                .filter(|(at, _)| now.micros_since(*at) <= CLOCK_ALARM_S * 1_000_000)
+                .map(|(_, seconds)| seconds),
             by_second: self.by_second,
         }
     }
@@ -221,6 +242,7 @@ mod tests {
         vec![SourceReport {
             name: SourceName::parse("ed").unwrap(),
             configured: true,
+            expected: true,
             started: at(started),
             at: at(when),
             connections: 2,
@@ -233,6 +255,8 @@ mod tests {
             ack_p50_us: Some(100),
             ack_p99_us: Some(200),
             silence_alarm_s: 600,
+            clock_ahead_s: None,
+            last_clock_ahead: None,
         }]
     }
 

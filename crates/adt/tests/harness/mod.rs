@@ -22,8 +22,8 @@ use hilum_core::{
 use hilum_engines::log::{Log, embedded};
 use hilum_engines::tables::{Read, Row, Scan, Table, Tables, Value, postgres, sqlite};
 
-/// 2026-03-01T00:00:00Z.
-const START: i64 = 1_772_323_200_000_000;
+/// 2026-04-01T00:00:00Z: behind what the stories of March say.
+const START: i64 = 1_775_001_600_000_000;
 
 pub struct House {
     dir: tempfile::TempDir,

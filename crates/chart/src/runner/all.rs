@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::Runner;
 use crate::claims::Claims;
 use crate::error::Cause;
+use crate::fits::check_form;
 use crate::foresee::{foresee, places};
 use crate::limits::{BATCHES_IN_FLIGHT_MAX, FORESEE_WAIT, OTHERS_POLL, PAUSE_BACKOFF};
 use crate::port;
@@ -88,11 +89,27 @@ impl<P: Projection> Crew<P> {
         }
     }
 
+    /// Waits until the rows are known to be of the form that this program reads: tables may have opened only after it
+    /// started, and rows of another form may be read without an error and mean something else.
+    async fn is_of_form(&self, (stream, partition): (Stream, u16)) {
+        let mut pause = PAUSE_BACKOFF.0;
+        while let Err(error) = check_form::<P>(&self.log, &self.tables).await {
+            let (cause, why) = (error.cause(), error.to_string());
+            tracing::error!(projection = P::NAME, %stream, partition, cause = cause.as_str(), why, "not begun");
+            self.progress.update(stream, partition, |slot| slot.paused = Some(Paused { cause, why }));
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_BACKOFF.1);
+        }
+    }
+
     /// Runs one partition until `stop` says true. One that dies in silence would look like an empty ward: it is seen,
     /// and tried again.
     async fn run_one(self: Arc<Self>, place: (Stream, u16), mut stop: watch::Receiver<bool>) {
         tokio::select! {
-            () = self.foreseen(place) => {}
+            () = async {
+                self.is_of_form(place).await;
+                self.foreseen(place).await;
+            } => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
         let (stream, partition) = place;

@@ -461,8 +461,17 @@ async fn tables_are_opened_as_soon_as_the_server_answers() {
     tables.close().await;
     let newer = raw(&server.url()).await;
     newer.batch_execute(&format!("UPDATE {schema}.hilum_version SET version = 99")).await.unwrap();
-    let refused = Postgres::open_later(config(), &TABLES, Duration::from_secs(30)).await;
+    let refused = Postgres::open(config(), &TABLES).await;
     assert!(matches!(refused, Err(TablesError::Newer { stored: 99, .. })), "{refused:?}");
+    // Who can do without goes on, and says why.
+    let later = Postgres::open_later(config(), &TABLES, Duration::from_secs(30)).await.unwrap();
+    assert!(
+        later.ready().await.is_err() && later.describe().contains("not open yet"),
+        "{}",
+        later.describe()
+    );
+    newer.batch_execute(&format!("UPDATE {schema}.hilum_version SET version = 1")).await.unwrap();
+    later.close().await;
 }
 
 /// A table that cannot be brought to its declaration is refused, and made anew only for who computes it anew: with all

@@ -373,6 +373,7 @@ const fn way_out(cause: Cause) -> &'static str {
             "log and tables do not belong together: stop the server, restore the matching log, or run `hilum rebuild \
              chart`, which says what it would do"
         }
+        Cause::NoWorker => "start a process with the role worker: what came in waits in the log",
         Cause::DamagedRow => {
             "a row of the tables is damaged: stop the server, look at the disk, restore the tables from the backup; \
              what came since is applied from the log"

@@ -18,3 +18,4 @@ mod roles;
 mod routes;
 mod secrets;
 mod server;
+mod sources;

@@ -1,6 +1,6 @@
 //! The clocks of a message: when what it says counts (rules 1–3).
 
-use hilum_core::Id;
+use hilum_core::{Id, Timestamp};
 use hilum_hl7v2::time::{self, Defaults};
 use hilum_hl7v2::{Effect, Flaw, Message, Path};
 
@@ -9,7 +9,22 @@ use crate::content::{Finding, When, Zones};
 use crate::facts::EventTime;
 use crate::limits::TIME_AHEAD_S;
 use crate::order::{Instant, Stamp, Tie as Break};
+use crate::settings::SourceSettings;
 use crate::state::Moment;
+
+/// Whether a message's own time lies so far behind its receipt that no clock is right that says so.
+const fn is_ahead(sent: Timestamp, received: Timestamp) -> bool {
+    sent.micros_since(received) > TIME_AHEAD_S * 1_000_000
+}
+
+/// By how many seconds a message's own time (MSH-7) lies ahead of its receipt; `None` when that is no more than clocks
+/// differ (rule 3). It sorts all the same: the door raises an alarm with it.
+pub fn ahead_s(message: &Message, settings: &SourceSettings, received: Timestamp) -> Option<i64> {
+    let text = message.get(Path::parse("MSH-7.1").ok()?).value()?;
+    let zone = time::zone(&settings.zone).unwrap_or(jiff::tz::TimeZone::UTC);
+    let sent = Instant::from(&time::parse(text.trim(), &Defaults::of(message, &zone)).ok()?).at;
+    is_ahead(sent, received).then(|| sent.micros_since(received) / 1_000_000)
+}
 
 /// The clocks of one message (rules 1–3).
 pub(super) struct Clocks {
@@ -32,6 +47,7 @@ impl Clocks {
         context: &Context<'_>,
         effect: Effect,
         id: Id,
+        received: Timestamp,
         findings: &mut Vec<Finding>,
     ) -> Self {
         let settings = context.settings;
@@ -62,6 +78,15 @@ impl Clocks {
         let evn2 = instant("EVN-2.1");
         let evn3 = instant("EVN-3.1");
         let evn6 = instant("EVN-6.1");
+        if msh7.as_ref().is_some_and(|(sent, _)| is_ahead(sent.at, received)) {
+            findings.push(Finding {
+                rule: "source-clock".into(),
+                path: "MSH-7".to_owned(),
+                text: "more than 15 min after its receipt: the sender's clock or zone is wrong, and what it sends later \
+                       with a right one sorts before this"
+                    .into(),
+            });
+        }
         let mut sorts = |time: &Option<(Instant, Option<When>)>, path: &str, planned: bool| {
             let (Some((time, _)), Some((sent, _))) = (time, &msh7) else { return true };
             let ahead = time.at.micros_since(sent.at) > TIME_AHEAD_S * 1_000_000;

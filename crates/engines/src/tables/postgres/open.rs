@@ -32,10 +32,11 @@ impl Postgres {
     }
 
     /// As [`Postgres::open`], but a server that has not answered within `patience` is waited for beside: it is asked
-    /// again until the tables are open ([`Postgres::wait_open`]) or closed. Until then each call gives the reason.
+    /// again until the tables are open ([`Postgres::wait_open`]) or closed. Until then each call gives the reason. So is
+    /// a schema that a newer program has made its own: a process that needs the log alone goes on until it is upgraded.
     ///
     /// # Errors
-    /// [`TablesError::Newer`] and [`TablesError::Shape`] as [`Postgres::open`], where the server has answered.
+    /// [`TablesError::Shape`] as [`Postgres::open`], where the server has answered.
     pub async fn open_later(
         config: PostgresConfig,
         tables: &[&'static Table],
@@ -44,7 +45,11 @@ impl Postgres {
         let this = Self::unopened(config, tables)?;
         match tokio::time::timeout(patience, this.prepare()).await {
             Ok(Ok(())) => return Ok(this),
-            Ok(Err(why @ (TablesError::Engine(_) | TablesError::InUse { .. }))) => this.not_open(&why),
+            Ok(Err(
+                why @ (TablesError::Engine(_) | TablesError::InUse { .. } | TablesError::Newer { .. }),
+            )) => {
+                this.not_open(&why);
+            }
             Ok(Err(why)) => return Err(why),
             Err(_) => this.not_open(&no_answer(patience)),
         }

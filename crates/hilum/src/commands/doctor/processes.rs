@@ -77,6 +77,15 @@ pub fn of_the_sources(gateways: &Gateways, now: Timestamp) -> Vec<Finding> {
     let mut findings = Vec::new();
     for source in gateways.states(now) {
         let about = format!("source {}", source.name);
+        if let Some(ahead_s) = source.clock_ahead_s {
+            findings.push(Finding::warn(
+                &about,
+                format!(
+                    "its clock is {ahead_s} s ahead of ours: what it sent so sorts before what came later"
+                ),
+                "set the sender's clock, or `zone` of the source; look through its patients meanwhile",
+            ));
+        }
         match source.health {
             SourceHealth::Failing => findings.push(Finding::bad(
                 &about,
