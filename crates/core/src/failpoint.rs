@@ -5,8 +5,9 @@
 
 use std::sync::OnceLock;
 
-/// The registered places, in the order of a message's way.
-pub const NAMES: &[&str] = &["judge", "accept", "append", "ack", "read", "apply", "commit"];
+/// The registered places: a message's, in the order of its way, then those of moving house.
+pub const NAMES: &[&str] =
+    &["judge", "accept", "append", "ack", "read", "apply", "commit", "export", "import"];
 
 static HANDLER: OnceLock<fn(&'static str)> = OnceLock::new();
 

@@ -8,6 +8,7 @@ const FILES: &[(&str, &str)] = &[
     ("chart", include_str!("../../chart/src/limits.rs")),
     ("web", include_str!("../../web/src/limits.rs")),
     ("adt", include_str!("../../adt/src/limits.rs")),
+    ("hilum", include_str!("limits.rs")),
 ];
 
 /// One bound.

@@ -32,7 +32,9 @@ pub enum Open {
 
 const LOCK: &str = "lock";
 const SECRETS: &str = "secrets";
-const SECRET_BYTES: usize = 32;
+const INSTALLATION_KEY: &str = "installation.key";
+/// Bytes of a secret.
+pub const SECRET_BYTES: usize = 32;
 /// Bytes of a setting's file: a certificate with its chain and key.
 const SETTING_BYTES_MAX: u64 = 64 << 10;
 
@@ -123,7 +125,26 @@ impl Folder {
     /// # Errors
     /// When the file cannot be read or made, has another size, or others may read it.
     pub fn installation_key(&self, entropy: &Entropy) -> anyhow::Result<InstallationKey> {
-        self.secret("installation.key", entropy).map(InstallationKey::new)
+        self.secret(INSTALLATION_KEY, || entropy.bytes()).map(InstallationKey::new)
+    }
+
+    /// The bytes of the installation's key, for an archive.
+    ///
+    /// # Errors
+    /// As [`Folder::installation_key`].
+    pub fn installation_key_bytes(&self, entropy: &Entropy) -> anyhow::Result<[u8; SECRET_BYTES]> {
+        self.secret(INSTALLATION_KEY, || entropy.bytes())
+    }
+
+    /// Makes `key` the installation's key of a folder that has none.
+    ///
+    /// # Errors
+    /// When there is another one, or it cannot be written.
+    pub fn adopt_installation_key(&self, key: [u8; SECRET_BYTES]) -> anyhow::Result<()> {
+        if self.secret(INSTALLATION_KEY, || key)? != key {
+            bail!("data folder {} holds another installation: take an empty --data", self.path.display());
+        }
+        Ok(())
     }
 
     /// The key that signs sessions, made at the first start.
@@ -131,7 +152,7 @@ impl Folder {
     /// # Errors
     /// As [`Folder::installation_key`].
     pub fn session_key(&self, entropy: &Entropy) -> anyhow::Result<[u8; SECRET_BYTES]> {
-        self.secret("session.key", entropy)
+        self.secret("session.key", || entropy.bytes())
     }
 
     /// The name of this process among others of its installation: made at the first start, the same at the next.
@@ -177,7 +198,11 @@ impl Folder {
         Ok(settings)
     }
 
-    fn secret(&self, name: &str, entropy: &Entropy) -> anyhow::Result<[u8; SECRET_BYTES]> {
+    fn secret(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> [u8; SECRET_BYTES],
+    ) -> anyhow::Result<[u8; SECRET_BYTES]> {
         let folder = self.path.join(SECRETS);
         if !folder.is_dir() {
             DirBuilder::new()
@@ -202,7 +227,7 @@ impl Folder {
                 Ok(secret)
             }
             Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
-                let secret: [u8; SECRET_BYTES] = entropy.bytes();
+                let secret = make();
                 // Whole or not at all: a key that was half written would orphan every id made with it.
                 let temporary = folder.join(format!("{name}.new"));
                 let made = || -> std::io::Result<()> {

@@ -12,7 +12,7 @@ use hilum_adt::project::Adt;
 use hilum_adt::sources::Sources;
 use hilum_adt::{announce, import};
 use hilum_chart::projection::Projection as _;
-use hilum_chart::{ChartError, fits};
+use hilum_chart::{Cause, ChartError, Paused, fits, run_all, run_over_gaps};
 use hilum_core::{Clock, Entropy, Id, InstallationKey};
 use hilum_engines::log::Log;
 use hilum_engines::log::embedded::{self, Embedded};
@@ -23,6 +23,7 @@ use hilum_engines::tables::{Anew, Table, Tables, TablesError};
 use serde_json::Value;
 
 use crate::admin::Progress;
+use crate::archive;
 use crate::config::{Config, LogEngine, ProcessRole, TablesEngine};
 use crate::folder::Folder;
 use crate::machine;
@@ -161,16 +162,9 @@ impl House {
             .iter()
             .map(|(name, source)| (name.clone(), source.rules.clone(), source.settings.clone()));
         let sources = Arc::new(Sources::new(configured, clock.now()).context("configuration")?);
-        let (of_log, of_tables) = match (config.log.engine, config.tables.engine) {
-            (LogEngine::Embedded, TablesEngine::Sqlite) => ("embedded", "sqlite"),
-            (LogEngine::Embedded, TablesEngine::Postgres) => ("embedded", "postgres"),
-            (LogEngine::Kafka, TablesEngine::Sqlite) => ("kafka", "sqlite"),
-            (LogEngine::Kafka, TablesEngine::Postgres) => ("kafka", "postgres"),
-        };
-        check_engine(&folder, Port::Log, of_log)?;
-        check_engine(&folder, Port::Tables, of_tables)?;
-        let (tables, audit) = Box::pin(open_tables(&folder, &config, hold)).await.map_err(with_way_out)?;
-        let log = Box::pin(open_log(&folder, &config, &clock, &entropy, &key)).await?;
+        archive::refuse_half_imported(&folder)?;
+        let engines = Box::pin(open_engines(&folder, &config, hold, &clock, &entropy, &key)).await?;
+        let Engines { log, tables, audit } = engines;
         // Before anything is written into it, so that no offset is given twice.
         let fit = match (find_fit(&log, &tables, &config).await, waits_for_tables(&config)) {
             (Ok(fit), _) => OnceLock::from(fit),
@@ -250,6 +244,33 @@ impl House {
             tracing::warn!(%place, "the partition goes on here: what came behind what can be read is given up");
         }
         Self::open_alone(folder, config).await
+    }
+
+    /// Applies what the log holds and the tables do not, over gaps of the log if that is said. `lag` hears how many records
+    /// are left.
+    ///
+    /// # Errors
+    /// Why a partition stands still.
+    pub async fn fold_all(&self, over_gaps: bool, lag: &dyn Fn(u64)) -> anyhow::Result<()> {
+        let run = if over_gaps { run_over_gaps } else { run_all };
+        let fold = run(&self.fold, &self.log, &self.tables, &self.clock);
+        let mut moved = fold.progress().moved();
+        let done = loop {
+            let health = fold.progress().health();
+            lag(health.lag_records());
+            if health.caught_up() {
+                break Ok(());
+            }
+            let mut paused = health.partitions.iter().filter_map(|one| one.paused.as_ref());
+            // One that cannot be read is tried for some seconds, and then passed over.
+            if let Some(Paused { why, .. }) = paused.find(|paused| paused.cause != Cause::Unreadable) {
+                break Err(anyhow::anyhow!("the log is not applied: {why}"));
+            }
+            // Partitions without records say where they are without moving.
+            tokio::time::timeout(Duration::from_millis(100), moved.changed()).await.ok();
+        };
+        fold.stop().await;
+        done
     }
 
     /// Writes out what waits, and closes.
@@ -350,6 +371,41 @@ impl House {
         let imported = import::run(&self.door, source, files, &state, show).await?;
         Ok(serde_json::to_value(imported)?)
     }
+}
+
+/// What keeps a data folder's data.
+pub struct Engines {
+    /// What came in.
+    pub log: Log,
+    /// Rows.
+    pub tables: Tables,
+    /// Who looked.
+    pub audit: Tables,
+}
+
+/// Opens the engines that `config` names. Nothing is said into them.
+///
+/// # Errors
+/// Names what cannot be opened.
+pub async fn open_engines(
+    folder: &Folder,
+    config: &Config,
+    hold: Hold,
+    clock: &Clock,
+    entropy: &Entropy,
+    key: &InstallationKey,
+) -> anyhow::Result<Engines> {
+    let (of_log, of_tables) = match (config.log.engine, config.tables.engine) {
+        (LogEngine::Embedded, TablesEngine::Sqlite) => ("embedded", "sqlite"),
+        (LogEngine::Embedded, TablesEngine::Postgres) => ("embedded", "postgres"),
+        (LogEngine::Kafka, TablesEngine::Sqlite) => ("kafka", "sqlite"),
+        (LogEngine::Kafka, TablesEngine::Postgres) => ("kafka", "postgres"),
+    };
+    check_engine(folder, Port::Log, of_log)?;
+    check_engine(folder, Port::Tables, of_tables)?;
+    let (tables, audit) = Box::pin(open_tables(folder, config, hold)).await.map_err(with_way_out)?;
+    let log = Box::pin(open_log(folder, config, clock, entropy, key)).await?;
+    Ok(Engines { log, tables, audit })
 }
 
 /// Whether they fit; an error says that it cannot be known now.

@@ -2,6 +2,7 @@
 //! the machine.
 
 mod admin;
+mod archive;
 mod bounds;
 mod cluster;
 mod commands;
@@ -12,6 +13,7 @@ mod failpoints;
 mod folder;
 mod generate;
 mod house;
+mod limits;
 mod logging;
 mod machine;
 mod metrics;

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 pub mod embedded;
 pub mod kafka;
-mod stored;
+pub mod stored;
 
 /// The partition of a key among `partitions`. Stored logs depend on it: it never changes.
 pub fn partition_of(key: Id, partitions: u16) -> u16 {

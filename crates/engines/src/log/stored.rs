@@ -1,4 +1,4 @@
-//! The stored form of a record, the same on every engine: the envelope's header as JSON beside the bytes.
+//! The stored form of a record, the same on every engine and in archives: the envelope's header as JSON beside the bytes.
 
 use bytes::Bytes;
 use hilum_core::{Digest, Envelope, Stream};
@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 /// Why a stored record cannot be read.
 #[derive(Debug)]
-pub(super) enum Unreadable {
+pub enum Unreadable {
     /// It is damaged, or was never one of ours. Says what is wrong, without content.
     Corrupt(&'static str),
     /// It is whole, and of a newer program: the version.
@@ -23,12 +23,12 @@ struct Version {
 ///
 /// # Errors
 /// What the serializer says; an envelope has no value that it cannot write.
-pub(super) fn header(envelope: &Envelope) -> Result<Vec<u8>, serde_json::Error> {
+pub fn header(envelope: &Envelope) -> Result<Vec<u8>, serde_json::Error> {
     serde_json::to_vec(envelope)
 }
 
 /// The envelope of a record of `stream` that was stored as `header` and `body`.
-pub(super) fn envelope(stream: Stream, header: &[u8], body: Bytes) -> Result<Envelope, Unreadable> {
+pub fn envelope(stream: Stream, header: &[u8], body: Bytes) -> Result<Envelope, Unreadable> {
     // The version alone first: what a newer one says beyond it is not ours to judge. A parser's message may quote
     // what it read.
     let no_envelope = |_| Unreadable::Corrupt("the header is no envelope");

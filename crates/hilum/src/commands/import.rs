@@ -1,6 +1,6 @@
 //! `hilum import`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
@@ -10,11 +10,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{ConfigFile, DataFolder};
 use crate::admin::{self, Ask};
-use crate::{machine, out};
+use crate::archive::{self, Archive, Show};
+use crate::config::{Config, Overrides, ProcessRoles};
+use crate::folder::Folder;
+use crate::{failpoints, logging, machine, out};
 
 /// `hilum import`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  hilum import hl7 backlog/ --source his --data /srv/hilum")]
+#[command(after_help = "Examples:\n  hilum import hl7 backlog/ --source his --data /srv/hilum\n  \
+                        hilum import archive /mnt/move --data /srv/hilum")]
 pub struct Arguments {
     #[command(subcommand)]
     command: Sub,
@@ -43,6 +47,24 @@ enum Sub {
         #[command(flatten)]
         config: ConfigFile,
     },
+    /// Move in: make this installation what an archive of `hilum export` says, on the engines of the configuration
+    #[command(
+        after_help = "The data folder, log and tables must be empty, and nothing else may write. The same command goes \
+                            on where an import was interrupted.\n\n\
+                            Example:\n  hilum import archive /mnt/move --data /srv/hilum --config /etc/hilum.toml"
+    )]
+    Archive {
+        /// The archive
+        #[arg(value_name = "DIR")]
+        archive: PathBuf,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        data: DataFolder,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
 }
 
 /// Does it.
@@ -50,7 +72,51 @@ enum Sub {
 /// # Errors
 /// What went wrong, naming the file.
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let Sub::Hl7 { paths, source, json, data, config } = arguments.command;
+    match arguments.command {
+        Sub::Hl7 { paths, source, json, data, config } => hl7(&paths, source, json, &data, &config),
+        Sub::Archive { archive, json, data, config } => move_in(&archive, json, &data, &config),
+    }
+}
+
+fn move_in(dir: &Path, json: bool, data: &DataFolder, config: &ConfigFile) -> anyhow::Result<ExitCode> {
+    let config = Config { roles: ProcessRoles::ALL, ..config.load(&Overrides::default())? };
+    failpoints::install(machine::variable("HILUM_FAILPOINT").as_deref())?;
+    logging::start_quietly(&config.logging)?;
+    let archive = Archive::open(dir)?;
+    let folder = Folder::take(&data.path, "import archive")?;
+    let show = Show::new(json);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let done = runtime.block_on(archive::import(&archive, folder, config, &show));
+    show.end();
+    let done = done?;
+    if json {
+        out::line(&serde_json::to_string(&done)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    out::line(&format!(
+        "{} records and {} rows of accounts, keys and waiting corrections are here",
+        done.records, done.rows
+    ));
+    out::line(&format!("chart: {}", done.canonical_hash));
+    if done.canonical_hash != done.archive_hash {
+        out::line(&format!(
+            "the archive's was {}: it lacks records that could not be read, or messages have come in since",
+            done.archive_hash
+        ));
+    }
+    out::line(
+        "whoever was signed in signs in again; the audit log begins anew, the old one stays in the archive",
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn hl7(
+    paths: &[PathBuf],
+    source: Option<String>,
+    json: bool,
+    data: &DataFolder,
+    config: &ConfigFile,
+) -> anyhow::Result<ExitCode> {
     // Whoever holds the folder reads the files, and stands elsewhere.
     let paths = paths
         .iter()
@@ -59,7 +125,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let bar = if json || !machine::is_terminal() { ProgressBar::hidden() } else { ProgressBar::new(0) };
     let style = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} · {msg} · {eta} left");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let done = admin::ask(&data, &config, "import", Ask::Import { paths, source }, |step| {
+    let done = admin::ask(data, config, "import", Ask::Import { paths, source }, |step| {
         let Ok(step) = serde_json::from_value::<Imported>(step.clone()) else { return };
         bar.set_length(step.bytes);
         bar.set_position(step.bytes_done);

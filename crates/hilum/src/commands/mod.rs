@@ -4,6 +4,7 @@ mod bench;
 mod config;
 mod demo;
 pub mod doctor;
+mod export;
 mod import;
 mod keys;
 mod rebuild;
@@ -35,8 +36,10 @@ pub enum Command {
     Bench(bench::Bench),
     /// Take messages in and show the chart
     Serve(serve::Arguments),
-    /// Import files
+    /// Import files, or an archive
     Import(import::Arguments),
+    /// Write all that this installation has into an archive, to move to other engines or another machine
+    Export(export::Arguments),
     /// Make again from the log what was folded from it
     Rebuild(rebuild::Arguments),
     /// API keys
@@ -90,6 +93,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench(arguments) => bench::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Serve(arguments) => serve::run(arguments),
         Command::Import(arguments) => import::run(arguments),
+        Command::Export(arguments) => export::run(&arguments),
         Command::Rebuild(arguments) => rebuild::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Keys(arguments) => keys::run(arguments),

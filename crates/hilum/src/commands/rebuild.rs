@@ -2,13 +2,12 @@
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use hilum_adt::project::Adt;
 use hilum_chart::rebuild::{Damaged, Report, rebuild};
-use hilum_chart::{Cause, ChartError, Paused, fits, run_all, run_over_gaps};
+use hilum_chart::{ChartError, fits};
 use hilum_engines::log::LogError;
 use hilum_engines::sqlite_file::SyncMode;
 use hilum_engines::tables::Tables;
@@ -113,24 +112,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 /// Applies the whole log on top of what stands.
 async fn apply_again(house: &House, arguments: &Arguments) -> anyhow::Result<()> {
     let records = fits::go_back::<Adt>(&house.log, &house.tables).await?;
-    let run = if arguments.without_damaged { run_over_gaps } else { run_all };
-    let fold = run(&house.fold, &house.log, &house.tables, &house.clock);
-    let mut moved = fold.progress().moved();
-    let done = loop {
-        let health = fold.progress().health();
-        if health.caught_up() {
-            break Ok(());
-        }
-        let mut paused = health.partitions.iter().filter_map(|one| one.paused.as_ref());
-        // One that cannot be read is tried for some seconds, and then passed over.
-        if let Some(Paused { why, .. }) = paused.find(|paused| paused.cause != Cause::Unreadable) {
-            break Err(anyhow::anyhow!("the log is not applied: {why}"));
-        }
-        // Partitions without records say where they are without moving.
-        tokio::time::timeout(Duration::from_millis(100), moved.changed()).await.ok();
-    };
-    fold.stop().await;
-    done?;
+    house.fold_all(arguments.without_damaged, &|_| ()).await?;
     if arguments.json {
         out::line(&json!({ "appliedAgain": records }).to_string());
     } else {

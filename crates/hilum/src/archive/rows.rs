@@ -1,0 +1,186 @@
+//! Rows that no log gives back, as lines of JSON: one object a row, by the columns' names; what is absent is left out.
+
+use anyhow::{Context as _, anyhow, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hilum_core::{Id, Seq, Timestamp};
+use hilum_engines::tables::{Batch, Column, Read, Row, Scan, Table, Tables, Type, Value, Write};
+use serde_json::{Map, Value as Json};
+
+use crate::limits::{ARCHIVE_FILE_BYTES, ARCHIVE_ROWS};
+
+/// Tables that an archive carries as they are: accounts, keys, corrections that wait for a second person.
+pub const CARRIED: &[&Table] =
+    &[&hilum_web::tables::ACCOUNT, &hilum_web::tables::KEY, &hilum_adt::tables::CORRECTION];
+
+/// Tables that end with the old house: who is signed in signs in again, which processes there were is of no use.
+#[cfg(test)]
+const LEFT: &[&Table] =
+    &[&hilum_web::tables::SESSION, &hilum_web::tables::LINK, &hilum_chart::presence::PROCESS];
+
+fn to_json(value: &Value) -> Option<Json> {
+    Some(match value {
+        Value::Null | Value::ThisCommit => return None,
+        Value::Bool(it) => Json::from(*it),
+        Value::Int(it) => Json::from(*it),
+        Value::Time(it) => Json::from(it.as_micros()),
+        Value::Seq(it) => Json::from(it.0),
+        Value::Id(it) => Json::from(it.to_string()),
+        Value::Text(it) => Json::from(it.as_str()),
+        Value::Bytes(it) => Json::from(STANDARD.encode(it)),
+    })
+}
+
+fn from_json(column: &Column, json: Option<Json>) -> anyhow::Result<Value> {
+    let Some(json) = json else {
+        if column.optional {
+            return Ok(Value::Null);
+        }
+        bail!("column {} is missing", column.name);
+    };
+    let value = match (column.ty, &json) {
+        (Type::Bool, Json::Bool(it)) => Some(Value::Bool(*it)),
+        (Type::Int, Json::Number(it)) => it.as_i64().map(Value::Int),
+        (Type::Time, Json::Number(it)) => it.as_i64().map(|it| Value::Time(Timestamp::from_micros(it))),
+        (Type::Seq, Json::Number(it)) => it.as_i64().map(|it| Value::Seq(Seq(it))),
+        (Type::Id, Json::String(it)) => it.parse::<Id>().ok().map(Value::Id),
+        (Type::Text, Json::String(it)) => Some(Value::Text(it.clone())),
+        (Type::Bytes, Json::String(it)) => STANDARD.decode(it).ok().map(|it| Value::Bytes(it.into())),
+        _ => None,
+    };
+    value.ok_or_else(|| anyhow!("column {} is of another form", column.name))
+}
+
+/// Rows of a table by key, in files of bounded size.
+#[derive(Debug)]
+pub struct Walk<'a> {
+    tables: &'a Tables,
+    table: &'static Table,
+    after: Option<Vec<Value>>,
+    ended: bool,
+}
+
+impl<'a> Walk<'a> {
+    /// From the first row on.
+    pub const fn new(tables: &'a Tables, table: &'static Table) -> Self {
+        Self { tables, table, after: None, ended: false }
+    }
+
+    /// The next file's lines and how many they are; absent behind the last row.
+    ///
+    /// # Errors
+    /// The tables'.
+    pub async fn next(&mut self) -> anyhow::Result<Option<(Vec<u8>, u64)>> {
+        let (mut out, mut count) = (Vec::new(), 0);
+        while !self.ended && out.len() < ARCHIVE_FILE_BYTES {
+            let scan = Scan {
+                after: self.after.take(),
+                limit: ARCHIVE_ROWS,
+                ..Scan::by_key(self.table.name, Vec::new())
+            };
+            let rows = self.tables.read(&[Read::Scan(scan)]).await?.pop().unwrap_or_default();
+            self.ended = rows.len() < ARCHIVE_ROWS as usize;
+            self.after = rows.last().map(|row| row.values.iter().take(self.table.key_len).cloned().collect());
+            for row in &rows {
+                put(&mut out, self.table, row)?;
+                count += 1;
+            }
+        }
+        Ok((count > 0).then_some((out, count)))
+    }
+}
+
+fn put(out: &mut Vec<u8>, table: &Table, row: &Row) -> anyhow::Result<()> {
+    let columns = table.columns.iter().zip(&row.values);
+    let line: Map<String, Json> =
+        columns.filter_map(|(column, value)| Some((column.name.to_owned(), to_json(value)?))).collect();
+    serde_json::to_writer(&mut *out, &line)?;
+    out.push(b'\n');
+    Ok(())
+}
+
+/// Puts the rows of a file of the table called `name`. Again is the same.
+///
+/// # Errors
+/// When they are not of a form that this program knows; the tables'.
+pub async fn write(tables: &Tables, name: &str, file: &[u8]) -> anyhow::Result<u64> {
+    let table = CARRIED.iter().find(|table| table.name == name);
+    let table =
+        table.with_context(|| format!("a table {name} is not known here: start the newer program"))?;
+    let lines: Vec<&[u8]> = file.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
+    for chunk in lines.chunks(ARCHIVE_ROWS as usize) {
+        let writes = chunk.iter().map(|line| take(table, line)).collect::<anyhow::Result<Vec<_>>>()?;
+        tables.commit(Batch { writes, ..Batch::default() }).await?;
+    }
+    Ok(lines.len() as u64)
+}
+
+fn take(table: &'static Table, line: &[u8]) -> anyhow::Result<Write> {
+    // The parser's words may quote what it read.
+    let mut line: Map<String, Json> =
+        serde_json::from_slice(line).map_err(|_| anyhow!("a row of {} is no JSON object", table.name))?;
+    let values = table.columns.iter().map(|column| from_json(column, line.remove(column.name)));
+    let values = values.collect::<anyhow::Result<Vec<_>>>().context(table.name)?;
+    if let Some(name) = line.keys().next() {
+        bail!("{} has a column {name} that is not known here: start the newer program", table.name);
+    }
+    Ok(Write::Put { table: table.name, values })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hilum_chart::projection::Projection as _;
+
+    #[test]
+    fn every_table_is_folded_carried_or_left_on_purpose() {
+        let folded = [hilum_adt::project::Adt::TABLES, hilum_chart::resources::TABLES].concat();
+        for table in crate::house::schema() {
+            let ways = [folded.as_slice(), CARRIED, LEFT];
+            let count = ways.iter().filter(|way| way.iter().any(|one| one.name == table.name)).count();
+            assert_eq!(count, 1, "{}: say in archive/rows.rs what an archive does with it", table.name);
+        }
+    }
+
+    #[test]
+    fn a_row_comes_back_and_another_form_is_refused() {
+        static TABLE: Table = Table {
+            name: "t",
+            key_len: 1,
+            columns: &[
+                Column::new("a", Type::Bytes),
+                Column::new("b", Type::Text),
+                Column::new("c", Type::Id),
+                Column::new("d", Type::Time),
+                Column::new("e", Type::Bool),
+                Column::new("f", Type::Int),
+                Column::optional("g", Type::Text),
+            ],
+            indexes: &[],
+            register: None,
+        };
+        let values = vec![
+            Value::Bytes(vec![0, 255].into()),
+            Value::Text("\u{d64d}\n\"".to_owned()),
+            Value::Id(Id::from_bytes([7; 16])),
+            Value::Time(Timestamp::from_micros(-1)),
+            Value::Bool(true),
+            Value::Int(i64::MAX),
+            Value::Null,
+        ];
+        let mut out = Vec::new();
+        put(&mut out, &TABLE, &Row { values: values.clone(), t: Seq(1) }).expect("written");
+        assert_eq!(take(&TABLE, &out).expect("read"), Write::Put { table: "t", values });
+        let text = String::from_utf8(out).expect("UTF-8");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        for (why, line, want) in [
+            ("newer", text.replace("\"b\"", "\"z\":1,\"b\""), "column z"),
+            ("less", text.replace("\"f\"", "\"g\""), "f is missing"),
+            ("else", text.replace("true", "1"), "e is of another form"),
+            ("cut", text.chars().take(9).collect(), "no JSON object"),
+        ] {
+            let said = format!("{:#}", take(&TABLE, line.as_bytes()).expect_err(why));
+            assert!(said.contains(want), "{why}: {said}");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The bounds of the commands.
+
+/// Bytes of records in one file of an archive, beyond which the next one begins: so much, and one record more, is held
+/// in memory.
+pub const ARCHIVE_FILE_BYTES: usize = 16 << 20;
+/// Records that an export reads at once.
+pub const ARCHIVE_READ_RECORDS: usize = 1_000;
+/// Bytes of bodies that an export reads at once.
+pub const ARCHIVE_READ_BYTES: usize = 4 << 20;
+/// Seconds that an export waits for a record that the log says it has.
+pub const ARCHIVE_READ_S_MAX: u64 = 60;
+/// Records of an import that are on their way into the log at once, each of another key.
+pub const ARCHIVE_IN_FLIGHT_MAX: usize = 256;
+/// Bytes of bodies of an import that are on their way into the log at once, and one record more.
+pub const ARCHIVE_IN_FLIGHT_BYTES_MAX: usize = 8 << 20;
+/// Rows of a table that an archive reads or writes at once.
+pub const ARCHIVE_ROWS: u32 = 500;
