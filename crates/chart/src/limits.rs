@@ -36,9 +36,11 @@ pub const PAUSE_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Dur
 pub const UNREADABLE_TRIES: u32 = 9;
 /// The wait between two tries.
 pub const UNREADABLE_RETRY: Duration = Duration::from_millis(500);
-/// Tries for the records right behind one that was passed over: half as many as for that one, and at least these. A
-/// long damaged stretch is gone through in minutes, not hours.
+/// Tries for the records right behind one that was passed over: half as many as for that one, and at least these.
 pub const UNREADABLE_TRIES_MIN: u32 = 2;
+/// Behind so many in a row that were passed over, each further one is tried once: where a page in the middle of a tree
+/// is damaged, a whole partition cannot be read, and waiting for each of its records would take days.
+pub const UNREADABLE_NEIGHBOURS: u32 = 16;
 /// Records before a damaged one that are looked at for when it was received.
 pub const NEIGHBOURS_MAX: u64 = 64;
 /// Attempts of a chart-first commit against other writers.

@@ -109,12 +109,14 @@ impl<P: Projection> Runner<P> {
 
     /// Gives an error the first times, then makes a batch that moves the offset over the record and says so.
     async fn pass_over(&mut self, position: Position, why: String) -> Result<Stepped, ChartError> {
-        let unread = Unread::again(self.unreadable, position.offset);
+        let mut unread = Unread::again(self.unreadable, position.offset);
         self.unreadable = Some(unread);
         if unread.is_tried_again() {
             return Err(LogError::Corrupt { position, why }.into());
         }
-        let changes = unreadable::changes(self.projection.as_ref(), &self.log, position, why).await?;
+        let projection = self.projection.as_ref();
+        let changes = unreadable::changes(projection, &self.log, &mut unread, position, why).await?;
+        self.unreadable = Some(unread);
         let to = (position.offset + 1, None);
         self.prepare(Taken::default(), changes, position.offset, to, 1).await
     }

@@ -151,6 +151,9 @@ fn end_of(
                 // A page that stands there as it once was: no offset is given twice.
                 tracing::error!(%stream, partition, end, known, "the log's newest records are not there");
                 damaged.push(DamagedEnd { stream, partition, before: Some(known) });
+                // Each later start finds the gap there and says so again; and a tree that is not as it was written
+                // gets no more records.
+                slot.go_on(conn, known)?;
             }
             Ok((end.max(known), group))
         }
