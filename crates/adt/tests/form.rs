@@ -53,8 +53,8 @@ async fn rows_of_another_form_are_refused_until_a_rebuild_has_made_them_anew() {
             "{why}: nothing on top of it"
         );
 
-        // Nor does a runner begin, whose tables may have opened after the program asked.
-        house.send(&Msg::new("A08", "C2", "010900", "1", "V1").text()).await;
+        // Nor does a runner begin (with a copy), whose tables may have opened after the program asked.
+        house.send(&Msg::new("A01", "C1", "010800", "1", "V1").with("AL1|1|DA|PEN^Penicillin").text()).await;
         let running = run_all(&house.projection, &house.log, &house.tables, &house.clock);
         let paused = loop {
             if let Some(paused) =
