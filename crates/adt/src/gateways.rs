@@ -6,10 +6,11 @@ use std::sync::Arc;
 use hilum_chart::Presence;
 use hilum_chart::presence::{Process, Seen};
 use hilum_core::Timestamp;
-use hilum_engines::tables::{Read, Scan, Tables, TablesError, Value};
+use hilum_engines::tables::{Read, Row, Scan, Tables, TablesError, Value};
 
 use crate::sources::{SourceReport, SourceState, Sources, summed};
 use crate::tables::MESSAGE;
+use crate::view::messages::DECISION_KIND;
 
 /// What a process that is there for messages is called among its roles.
 pub const GATEWAY: &str = "gateway";
@@ -33,6 +34,9 @@ pub struct Gateways {
     is_here: bool,
     presence: Option<Arc<Presence>>,
 }
+
+/// Rows of a source that are looked at for its newest message.
+const REMEMBERED_ROWS: u32 = 200;
 
 impl Gateways {
     /// This process is the only one.
@@ -74,12 +78,15 @@ impl Gateways {
     pub async fn remember_rows(&self, tables: &Tables) -> Result<(), TablesError> {
         for source in self.sources.all().filter(|_| self.is_here) {
             let name = vec![Value::Text(source.name().to_string())];
-            let newest =
-                Scan { descending: true, limit: 1, ..Scan::by_index(MESSAGE.name, "by_source", name) };
+            let by_source = Scan::by_index(MESSAGE.name, "by_source", name);
+            let newest = Scan { descending: true, limit: REMEMBERED_ROWS, ..by_source };
             let rows = tables.read(&[Read::Scan(newest)]).await?;
-            let row = rows.iter().flatten().next();
-            if let Some(Value::Time(last)) = row.and_then(|row| row.values.get(MESSAGE.column("received")?)) {
-                source.seed(*last);
+            let cell = |row: &Row, column| row.values.get(MESSAGE.column(column)?).cloned();
+            // What operators decide stands among them, and is no sign of the feed's life.
+            let is_decision = Some(Value::Text(DECISION_KIND.to_owned()));
+            let mut messages = rows.iter().flatten().filter(|row| cell(row, "kind") != is_decision);
+            if let Some(Value::Time(last)) = messages.next().and_then(|row| cell(row, "received")) {
+                source.seed(last);
             }
         }
         Ok(())

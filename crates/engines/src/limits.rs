@@ -69,7 +69,7 @@ pub const ENGINE_REOPEN_S_MAX: u64 = 5;
 /// Seconds until a commit must have answered.
 pub const COMMIT_S_MAX: u64 = 120;
 /// Seconds that a close waits for a server that keeps rows: what it does not answer by then it does not answer.
-pub const ENGINE_CLOSE_S_MAX: u64 = 10;
+pub const ENGINE_CLOSE_S_MAX: u64 = 2;
 /// Seconds in which a writer may take its own row back at its end; left behind it is removed later.
 pub const UNREGISTER_S_MAX: u64 = 1;
 /// Seconds for which a server is asked what became of a commit whose connection broke.

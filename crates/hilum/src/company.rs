@@ -57,6 +57,9 @@ impl Company {
             _ = stop.wait_for(|&stop| stop) => {}
         }
         // Tables that do not answer are not waited for: the row is then seen to grow old.
+        if self.watch.seen().tables_down.is_some() {
+            return;
+        }
         let left = tokio::time::timeout(PROCESS_SAYS, self.presence.leave()).await;
         if !matches!(left, Ok(Ok(()))) {
             tracing::debug!("the row of this process stays behind");

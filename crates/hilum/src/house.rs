@@ -176,7 +176,9 @@ impl House {
         // Before a door opens: envelopes name settings by their digest.
         let mut known = announce::known(&log).await?;
         // A worker writes no envelope, and needs no right to.
-        let writes = config.roles.has(ProcessRole::Gateway) || config.roles.has(ProcessRole::Reader);
+        let has_doors = config.roles.has(ProcessRole::Gateway) || config.roles.has(ProcessRole::Reader);
+        // Nor does a rebuild: what it wrote into the log the tables would not have, and differ by.
+        let writes = has_doors && hold != Hold::Alone;
         if writes && !matches!(fit.get(), Some(Fit::No(_))) {
             let announced = announce::announce(&sources, &known, &log, &clock, &entropy, &key).await?;
             if announced.written > 0 {
@@ -275,9 +277,8 @@ impl House {
 
     /// Writes out what waits, and closes.
     pub async fn close(&self) {
-        self.log.close().await;
-        self.tables.close().await;
-        self.audit.close().await;
+        // Beside each other: one that does not answer keeps nothing else waiting.
+        futures::future::join3(self.log.close(), self.tables.close(), self.audit.close()).await;
     }
 
     /// Refuses what would write where log, tables and program do not belong together.

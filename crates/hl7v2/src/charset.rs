@@ -564,6 +564,12 @@ fn reads_as_hangul_rather_than_chinese(bytes: &[u8]) -> bool {
     signs.len() >= HANZI_DISTINCT_MIN && signs.iter().all(|sign| sign[0] <= 0xC8)
 }
 
+/// Whether the signs beyond ASCII are letters of Western and Central Europe, all of them.
+fn is_accented_latin(text: &str) -> bool {
+    let mut beyond = text.chars().filter(|sign| !sign.is_ascii()).peekable();
+    beyond.peek().is_some() && beyond.all(|sign| ('\u{C0}'..='\u{17F}').contains(&sign))
+}
+
 /// Whether what MSH-18 says can be true of these bytes beyond ASCII.
 fn weigh_declared(
     bytes: &[u8],
@@ -582,6 +588,9 @@ fn weigh_declared(
                 if first_malformed(charset.encoding, bytes).is_some() {
                     return utf8_flagged(flaws);
                 }
+                flaws.insert(Flaw::CharsetDoubtful);
+            } else if str::from_utf8(bytes).is_ok_and(is_accented_latin) {
+                // In UTF-8 these are pairs of such a set too; that all of its signs are such pairs is hardly chance.
                 flaws.insert(Flaw::CharsetDoubtful);
             }
             let is_korean = (charset.encoding == encoding_rs::SHIFT_JIS && reads_as_hangul(bytes))
@@ -823,6 +832,14 @@ mod tests {
             ("MSH-18", cp949("뷁"), "KS X 1001", None, None, ("msh18", kr, vec![])),
             ("MSH-18, alias", cp949("뷁"), "ks_c_5601-1987", None, None, ("msh18", kr, vec![])),
             ("MSH-18, second repetition", cp949("뷁"), "ASCII~KS X 1001", None, None, ("msh18", kr, vec![])),
+            (
+                "MSH-18, accented letters in UTF-8 under a double-byte name",
+                utf8("Müller^Jörg"),
+                "KS X 1001",
+                None,
+                None,
+                ("msh18", kr, vec![Flaw::CharsetDoubtful]),
+            ),
             (
                 "MSH-18, a fitting multibyte repetition",
                 cp949("황호"),

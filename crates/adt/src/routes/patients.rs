@@ -67,9 +67,26 @@ impl Asked {
         }
     }
 
+    /// Whether the date of birth can be one. Nobody is born on another, and "nobody" would be believed.
+    fn is_born_sometime(&self) -> bool {
+        matches!(self.birth_date.trim(), "") || is_date(self.birth_date.trim())
+    }
+
     fn is_empty(&self) -> bool {
         [&self.identifier, &self.name, &self.birth_date].into_iter().all(|text| text.trim().is_empty())
     }
+}
+
+/// Whether a text is a FHIR date: a year, a month of it, or a day.
+fn is_date(text: &str) -> bool {
+    let whole = match text.len() {
+        4 => format!("{text}-01-01"),
+        7 => format!("{text}-01"),
+        _ => text.to_owned(),
+    };
+    whole.len() == 10
+        && whole.bytes().all(|b| b.is_ascii_digit() || b == b'-')
+        && whole.parse::<jiff::civil::Date>().is_ok()
 }
 
 #[derive(Serialize)]
@@ -84,7 +101,7 @@ struct SearchAnswer {
 const SEARCH_TAKES: &[&str] = &[
     "JSON or a form with identifier (with authority)",
     "name",
-    "birthDate (YYYY-MM-DD), at least one of them",
+    "birthDate (YYYY, YYYY-MM or YYYY-MM-DD), at least one of them",
 ];
 
 async fn search_api(State(room): State<Room>, caller: Caller, request: Request) -> Result<Response, Fault> {
@@ -97,7 +114,7 @@ async fn search_api(State(room): State<Room>, caller: Caller, request: Request) 
     } else {
         Json::from_request(request, &()).await.map_err(|_| invalid.clone())?.0
     };
-    if asked.is_empty() {
+    if asked.is_empty() || !asked.is_born_sometime() {
         return Err(invalid);
     }
     let freshness = room.freshness().await?;

@@ -8,6 +8,7 @@ use hilum_engines::tables::{Read, Row, Scan, Tables};
 use serde::Serialize;
 
 use super::confidence::is_confidential_row;
+use super::names::{tight, words};
 use super::place::Place;
 use super::reconcile::{Differs, Reconciled};
 use super::row::Columns;
@@ -396,10 +397,10 @@ fn mentions(line: &Line, q: &str) -> bool {
     let mut hay = String::new();
     let texts = [&line.patient.name, &line.unit, &line.room, &line.bed, &line.attending, &line.visit];
     for text in texts.into_iter().flatten().chain(line.patient.identifiers.iter().map(|id| &id.value)) {
-        hay.extend(text.chars().flat_map(char::to_lowercase));
+        hay.push_str(&tight(text));
         hay.push('\n');
     }
-    q.split_whitespace().all(|word| hay.contains(&word.to_lowercase()))
+    words(q).all(|word| hay.contains(&word))
 }
 
 #[cfg(test)]

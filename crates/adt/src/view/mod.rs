@@ -5,6 +5,7 @@ pub mod census;
 pub mod confidence;
 pub mod journey;
 pub mod messages;
+mod names;
 pub mod patient;
 pub mod place;
 pub mod reconcile;

@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 
 use super::confidence::{is_restricted, is_withheld};
 use super::journey::Sight;
+use super::names::{tight, words};
 use super::row::Columns;
 use super::{ViewError, as_optional_text, as_text};
 use crate::content::Identifier;
@@ -111,13 +112,11 @@ pub async fn search(sight: Sight<'_>, query: &Query) -> Result<Answer, ViewError
     Ok(Answer { patients, truncated })
 }
 
-/// Whether each word stands somewhere in the name, blanks and case aside.
-fn mentions(name: &str, words: &str) -> bool {
-    let fold = |text: &str| text.chars().flat_map(char::to_lowercase).collect::<String>();
-    let own = fold(name);
-    let tight: String = own.chars().filter(|sign| sign.is_alphanumeric()).collect();
-    let mut words = words.split_whitespace().map(fold).peekable();
-    words.peek().is_some() && words.all(|word| own.contains(&word) || tight.contains(&word))
+/// Whether each word stands somewhere in the name, but for case, accents, blanks and punctuation.
+fn mentions(name: &str, asked: &str) -> bool {
+    let own = tight(name);
+    let mut words = words(asked).peekable();
+    words.peek().is_some() && words.all(|word| own.contains(&word))
 }
 
 async fn by_identifier(
@@ -295,6 +294,14 @@ mod tests {
             ("part", "홍길동", "길동", true),
             ("case", "EVERYMAN, Adam A", "adam everyman", true),
             ("blank in a name that is whole", "홍길동", "홍 길동", true),
+            ("as it is shown", "Garcia-Lopez, Ana María", "Garcia-Lopez, Ana María", true),
+            ("without accents", "Garcia-Lopez, Ana María", "ana maria", true),
+            ("with accents", "Muller, Jorg", "Müller, Jörg", true),
+            ("two letters for one", "Strauß, Øyvind Łukasz", "strauss oyvind lukasz", true),
+            ("an apostrophe of print", "O'Brien, Seán", "O’Brien sean", true),
+            ("a comma and no blank", "남궁, 민수", "남궁,민수", true),
+            ("half-width for full-width", "Ｄｏｅ, Ｊａｎｅ", "doe", true),
+            ("a syllable is no part of another", "강민수", "가", false),
             ("another", "홍길동", "김", false),
             ("nothing asked", "홍길동", "  ", false),
         ];

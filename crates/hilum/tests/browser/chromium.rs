@@ -53,6 +53,30 @@ fn pids_naming(path: &Path) -> Vec<u32> {
     pids.filter(names).collect()
 }
 
+/// A driver and its port; `None` when it ended at once.
+fn start_driver() -> Option<(Child, u16)> {
+    let mut driver = Command::new(CHROMEDRIVER)
+        .args(["--port=0", "--log-level=SEVERE"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+    let port = lines.by_ref().find_map(|line| {
+        let line = line.unwrap();
+        let (_, port) = line.rsplit_once("successfully on port ")?;
+        Some(port.trim_end_matches('.').parse().unwrap())
+    });
+    let Some(port) = port else {
+        driver.wait().unwrap();
+        return None;
+    };
+    // Its standard output stays open, so that it never writes into a closed pipe.
+    std::thread::spawn(move || lines.for_each(drop));
+    Some((driver, port))
+}
+
 impl Browser {
     /// Starts one in English with a window of 1440 × 900.
     pub async fn start() -> Self {
@@ -60,24 +84,8 @@ impl Browser {
             assert!(Path::new(path).exists(), "{path} is missing: install the Debian package `{package}`");
         }
         let profile = tempdir().unwrap();
-        let mut driver = Command::new(CHROMEDRIVER)
-            .args(["--port=0", "--log-level=SEVERE"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut said = String::new();
-        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let port: u16 = loop {
-            let line = lines.next().unwrap_or_else(|| panic!("chromedriver ended: {said}")).unwrap();
-            if let Some((_, port)) = line.rsplit_once("successfully on port ") {
-                break port.trim_end_matches('.').parse().unwrap();
-            }
-            said.push_str(&line);
-        };
-        // Its standard output stays open, so that it never writes into a closed pipe.
-        std::thread::spawn(move || lines.for_each(drop));
+        // It takes a free port by one protocol and ends when the other has it: it is then started again.
+        let (mut driver, port) = (0..5).find_map(|_| start_driver()).expect("chromedriver ended five times");
         let capabilities = json!({
             "browserName": "chrome",
             "goog:loggingPrefs": { "browser": "ALL" },

@@ -89,3 +89,24 @@ fn without_a_key_that_holds_nothing_is_kept() {
     server.stop();
     assert_eq!(records(&data).len(), 1);
 }
+
+#[test]
+fn a_date_of_birth_that_is_none_is_refused() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let viewer = server.key("v", "viewer");
+    let headers = [("x-api-key", viewer.as_str()), ("content-type", "application/json")];
+    let born = |date: &str| {
+        let body = serde_json::json!({ "birthDate": date }).to_string();
+        let path = "/api/patients/_search";
+        request(server.http.unwrap(), "POST", path, &headers, body.as_bytes()).status
+    };
+    for date in ["1980-01-01", "1980-01", "1980"] {
+        assert_eq!(born(date), 200, "{date}");
+    }
+    for date in
+        ["01.01.1980", "19800101", "1980/01/01", "1980-13-01", "1980-02-30", "1980-1", "CANARY", "198"]
+    {
+        assert_eq!(born(date), 400, "{date}");
+    }
+}
