@@ -25,7 +25,16 @@ const LOG_LINES_SHOWN: usize = 30;
 /// # Errors
 /// When there is none.
 pub fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    for _ in 0..100 {
+        // What the system gives out itself, to any connection of anybody, begins at 32768: a port from there may be taken
+        // before the server has it. Its choice only says where to look below.
+        let given = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let port = 10_000 + given % 22_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AddrInUse, "no free port between 10000 and 32000"))
 }
 
 /// The folder below `cache` (the user's cache folder) into which `scripts/install-tools` has put a server.
