@@ -87,8 +87,10 @@ pub struct Process {
     pub version: String,
     /// When it was started.
     pub started: Timestamp,
-    /// Its last sign of life.
+    /// Its last sign of life, by its own clock.
     pub seen: Timestamp,
+    /// The same by the clock of who looks. Not in the row.
+    pub heard: Timestamp,
     /// At which partitions it works.
     pub partitions: Vec<AtWork>,
     /// What comes in by its doors, as JSON in the rooms' form.
@@ -98,7 +100,7 @@ pub struct Process {
 impl Process {
     /// Whether it gave a sign of life lately.
     pub fn is_there(&self, now: Timestamp) -> bool {
-        now.micros_since(self.seen) <= PROCESS_SILENT_S * 1_000_000
+        now.micros_since(self.heard) <= PROCESS_SILENT_S * 1_000_000
     }
 
     /// Whether it is there for `role`.
@@ -145,7 +147,7 @@ impl Process {
         };
         let partitions = serde_json::from_str(&text(values.next())?).unwrap_or_default();
         let doors = text(values.next()).unwrap_or_default();
-        Some(Self { id, host, roles, http, mllp, version, started, seen, partitions, doors })
+        Some(Self { id, host, roles, http, mllp, version, started, seen, heard: seen, partitions, doors })
     }
 }
 
@@ -215,10 +217,15 @@ impl Presence {
     /// The tables'.
     pub async fn look(&self) -> Result<Seen, TablesError> {
         let rows = self.tables.read(&[Read::Scan(Scan::by_key(PROCESS.name, Vec::new()))]).await?;
-        let processes: Vec<Process> = rows.iter().flatten().filter_map(Process::read).collect();
-        let seen = Seen { at: Some(self.clock.now()), processes: Arc::new(processes) };
-        *self.slot() = seen.clone();
-        Ok(seen)
+        let mut processes: Vec<Process> = rows.iter().flatten().filter_map(Process::read).collect();
+        let now = self.clock.now();
+        let mut slot = self.slot();
+        for process in &mut processes {
+            let before = slot.processes.iter().find(|before| before.id == process.id);
+            process.heard = heard(process, before, now);
+        }
+        *slot = Seen { at: Some(now), processes: Arc::new(processes) };
+        Ok(slot.clone())
     }
 
     /// Gives a sign of life, and removes those that gave none for long.
@@ -229,7 +236,7 @@ impl Presence {
         let now = self.clock.now();
         let gone = self.seen();
         let gone = gone.processes.iter().filter(|other| {
-            other.id != process.id && now.micros_since(other.seen) > PROCESS_KEPT_S * 1_000_000
+            other.id != process.id && now.micros_since(other.heard) > PROCESS_KEPT_S * 1_000_000
         });
         let mut writes: Vec<Write> = gone.map(|other| remove(other.id)).collect();
         writes.push(Write::Put { table: PROCESS.name, values: process.row() });
@@ -243,6 +250,16 @@ impl Presence {
     pub async fn leave(&self) -> Result<(), TablesError> {
         let writes = vec![remove(self.own)];
         self.tables.commit(Batch { writes, ..Batch::default() }).await.map(drop)
+    }
+}
+
+/// When it gave its last sign of life by our clock: a row that changes between two looks is one, whatever its own clock
+/// says. At the first look there is only its word, which cannot be later than now.
+fn heard(process: &Process, before: Option<&Process>, now: Timestamp) -> Timestamp {
+    match before {
+        Some(before) if before.seen == process.seen => before.heard,
+        Some(_) => now,
+        None => process.seen.min(now),
     }
 }
 
@@ -277,6 +294,7 @@ mod tests {
             version: "1".to_owned(),
             started: Timestamp::from_micros(1),
             seen,
+            heard: seen,
             partitions: vec![partition],
             doors: "[]".to_owned(),
         }
@@ -312,11 +330,27 @@ mod tests {
 
         // The other one gives no sign of life any more.
         let later = as_of(102 + PROCESS_KEPT_S);
-        let renewed = Process { seen: at(102 + PROCESS_KEPT_S), ..one };
+        let (seen, heard) = (at(102 + PROCESS_KEPT_S), at(102 + PROCESS_KEPT_S));
+        let renewed = Process { seen, heard, ..one };
         later.look().await.unwrap();
         later.say(&renewed).await.unwrap();
         assert_eq!(*later.look().await.unwrap().processes, [renewed]);
         later.leave().await.unwrap();
         assert!(later.look().await.unwrap().processes.is_empty());
+    }
+
+    #[test]
+    fn a_sign_of_life_is_a_row_that_changes_whatever_its_clock_says() {
+        let at = |s: i64| Timestamp::from_micros(s * 1_000_000);
+        let (now, later) = (at(10_000), at(10_002));
+        for clock in [-3_600, -11, 0, 3_600] {
+            let first = process(2, at(10_000 + clock));
+            let first = Process { heard: heard(&first, None, now), ..first };
+            let renewed = process(2, at(10_002 + clock));
+            let renewed = Process { heard: heard(&renewed, Some(&first), later), ..renewed };
+            assert!(renewed.is_there(at(10_005)), "its clock is {clock} s ahead, and it lives");
+            let same = Process { heard: heard(&renewed, Some(&renewed), at(10_020)), ..renewed };
+            assert!(!same.is_there(at(10_020)), "its clock is {clock} s ahead, and it said nothing since");
+        }
     }
 }

@@ -93,6 +93,8 @@ pub const KAFKA_READ_S_MAX: u64 = 5;
 pub const KAFKA_LINGER_MS: u64 = 1;
 /// Milliseconds between two looks at a cluster that does not answer.
 pub const KAFKA_RETRY_MS: u64 = 250;
+/// Milliseconds that one question to a cluster may take.
+pub const KAFKA_ANSWER_MS_MAX: u64 = 4_000;
 /// Milliseconds until a partition is asked for again whose leader has changed.
 pub const KAFKA_MOVED_MS: u64 = 50;
 /// KiB of records that are read ahead of a partition's reader.

@@ -1,5 +1,5 @@
-//! A house of many processes on this one machine, with a Kafka and a PostgreSQL of its own: what `demo --cluster` shows
-//! and `bench` measures. No part of serving. Every process ends with this one, however it ends.
+//! A house of many processes on this one machine, with a Kafka and a PostgreSQL of its own: what `demo --cluster` shows.
+//! No part of serving. Every process ends with this one, however it ends.
 
 mod engines;
 mod guard;

@@ -86,6 +86,7 @@ impl Company {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: self.started,
             seen: now,
+            heard: now,
             partitions: Presence::at_work(&self.watch.progress),
             doors: gateways.own_report(now),
         };

@@ -187,9 +187,12 @@ async fn look(
     let wait = Duration::from_secs(limits::KAFKA_START_S_MAX);
     let asked = blocking(move || {
         let begun = Instant::now();
+        // A cluster of thousands of topics, or one that is far away, takes longer than one that is not there is waited
+        // for at first.
+        let mut patience = Duration::from_millis(limits::KAFKA_RETRY_MS);
         let metadata = loop {
             // Of all topics: to ask for one by its name may make it.
-            match asker.client().fetch_metadata(None, Duration::from_millis(limits::KAFKA_RETRY_MS)) {
+            match asker.client().fetch_metadata(None, patience) {
                 Ok(metadata) => break metadata,
                 Err(why) => {
                     let is_refused = watched.is_refused()
@@ -198,6 +201,7 @@ async fn look(
                         let said = watched.last_said().unwrap_or_else(|| why.to_string());
                         return Err(LogError::Engine(said));
                     }
+                    patience = (patience * 2).min(Duration::from_millis(limits::KAFKA_ANSWER_MS_MAX));
                 }
             }
         };
