@@ -13,7 +13,7 @@ use hilum_core::{
     Timestamp, failpoint,
 };
 use hilum_engines::log::{Log, LogError};
-use hilum_hl7v2::ack::{Acknowledgment, Answer, Headers, Problem, acknowledge};
+use hilum_hl7v2::ack::{Acknowledgment, Answer, Headers, Problem, acknowledge, check_decoded};
 use hilum_hl7v2::batch::{self, Part};
 use hilum_hl7v2::{CharsetSettings, Message, ParseError, Path};
 use tracing::Instrument as _;
@@ -85,6 +85,8 @@ pub fn judge<'m>(body: &'m Bytes, content_type: ContentType, settings: &SourceSe
     let refusal = headers.check().err();
     failpoint::hit("judge");
     let parsed = Message::parse(body.clone(), &charset_settings(settings, content_type));
+    let blank = || parsed.as_ref().ok().and_then(|message| check_decoded(message).err());
+    let refusal = refusal.or_else(blank);
     Judgement { headers, refusal, parsed }
 }
 

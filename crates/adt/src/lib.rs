@@ -6,6 +6,7 @@ pub mod acks;
 pub mod announce;
 pub mod board;
 pub mod content;
+mod control_id;
 pub mod correction;
 pub mod decision;
 pub mod facts;

@@ -132,13 +132,13 @@ pub const SEEN: Table = Table {
     register: None,
 };
 
-/// The control ids of a frame with several headers but for the first one's, which the journey has: what a sender looks for
-/// under one of them is in that frame.
+/// By what else a message is found than by the control id of its journey: those of a frame with several headers but for
+/// the first one's, and the one that its answer names where that is another.
 pub const FRAMED: Table = Table {
     name: "adt_framed",
     key_len: 2,
     columns: &[
-        req("control_id", Type::Text), // MSH-10 of a further header
+        req("control_id", Type::Text), // MSH-10 of a further header, or MSA-2 of the answer
         req("record", Type::Id),
     ],
     indexes: &[],

@@ -3,6 +3,7 @@
 //!
 //! | module | what lives there |
 //! |---|---|
+//! | [`is_blank`] | texts that say nothing though they are not empty |
 //! | [`clock`] | time and randomness, handed in by the wiring |
 //! | [`envelope`] | what the log keeps: one message with everything that was known when it came in |
 //! | [`failpoint`] | named places where a test may kill the process |
@@ -13,6 +14,7 @@
 //! | [`principal`] | who asks: [`Authority`](principal::Authority), an argument of every read |
 //! | [`time`] | instants on the wire and on disk |
 
+mod blank;
 pub mod clock;
 pub mod envelope;
 pub mod failpoint;
@@ -23,6 +25,7 @@ pub mod phi;
 pub mod principal;
 pub mod time;
 
+pub use blank::is_blank;
 pub use clock::{Clock, Entropy};
 pub use envelope::{ContentType, Envelope, Epoch, Position, SourceName, Stream};
 pub use id::{Digest, Id, InstallationKey, RecordId};

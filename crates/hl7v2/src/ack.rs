@@ -3,10 +3,11 @@
 
 use bytes::Bytes;
 use encoding_rs::Encoding;
-use hilum_core::Timestamp;
+use hilum_core::{Timestamp, is_blank};
 
 use crate::delimiters::{DelimiterError, Delimiters};
 use crate::escape;
+use crate::finding::Flaws;
 use crate::limits::{HEADER_BYTES_MAX, HEADER_FIELD_BYTES_MAX, PEEK_IDENTIFIERS_MAX};
 use crate::message::{self, Message, ParseError};
 use crate::path::Path;
@@ -122,6 +123,14 @@ impl Problem {
 
     /// A fault of ours: the same message may be sent again later (rule 24).
     pub const TRANSIENT: Self = Self::whole(ErrorCode::Internal, "not stored: send again later");
+
+    /// MSH-9 is empty, or says nothing.
+    pub const NO_TYPE: Self =
+        Self::at(Path::of("MSH-9"), ErrorCode::RequiredFieldMissing, "message type is missing");
+
+    /// MSH-10 is empty, or says nothing.
+    pub const NO_CONTROL_ID: Self =
+        Self::at(Path::of("MSH-10"), ErrorCode::RequiredFieldMissing, "message control id is missing");
 
     /// The frame was larger than the cap.
     pub const TOO_LARGE: Self = Self::whole(ErrorCode::ValueTooLong, "message is larger than the cap");
@@ -291,9 +300,32 @@ impl<'m> Headers<'m> {
         split::piece(self.pairs, Some(delimiters.field), n.saturating_sub(1), header).unwrap_or_default()
     }
 
+    /// A component of the first repetition of MSH-`n`: what a message is read by.
     fn component(&self, n: usize, component: usize) -> &'m [u8] {
         let Ok(delimiters) = self.delimiters else { return b"" };
-        split::piece(self.pairs, Some(delimiters.component), component, self.field(n)).unwrap_or_default()
+        let first = match delimiters.repetition {
+            Some(repetition) => split::piece(self.pairs, Some(repetition), 0, self.field(n)),
+            None => Some(self.field(n)),
+        };
+        split::piece(self.pairs, Some(delimiters.component), component, first.unwrap_or_default())
+            .unwrap_or_default()
+    }
+
+    /// Whether a component of the first repetition of MSH-`n` says something, as far as its bytes show without the
+    /// message's charset: not where it is blank, the null of HL7 (`""`), or of escapes that leave nothing.
+    fn says(&self, n: usize, component: usize) -> bool {
+        let Ok(delimiters) = self.delimiters else { return false };
+        let raw = self.component(n, component);
+        let leaf = match delimiters.subcomponent {
+            Some(subcomponent) => split::piece(self.pairs, Some(subcomponent), 0, raw).unwrap_or_default(),
+            None => raw,
+        };
+        if leaf.trim_ascii() == b"\"\"" {
+            return false;
+        }
+        let mut flaws = Flaws::NONE;
+        let text = escape::unescape(leaf, &delimiters, self.pairs, false, &mut flaws);
+        !is_blank(&String::from_utf8_lossy(&text))
     }
 
     /// Whether there is an MSH.
@@ -361,19 +393,19 @@ impl<'m> Headers<'m> {
         if let Err(error) = self.delimiters {
             return Err(ParseError::Delimiters(error).into());
         }
-        if says_nothing(self.message_code()) {
-            return Err(Problem::at(
-                Path::of("MSH-9"),
-                ErrorCode::RequiredFieldMissing,
-                "message type is missing",
-            ));
+        if !self.says(9, 0) {
+            return Err(Problem::NO_TYPE);
         }
         // Found again by its first component.
-        if says_nothing(self.component(10, 0)) {
+        if !self.says(10, 0) {
+            return Err(Problem::NO_CONTROL_ID);
+        }
+        // No answer repeats the second and third, and nobody can ask for the first.
+        if self.control_id().iter().any(|byte| matches!(byte, 0 | 0x0B | 0x1C)) {
             return Err(Problem::at(
                 Path::of("MSH-10"),
-                ErrorCode::RequiredFieldMissing,
-                "message control id is missing",
+                ErrorCode::DataType,
+                "message control id holds NUL or a byte of the frame",
             ));
         }
         if self.control_id().len() > HEADER_FIELD_BYTES_MAX {
@@ -419,9 +451,17 @@ impl<'m> Headers<'m> {
     }
 }
 
-/// Blanks and the null of HL7 (`""`) name nothing.
-fn says_nothing(raw: &[u8]) -> bool {
-    matches!(raw.trim_ascii(), b"" | b"\"\"")
+/// What [`Headers::check`] cannot see: a type or a control id that is blank in the message's charset (U+3000 has other
+/// bytes in each).
+///
+/// # Errors
+/// The problem to reject it with.
+pub fn check_decoded(message: &Message) -> Result<(), Problem> {
+    let says = |path: &'static str| !is_blank(&message.get(Path::of(path)).text());
+    if !says("MSH-9.1") {
+        return Err(Problem::NO_TYPE);
+    }
+    if says("MSH-10.1") { Ok(()) } else { Err(Problem::NO_CONTROL_ID) }
 }
 
 /// An answer.
@@ -670,13 +710,49 @@ mod tests {
             ("|ADT^A01|  |", "MSH-10"),
             ("|ADT^A01|\"\"|", "MSH-10"),
             ("|ADT^A01|^b|", "MSH-10"),
+            ("|~ADT^A01|C1|", "MSH-9"),
+            ("|\u{3000}^A01|C1|", "MSH-9"),
+            ("|&ADT^A01|C1|", "MSH-9"),
+            ("|ADT^A01|~|", "MSH-10"),
+            ("|ADT^A01|~b|", "MSH-10"),
+            ("|ADT^A01|&b|", "MSH-10"),
+            ("|ADT^A01|\\.br\\|", "MSH-10"),
+            ("|ADT^A01|\\X0D0A\\ \\H\\|", "MSH-10"),
+            ("|ADT^A01|\u{3000}\u{A0}\u{2009}|", "MSH-10"),
+            ("|ADT^A01|\u{200B}\u{FEFF}|", "MSH-10"),
+            ("|ADT^A01|C\0a|", "MSH-10"),
+            ("|ADT^A01|C\x1C1|", "MSH-10"),
         ] {
             let raw = format!("MSH|^~\\&|A|B|C|D|1|{field}P|2.5\r");
             let problem = Headers::peek(raw.as_bytes()).check().unwrap_err();
             assert_eq!(problem.location.map(|path| path.to_string()).as_deref(), Some(path), "{field}");
         }
-        let raw = b"MSH|^~\\&|A|B|C|D|1||ADT^A01| C1|P|2.5\r";
-        assert_eq!(Headers::peek(raw).check(), Ok(()));
+        for named in [" C1", "C1~", "\\F\\", "\u{3000}1", "C1^", "C1&", "\\Z1\\", "-"] {
+            let raw = format!("MSH|^~\\&|A|B|C|D|1||ADT^A01|{named}|P|2.5\r");
+            assert_eq!(Headers::peek(raw.as_bytes()).check(), Ok(()), "{named}");
+            let message = Message::parse(raw.into(), &CharsetSettings::default()).unwrap();
+            assert_eq!(check_decoded(&message), Ok(()), "{named}");
+        }
+    }
+
+    #[test]
+    fn blanks_of_other_charsets_are_no_type_and_no_control_id() {
+        for (declared, blank) in [
+            ("SHIFT_JIS", &b"\x81\x40"[..]),
+            ("KS X 1001", b"\xA1\xA1"),
+            ("BIG-5", b"\xA1\x40"),
+            ("8859/1", b"\xA0"),
+        ] {
+            for (before, after, problem) in
+                [(&b"|"[..], &b"^A01|C1"[..], Problem::NO_TYPE), (b"|ADT^A01|", b"", Problem::NO_CONTROL_ID)]
+            {
+                let head = &b"MSH|^~\\&|A|B|C|D|1|"[..];
+                let tail = format!("|P|2.5||||||{declared}\rPID|1\r").into_bytes();
+                let raw = [head, before, blank, after, &tail].concat();
+                let message = Message::parse(raw.into(), &CharsetSettings::default()).unwrap();
+                assert_eq!(check_decoded(&message), Err(problem), "{declared}");
+            }
+        }
     }
 
     #[test]

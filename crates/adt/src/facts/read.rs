@@ -21,6 +21,7 @@ use self::reader::Reader;
 use super::{Fact, peek};
 use crate::accept::{self, Judgement};
 use crate::content::{self, Allergy, Content, Diagnosis, Finding, NextOfKin, PersonContent, Said};
+use crate::control_id;
 use crate::decision::Decision;
 use crate::fold::ties::Tie;
 use crate::identity::{self, Number};
@@ -53,7 +54,8 @@ pub struct Reading {
     pub sender: Option<Id>,
     /// MSH-10.
     pub control_id: String,
-    /// MSH-10 of the headers behind the first one, where there are several in one frame.
+    /// By what else it is found: MSH-10 of the headers behind the first one, where there are several in one frame; what
+    /// its answer names, where that is another.
     pub further_control_ids: BTreeSet<String>,
     /// `ADT^A01`.
     pub kind: String,
@@ -343,7 +345,8 @@ fn message(reading: &mut Reading, envelope: &Envelope, context: &Context<'_>) ->
         }
     };
     let said = |path: Path| message.get(path).text().trim().to_owned();
-    reading.control_id = said(Path::of("MSH-10.1"));
+    reading.control_id = control_id::of(&message);
+    reading.further_control_ids.extend(control_id::answered_otherwise(&message));
     message.charset().rule().as_str().clone_into(&mut reading.charset_rule);
     let classified = trigger::classify(&message);
     reading.kind = classified.kind();

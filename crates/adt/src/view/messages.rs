@@ -2,13 +2,13 @@
 
 use hilum_core::{Authority, Id, Position, Stream, Timestamp};
 use hilum_engines::tables::{Read, Row, Scan, Tables, Value};
-use hilum_hl7v2::{CharsetSettings, Message, Path};
 use serde::Serialize;
 
 use super::journey::Sight;
 use super::row::Columns;
 use super::{ViewError, as_optional_text, as_text};
 use crate::content::Finding;
+use crate::control_id;
 use crate::tables::{FRAMED, MESSAGE, indexed};
 
 /// What stands for the type of an operator's decision.
@@ -155,7 +155,8 @@ pub async fn read(tables: &Tables, authority: &Authority, query: &Query) -> Resu
     Ok(found)
 }
 
-/// As [`read`]; where no message has the control id that is asked for, those that hold it behind their first header.
+/// As [`read`]; where no message has the control id that is asked for, those that hold it behind their first header, or
+/// that were answered by it.
 ///
 /// # Errors
 /// As [`read`].
@@ -163,7 +164,7 @@ pub async fn find(sight: Sight<'_>, query: &Query) -> Result<Vec<Line>, ViewErro
     let mut found = read(sight.tables, sight.authority, query).await?;
     if let (Some(asked), true) = (&query.control_id, found.is_empty()) {
         // As an answer repeats it: with delimiters, escapes and blanks that are no part of what it names.
-        let named = as_named(asked);
+        let named = control_id::as_named(asked);
         if named != *asked {
             found = read(sight.tables, sight.authority, &Query { control_id: Some(named), ..query.clone() })
                 .await?;
@@ -181,17 +182,8 @@ pub async fn find(sight: Sight<'_>, query: &Query) -> Result<Vec<Line>, ViewErro
     }
 }
 
-/// A control id as messages are found by it: what a message with this MSH-10 is filed under.
-fn as_named(raw: &str) -> String {
-    let header = format!("MSH|^~\\&|||||||ADT^A01|{raw}|P|2.5");
-    match Message::parse(header.into(), &CharsetSettings::default().unicode()) {
-        Ok(message) => message.get(Path::of("MSH-10.1")).text().trim().to_owned(),
-        Err(_) => raw.to_owned(),
-    }
-}
-
-/// Messages that hold another one of this control id behind their first header: such a frame is quarantined under the first
-/// one's id. Newest first.
+/// Messages that hold another one of this control id behind their first header (such a frame is quarantined under the first
+/// one's id), or that were answered by this one. Newest first.
 async fn in_frames(tables: &Tables, control_id: &str) -> Result<Vec<Line>, ViewError> {
     let scan = Scan {
         limit: crate::limits::FRAMES_SHOWN_MAX,
