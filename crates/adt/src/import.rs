@@ -4,8 +4,10 @@
 //! interrupted goes on where it was, whatever the file is called then. A message between the last checkpoint and the
 //! interruption is appended twice; the fold takes it once.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -91,6 +93,10 @@ pub struct Imported {
     pub files_without_message: u64,
     /// The first of them.
     pub without_message: Vec<String>,
+    /// What is no file (a pipe, a socket, a device, a link that leads nowhere or into its own folder): not looked into.
+    pub passed_over: u64,
+    /// The first of it, each with what it is.
+    pub passed_over_named: Vec<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -103,62 +109,133 @@ struct Checkpoint {
     done: bool,
 }
 
-/// The files that `paths` name, folders walked in order of names.
-///
-/// # Errors
-/// [`ImportError::Io`] names what cannot be read, [`ImportError::Bound`] too many or too large files.
-pub fn files(paths: &[PathBuf]) -> Result<Vec<(PathBuf, u64)>, ImportError> {
-    fn walk(path: &Path, named: bool, found: &mut Vec<(PathBuf, u64)>) -> Result<(), ImportError> {
-        let metadata = fs::metadata(path).map_err(io_error(path))?;
+/// What paths name.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Files and their sizes, in order.
+    pub files: Vec<(PathBuf, u64)>,
+    /// What is no file, and what it is.
+    pub passed_over: Vec<(PathBuf, &'static str)>,
+}
+
+/// What a thing is that has no end to read to, or that nobody has written.
+fn no_file(kind: fs::FileType) -> &'static str {
+    if kind.is_fifo() {
+        "a named pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    }
+}
+
+/// A folder, whatever it is called.
+type Folder = (u64, u64);
+
+#[derive(Default)]
+struct Walk {
+    found: Found,
+    /// Folders that we are in.
+    open: Vec<Folder>,
+    seen: BTreeSet<Folder>,
+}
+
+impl Walk {
+    /// `is_named`: by somebody, and not by the folder that it stands in.
+    fn walk(&mut self, path: &Path, is_named: bool) -> Result<(), ImportError> {
+        let metadata = match fs::metadata(path) {
+            Ok(metadata) => metadata,
+            Err(_) if !is_named && path.is_symlink() => {
+                return self.pass_over(path, "a link that leads nowhere");
+            }
+            Err(error) => return Err(io_error(path)(error)),
+        };
         if metadata.is_dir() {
-            let mut inside = fs::read_dir(path)
-                .and_then(|entries| {
-                    entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()
-                })
-                .map_err(io_error(path))?;
-            inside.sort();
-            return inside.iter().try_for_each(|path| walk(path, false, found));
+            return self.folder(path, (metadata.dev(), metadata.ino()));
         }
         let ending =
             path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
-        if !named && !ENDINGS.contains(&ending.as_str()) {
+        if !is_named && !ENDINGS.contains(&ending.as_str()) {
             return Ok(());
+        }
+        // Opening one may wait for ever.
+        if !metadata.is_file() {
+            return self.pass_over(path, no_file(metadata.file_type()));
         }
         if metadata.len() > limits::IMPORT_FILE_BYTES_MAX {
             let what = format!("bytes of {}", path.display());
             return Err(ImportError::Bound { what, max: limits::IMPORT_FILE_BYTES_MAX });
         }
-        if found.len() == limits::IMPORT_FILES_MAX {
-            return Err(ImportError::Bound {
-                what: "files".to_owned(),
-                max: limits::IMPORT_FILES_MAX as u64,
-            });
-        }
-        found.push((path.to_owned(), metadata.len()));
+        self.has_room()?;
+        self.found.files.push((path.to_owned(), metadata.len()));
         Ok(())
     }
-    let mut found = Vec::new();
-    for path in paths {
-        walk(path, true, &mut found)?;
+
+    fn folder(&mut self, path: &Path, folder: Folder) -> Result<(), ImportError> {
+        if self.open.contains(&folder) {
+            return self.pass_over(path, "a link to a folder that it stands in");
+        }
+        // By another name: what is in it is here already.
+        if !self.seen.insert(folder) {
+            return Ok(());
+        }
+        let mut inside = fs::read_dir(path)
+            .and_then(|entries| {
+                entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()
+            })
+            .map_err(io_error(path))?;
+        inside.sort();
+        self.open.push(folder);
+        inside.iter().try_for_each(|path| self.walk(path, false))?;
+        self.open.pop();
+        Ok(())
     }
-    Ok(found)
+
+    fn pass_over(&mut self, path: &Path, what: &'static str) -> Result<(), ImportError> {
+        self.has_room()?;
+        self.found.passed_over.push((path.to_owned(), what));
+        Ok(())
+    }
+
+    fn has_room(&self) -> Result<(), ImportError> {
+        if self.found.files.len() + self.found.passed_over.len() < limits::IMPORT_FILES_MAX {
+            return Ok(());
+        }
+        Err(ImportError::Bound { what: "files".to_owned(), max: limits::IMPORT_FILES_MAX as u64 })
+    }
 }
 
-/// Appends the messages of `files` for `source`. `state` is the folder of checkpoints; `show` is told how far it is.
+/// The files that `paths` name, folders walked in order of names, each once; and what stands there and is no file.
+///
+/// # Errors
+/// [`ImportError::Io`] names what cannot be read, [`ImportError::Bound`] too many or too large files.
+pub fn files(paths: &[PathBuf]) -> Result<Found, ImportError> {
+    let mut walk = Walk::default();
+    for path in paths {
+        walk.walk(path, true)?;
+    }
+    Ok(walk.found)
+}
+
+/// Appends the messages of the files in `found` for `source`. `state` is the folder of checkpoints; `show` is told how far it is.
 ///
 /// # Errors
 /// [`ImportError`]; what was appended until then stays.
 pub async fn run(
     door: &Door,
     source: &Arc<Source>,
-    files: Vec<(PathBuf, u64)>,
+    found: Found,
     state: &Path,
     mut show: impl FnMut(&Imported),
 ) -> Result<Imported, ImportError> {
     fs::create_dir_all(state).map_err(io_error(state))?;
+    let Found { files, passed_over } = found;
+    let named = passed_over.iter().take(limits::IMPORT_FILES_NAMED_MAX);
     let mut imported = Imported {
         files: files.len() as u64,
         bytes: files.iter().map(|(_, bytes)| bytes).sum(),
+        passed_over: passed_over.len() as u64,
+        passed_over_named: named.map(|(path, what)| format!("{}: {what}", path.display())).collect(),
         ..Imported::default()
     };
     show(&imported);

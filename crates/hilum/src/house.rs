@@ -360,8 +360,8 @@ impl House {
             }
             None => self.sources.default_source(),
         };
-        let files = tokio::task::spawn_blocking(move || import::files(&paths)).await??;
-        if files.is_empty() {
+        let found = tokio::task::spawn_blocking(move || import::files(&paths)).await??;
+        if found.files.is_empty() && found.passed_over.is_empty() {
             bail!("no file to import: a folder gives its .hl7, .txt, .msg, .dat, .er7, .adt and .mllp files");
         }
         let state = self.folder.path().join("import");
@@ -369,7 +369,7 @@ impl House {
             // A reader that is slow misses a step, not the end.
             progress.try_send(serde_json::to_value(imported).unwrap_or_default()).ok();
         };
-        let imported = import::run(&self.door, source, files, &state, show).await?;
+        let imported = import::run(&self.door, source, found, &state, show).await?;
         Ok(serde_json::to_value(imported)?)
     }
 }

@@ -153,24 +153,43 @@ fn hl7(
             out::line(&format!("{} bytes belong to no message: not kept", done.stray_bytes));
         }
     }
-    if done.files_without_message > 0 {
-        bail!(without_message(&done));
+    let left = [without_message(&done), passed_over(&done)];
+    let left: Vec<String> = left.into_iter().flatten().collect();
+    if !left.is_empty() {
+        bail!("{}. What the other files hold is in the log", left.join(".\n"));
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// The first names of `count`, one a line, and how many more there are.
+fn listed(names: &[String], count: u64) -> String {
+    let more = count.saturating_sub(names.len() as u64);
+    let more = (more > 0).then(|| format!("and {more} more"));
+    names.iter().cloned().chain(more).collect::<Vec<_>>().join("\n  ")
+}
+
 /// Which files held nothing, what was expected of them, and the way out.
-fn without_message(done: &Imported) -> String {
-    let mut named = done.without_message.clone();
-    let more = done.files_without_message.saturating_sub(named.len() as u64);
-    if more > 0 {
-        named.push(format!("and {more} more"));
-    }
-    let named = named.join("\n  ");
-    format!(
-        "no HL7 v2 message in {} of {} files:\n  {named}\nA message begins with a line `MSH|^~\\&|…`. A file that is \
-         compressed, encrypted or of another format (XML, CSV, JSON) is brought into that form first; one that is \
-         named by mistake is left out. What the other files hold is in the log",
-        done.files_without_message, done.files
-    )
+fn without_message(done: &Imported) -> Option<String> {
+    let count = done.files_without_message;
+    (count > 0).then(|| {
+        format!(
+            "no HL7 v2 message in {count} of {} files:\n  {}\nA message begins with a line `MSH|^~\\&|…`. A file that is \
+             compressed, encrypted or of another format (XML, CSV, JSON) is brought into that form first; one that is \
+             named by mistake is left out",
+            done.files,
+            listed(&done.without_message, count)
+        )
+    })
+}
+
+/// What is no file, and the way out.
+fn passed_over(done: &Imported) -> Option<String> {
+    let count = done.passed_over;
+    (count > 0).then(|| {
+        format!(
+            "passed over, as no file:\n  {}\nName the file that a link was meant for; write what comes by a pipe into a file \
+             first",
+            listed(&done.passed_over_named, count)
+        )
+    })
 }
