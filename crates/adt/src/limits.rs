@@ -135,6 +135,13 @@ pub const FIELD_SHOWN_CHARS: usize = 2_000;
 /// Characters of a whole message that a page shows.
 pub const TEXT_SHOWN_CHARS: usize = 200_000;
 
+/// Signs that a number has at least which stands in a text without its authority and is looked up as somebody's.
+pub const MENTION_CHARS_MIN: usize = 5;
+/// Numbers of one text that are looked up: one that holds more is withheld from who does not mend.
+pub const MENTIONS_MAX: usize = 5_000;
+/// Numbers of one value (of several authorities) that are looked at for each of them.
+pub const MENTION_ROWS_MAX: u32 = 200;
+
 /// Encounters of one patient that a page shows, newest first.
 pub const PATIENT_ENCOUNTERS_MAX: u32 = 200;
 /// Records of one person that a page shows.

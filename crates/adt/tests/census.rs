@@ -7,6 +7,7 @@ use harness::{House, Msg};
 use hilum_adt::tables::BOARD;
 use hilum_adt::view::Freshness;
 use hilum_adt::view::census::{self, Census, Count};
+use hilum_adt::view::journey::Sight;
 use hilum_adt::view::reconcile::{Differs, Reconciler};
 use hilum_chart::{Chart, resources};
 use hilum_core::{Authority, Role};
@@ -18,11 +19,19 @@ async fn count(house: &House) -> Count {
 
 async fn shown(house: &House) -> Census {
     let chart = Chart::open(house.tables.clone(), house.clock.clone());
-    let found = Reconciler::new(house.tables.clone(), chart, house.clock.clone()).look().await.unwrap();
+    let found =
+        Reconciler::new(house.tables.clone(), chart.clone(), house.clock.clone()).look().await.unwrap();
     let freshness = Freshness { as_of: house.clock.now(), applied: house.now().await, lag: 0 };
-    let authority = Authority::new("key:test", Role::Viewer);
+    let authority = Authority::new("key:test", Role::Operator);
     let query = census::Query::default();
-    census::read(&house.tables, &authority, &query, freshness, &found).await.unwrap()
+    let sight = Sight {
+        tables: &house.tables,
+        log: &house.log,
+        chart: &chart,
+        key: &house.key,
+        authority: &authority,
+    };
+    census::read(sight, &query, freshness, &found).await.unwrap()
 }
 
 async fn filled() -> House {
@@ -121,7 +130,8 @@ async fn a_row_that_cannot_be_read_is_a_line_without_a_name_and_takes_nobody_awa
         assert!(after.count.is_different(), "{why}: it is red");
 
         let chart = Chart::open(house.tables.clone(), house.clock.clone());
-        let found = Reconciler::new(house.tables.clone(), chart, house.clock.clone()).look().await.unwrap();
+        let found =
+            Reconciler::new(house.tables.clone(), chart.clone(), house.clock.clone()).look().await.unwrap();
         let differing: Vec<_> = found.differing.clone().into_iter().collect();
         assert_eq!(differing, [(line.encounter, Differs::Unreadable)], "{why}: doctor and metrics say so");
 

@@ -7,6 +7,7 @@ mod harness;
 use harness::{House, Msg};
 use hilum_adt::view::Freshness;
 use hilum_adt::view::census::{self, Query};
+use hilum_adt::view::journey::Sight;
 use hilum_adt::view::reconcile::Reconciler;
 use hilum_chart::Chart;
 use hilum_core::{Authority, Role};
@@ -72,11 +73,19 @@ async fn the_class_says_which_list() {
 
         // The page and its twin read the same lines.
         let chart = Chart::open(house.tables.clone(), house.clock.clone());
-        let found = Reconciler::new(house.tables.clone(), chart, house.clock.clone()).look().await.unwrap();
+        let found =
+            Reconciler::new(house.tables.clone(), chart.clone(), house.clock.clone()).look().await.unwrap();
         let freshness = Freshness { as_of: house.clock.now(), applied: house.now().await, lag: 0 };
         let authority = Authority::new("key:test", Role::Viewer);
         let query = Query::default();
-        let read = census::read(&house.tables, &authority, &query, freshness, &found).await.unwrap();
+        let sight = Sight {
+            tables: &house.tables,
+            log: &house.log,
+            chart: &chart,
+            key: &house.key,
+            authority: &authority,
+        };
+        let read = census::read(sight, &query, freshness, &found).await.unwrap();
         let shown: Vec<(&str, &str)> =
             read.encounters.iter().map(|line| (&*line.list, &*line.class)).collect();
         let mut words = want.split(' ');

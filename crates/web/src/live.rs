@@ -5,7 +5,7 @@
 //! id: 4711
 //! event: change
 //! data: {"t":4711,"topics":{"adt.board":["0190…"]}}        ids of at most LIVE_IDS_MAX subjects
-//! data: {"t":4711,"topics":{"adt.board":null}}             more than that: read all again
+//! data: {"t":4711,"topics":{"adt.board":null}}             more than that, or ids are not for who listens: read all again
 //! event: beat
 //! data: {"t":4711,"at":"2026-03-12T10:42:07.000000Z","feed":{"state":"ok","text":"Feeds live"}}
 //! event: end                                               the session is over
@@ -38,6 +38,9 @@ pub struct Topic {
     pub name: &'static str,
     /// Who may.
     pub roles: &'static [Role],
+    /// Who of them is told which subjects changed. Others hear that something did: where a subject's id names somebody
+    /// whom they may not know, it would tell when.
+    pub ids: &'static [Role],
 }
 
 /// The hub: reads the outbox once for all pages.
@@ -177,11 +180,17 @@ impl Pending {
         self.t = self.t.max(t);
     }
 
-    fn take(&mut self) -> Option<Event> {
+    /// The next event; of the topics `bare` no ids.
+    fn take(&mut self, bare: &BTreeSet<&'static str>) -> Option<Event> {
         if self.topics.is_empty() {
             return None;
         }
-        let topics = std::mem::take(&mut self.topics);
+        let mut topics = std::mem::take(&mut self.topics);
+        for (topic, ids) in &mut topics {
+            if bare.contains(topic.as_str()) {
+                *ids = None;
+            }
+        }
         let data = json!({"t": self.t, "topics": topics});
         Some(Event::default().id(self.t.to_string()).event("change").data(data.to_string()))
     }
@@ -201,6 +210,8 @@ struct Stream {
     caller: Caller,
     via: Via,
     wanted: Vec<String>,
+    /// Topics of which who listens is told no ids.
+    bare: BTreeSet<&'static str>,
     told: broadcast::Receiver<Arc<Told>>,
     closing: tokio::sync::watch::Receiver<bool>,
     pending: Pending,
@@ -224,7 +235,7 @@ impl Stream {
                     return Some(self.end());
                 }
                 self.next_event = now + limits::LIVE_EVENT_EVERY;
-                return self.pending.take();
+                return self.pending.take(&self.bare);
             }
             if now >= self.next_beat {
                 if !self.holds().await {
@@ -333,11 +344,16 @@ pub async fn stream(
     if wanted.len() > limits::LIVE_TOPICS_MAX {
         return Err(Fault::new(Kind::Invalid));
     }
+    let mut bare = BTreeSet::new();
+    let role = caller.authority.role();
     for name in &wanted {
         let known = live.topics.iter().find(|topic| topic.name == name);
         let known = known.ok_or(Fault::new(Kind::Invalid))?;
-        if !known.roles.contains(&caller.authority.role()) {
+        if !known.roles.contains(&role) {
             return Err(Fault::new(Kind::Forbidden));
+        }
+        if !known.ids.contains(&role) {
+            bare.insert(known.name);
         }
     }
     let Some(via) = caller.signed_in().map(|who| who.via) else {
@@ -362,6 +378,7 @@ pub async fn stream(
         caller,
         via,
         wanted,
+        bare,
         told,
         pending,
         next_event: now,

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Applied, ENCOUNTER_STATUSES, ID, LISTS, NUMBER, POSITION, Room, STATUSES};
 use crate::limits;
 use crate::state::BoardList;
+use crate::view::confidence::hide;
 use crate::view::{Freshness, census, journey, messages};
 
 /// The routes of this file.
@@ -70,7 +71,7 @@ async fn read_census(
     };
     let freshness = room.freshness().await?;
     let found = room.reconciler.latest().await?;
-    let census = census::read(&room.tables, &caller.authority, &query, freshness, &found).await?;
+    let census = census::read(room.sight(&caller.authority), &query, freshness, &found).await?;
     caller.saw_rows(census.encounters.len() as u64);
     caller.json(&census)
 }
@@ -157,7 +158,9 @@ async fn list_messages(
 
 async fn answer_messages(room: &Room, caller: &Caller, query: &messages::Query) -> Result<Response, Fault> {
     let freshness = room.freshness().await?;
-    let messages = messages::find(room.sight(&caller.authority), query).await?;
+    let sight = room.sight(&caller.authority);
+    let mut messages = messages::find(sight, query).await?;
+    hide(sight, &mut messages).await?;
     caller.saw_rows(messages.len() as u64);
     caller.json(&Messages { messages, freshness })
 }

@@ -409,7 +409,7 @@ pub(crate) fn mark_tag(w: &Words, mark: &str) -> Tag {
 async fn gather(room: &Room, caller: &Caller, asked: Asked) -> Result<(Asked, Rows), Fault> {
     let freshness = room.freshness().await?;
     let found = room.reconciler.latest().await?;
-    let census = census::read(&room.tables, &caller.authority, &asked.query(), freshness, &found).await?;
+    let census = census::read(room.sight(&caller.authority), &asked.query(), freshness, &found).await?;
     let asked = asked.within(&census.encounters, &room.key);
     let rows = Rows::new(&caller.words(), &asked, census, room, freshness.as_of);
     caller.saw_rows(rows.units.iter().map(|unit| unit.lines.len() as u64).sum());

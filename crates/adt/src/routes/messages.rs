@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use super::{Applied, ID, MESSAGE_TOPIC, Room, STATUSES, status_tag, took};
 use crate::limits;
+use crate::view::confidence::hide;
 use crate::view::journey::{self, Journey, Relative};
 use crate::view::messages::{self, Line};
 
@@ -303,10 +304,13 @@ fn step(w: &Words, step: &journey::Step, line: &Line) -> Step {
 /// A message's journey, once what is waited for is applied; whose it is was looked at.
 pub(super) async fn seen(room: &Room, caller: &Caller, id: Id, asked: &Applied) -> Result<Journey, Fault> {
     room.wait_for(asked.applied.as_deref()).await?;
-    let journey = journey::read(room.sight(&caller.authority), id).await?;
+    let sight = room.sight(&caller.authority);
+    let mut journey = journey::read(sight, id).await?;
+    // The audit log knows whose it is, also where the answer does not say.
     if let Some(patient) = journey.message.patient {
         caller.saw(patient);
     }
+    hide(sight, std::slice::from_mut(&mut journey.message)).await?;
     Ok(journey)
 }
 

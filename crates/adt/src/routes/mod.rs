@@ -21,7 +21,7 @@ use hilum_engines::tables::Tables;
 use hilum_web::live::Topic;
 use hilum_web::outcome::Fault;
 use hilum_web::params::{Parameters, Takes};
-use hilum_web::route::{READERS, Route};
+use hilum_web::route::{OPERATORS, READERS, Route};
 use hilum_web::ui::{Tag, Tone};
 use hilum_web::words::{WordFile, Words};
 use serde::Deserialize;
@@ -38,7 +38,7 @@ use crate::view::journey::Sight;
 use crate::view::reconcile::Reconciler;
 use crate::view::{Freshness, ViewError};
 
-/// The outbox topic that the board's changes go out by: encounter ids.
+/// The outbox topic that the board's changes go out by: ids of patients.
 pub const BOARD_TOPIC: &str = "adt.board";
 
 /// The outbox topic that says that messages were applied or set aside: the last record of the commit.
@@ -54,9 +54,12 @@ pub const WORDS: WordFile = WordFile {
     ko: include_str!("../../words/ko.toml"),
 };
 
-/// The topics that the room's pages listen to.
-pub const TOPICS: [Topic; 2] =
-    [Topic { name: BOARD_TOPIC, roles: READERS }, Topic { name: MESSAGE_TOPIC, roles: READERS }];
+/// The topics that the room's pages listen to. The board's ids are patients: who may not know whose a masked row is
+/// hears that something changed, and no more (ADR 9).
+pub const TOPICS: [Topic; 2] = [
+    Topic { name: BOARD_TOPIC, roles: READERS, ids: OPERATORS },
+    Topic { name: MESSAGE_TOPIC, roles: READERS, ids: READERS },
+];
 
 /// Roles that the room's pages are made for.
 pub const ROLES: [Role; 4] = Role::ALL;

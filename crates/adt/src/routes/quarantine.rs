@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{ID, MESSAGE_TOPIC, NUMBER, POSITION, Room, reason_of, status_tag};
 use crate::correction::{self, Asked, Correction, Original, Problem};
 use crate::limits;
+use crate::view::confidence::hide;
 use crate::view::messages::{self, Line};
 use crate::view::{Freshness, ViewError, as_text, journey};
 
@@ -148,7 +149,8 @@ async fn api(
     };
     let freshness = room.freshness().await?;
     let (rules, _) = groups(&room, &caller).await?;
-    let messages = messages::read(&room.tables, &caller.authority, &query).await?;
+    let mut messages = messages::read(&room.tables, &caller.authority, &query).await?;
+    hide(room.sight(&caller.authority), &mut messages).await?;
     caller.saw_rows(messages.len() as u64);
     caller.json(&ApiAnswer { rules, messages, freshness })
 }

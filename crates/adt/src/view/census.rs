@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use hilum_core::{Authority, Id, Seq, Timestamp};
+use hilum_core::{Id, InstallationKey, Seq, Timestamp};
 use hilum_engines::limits::SCAN_ROWS_MAX;
 use hilum_engines::tables::{Read, Row, Scan, Tables};
 use serde::Serialize;
 
 use super::confidence::is_confidential_row;
+use super::journey::Sight;
 use super::names::{tight, words};
 use super::place::Place;
 use super::reconcile::{Differs, Reconciled};
@@ -40,7 +41,7 @@ pub struct Query {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Line {
-    /// The encounter.
+    /// The encounter; of a confidential line for who does not mend an id that names the line and nothing else.
     #[serde(serialize_with = "as_text")]
     pub encounter: Id,
     /// The patient; absent when withheld.
@@ -77,9 +78,9 @@ pub struct Line {
     pub visit: Option<String>,
     /// The source that spoke last.
     pub source: String,
-    /// The message that made the row what it is.
-    #[serde(serialize_with = "as_text")]
-    pub message: Id,
+    /// The message that made the row what it is; absent where `encounter` names nothing else.
+    #[serde(serialize_with = "as_optional_text")]
+    pub message: Option<Id>,
     /// The commit that made it.
     pub t: Seq,
 }
@@ -173,21 +174,20 @@ impl Count {
     }
 }
 
-/// Reads the census on behalf of `authority`.
+/// Reads the census.
 ///
 /// # Errors
 /// [`ViewError::NotFound`] when the authority may not read charts, else the engine's.
 pub async fn read(
-    tables: &Tables,
-    authority: &Authority,
+    sight: Sight<'_>,
     query: &Query,
     freshness: Freshness,
     found: &Reconciled,
 ) -> Result<Census, ViewError> {
-    if !authority.reads_charts() {
+    if !sight.authority.reads_charts() {
         return Err(ViewError::NotFound);
     }
-    let (rows, truncated) = all_rows(tables).await?;
+    let (rows, truncated) = all_rows(sight.tables).await?;
     let withheld = withheld(&rows)?;
     let mut lines = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -218,6 +218,11 @@ pub async fn read(
         }
     }
     lines.retain(|line| admits(query, line));
+    if !sight.authority.decides() {
+        for line in &mut lines {
+            untie(line, sight.key);
+        }
+    }
     // Lists in the order of the page; within one, by place.
     let list = |line: &Line| BoardList::ALL.iter().position(|list| list.as_str() == line.list);
     lines.sort_by_cached_key(|line| (list(line).unwrap_or(usize::MAX), Place::of(line)));
@@ -270,7 +275,7 @@ fn placeholder(columns: &Columns<'_>) -> Result<Line, ViewError> {
         pending: Vec::new(),
         visit: None,
         source: columns.text("source")?.to_owned(),
-        message: columns.id("message")?,
+        message: Some(columns.id("message")?),
         t: columns.seq("from_t")?,
     })
 }
@@ -284,6 +289,15 @@ fn withheld(rows: &[Row]) -> Result<BTreeSet<Id>, ViewError> {
         }
     }
     Ok(all)
+}
+
+/// Takes from a confidential line what leads to messages, and by them to whom it is about (ADR 9). It keeps an id of its own:
+/// the same as long as the stay is.
+fn untie(line: &mut Line, key: &InstallationKey) {
+    if line.confidential {
+        line.encounter = key.id("CensusLine", &[line.encounter.as_bytes()]);
+        line.message = None;
+    }
 }
 
 fn line(row: &Row, withheld: &BTreeSet<Id>) -> Result<Line, ViewError> {
@@ -329,7 +343,7 @@ fn line(row: &Row, withheld: &BTreeSet<Id>) -> Result<Line, ViewError> {
         pending,
         visit: if confidential { None } else { detail.visit },
         source: columns.text("source")?.to_owned(),
-        message: columns.id("message")?,
+        message: Some(columns.id("message")?),
         t: columns.seq("from_t")?,
     })
 }
@@ -427,9 +441,26 @@ mod tests {
             pending: Vec::new(),
             visit: None,
             source: String::new(),
-            message: Id::from_bytes([0; 16]),
+            message: None,
             t: Seq(0),
         }
+    }
+
+    #[test]
+    fn a_masked_line_leads_nowhere_and_keeps_its_place() {
+        let key = InstallationKey::new([7; 32]);
+        let untied = |confidential: bool| {
+            let mut line = line(BoardList::Inpatient, None, confidential);
+            line.message = Some(line.encounter);
+            untie(&mut line, &key);
+            line
+        };
+        let (open, masked) = (untied(false), untied(true));
+        let nil = Id::from_bytes([0; 16]);
+        assert_eq!((open.encounter, open.message), (nil, Some(nil)));
+        assert_eq!((masked.message, masked.encounter), (None, untied(true).encounter));
+        // The button that leads to the next page names the line that this one ends with.
+        assert!(!Place::of(&masked).to_text().contains(&nil.to_string()), "{:?}", Place::of(&masked));
     }
 
     #[test]

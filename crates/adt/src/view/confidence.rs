@@ -1,15 +1,17 @@
 //! Who is withheld from pages and twins (clinical-rules 20, ADR 9): one answer for all of them, so that what the census
 //! masks is not told by a search, a patient's page or a message.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hilum_core::Id;
-use hilum_engines::tables::{Read, Row, Scan, Value};
+use hilum_engines::tables::{Read, Row, Scan, Table, Value};
 use hilum_hl7v2::Message;
 use serde_json::Value as Json;
 
 use super::ViewError;
 use super::journey::Sight;
+use super::mention::{self, Mention};
+use super::messages::Line;
 use super::row::Columns;
 use crate::content::{Content, Context, Identifier, NextOfKin, Usage, VisitContent};
 use crate::fold::content::{GroupRegister, PersonRegister};
@@ -17,7 +19,7 @@ use crate::identity::{encounter_id, number_id, visit_numbers};
 use crate::kin::Part;
 use crate::limits::PATIENT_RECORDS_MAX;
 use crate::settings::SourceSettings;
-use crate::tables::{BOARD, CONTENT, NUMBER};
+use crate::tables::{BOARD, CONTENT, ENCOUNTER, NUMBER};
 
 /// Whether a resource's `meta.security` restricts it.
 pub fn is_restricted(resource: &Json) -> bool {
@@ -32,48 +34,155 @@ pub fn is_confidential_row(row: &Row) -> bool {
     Columns { table: &BOARD, row }.bool("confidential").unwrap_or(true)
 }
 
+/// Of those that were asked for, who and which stays are withheld.
+#[derive(Debug, Default)]
+pub struct Withheld {
+    /// Patients.
+    pub patients: BTreeSet<Id>,
+    /// Encounters: the stay asks for it, or its patient is withheld.
+    pub encounters: BTreeSet<Id>,
+}
+
+impl Withheld {
+    /// Whether nobody is.
+    pub fn is_empty(&self) -> bool {
+        self.patients.is_empty() && self.encounters.is_empty()
+    }
+}
+
+fn first<'r>(rows: &'r [Row], table: &'static Table) -> Option<Columns<'r>> {
+    rows.first().map(|row| Columns { table, row })
+}
+
+fn number_row(patient: Id) -> Read {
+    Read::Scan(Scan { limit: 1, ..Scan::by_index(NUMBER.name, "by_number", vec![Value::Id(patient)]) })
+}
+
 /// The record at the end of a patient's chain of merges; the patient's own where there is none.
 async fn survivor_of(sight: Sight<'_>, patient: Id) -> Result<Id, ViewError> {
-    let by_number = Scan { limit: 1, ..Scan::by_index(NUMBER.name, "by_number", vec![Value::Id(patient)]) };
-    let rows = sight.tables.read(&[Read::Scan(by_number)]).await?;
-    match rows.iter().flatten().next() {
-        Some(row) => Columns { table: &NUMBER, row }.id("survivor"),
+    let rows = sight.tables.read(&[number_row(patient)]).await?;
+    match rows.first().and_then(|rows| first(rows, &NUMBER)) {
+        Some(columns) => columns.id("survivor"),
         None => Ok(patient),
     }
 }
 
-/// Whether who a patient is is withheld: the person asks for it, or the record that replaces this one, or a stay that is
-/// open or expected. One who is in no table is not.
+/// Who of these patients, and which of these stays, is withheld: the person asks for it, or the record that replaces
+/// this one, or a stay that is open or expected; a stay also when it asks for it itself. One who is in no table is not.
+/// Three rounds of reading for all of them.
+///
+/// # Errors
+/// The engines'.
+pub async fn withheld_among(
+    sight: Sight<'_>,
+    patients: &BTreeSet<Id>,
+    encounters: &BTreeSet<Id>,
+) -> Result<Withheld, ViewError> {
+    let by_encounter = |encounter: &Id| {
+        let prefix = vec![Value::Id(*encounter)];
+        Read::Scan(Scan { limit: 1, ..Scan::by_index(ENCOUNTER.name, "by_encounter", prefix) })
+    };
+    let reads: Vec<Read> =
+        patients.iter().copied().map(number_row).chain(encounters.iter().map(by_encounter)).collect();
+    if reads.is_empty() {
+        return Ok(Withheld::default());
+    }
+    let found = sight.tables.read(&reads).await?;
+    let (numbers, stays) = found.split_at(patients.len().min(found.len()));
+    // The records that speak for each patient, and for whose each stay is.
+    let mut persons: BTreeMap<Id, BTreeSet<Id>> = BTreeMap::new();
+    for (patient, rows) in patients.iter().zip(numbers) {
+        let survivor = first(rows, &NUMBER).map(|columns| columns.id("survivor")).transpose()?;
+        persons.insert(*patient, survivor.into_iter().chain([*patient]).collect());
+    }
+    let mut owners: BTreeMap<Id, Id> = BTreeMap::new();
+    for (encounter, rows) in encounters.iter().zip(stays) {
+        if let Some(columns) = first(rows, &ENCOUNTER) {
+            owners.insert(*encounter, columns.id("patient")?);
+        }
+    }
+    let records: BTreeSet<Id> = persons.values().flatten().chain(owners.values()).copied().collect();
+
+    let mut asking = BTreeSet::new();
+    let on_board = records.iter().map(|id| Scan::by_index(BOARD.name, "by_patient", vec![Value::Id(*id)]));
+    let rows = sight.tables.read(&on_board.map(Read::Scan).collect::<Vec<_>>()).await?;
+    for (record, rows) in records.iter().zip(rows) {
+        if rows.iter().any(is_confidential_row) {
+            asking.insert(*record);
+        }
+    }
+    let others = records.difference(&asking).map(|id| ("Patient", *id));
+    let wanted: Vec<(&str, Id)> = others.chain(encounters.iter().map(|id| ("Encounter", *id))).collect();
+    let mut restricted = BTreeSet::new();
+    for some in wanted.chunks(hilum_chart::limits::READ_RESOURCES_MAX) {
+        for stored in sight.chart.read_all(sight.authority, some).await?.into_iter().flatten() {
+            if !stored.deleted && is_restricted(&serde_json::from_slice(&stored.body).unwrap_or_default()) {
+                restricted.insert(stored.id);
+            }
+        }
+    }
+    asking.extend(&restricted);
+    let is_theirs = |encounter: &Id| owners.get(encounter).is_some_and(|owner| asking.contains(owner));
+    Ok(Withheld {
+        patients: persons
+            .into_iter()
+            .filter(|(_, records)| !records.is_disjoint(&asking))
+            .map(|(patient, _)| patient)
+            .collect(),
+        encounters: encounters
+            .iter()
+            .copied()
+            .filter(|encounter| restricted.contains(encounter) || is_theirs(encounter))
+            .collect(),
+    })
+}
+
+/// Whether who a patient is is withheld: see [`withheld_among`].
 ///
 /// # Errors
 /// The engines'.
 pub async fn is_withheld(sight: Sight<'_>, patient: Id) -> Result<bool, ViewError> {
-    let records = BTreeSet::from([patient, survivor_of(sight, patient).await?]);
-    let on_board =
-        records.iter().map(|id| Read::Scan(Scan::by_index(BOARD.name, "by_patient", vec![Value::Id(*id)])));
-    for row in sight.tables.read(&on_board.collect::<Vec<_>>()).await?.iter().flatten() {
-        if is_confidential_row(row) {
-            return Ok(true);
-        }
-    }
-    is_any_restricted(sight, "Patient", &records).await
+    is_any_withheld(sight, &BTreeSet::from([patient])).await
 }
 
-async fn is_any_restricted(
-    sight: Sight<'_>,
-    kind: &'static str,
-    ids: &BTreeSet<Id>,
-) -> Result<bool, ViewError> {
-    let ids: Vec<Id> = ids.iter().copied().collect();
-    for some in ids.chunks(hilum_chart::limits::READ_RESOURCES_MAX) {
-        let wanted: Vec<(&str, Id)> = some.iter().map(|id| (kind, *id)).collect();
-        for stored in sight.chart.read_all(sight.authority, &wanted).await?.into_iter().flatten() {
-            if !stored.deleted && is_restricted(&serde_json::from_slice(&stored.body).unwrap_or_default()) {
-                return Ok(true);
-            }
+async fn is_any_withheld(sight: Sight<'_>, patients: &BTreeSet<Id>) -> Result<bool, ViewError> {
+    Ok(!withheld_among(sight, patients, &BTreeSet::new()).await?.is_empty())
+}
+
+/// The id that a line of a list names, of this type.
+fn referred(reference: &str, kind: &str) -> Option<Id> {
+    reference.strip_prefix(kind)?.strip_prefix('/')?.parse().ok()
+}
+
+/// Takes from messages' lines whom they are about, where that is withheld and who asks does not mend: a line that names
+/// its patient would tell when that one came, and a masked row of the board says since when it is there.
+///
+/// # Errors
+/// The engines'.
+pub async fn hide(sight: Sight<'_>, lines: &mut [Line]) -> Result<(), ViewError> {
+    if sight.authority.decides() {
+        return Ok(());
+    }
+    let patients_of = |line: &Line| {
+        let changed = line.changed.iter().filter_map(|one| referred(one, "Patient"));
+        changed.chain(line.patient).collect::<Vec<Id>>()
+    };
+    let encounters_of = |line: &Line| {
+        let changed = line.changed.iter().filter_map(|one| referred(one, "Encounter"));
+        changed.chain(line.encounter).collect::<Vec<Id>>()
+    };
+    let patients = lines.iter().flat_map(patients_of).collect();
+    let encounters = lines.iter().flat_map(encounters_of).collect();
+    let withheld = withheld_among(sight, &patients, &encounters).await?;
+    for line in lines {
+        if patients_of(line).iter().any(|id| withheld.patients.contains(id))
+            || encounters_of(line).iter().any(|id| withheld.encounters.contains(id))
+        {
+            (line.patient, line.encounter) = (None, None);
+            line.changed.clear();
         }
     }
-    Ok(false)
+    Ok(())
 }
 
 /// Whether any record of this person names somebody who is withheld as mother or next of kin, by number. Then whoever
@@ -103,39 +212,32 @@ pub async fn has_withheld_kin(sight: Sight<'_>, patient: Id) -> Result<bool, Vie
     let mut kin = BTreeSet::new();
     for row in sight.tables.read(&wanted).await?.iter().flatten() {
         // Whom a row names that cannot be read is not known: it may be somebody who is withheld.
-        let Some(named) = kin_named_in(&Columns { table: &CONTENT, row }, sight)? else { return Ok(true) };
+        let Some(named) = kin_named_in(&Columns { table: &CONTENT, row })? else { return Ok(true) };
         kin.extend(named);
     }
+    // So many that not all are looked at: one may be withheld.
+    let Some(kin) = mention::named(sight, &kin).await? else { return Ok(true) };
     is_any_withheld(sight, &kin).await
 }
 
 /// Whom a row of content names as kin by number; `None` when it cannot be read.
-fn kin_named_in(columns: &Columns<'_>, sight: Sight<'_>) -> Result<Option<BTreeSet<Id>>, ViewError> {
+fn kin_named_in(columns: &Columns<'_>) -> Result<Option<BTreeSet<Mention>>, ViewError> {
     if columns.text("part")? == Part::Person.as_str() {
         let person = columns.json::<PersonRegister>("body").ok();
-        return Ok(person.map(|person| numbers_of(person.whole().mother.items(), sight)));
+        return Ok(person.map(|person| numbers_of(person.whole().mother.items()).collect()));
     }
     let group = columns.json::<GroupRegister<NextOfKin>>("body").ok();
     let owner = columns.id("owner")?;
     Ok(group.map(|group| {
         let items = group.items(owner);
-        items.iter().flat_map(|item| numbers_of(&item.content.identifiers, sight)).collect()
+        items.iter().flat_map(|item| numbers_of(&item.content.identifiers)).collect()
     }))
 }
 
-/// The patients that these numbers are; a national one is kept as its hash alone and makes none.
-fn numbers_of(identifiers: &[Identifier], sight: Sight<'_>) -> BTreeSet<Id> {
+/// What these numbers mention; a national one is kept as its hash alone and makes no patient.
+fn numbers_of(identifiers: &[Identifier]) -> impl Iterator<Item = Mention> {
     let numbers = identifiers.iter().filter(|one| !one.is_national() && !one.value.is_empty());
-    numbers.map(|one| number_id(sight.key, &one.authority, &one.value)).collect()
-}
-
-async fn is_any_withheld(sight: Sight<'_>, patients: &BTreeSet<Id>) -> Result<bool, ViewError> {
-    for patient in patients {
-        if is_withheld(sight, *patient).await? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    numbers.map(Mention::of)
 }
 
 /// Whom a message is about, by its row and by its text.
@@ -145,8 +247,8 @@ pub struct About {
     pub patients: BTreeSet<Id>,
     /// Encounters.
     pub encounters: BTreeSet<Id>,
-    /// Whom it names by number as kin of a patient.
-    pub kin: BTreeSet<Id>,
+    /// Numbers anywhere in it, of which one may be somebody's who is withheld.
+    pub mentioned: BTreeSet<Mention>,
     /// Whether the text itself asks for confidence, applied or not.
     pub asks: bool,
 }
@@ -155,15 +257,15 @@ impl About {
     /// Adds all persons and visits that the text names, each of several.
     pub fn read(&mut self, message: &Message, settings: &SourceSettings, sight: Sight<'_>, source: &str) {
         let content = Content::read(message, &Context { settings, source, key: sight.key });
+        // The mother's of a newborn, a guarantor's, an insured person's …; more than are looked up may be anybody's.
+        match mention::mentions(message, settings) {
+            Some(mentioned) => self.mentioned.extend(mentioned),
+            None => self.asks = true,
+        }
         for block in &content.blocks {
             self.asks |= block.person.is_confidential()
                 || block.visit.as_ref().is_some_and(VisitContent::is_confidential);
             let priors = block.prior.iter().flat_map(|prior| &prior.identifiers);
-            // A newborn's message names the mother by her number.
-            self.kin.extend(numbers_of(block.person.mother.items(), sight));
-            for kin in block.next_of_kin.items() {
-                self.kin.extend(numbers_of(&kin.identifiers, sight));
-            }
             for one in block.person.identifiers.items().iter().chain(priors) {
                 if matches!(one.usage, Usage::Primary | Usage::Identifying) {
                     self.patients.insert(number_id(sight.key, &one.authority, &one.value));
@@ -183,10 +285,13 @@ impl About {
     /// # Errors
     /// The engines'.
     pub async fn is_withheld(&self, sight: Sight<'_>) -> Result<bool, ViewError> {
-        if self.asks || is_any_restricted(sight, "Encounter", &self.encounters).await? {
+        if self.asks || !withheld_among(sight, &self.patients, &self.encounters).await?.is_empty() {
             return Ok(true);
         }
-        if is_any_withheld(sight, &self.patients).await? || is_any_withheld(sight, &self.kin).await? {
+        // Its own patients were looked at.
+        let Some(mut others) = mention::named(sight, &self.mentioned).await? else { return Ok(true) };
+        others.retain(|patient| !self.patients.contains(patient));
+        if is_any_withheld(sight, &others).await? {
             return Ok(true);
         }
         // A later message of a newborn may tell of the mother and not say her number again.

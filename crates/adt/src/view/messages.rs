@@ -4,6 +4,7 @@ use hilum_core::{Authority, Id, Position, Stream, Timestamp};
 use hilum_engines::tables::{Read, Row, Scan, Tables, Value};
 use serde::Serialize;
 
+use super::confidence::withheld_among;
 use super::journey::Sight;
 use super::row::Columns;
 use super::{ViewError, as_optional_text, as_text};
@@ -82,7 +83,7 @@ pub struct Line {
     pub charset_rule: String,
     /// The acknowledgment code.
     pub ack: String,
-    /// The resources that it changed.
+    /// The resources that it changed; these and whom it is about are left out by [`super::confidence::hide`].
     pub changed: Vec<String>,
     /// The patient.
     #[serde(serialize_with = "as_optional_text")]
@@ -156,11 +157,19 @@ pub async fn read(tables: &Tables, authority: &Authority, query: &Query) -> Resu
 }
 
 /// As [`read`]; where no message has the control id that is asked for, those that hold it behind their first header, or
-/// that were answered by it.
+/// that were answered by it. None of a patient or a stay that is withheld, unless who asks mends.
 ///
 /// # Errors
 /// As [`read`].
 pub async fn find(sight: Sight<'_>, query: &Query) -> Result<Vec<Line>, ViewError> {
+    // Whose messages are asked for is what these say: for who may not know that there are none.
+    if !sight.authority.decides() {
+        let (patients, encounters) =
+            (query.patient.into_iter().collect(), query.encounter.into_iter().collect());
+        if !withheld_among(sight, &patients, &encounters).await?.is_empty() {
+            return Ok(Vec::new());
+        }
+    }
     let mut found = read(sight.tables, sight.authority, query).await?;
     if let (Some(asked), true) = (&query.control_id, found.is_empty()) {
         // As an answer repeats it: with delimiters, escapes and blanks that are no part of what it names.

@@ -4,6 +4,7 @@
 pub mod census;
 pub mod confidence;
 pub mod journey;
+pub mod mention;
 pub mod messages;
 mod names;
 pub mod patient;

@@ -2,7 +2,8 @@
 //!
 //! The resources are read from the chart on behalf of who asks; what they hang on (records of one person, items of
 //! groups) from the room's tables. A confidential person's name, identifiers, places, relatives and diagnoses are
-//! withheld on every page and twin alike (clinical-rules 20); what may harm if it is not known stays: allergies.
+//! withheld on every page and twin alike (clinical-rules 20); what may harm if it is not known stays: allergies. From who
+//! does not mend, encounters and messages are withheld as well: they would tell which masked row of the board is theirs.
 
 mod encounters;
 mod fhir;
@@ -60,8 +61,10 @@ pub struct Patient {
     pub allergies_known: &'static str,
     /// Allergies: those that stand, then those that are no longer sent or were deleted.
     pub allergies: Vec<AllergyLine>,
-    /// Encounters, newest first.
+    /// Encounters, newest first; empty when withheld.
     pub encounters: Vec<EncounterLine>,
+    /// Whether encounters and messages are withheld: when somebody came tells which masked row of the board is theirs.
+    pub encounters_withheld: bool,
     /// Next of kin; empty when withheld.
     pub next_of_kin: Vec<KinLine>,
     /// Whether kin, and what tells who and where they are, is withheld: one of them is.
@@ -101,9 +104,9 @@ pub struct AllergyLine {
     pub origin: Option<Id>,
     /// The source.
     pub source: String,
-    /// The message that first said exactly this.
-    #[serde(serialize_with = "as_text")]
-    pub message: Id,
+    /// The message that first said exactly this; absent where [`Patient::encounters_withheld`].
+    #[serde(serialize_with = "as_optional_text")]
+    pub message: Option<Id>,
 }
 
 /// One next of kin.
@@ -254,13 +257,14 @@ pub async fn read(sight: Sight<'_>, id: Id) -> Result<Patient, ViewError> {
     });
     let sex = whole.sex.value().map(|sex| sex.code.clone());
     let is_survivor = id == survivor;
-    let (encounters, is_cut) = if is_survivor {
+    let encounters_withheld = confidential && !sight.authority.decides();
+    let (encounters, is_cut) = if is_survivor && !encounters_withheld {
         encounters::encounters(sight, id, confidential).await?
     } else {
         (Vec::new(), false)
     };
     let (allergies, is_said) = person.allergies()?;
-    let lines: Vec<AllergyLine> = allergies.iter().map(|item| AllergyLine::of(item, id, sight)).collect();
+    let mut lines: Vec<AllergyLine> = allergies.iter().map(|item| AllergyLine::of(item, id, sight)).collect();
     let stands =
         allergies.iter().any(|item| item.standing == Standing::Current && !says_none(&item.content.code));
     let allergies_known = if stands {
@@ -280,7 +284,15 @@ pub async fn read(sight: Sight<'_>, id: Id) -> Result<Patient, ViewError> {
     });
     let kin_withheld = confidential || has_withheld_kin(sight, id).await?;
     let next_of_kin = if kin_withheld || !is_survivor { Vec::new() } else { person.next_of_kin()? };
-    let (records, see_also) = records::records(sight, &person, &resource, confidential).await?;
+    let (mut records, see_also) = records::records(sight, &person, &resource, confidential).await?;
+    if encounters_withheld {
+        for line in &mut lines {
+            line.message = None;
+        }
+        for record in &mut records {
+            record.message = None;
+        }
+    }
     let own_marks = person.marks();
     Ok(Patient {
         id,
@@ -306,11 +318,12 @@ pub async fn read(sight: Sight<'_>, id: Id) -> Result<Patient, ViewError> {
         allergies_known,
         allergies: lines,
         encounters,
+        encounters_withheld,
         next_of_kin: next_of_kin.iter().map(|item| KinLine::of(item, id, sight)).collect(),
         kin_withheld,
         records,
         see_also,
-        message: source_of(&resource),
+        message: source_of(&resource).filter(|_| !encounters_withheld),
         truncated: is_cut || person.is_cut,
     })
 }

@@ -22,3 +22,4 @@ mod routes;
 mod secrets;
 mod server;
 mod sources;
+mod untied;

@@ -143,8 +143,9 @@ impl Bench {
             settings,
             words: Vec::new(),
             topics: vec![
-                Topic { name: "adt.board", roles: READERS },
-                Topic { name: "adt.work", roles: OPERATORS },
+                Topic { name: "adt.board", roles: READERS, ids: READERS },
+                Topic { name: "adt.work", roles: OPERATORS, ids: OPERATORS },
+                Topic { name: "adt.masked", roles: READERS, ids: OPERATORS },
             ],
             probes: Probes::default(),
         };

@@ -72,6 +72,27 @@ async fn a_change_arrives_as_ids_and_is_resumed() {
     }
 }
 
+/// Of a topic whose ids name somebody it depends on who listens.
+#[tokio::test]
+async fn ids_are_told_to_those_alone_who_may_know_them() {
+    let bench = Bench::new().await;
+    let (id, asked) = (Id::from_bytes([1; 16]).to_string(), "topics=adt.masked,adt.board");
+    for (role, hears) in [(Role::Viewer, false), (Role::Operator, true)] {
+        let key = bench.key(role).await;
+        let mut stream = open(&bench, asked, &[("x-api-key", &key)]).await;
+        next(&mut stream, "beat").await;
+        let t = change(&bench, "adt.masked", 1).await;
+        let event = next(&mut stream, "change").await;
+        assert_eq!((event.contains(&id), event.contains("\"adt.masked\":null")), (hears, !hears), "{event}");
+        // Also to who comes back, and of that topic alone.
+        change(&bench, "adt.board", 2).await;
+        let mut again = open(&bench, &format!("{asked}&from={}", t - 1), &[("x-api-key", &key)]).await;
+        let event = next(&mut again, "change").await;
+        assert_eq!((event.contains(&id), event.contains("\"adt.masked\":null")), (hears, !hears), "{event}");
+        assert!(event.contains(&Id::from_bytes([2; 16]).to_string()), "{event}");
+    }
+}
+
 async fn commit(bench: &Bench, topic: &'static str, keys: std::ops::Range<u32>) -> i64 {
     let outgoing = |n: u32| {
         let mut key = [0; 16];

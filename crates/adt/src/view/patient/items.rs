@@ -48,7 +48,7 @@ impl AllergyLine {
             standing: item.standing,
             origin: Some(item.origin).filter(|origin| *origin != patient),
             source: item.source.clone(),
-            message: item.message,
+            message: Some(item.message),
         }
     }
 }

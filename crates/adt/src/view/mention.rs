@@ -1,0 +1,133 @@
+//! Numbers that a message's text may name somebody by, wherever they stand: a guarantor, an insured person, an account,
+//! a segment of the source's own. Nothing is folded from them; who looks must not learn by them who is confidential.
+
+use std::collections::BTreeSet;
+
+use hilum_core::Id;
+use hilum_engines::tables::{Read, Scan};
+use hilum_hl7v2::{Message, Slot};
+
+use super::ViewError;
+use super::journey::Sight;
+use super::row::Columns;
+use crate::content::Identifier;
+use crate::limits::{MENTION_CHARS_MIN, MENTION_ROWS_MAX, MENTIONS_MAX};
+use crate::settings::SourceSettings;
+use crate::tables::{NUMBER, indexed};
+
+/// A value that may be somebody's number.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mention {
+    value: String,
+    /// CX.4 and its parts, in small letters; empty = the value stands alone.
+    authorities: BTreeSet<String>,
+}
+
+fn folded(text: &str) -> String {
+    text.trim().to_lowercase()
+}
+
+impl Mention {
+    /// An identifier as it was read.
+    pub fn of(identifier: &Identifier) -> Self {
+        let names = [&identifier.authority, &identifier.namespace];
+        let authorities = names.into_iter().map(|name| folded(name)).filter(|name| !name.is_empty());
+        Self { value: identifier.value.clone(), authorities: authorities.collect() }
+    }
+
+    /// Whether it is this number: the same value, and the same authority where it says one.
+    fn is(&self, identifier: &Identifier) -> bool {
+        let same = |name: &String| !name.is_empty() && self.authorities.contains(&folded(name));
+        identifier.value == self.value
+            && (self.authorities.is_empty() || same(&identifier.authority) || same(&identifier.namespace))
+    }
+}
+
+/// What a message mentions, authorities also by the names that its source gives them; `None` when that is more than is
+/// looked up.
+pub fn mentions(message: &Message, settings: &SourceSettings) -> Option<BTreeSet<Mention>> {
+    let mut all = BTreeSet::new();
+    for segment in message.all_segments() {
+        let is_header = segment.is("MSH");
+        for (number, field) in segment.fields() {
+            if (is_header && number <= 2) || !field.has_value() {
+                continue;
+            }
+            for repetition in field.repetitions() {
+                mention(&repetition, settings, &mut all);
+                if all.len() > MENTIONS_MAX {
+                    return None;
+                }
+            }
+        }
+    }
+    Some(all)
+}
+
+/// The first component with the fourth as its authority, and each part that is long enough by itself.
+fn mention(repetition: &Slot<'_>, settings: &SourceSettings, all: &mut BTreeSet<Mention>) {
+    let sent: Vec<String> =
+        repetition.component(4).subcomponents().map(|part| part.text().trim().to_owned()).collect();
+    let mut whole = sent.clone();
+    whole.resize(3, String::new());
+    let aliases = [whole.join("^")].into_iter().chain(sent.iter().cloned());
+    let aliases = aliases.filter_map(|name| settings.authority_aliases.get(&name).cloned());
+    let authorities: BTreeSet<String> = aliases
+        .chain(sent.iter().cloned())
+        .map(|name| folded(&name))
+        .filter(|name| !name.is_empty())
+        .collect();
+    let value = repetition.component(1).text().trim().to_owned();
+    let is_number = !authorities.is_empty() && !value.is_empty();
+    if is_number {
+        all.insert(Mention { value, authorities });
+    }
+    for (at, component) in repetition.components().enumerate() {
+        for part in component.subcomponents() {
+            let text = part.text();
+            // A number with its authority is that one alone.
+            let whole = Some(text.trim()).filter(|_| !(is_number && at == 0));
+            let words = text.split(|sign: char| !sign.is_alphanumeric()).filter(|word| *word != text.trim());
+            for bare in whole.into_iter().chain(words) {
+                if bare.chars().count() >= MENTION_CHARS_MIN && bare.chars().any(|sign| sign.is_ascii_digit())
+                {
+                    all.insert(Mention { value: bare.to_owned(), authorities: BTreeSet::new() });
+                }
+            }
+        }
+    }
+}
+
+/// The patients whose number is mentioned: one reading for all. `None` when one value is the number of so many that not
+/// all of them were looked at.
+///
+/// # Errors
+/// The engines'.
+pub async fn named(
+    sight: Sight<'_>,
+    mentions: &BTreeSet<Mention>,
+) -> Result<Option<BTreeSet<Id>>, ViewError> {
+    let values: BTreeSet<&str> = mentions.iter().map(|one| one.value.as_str()).collect();
+    let by_value = |value: &&str| {
+        let prefix = vec![indexed(value)];
+        Read::Scan(Scan { limit: MENTION_ROWS_MAX, ..Scan::by_index(NUMBER.name, "by_value", prefix) })
+    };
+    let reads: Vec<Read> = values.iter().map(by_value).collect();
+    let mut patients = BTreeSet::new();
+    for rows in sight.tables.read(&reads).await? {
+        if rows.len() >= MENTION_ROWS_MAX as usize {
+            return Ok(None);
+        }
+        for row in &rows {
+            let columns = Columns { table: &NUMBER, row };
+            // Whose it is that cannot be read may be anybody's of this value.
+            let is_named = columns
+                .json::<Identifier>("identifier")
+                .map_or(true, |identifier| mentions.iter().any(|one| one.is(&identifier)));
+            if is_named {
+                patients.insert(columns.id("number")?);
+            }
+        }
+    }
+    Ok(Some(patients))
+}
