@@ -12,6 +12,7 @@
 //! | [`progress`] | how far a projection is |
 //! | [`projection`] | the contract of a projection: a pure function between reads and one commit |
 //! | [`rebuild`] | makes what a projection keeps again from the log, and commits only what differs |
+//! | [`relay`] | how far the outbox is published, step by step |
 //! | [`resources`] | how resources, their history and their registers are kept |
 //! | [`runner`] | read → needs → apply → commit, for one partition or for all |
 
@@ -27,6 +28,7 @@ pub mod presence;
 pub mod progress;
 pub mod projection;
 pub mod rebuild;
+pub mod relay;
 pub mod resources;
 pub mod runner;
 mod unreadable;
@@ -35,5 +37,6 @@ pub use chart::Chart;
 pub use error::{Cause, ChartError};
 pub use presence::Presence;
 pub use progress::{PartitionHealth, Paused, Progress, ProjectionHealth};
+pub use relay::{Relay, RelayHealth};
 pub use resources::Stored;
 pub use runner::{Runner, Running, follow_all, run_all, run_over_gaps};

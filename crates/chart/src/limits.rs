@@ -29,6 +29,10 @@ pub const PROCESS_SAYS: Duration = Duration::from_secs(2);
 pub const PROCESS_SILENT_S: i64 = 10;
 /// Seconds after which a silent process is forgotten.
 pub const PROCESS_KEPT_S: i64 = 3_600;
+/// Seconds after which a relay says at the latest that it is there and has nothing to publish.
+pub const RELAY_SAYS_S: i64 = 15;
+/// Seconds after which a relay that has not said anything counts as standing still.
+pub const RELAY_LATE_S: i64 = 60;
 /// First and longest wait after an engine's error.
 pub const PAUSE_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// Tries in a row to read a damaged record of the log before it is passed over: with the wait between them four

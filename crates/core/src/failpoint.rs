@@ -5,9 +5,9 @@
 
 use std::sync::OnceLock;
 
-/// The registered places: a message's, in the order of its way, then those of moving house.
+/// The registered places: a message's, in the order of its way, the change feed's, then those of moving house.
 pub const NAMES: &[&str] =
-    &["judge", "accept", "append", "ack", "read", "apply", "commit", "export", "import"];
+    &["judge", "accept", "append", "ack", "read", "apply", "commit", "relay", "export", "import"];
 
 static HANDLER: OnceLock<fn(&'static str)> = OnceLock::new();
 

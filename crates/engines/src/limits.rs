@@ -81,6 +81,15 @@ pub const SQLITE_UPDATES_MAX: usize = 1_000;
 
 /// Commits whose outbox entries are kept for readers that come back: older ones are pruned.
 pub const OUTBOX_KEEP_COMMITS: i64 = 100_000;
+/// Commits at most whose outbox entries are kept for a change feed that stands still; beyond, what it misses is lost to
+/// it, and it says so.
+pub const OUTBOX_RELAY_COMMITS_MAX: i64 = 1_000_000;
+/// Entries of the outbox that the change feed is given at a time: whole commits, so one may be more.
+pub const FEED_ENTRIES: u32 = 1_000;
+/// Seconds until the brokers must have acknowledged what the change feed was given at a time.
+pub const FEED_S_MAX: u64 = 30;
+/// Hours for which Kafka keeps the records of the change feed, when we make its topic.
+pub const FEED_KEPT_H: i64 = 7 * 24;
 /// Seconds between two prunings of the outbox.
 pub const OUTBOX_PRUNE_EVERY_S: u64 = 60;
 /// Seconds until a Kafka cluster must have answered at the start.

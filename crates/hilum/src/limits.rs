@@ -1,4 +1,13 @@
-//! The bounds of the commands.
+//! The bounds of the commands, and of what runs beside the doors.
+
+use std::time::Duration;
+
+/// Seconds after which whoever publishes the outbox and gives no sign of life is another.
+pub const RELAY_LEASE_S: i64 = 10;
+/// How often the outbox is looked at for something to publish without being told.
+pub const RELAY_LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often a process that does not publish tries to.
+pub const RELAY_RETRY_EVERY: Duration = Duration::from_secs(2);
 
 /// Bytes of records in one file of an archive, beyond which the next one begins: so much, and one record more, is held
 /// in memory.

@@ -20,6 +20,7 @@ mod metrics;
 mod out;
 mod passed_over;
 mod probes;
+mod relay;
 mod running;
 mod watch;
 

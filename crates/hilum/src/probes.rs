@@ -8,6 +8,7 @@ use hilum_web::shell::{FeedHealth, FeedState, PausedPartition, Readiness};
 use crate::config::ProcessRole;
 use crate::damaged_end;
 use crate::house::House;
+use crate::relay;
 use crate::watch::Watch;
 
 fn paused_partitions(fold: &ProjectionHealth) -> Vec<PausedPartition> {
@@ -70,6 +71,7 @@ pub fn readiness(house: &House, watch: &Watch, is_stopping: bool) -> Readiness {
             source.name
         ))
     }));
+    notes.extend(seen.feed.as_ref().and_then(|feed| relay::note(feed, house.clock.now())));
     notes.extend(seen.passed_over.notes());
     let differing = watch.reconciler.seen().map_or(0, |found| found.differing.len());
     if differing > 0 {

@@ -12,10 +12,7 @@ use hilum_adt::project::Adt;
 use hilum_adt::routes::{self, Room};
 use hilum_adt::sources::DEFAULT;
 use hilum_chart::{Chart, Progress, follow_all, run_all};
-use hilum_core::Seq;
-use hilum_engines::limits;
 use hilum_engines::log::LogError;
-use hilum_engines::tables::TablesError;
 use hilum_web::audit::{Durability, is_ours};
 use hilum_web::session::SessionSecret;
 use hilum_web::shell::{Mode, Parts, Probes, Settings, Shell};
@@ -30,6 +27,7 @@ use crate::company::Company;
 use crate::config::ProcessRole;
 use crate::house::House;
 use crate::probes::{feed_health, gauges, readiness};
+use crate::relay;
 use crate::watch::Watch;
 
 /// What runs.
@@ -109,7 +107,10 @@ impl Running {
         }
         tasks.spawn(watch.run(stopped.clone()));
         if roles.has(ProcessRole::Worker) {
-            tasks.spawn(prune_outbox(Arc::clone(&house), stopped.clone()));
+            tasks.spawn(relay::cut_outbox(Arc::clone(&house), stopped.clone()));
+            if house.config.log.relay {
+                tasks.spawn(relay::keep(Arc::clone(&house), stopped.clone()));
+            }
         }
         tasks.spawn({
             let (house, mut stopped) = (Arc::clone(&house), stopped.clone());
@@ -209,29 +210,6 @@ fn room(house: &House, watch: &Watch) -> Room {
         progress: watch.progress.clone(),
         reconciler: Arc::clone(&watch.reconciler),
     }
-}
-
-/// Keeps the outbox as long as a page may be away, and no longer. Of several processes one does.
-async fn prune_outbox(house: Arc<House>, mut stopped: watch::Receiver<bool>) {
-    let every = Duration::from_secs(limits::OUTBOX_PRUNE_EVERY_S);
-    while tokio::time::timeout(every, stopped.wait_for(|&stop| stop)).await.is_err() {
-        match prune_once(&house).await {
-            Ok(0) => {}
-            Ok(entries) => tracing::debug!(entries, "outbox pruned"),
-            Err(error) => tracing::warn!(%error, "outbox not pruned; it is tried again"),
-        }
-    }
-}
-
-async fn prune_once(house: &House) -> Result<u64, TablesError> {
-    let (tables, holder, now) = (&house.tables, house.process.to_string(), house.clock.now());
-    // Longer than until the next look, so that it stays with who has it; whoever dies loses it soon.
-    let until = now.plus_micros(2 * limits::OUTBOX_PRUNE_EVERY_S as i64 * 1_000_000);
-    if tables.lease("outbox.prune", &holder, now, until).await?.is_none() {
-        return Ok(0);
-    }
-    let newest = tables.now().await?;
-    tables.prune(Seq(newest.0 - limits::OUTBOX_KEEP_COMMITS)).await
 }
 
 /// Whether everything in the log is applied. A fold that stands still is not waited for.

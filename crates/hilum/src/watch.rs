@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use hilum_adt::gateways::Gateways;
 use hilum_adt::view::reconcile::{Differs, Reconciler};
-use hilum_chart::{Chart, Presence, Progress};
+use hilum_chart::{Chart, Presence, Progress, RelayHealth};
+use hilum_core::Clock;
 use hilum_engines::log::Log;
 use hilum_engines::tables::{Tables, TablesError};
 use tokio::sync::watch;
@@ -36,6 +37,9 @@ pub struct Watch {
     tables: Tables,
     /// Whether the chart is this process's concern: a gateway looks whether the tables answer, and no further.
     minds_chart: bool,
+    /// Whether there is to be a change feed.
+    minds_feed: bool,
+    clock: Clock,
     /// Whether what the tables know of the sources was taken up.
     remembers: AtomicBool,
     seen: Mutex<Seen>,
@@ -48,6 +52,8 @@ pub struct Seen {
     pub tables_down: Option<TablesError>,
     /// What is not in the chart because something stored cannot be read.
     pub passed_over: PassedOver,
+    /// How the change feed does; absent where there is none.
+    pub feed: Option<RelayHealth>,
 }
 
 impl Watch {
@@ -58,6 +64,7 @@ impl Watch {
         let (log, tables) = (house.log.clone(), house.tables.clone());
         let minds_chart =
             house.config.roles.has(ProcessRole::Worker) || house.config.roles.has(ProcessRole::Reader);
+        let (minds_feed, clock) = (minds_chart && house.config.log.relay, house.clock.clone());
         let sources = Arc::clone(&house.sources);
         let gateways = if tables.is_shared() {
             let presence = Presence::new(house.process, tables.clone(), house.clock.clone());
@@ -67,7 +74,18 @@ impl Watch {
             Gateways::alone(sources)
         };
         let remembers = AtomicBool::new(false);
-        Self { progress, reconciler, gateways, log, tables, minds_chart, remembers, seen: Mutex::default() }
+        Self {
+            progress,
+            reconciler,
+            gateways,
+            log,
+            tables,
+            minds_chart,
+            minds_feed,
+            clock,
+            remembers,
+            seen: Mutex::default(),
+        }
     }
 
     fn slot(&self) -> MutexGuard<'_, Seen> {
@@ -131,6 +149,12 @@ impl Watch {
             return;
         }
         let asked = async {
+            if self.minds_feed {
+                match RelayHealth::look(&self.tables).await {
+                    Ok(feed) => self.slot().feed = feed,
+                    Err(error) => tracing::debug!(%error, "how the change feed does is not known"),
+                }
+            }
             if let Err(error) = self.look_at_passed_over(reads_again).await {
                 tracing::debug!(%error, "records that were passed over not counted");
             }
@@ -174,6 +198,12 @@ impl Watch {
         metrics::gauge!("hilum_log_unreadable_records").set(seen.passed_over.records as f64);
         metrics::gauge!("hilum_log_readable_again_records").set(seen.passed_over.readable as f64);
         metrics::gauge!("hilum_unreadable_rows_messages").set(seen.passed_over.on_rows as f64);
+        if let Some(feed) = seen.feed {
+            let now = self.clock.now();
+            metrics::gauge!("hilum_relay_lag_commits").set(feed.lag_commits as f64);
+            metrics::gauge!("hilum_relay_silence_seconds").set(now.micros_since(feed.moved) as f64 / 1e6);
+            metrics::gauge!("hilum_relay_stuck").set(if feed.is_stuck(now) { 1.0 } else { 0.0 });
+        }
         if let Some(found) = self.reconciler.seen() {
             metrics::gauge!("hilum_census_open").set(found.open as f64);
             metrics::gauge!("hilum_census_on_board").set(found.on_board as f64);

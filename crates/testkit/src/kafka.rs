@@ -10,8 +10,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use hilum_launch::kafka::Shape;
-use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::tls::Authority;
 use crate::{cache, folder};
@@ -151,6 +153,45 @@ impl Kafka {
     pub fn restart(&self, id: usize) {
         self.cluster.restart(id).expect("kafka starts again");
     }
+}
+
+/// A record as any reader finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its key, as text.
+    pub key: String,
+    /// Its headers.
+    pub headers: Vec<(String, String)>,
+    /// Its value, as text.
+    pub value: String,
+}
+
+/// All records of partition 0 of a topic, in order; none while there is no such topic.
+///
+/// # Panics
+/// When the cluster does not give them.
+pub fn read_all(brokers: &str, topic: &str) -> Vec<Found> {
+    let wait = Duration::from_secs(20);
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", "reads-all")
+        .set("enable.auto.commit", "false")
+        .create()
+        .expect("a consumer");
+    let Ok((first, end)) = consumer.fetch_watermarks(topic, 0, wait) else { return Vec::new() };
+    let mut place = TopicPartitionList::new();
+    place.add_partition_offset(topic, 0, Offset::Beginning).expect("a place");
+    consumer.assign(&place).expect("assigns");
+    let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+    let read = (first..end).map(|_| {
+        let message = consumer.poll(wait).expect("a record").expect("can be read");
+        let headers = message.headers().into_iter().flat_map(|all| {
+            let pairs = all.iter().map(|one| (one.key.to_owned(), text(one.value)));
+            pairs.collect::<Vec<_>>()
+        });
+        Found { key: text(message.key()), headers: headers.collect(), value: text(message.payload()) }
+    });
+    read.collect()
 }
 
 /// Writes into a partition within a transaction that is then aborted: offsets at which nobody finds a record.

@@ -83,6 +83,28 @@ impl Postgres {
         self.0.restart().expect("postgresql starts again");
     }
 
+    /// What a statement gives, as text; NULL is nothing.
+    ///
+    /// # Panics
+    /// When the server does not answer it.
+    pub fn rows(&self, sql: &str) -> Vec<Vec<String>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let connected = tokio_postgres::connect(&self.url(), tokio_postgres::NoTls).await;
+            let (client, connection) = connected.expect("connects");
+            tokio::spawn(connection);
+            let said = client.simple_query(sql).await.expect("answers");
+            let rows = said.iter().filter_map(|one| match one {
+                tokio_postgres::SimpleQueryMessage::Row(row) => Some(row),
+                _ => None,
+            });
+            let texts = |row: &tokio_postgres::SimpleQueryRow| {
+                (0..row.len()).map(|n| row.get(n).unwrap_or_default().to_owned()).collect()
+            };
+            rows.map(texts).collect()
+        })
+    }
+
     /// Takes the advisory lock that processes of ours share under `name`, for as long as what it returns lives. `cut`
     /// is SQL that takes it from them.
     ///

@@ -19,13 +19,15 @@ use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use tokio::sync::{Semaphore, watch};
 
 use self::client::{Settings, Watched};
+pub use self::feed::{Feed, Last, Mark};
 use self::reader::Reader;
 use self::token::Tokens;
-use self::topics::{Found, Names};
+use self::topics::{Found, Making, Names};
 use super::{LogError, LogHealth, ReadMax, Record, Share, partition_of, stored};
 use crate::limits;
 
 mod client;
+mod feed;
 mod reader;
 mod share;
 mod token;
@@ -120,6 +122,7 @@ impl fmt::Debug for Kafka {
 struct Inner {
     settings: Arc<Settings>,
     names: Names,
+    making: Making,
     found: Found,
     /// Whoever asks how the log does may stand outside of it.
     runtime: tokio::runtime::Handle,
@@ -165,6 +168,7 @@ impl Kafka {
         let inner = Inner {
             settings,
             names,
+            making: Making::of_log(&config),
             found,
             runtime: tokio::runtime::Handle::current(),
             queue_bytes_max,
@@ -282,6 +286,15 @@ impl Kafka {
     /// [`LogError::Engine`] when the group cannot be asked for.
     pub fn share(&self, name: &str) -> Result<watch::Receiver<Share>, LogError> {
         share::join(&self.inner.settings, &self.inner.names, name)
+    }
+
+    /// See [`super::Log::feed`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn feed(&self) -> Result<Feed, LogError> {
+        let inner = &self.inner;
+        Feed::open(Arc::clone(&inner.settings), &inner.names, inner.making).await
     }
 
     /// See [`super::Log::partitions`].

@@ -13,6 +13,8 @@ pub mod embedded;
 pub mod kafka;
 pub mod stored;
 
+pub use kafka::{Feed, Last, Mark};
+
 /// The partition of a key among `partitions`. Stored logs depend on it: it never changes.
 pub fn partition_of(key: Id, partitions: u16) -> u16 {
     let tail = u16::from_be_bytes([key.as_bytes()[14], key.as_bytes()[15]]);
@@ -265,6 +267,19 @@ impl Log {
                 Ok(watch::channel(Arc::new(all.collect())).1)
             }
             Self::Kafka(log) => log.share(name),
+        }
+    }
+
+    /// The change feed beside this log, made if it is not there: where the outbox is published.
+    ///
+    /// # Errors
+    /// [`LogError::Engine`] names what is missing; a log in a file has none.
+    pub async fn feed(&self) -> Result<Feed, LogError> {
+        match self {
+            Self::Embedded(_) => {
+                Err(LogError::Engine("a log in a file has no change feed: that takes Kafka".to_owned()))
+            }
+            Self::Kafka(log) => log.feed().await,
         }
     }
 

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use hilum_core::{Entropy, Kind, Position, Stream};
+use hilum_core::{Entropy, Id, Kind, Position, Seq, Stream};
 use hilum_engines::log::kafka::{Durability, Kafka, KafkaConfig};
 use hilum_engines::log::{Log, LogError, ReadMax, partition_of};
-use hilum_testkit::kafka::Kafka as Cluster;
+use hilum_engines::tables::Change;
+use hilum_testkit::kafka::{Kafka as Cluster, read_all};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -285,4 +286,58 @@ async fn killed_brokers_lose_nothing_that_was_acknowledged() {
         }
     }
     assert!(acknowledged > 100, "{acknowledged}");
+}
+
+fn changed(t: i64) -> Change {
+    Change {
+        t: Seq(t),
+        n: 0,
+        topic: "adt.board".to_owned(),
+        key: key(1),
+        body: format!("{{\"t\":{t}}}").into(),
+    }
+}
+
+/// What is not acknowledged in time is given up whole: who takes over finds no hole, whatever of it comes to stand there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_feed_has_no_holes_though_its_broker_stops_and_dies() {
+    let cluster = Cluster::start(1, &[]);
+    let config = KafkaConfig {
+        durability: Durability::Any,
+        ..KafkaConfig::new(cluster.brokers(), cluster.fresh_prefix())
+    };
+    let log = open(&config).await.expect("opens");
+    let (life, all) = (Id::from_bytes([5; 16]), (1..=3_000).map(changed).collect::<Vec<_>>());
+    let feed = log.feed().await.expect("a feed");
+    feed.publish(life, 1, &all[..500]).await.expect("publishes");
+    // Stopped while it sends, and killed before it goes on: nothing of this is acknowledged.
+    let sends = tokio::spawn({
+        let all = all.clone();
+        async move {
+            let sent = feed.publish(life, 1, &all[500..]).await;
+            (feed, sent)
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    cluster.pause(1);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    cluster.kill(1);
+    cluster.restart(1);
+    // Either it goes on by itself, or it is given up and done anew.
+    let (feed, sent) = sends.await.expect("ends");
+    feed.close().await;
+    let feed = log.feed().await.expect("a feed");
+    if sent.is_err() {
+        feed.publish(life, 2, &all[500..]).await.expect("publishes");
+    }
+    feed.close().await;
+    let topic = format!("{}.chart.changes", config.prefix);
+    let mut greatest = 0;
+    for record in read_all(&cluster.brokers(), &topic) {
+        let mark: serde_json::Value = serde_json::from_str(&record.headers[0].1).expect("JSON");
+        let t = mark["t"].as_i64().expect("a number");
+        assert!(t <= greatest + 1, "{t} stands behind {greatest}");
+        greatest = greatest.max(t);
+    }
+    assert_eq!(greatest, 3_000);
 }

@@ -1,13 +1,14 @@
 //! Who is let in to Kafka, who may do what there, and what is said to those who may not.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
-use hilum_core::{Entropy, Stream};
+use hilum_core::{Entropy, Id, Seq, Stream};
 use hilum_engines::log::kafka::{Durability, Kafka, KafkaConfig};
-use hilum_engines::log::{Log, LogError, partition_of};
+use hilum_engines::log::{Last, Log, LogError, partition_of};
+use hilum_engines::tables::Change;
 use hilum_testkit::kafka::{Kafka as Cluster, Secured};
 use hilum_testkit::tls::Authority;
 
@@ -21,6 +22,7 @@ const USERS: &[(&str, &str)] = &[
     ("hilum-worker", "hilum-worker-secret"),
     ("hilum-reader", "hilum-reader-secret"),
     ("analytics", "analytics-secret"),
+    ("follower", "follower-secret"),
     ("nobody", "nobody-secret"),
     ("blind", "blind-secret"),
 ];
@@ -146,7 +148,8 @@ async fn each_role_may_do_what_the_manual_gives_it_and_no_more() {
         }
     });
     // Makes the topics, and is needed no more.
-    open_as("hilum-install").await.expect("the first start");
+    let install = open_as("hilum-install").await.expect("the first start");
+    install.feed().await.expect("the change feed too").close().await;
 
     let gateway = open_as("hilum-gateway").await.expect("a gateway opens");
     for stream in Stream::ALL {
@@ -176,21 +179,89 @@ async fn each_role_may_do_what_the_manual_gives_it_and_no_more() {
     let refused = open_as("analytics").await.expect_err("another client is none of us").to_string();
     assert!(refused.contains("the right"), "{refused}");
     a_stranger_reads_by_the_form_of_the_manual(&gateway, &worker, partition).await;
+    another_follows_what_changes_and_sees_no_patient(&gateway, &worker).await;
     assert_eq!(share.borrow().len(), all, "nobody's share has changed");
 }
 
 /// kcat as `user`, told to print what stands in `hilum.hl7.in`.
 fn kcat(user: &str, further: &[&str]) -> Command {
+    let mut kcat = kcat_to("-C", user, "hilum.hl7.in");
+    kcat.args(["-f", "%p|%o|%k|%h|%s\\n"]).args(further);
+    kcat
+}
+
+/// kcat as `user`, to read (`-C`) or write (`-P`) a topic.
+fn kcat_to(does: &str, user: &str, topic: &str) -> Command {
     let config = config(user, &format!("{user}-secret"));
     let mut kcat = Command::new("kcat");
-    kcat.args(["-C", "-q", "-b", &config.brokers, "-t", "hilum.hl7.in"]);
+    kcat.args([does, "-b", &config.brokers, "-t", topic]);
+    if does == "-C" {
+        kcat.arg("-q");
+    }
     for (name, value) in &config.client {
         // Its librdkafka is older and knows one name of the two.
         let name = if name == "sasl.mechanism" { "sasl.mechanisms" } else { name };
         kcat.arg("-X").arg(format!("{name}={value}"));
     }
-    kcat.args(["-f", "%p|%o|%k|%h|%s\\n"]).args(further);
     kcat
+}
+
+fn changed(t: i64, n: i64) -> Change {
+    let body = format!("{{\"type\":\"Encounter\",\"id\":\"{}\",\"version\":1}}", key(n as u64));
+    Change { t: Seq(t), n, topic: "chart.resource".to_owned(), key: key(n as u64), body: body.into() }
+}
+
+/// Reads `hilum.chart.changes` by a right on that topic alone.
+async fn another_follows_what_changes_and_sees_no_patient(gateway: &Log, worker: &Log) {
+    let life = Id::from_bytes([3; 16]);
+    let feed = worker.feed().await.expect("a worker opens the feed");
+    assert_eq!(feed.last().await.expect("reads"), Last::Empty);
+    feed.publish(life, 7, &[changed(40, 0), changed(40, 1)]).await.expect("a worker publishes");
+    let Last::Entry(mark, subject) = feed.last().await.expect("reads") else { panic!("an entry") };
+    assert_eq!((mark.life, mark.term, mark.t, mark.n, subject), (life, 7, 40, 1, key(1)));
+
+    let read = |kcat: &mut Command| {
+        let read = kcat.args(["-o", "beginning", "-e"]).output().expect("kcat runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (read.status.success(), text(&read.stdout), text(&read.stderr))
+    };
+    let mut changes = kcat_to("-C", "follower", "hilum.chart.changes");
+    let (is_read, text, said) = read(changes.args(["-f", "%p|%o|%k|%h|%s\\n"]));
+    assert!(is_read, "{text}{said}");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    for (n, line) in lines.into_iter().enumerate() {
+        let fields: Vec<&str> = line.splitn(5, '|').collect();
+        let [partition, offset, subject, header, value] = fields[..] else { panic!("{line}") };
+        let want = changed(40, n as i64);
+        assert_eq!((partition, offset, subject), ("0", &*n.to_string(), &*want.key.to_string()), "{line}");
+        assert_eq!(value.as_bytes(), want.body.as_ref());
+        let mark: serde_json::Value =
+            serde_json::from_str(header.strip_prefix("hilum-change=").expect(header)).expect("JSON");
+        let manual = include_str!("../../../../docs/EVENTS.md");
+        for (name, _) in mark.as_object().expect("an object") {
+            assert!(manual.contains(&format!("| `{name}` |")), "docs/EVENTS.md does not name `{name}`");
+        }
+        assert_eq!((mark["t"].as_i64(), mark["n"].as_i64()), (Some(40), Some(n as i64)));
+    }
+
+    // Patients' messages he may not read, and nobody but a worker may publish.
+    let (is_read, text, said) = read(&mut kcat_to("-C", "follower", "hilum.hl7.in"));
+    assert!(!is_read && text.is_empty() && said.contains("uthorization"), "{text}{said}");
+    let mut writes = kcat_to("-P", "follower", "hilum.chart.changes");
+    let mut writes =
+        writes.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("kcat runs");
+    writes.stdin.take().expect("its input").write_all(b"forged\n").expect("writes");
+    let written = writes.wait_with_output().expect("ends");
+    let said = String::from_utf8_lossy(&written.stderr).into_owned();
+    assert!(said.contains("uthorization"), "{said}");
+    let theirs = gateway.feed().await.expect("whoever reads may look");
+    let refused = theirs.publish(life, 8, &[changed(41, 0)]).await.expect_err("a gateway publishes nothing");
+    assert!(refused.to_string().contains("the right Write on topic hilum.chart.changes"), "{refused}");
+    let Last::Entry(mark, _) = feed.last().await.expect("reads") else { panic!("an entry") };
+    assert_eq!((mark.t, mark.n), (40, 1), "nothing has come");
+    theirs.close().await;
+    feed.close().await;
 }
 
 fn end(mut child: Child) {

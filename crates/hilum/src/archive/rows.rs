@@ -13,10 +13,15 @@ use crate::limits::{ARCHIVE_FILE_BYTES, ARCHIVE_ROWS};
 pub const CARRIED: &[&Table] =
     &[&hilum_web::tables::ACCOUNT, &hilum_web::tables::KEY, &hilum_adt::tables::CORRECTION];
 
-/// Tables that end with the old house: who is signed in signs in again, which processes there were is of no use.
+/// Tables that end with the old house: who is signed in signs in again, which processes there were is of no use, and the
+/// change feed of another house counts anew.
 #[cfg(test)]
-const LEFT: &[&Table] =
-    &[&hilum_web::tables::SESSION, &hilum_web::tables::LINK, &hilum_chart::presence::PROCESS];
+const LEFT: &[&Table] = &[
+    &hilum_web::tables::SESSION,
+    &hilum_web::tables::LINK,
+    &hilum_chart::presence::PROCESS,
+    &hilum_chart::relay::RELAY,
+];
 
 fn to_json(value: &Value) -> Option<Json> {
     Some(match value {

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use hilum_adt::view::reconcile::{Differs, Reconciler};
-use hilum_chart::{Cause, Chart, Paused};
+use hilum_chart::{Cause, Chart, Paused, RelayHealth};
 use hilum_core::{Stream, Timestamp};
 use hilum_engines::log::LogError;
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ use crate::config::{Config, Overrides};
 use crate::folder;
 use crate::house::House;
 use crate::watch::Watch;
-use crate::{damaged_end, machine, out, passed_over};
+use crate::{damaged_end, machine, out, passed_over, relay};
 
 /// `hilum doctor`
 #[derive(Debug, Args)]
@@ -317,6 +317,7 @@ pub async fn inside(house: &House) -> Vec<Finding> {
         findings.push(Finding::bad("tables", passed_over::of_rows(on_rows), passed_over::WAY_OUT_ROWS));
     }
     findings.extend(of_the_census(house).await);
+    findings.extend(of_the_feed(house).await);
     match last_received(house).await {
         Ok(Some(last)) if last.micros_since(now) > 60_000_000 => findings.push(Finding::bad(
             "clock",
@@ -406,6 +407,24 @@ async fn of_the_census(house: &House) -> Option<Finding> {
             ),
             "stop the server and run `hilum rebuild census`",
         )
+    })
+}
+
+/// Whether what changes is published, where it is to be.
+async fn of_the_feed(house: &House) -> Option<Finding> {
+    if !house.config.log.relay {
+        return None;
+    }
+    // That the tables do not answer is a finding of its own.
+    let feed = RelayHealth::look(&house.tables).await.ok()?;
+    let Some(feed) = feed else {
+        return Some(Finding::warn("change feed", "nothing was ever published", relay::WAY_OUT));
+    };
+    Some(match relay::note(&feed, house.clock.now()) {
+        Some(note) if house.watch.get().is_some() => Finding::bad("change feed", note, relay::WAY_OUT),
+        // Nothing runs: that nobody publishes is no news.
+        Some(note) => Finding::warn("change feed", note, relay::WAY_OUT),
+        None => Finding::ok("change feed", format!("published up to commit {}", feed.sent)),
     })
 }
 

@@ -47,6 +47,8 @@ pub struct Log {
     pub partitions: u16,
     /// Copies of each partition, when the topics are made; 0: as the cluster does by itself.
     pub copies: u16,
+    /// Whether the outbox is published as the change feed.
+    pub relay: bool,
     /// Further settings of the client.
     pub client: BTreeMap<String, String>,
     /// Where tokens come from by which the brokers know us.
@@ -108,6 +110,7 @@ impl Default for Log {
             durability: LogDurability::Replicated,
             partitions: hilum_engines::limits::LOG_PARTITIONS,
             copies: 0,
+            relay: false,
             client: BTreeMap::new(),
             token: LogToken::default(),
         }
@@ -163,6 +166,9 @@ impl Log {
             bail!("log.partitions: take 1 to {}", hilum_engines::limits::LOG_PARTITIONS_MAX);
         }
         if self.engine != LogEngine::Kafka {
+            if self.relay {
+                bail!("log.relay: the change feed is a topic: it needs log.engine = \"kafka\"");
+            }
             return Ok(());
         }
         if self.brokers.is_empty() {

@@ -56,6 +56,7 @@ fn unknown_keys_are_refused_with_the_nearest_name() {
             "[sources.a]\nsegments = { ALI = \"add\" }",
             "sources.a.segments: `ALI` is no group",
         ),
+        ("a feed without topics", "[log]\nrelay = true", "log.relay: the change feed is a topic"),
         ("kafka without brokers", "[log]\nengine = \"kafka\"", "log.brokers"),
         (
             "an issuer in clear",

@@ -120,6 +120,11 @@ pub const REFERENCE: &[(&str, &str)] = &[
         "For `kafka`: copies of each partition, when the topics are made. 0 = as the cluster does by itself.",
     ),
     (
+        "log.relay",
+        "For `kafka`: whether workers publish what changes (ids and kinds, no content) as {prefix}.chart.changes.\n\
+         The same in every process.",
+    ),
+    (
         "log.client",
         "For `kafka`: further settings by librdkafka's names, { \"security.protocol\" = \"SASL_SSL\" }. Shown masked.\n\
          A secret rather in a file of the data folder, secrets/log.client.sasl.password.",

@@ -17,6 +17,7 @@ mod lifecycle;
 mod many;
 mod misread;
 mod mllp;
+mod relay;
 mod roles;
 mod routes;
 mod secrets;

@@ -120,6 +120,19 @@ impl Settings {
         self.create(&config)
     }
 
+    /// A producer of one sequence without holes: a record is given up never, or with all that come behind it.
+    pub(super) fn sequencer(&self) -> Result<FutureProducer<Watched>, LogError> {
+        let mut config = self.base.clone();
+        config
+            .set("enable.idempotence", "true")
+            .set("enable.gapless.guarantee", "true")
+            .set("acks", "all")
+            // For ever: one that was given up for its age would be a hole, for those behind it would still be sent.
+            .set("delivery.timeout.ms", "0")
+            .set("linger.ms", limits::KAFKA_LINGER_MS.to_string());
+        self.create(&config)
+    }
+
     pub(super) fn consumer(&self) -> Result<BaseConsumer<Watched>, LogError> {
         let mut config = self.base.clone();
         config

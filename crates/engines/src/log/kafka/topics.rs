@@ -1,7 +1,8 @@
 //! The topics of a log: their names, their making, and whether they keep what we promise.
 //!
 //! `{prefix}.hl7.in` and `{prefix}.decisions` hold the streams. `{prefix}.log` holds one record that says which life of
-//! the log this is: whoever makes the topics writes one, and the first that stands there counts.
+//! the log this is: whoever makes the topics writes one, and the first that stands there counts. `{prefix}.chart.changes`
+//! is no part of the log: see `feed`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -32,6 +33,7 @@ pub(super) struct Names {
     hl7_in: String,
     decisions: String,
     identity: String,
+    pub(super) changes: String,
 }
 
 impl Names {
@@ -50,6 +52,7 @@ impl Names {
             hl7_in: of(Stream::Hl7In),
             decisions: of(Stream::Decisions),
             identity: format!("{prefix}.log"),
+            changes: format!("{prefix}.chart.changes"),
         })
     }
 
@@ -68,6 +71,22 @@ impl Names {
 
     pub(super) fn of_streams(&self) -> impl Iterator<Item = &str> {
         Stream::ALL.into_iter().map(|stream| self.topic(stream))
+    }
+}
+
+/// How topics are made, and what they must promise.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Making {
+    pub(super) copies: Option<u16>,
+    pub(super) durability: Durability,
+    /// Milliseconds for which records stay; -1: for ever.
+    pub(super) kept_ms: i64,
+}
+
+impl Making {
+    /// As the topics of the log are made.
+    pub(super) const fn of_log(config: &KafkaConfig) -> Self {
+        Self { copies: config.copies, durability: config.durability, kept_ms: -1 }
     }
 }
 
@@ -104,11 +123,7 @@ pub(super) async fn open(
     clock: &Clock,
     entropy: &Entropy,
 ) -> Result<Found, LogError> {
-    let asker = settings.asker()?;
-    let brokers = &settings.brokers;
-    // Only who answers is asked for more: an administrator's client says nothing of what goes wrong.
-    let mut there = look(&asker, brokers, &settings.watched).await?;
-    let cluster = Cluster { admin: settings.admin()?, asker, brokers, watched: &settings.watched };
+    let (cluster, mut there) = Cluster::of(settings).await?;
     let mut identity = None;
     if there.partitions(&names.identity).is_some() {
         identity = read_identity(settings, names).await?;
@@ -129,7 +144,7 @@ pub(super) async fn open(
             wanted.push((&names.identity, 1));
         }
         if !wanted.is_empty() {
-            cluster.create(names, &wanted, config, there.brokers).await?;
+            cluster.create(names, &wanted, Making::of_log(config), there.brokers).await?;
             there = cluster.wait_for(&wanted).await?;
         }
     }
@@ -159,18 +174,18 @@ pub(super) async fn open(
 }
 
 /// What the cluster shows us.
-struct Present {
-    brokers: usize,
+pub(super) struct Present {
+    pub(super) brokers: usize,
     topics: BTreeMap<String, usize>,
 }
 
 impl Present {
-    fn partitions(&self, topic: &str) -> Option<u16> {
+    pub(super) fn partitions(&self, topic: &str) -> Option<u16> {
         self.topics.get(topic).map(|&partitions| partitions as u16)
     }
 }
 
-struct Cluster<'a> {
+pub(super) struct Cluster<'a> {
     admin: AdminClient<Watched>,
     asker: FutureProducer<Watched>,
     brokers: &'a str,
@@ -215,32 +230,42 @@ async fn look(
     asked.await.map_err(|why| LogError::Engine(format!("kafka at {brokers} does not answer us: {why}")))
 }
 
-impl Cluster<'_> {
+impl<'a> Cluster<'a> {
+    /// The cluster that `settings` name, and what it shows.
+    pub(super) async fn of(settings: &'a Settings) -> Result<(Self, Present), LogError> {
+        let asker = settings.asker()?;
+        let brokers = &settings.brokers;
+        // Only who answers is asked for more: an administrator's client says nothing of what goes wrong.
+        let there = look(&asker, brokers, &settings.watched).await?;
+        let cluster = Self { admin: settings.admin()?, asker, brokers, watched: &settings.watched };
+        Ok((cluster, there))
+    }
+
     /// Makes topics. Another process may do the same now: then they are there.
-    async fn create(
+    pub(super) async fn create(
         &self,
         names: &Names,
         wanted: &[(&str, u16)],
-        config: &KafkaConfig,
+        making: Making,
         brokers: usize,
     ) -> Result<(), LogError> {
-        if config.durability == Durability::Replicated && brokers < 2 {
+        if making.durability == Durability::Replicated && brokers < 2 {
             return Err(LogError::Engine(format!(
                 "the log is to be `replicated`, and there is {brokers} broker: an acknowledged record would stand on \
                  one machine alone"
             )));
         }
-        let bytes = topic_bytes_max().to_string();
+        let (bytes, kept_ms) = (topic_bytes_max().to_string(), making.kept_ms.to_string());
         let topics = wanted.iter().map(|&(topic, partitions)| {
-            let copies = config.copies.map_or(-1, i32::from);
+            let copies = making.copies.map_or(-1, i32::from);
             let new = NewTopic::new(topic, i32::from(partitions), TopicReplication::Fixed(copies))
                 .set("cleanup.policy", "delete")
-                .set("retention.ms", "-1")
+                .set("retention.ms", &kept_ms)
                 .set("retention.bytes", "-1")
                 .set("message.timestamp.type", "LogAppendTime")
                 .set("unclean.leader.election.enable", "false")
                 .set("max.message.bytes", &bytes);
-            match config.durability {
+            match making.durability {
                 Durability::Replicated => new.set("min.insync.replicas", "2"),
                 Durability::Fsync => new.set("flush.messages", "1"),
                 Durability::Any => new,
@@ -266,7 +291,7 @@ impl Cluster<'_> {
     }
 
     /// Waits until topics that were made have leaders.
-    async fn wait_for(&self, wanted: &[(&str, u16)]) -> Result<Present, LogError> {
+    pub(super) async fn wait_for(&self, wanted: &[(&str, u16)]) -> Result<Present, LogError> {
         let rounds = limits::KAFKA_START_S_MAX * 1_000 / limits::KAFKA_RETRY_MS;
         for _ in 0..rounds {
             let there = look(&self.asker, self.brokers, self.watched).await?;
@@ -281,9 +306,9 @@ impl Cluster<'_> {
     /// The settings of the topics. A broker that has not heard of a new topic yet knows none.
     async fn described(
         &self,
-        names: &Names,
+        topics: &[&str],
     ) -> Result<Vec<Result<ConfigResource, RDKafkaErrorCode>>, LogError> {
-        let specifiers: Vec<_> = names.of_streams().map(ResourceSpecifier::Topic).collect();
+        let specifiers: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
         let until = Instant::now() + Duration::from_secs(limits::KAFKA_START_S_MAX);
         loop {
             let described = self.admin.describe_configs(&specifiers, &options()).await;
@@ -300,21 +325,32 @@ impl Cluster<'_> {
         }
     }
 
+    /// Topics with their settings.
+    pub(super) async fn topics<'t>(
+        &self,
+        names: &Names,
+        topics: &[&'t str],
+    ) -> Result<Vec<Topic<'t>>, LogError> {
+        let described = self.described(topics).await?;
+        let found = topics.iter().zip(described).map(|(&name, found)| match found {
+            Ok(found) => Ok(Topic { name, found }),
+            Err(why) => {
+                let denied = names.denied(Some(why), "DescribeConfigs", name);
+                let why = denied.unwrap_or_else(|| why.to_string());
+                Err(LogError::Engine(format!("topic {name} cannot be described: {why}")))
+            }
+        });
+        found.collect()
+    }
+
     /// Whether the topics keep what is to be promised; gives the level, and the brokers that must have a record.
     async fn promise(
         &self,
         names: &Names,
         durability: Durability,
     ) -> Result<(&'static str, usize), LogError> {
-        let described = self.described(names).await?;
         let (mut is_replicated, mut is_fsync, mut in_sync) = (true, true, 1);
-        for (topic, found) in names.of_streams().zip(described) {
-            let found = found.map_err(|why| {
-                let denied = names.denied(Some(why), "DescribeConfigs", topic);
-                let why = denied.unwrap_or_else(|| why.to_string());
-                LogError::Engine(format!("topic {topic} cannot be described: {why}"))
-            })?;
-            let topic = Topic { name: topic, found };
+        for topic in self.topics(names, &names.of_streams().collect::<Vec<_>>()).await? {
             topic
                 .must("cleanup.policy", "`delete`: what came in is the record", |value| value == "delete")?;
             topic.must("retention.ms", "-1: what came in is never dropped", |value| value == "-1")?;
@@ -324,21 +360,10 @@ impl Cluster<'_> {
             topic.must("max.message.bytes", &why, |value| {
                 value.parse().is_ok_and(|has: usize| has >= bytes)
             })?;
-            let of_topic: usize = topic.value("min.insync.replicas").parse().unwrap_or(1);
-            in_sync = in_sync.max(of_topic);
-            let is_clean = topic.value("unclean.leader.election.enable") != "true";
-            is_replicated &= of_topic >= 2 && is_clean;
+            in_sync = in_sync.max(topic.in_sync());
+            is_replicated &= topic.in_sync() >= 2 && topic.is_clean();
             is_fsync &= topic.value("flush.messages") == "1";
-            if durability == Durability::Replicated {
-                let why = "at least 2: an acknowledged record would stand on one machine alone";
-                topic.must("min.insync.replicas", why, |_| of_topic >= 2)?;
-                let why = "`false`: a broker that lacks acknowledged records could lead";
-                topic.must("unclean.leader.election.enable", why, |_| is_clean)?;
-            }
-            if durability == Durability::Fsync {
-                let why = "1: an acknowledged record would stand in memory alone";
-                topic.must("flush.messages", why, |value| value == "1")?;
-            }
+            topic.must_acknowledge(durability)?;
         }
         let level = match (is_replicated, is_fsync) {
             (true, _) => "replicated",
@@ -349,7 +374,7 @@ impl Cluster<'_> {
     }
 }
 
-struct Topic<'a> {
+pub(super) struct Topic<'a> {
     name: &'a str,
     found: ConfigResource,
 }
@@ -359,7 +384,38 @@ impl Topic<'_> {
         self.found.get(setting).and_then(|entry| entry.value.as_deref()).unwrap_or_default()
     }
 
-    fn must(&self, setting: &str, wanted: &str, holds: impl Fn(&str) -> bool) -> Result<(), LogError> {
+    /// Brokers that must have a record before it is acknowledged.
+    fn in_sync(&self) -> usize {
+        self.value("min.insync.replicas").parse().unwrap_or(1)
+    }
+
+    fn is_clean(&self) -> bool {
+        self.value("unclean.leader.election.enable") != "true"
+    }
+
+    /// An acknowledgment must mean what `durability` says.
+    pub(super) fn must_acknowledge(&self, durability: Durability) -> Result<(), LogError> {
+        match durability {
+            Durability::Replicated => {
+                let why = "at least 2: an acknowledged record would stand on one machine alone";
+                self.must("min.insync.replicas", why, |_| self.in_sync() >= 2)?;
+                let why = "`false`: a broker that lacks acknowledged records could lead";
+                self.must("unclean.leader.election.enable", why, |_| self.is_clean())
+            }
+            Durability::Fsync => {
+                let why = "1: an acknowledged record would stand in memory alone";
+                self.must("flush.messages", why, |value| value == "1")
+            }
+            Durability::Any => Ok(()),
+        }
+    }
+
+    pub(super) fn must(
+        &self,
+        setting: &str,
+        wanted: &str,
+        holds: impl Fn(&str) -> bool,
+    ) -> Result<(), LogError> {
         let value = self.value(setting);
         if holds(value) {
             return Ok(());
