@@ -21,6 +21,10 @@ pub fn start() -> anyhow::Result<PrometheusHandle> {
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), BUCKETS)?
         .install_recorder()
         .context("metrics")?;
+    // An alert on growth sees no first event of a counter that was not there before it.
+    for never_yet in ["hilum_http_key_refused_total", "hilum_audit_failed_total"] {
+        metrics::counter!(never_yet).absolute(0);
+    }
     let samples = handle.clone();
     tokio::spawn(async move {
         loop {

@@ -158,15 +158,17 @@ pub fn gauges(house: &House, watch: &Watch) {
     metrics::gauge!("hilum_log_queue_bytes").set(log.queue_bytes as f64);
     metrics::gauge!("hilum_in_flight_bytes").set(house.door.in_flight_bytes() as f64);
     metrics::gauge!("hilum_read_only").set(if read_only { 1.0 } else { 0.0 });
+    let now = house.clock.now();
     for one in watch.progress.health().partitions {
+        let age_s = one.oldest_unapplied.map_or(0.0, |oldest| now.micros_since(oldest) as f64 / 1e6);
         let labels = [("stream", one.stream.to_string()), ("partition", one.partition.to_string())];
         metrics::gauge!("hilum_lag_records", &labels).set(one.lag_records() as f64);
+        metrics::gauge!("hilum_oldest_unapplied_seconds", &labels).set(age_s);
         metrics::gauge!("hilum_paused", &labels).set(if one.paused.is_some() { 1.0 } else { 0.0 });
         metrics::counter!("hilum_commits_total", &labels).absolute(one.commits);
         metrics::counter!("hilum_conflicts_total", &labels).absolute(one.conflicts);
         metrics::counter!("hilum_rejected_total", &labels).absolute(one.rejected);
     }
-    let now = house.clock.now();
     if let Some(presence) = watch.gateways.presence() {
         for process in presence.seen().processes.iter() {
             let labels = [("process", process.place()), ("roles", process.roles.clone())];

@@ -1,6 +1,7 @@
 //! The commit, and what its answer means for the batch.
 
 use hilum_engines::tables::TablesError;
+use tokio::time::Instant;
 
 use super::fault::Fault;
 use super::{Ready, Runner, Stage, Stepped};
@@ -15,8 +16,10 @@ impl<P: Projection> Runner<P> {
         let events = taken.events.len();
         let to = batch.offset.as_ref().map(|offset| offset.to);
         let records = events.max(1);
+        let begun = Instant::now();
         match port::commit(&self.tables, batch).await {
             Ok(t) => {
+                metrics::histogram!("hilum_commit_seconds").record(begun.elapsed());
                 self.next = to;
                 self.conflicts = 0;
                 self.size = (self.size + self.size.div_ceil(8)).min(self.size_max);

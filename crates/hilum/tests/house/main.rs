@@ -24,3 +24,4 @@ mod secrets;
 mod server;
 mod sources;
 mod untied;
+mod watching;
