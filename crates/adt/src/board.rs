@@ -135,12 +135,7 @@ impl Person {
         detail.birth_date = self.summary.birth_date;
         detail.gender = self.summary.gender.map(std::borrow::Cow::into_owned);
         detail.died = self.died;
-        detail.identifiers = self
-            .summary
-            .identifiers
-            .into_iter()
-            .map(|one| BoardIdentifier { kind: one.kind, authority: one.authority, value: one.value })
-            .collect();
+        detail.identifiers = self.summary.identifiers.into_iter().map(BoardIdentifier::from).collect();
         let json = |value: serde_json::Result<String>| Value::Text(value.unwrap_or_default());
         for (name, value) in [
             ("confidential", Value::Bool(confidential)),

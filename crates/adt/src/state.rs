@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::content::{
     Allergy, Coded, Diagnosis, DischargeTo, Identifier, NextOfKin, PersonContent, Place, VisitContent, When,
 };
+use crate::map::summary::IdentifierSummary;
 use crate::order::Stamp;
 
 /// A point in time as it was sent, with the instant that it sorts by.
@@ -366,6 +367,8 @@ pub enum Mark {
     SharedIdentifier,
     /// A merge with different birth date or sex, or with both in beds (rule 16).
     MergeImplausible,
+    /// Merges that would replace numbers by each other in a circle: the one that closes it was not done (rule 16).
+    MergeCycle,
     /// Messages name two patients for this encounter, and nobody has merged them.
     PatientDiffers,
     /// The visit number was inferred (rule 17).
@@ -378,6 +381,8 @@ pub enum Mark {
     PlaceDisagrees,
     /// No admission was seen: the status comes from an update or a movement alone.
     AdmissionUnseen,
+    /// In the house although a discharge is dated before the admission: a clock is wrong, or the patient has gone.
+    DischargeBeforeAdmission,
     /// A movement after the end, without a cancel of the end: it changes nothing.
     MovementAfterEnd,
     /// The source asked to delete an open visit (rule 9).
@@ -404,12 +409,14 @@ impl Mark {
             Self::IdentityUndecided => "identity-undecided".to_owned(),
             Self::SharedIdentifier => "shared-identifier".to_owned(),
             Self::MergeImplausible => "merge-implausible".to_owned(),
+            Self::MergeCycle => "merge-cycle".to_owned(),
             Self::PatientDiffers => "patient-differs".to_owned(),
             Self::KeyInferred => "key-inferred".to_owned(),
             Self::OrderUncertain => "order-uncertain".to_owned(),
             Self::CancelUnmatched => "cancel-unmatched".to_owned(),
             Self::PlaceDisagrees => "place-disagrees".to_owned(),
             Self::AdmissionUnseen => "admission-unseen".to_owned(),
+            Self::DischargeBeforeAdmission => "discharge-before-admission".to_owned(),
             Self::MovementAfterEnd => "movement-after-end".to_owned(),
             Self::DeleteAsked => "delete-asked".to_owned(),
             Self::Withdrawn => "withdrawn".to_owned(),
@@ -465,6 +472,16 @@ pub struct BoardIdentifier {
     pub authority: String,
     /// Its value, a national number masked.
     pub value: String,
+    /// Whether the authority is no more than the name of the source: nobody said one.
+    #[serde(default, rename = "authorityGuessed", skip_serializing_if = "std::ops::Not::not")]
+    pub authority_guessed: bool,
+}
+
+impl From<IdentifierSummary> for BoardIdentifier {
+    fn from(one: IdentifierSummary) -> Self {
+        let IdentifierSummary { kind, authority, value, authority_guessed } = one;
+        Self { kind, authority, value, authority_guessed }
+    }
 }
 
 /// One announced event of a board row.

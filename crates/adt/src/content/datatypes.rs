@@ -45,6 +45,9 @@ pub struct Identifier {
     /// Whether the message named no authority.
     #[serde(rename = "m", skip_serializing_if = "is_false")]
     pub authority_assumed: bool,
+    /// Whether it is assumed and neither MSH-4 nor the source's settings name one: the source's own name stands for it.
+    #[serde(rename = "g", skip_serializing_if = "is_false")]
+    pub authority_guessed: bool,
     /// The type (table 0203); the source's `blank_type` where PID-3.5 was empty.
     #[serde(rename = "k", skip_serializing_if = "String::is_empty")]
     pub kind: String,

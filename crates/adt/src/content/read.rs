@@ -55,6 +55,8 @@ struct Reader<'a> {
     zones: Zones,
     /// The authority of what names none.
     assumed_authority: String,
+    /// Whether that is no more than the source's name.
+    guesses_authority: bool,
     /// The facility of a place that names none.
     assumed_facility: String,
     findings: Vec<Finding>,
@@ -72,6 +74,7 @@ impl<'a> Reader<'a> {
             key: context.key,
             zones: Zones::of(msh7.as_deref(), &context.settings.zone),
             assumed_authority: String::new(),
+            guesses_authority: false,
             assumed_facility: String::new(),
             findings: Vec::new(),
         };
@@ -83,6 +86,7 @@ impl<'a> Reader<'a> {
         let first =
             |names: [&str; 3]| names.into_iter().find(|name| !name.is_empty()).unwrap_or_default().to_owned();
         reader.assumed_authority = first([&own, &facility_authority, context.source]);
+        reader.guesses_authority = own.is_empty() && facility_authority.is_empty();
         reader.assumed_facility = first([&reader.facility_name(&facility), &own, context.source]);
         reader
     }

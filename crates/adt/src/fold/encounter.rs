@@ -130,6 +130,8 @@ struct Walk {
     emergency: bool,
     planned: bool,
     admitted: bool,
+    /// A discharge stands before any admission.
+    discharged_before: bool,
     tracked: Option<Span<Place>>,
     pending: Vec<Pending>,
     start: Option<Moment>,
@@ -297,6 +299,7 @@ impl Walk {
                 if self.place.is_none() {
                     self.set_place(fact);
                 }
+                self.discharged_before |= !self.admitted && fact.kind == Kind::Discharge;
                 self.set_class(fact, class);
                 self.set_status(fact, Status::Finished);
                 self.end = fact.moment();
@@ -435,6 +438,9 @@ fn stay(id: Id, sorted: &[&Fact]) -> Option<EncounterState> {
     }
     if status.is_open() && !walk.admitted {
         walk.marks.insert(Mark::AdmissionUnseen);
+    }
+    if status.is_open() && walk.admitted && walk.discharged_before {
+        walk.marks.insert(Mark::DischargeBeforeAdmission);
     }
     let effective = |said: fn(&Fact) -> Option<Moment>| {
         let facts = sorted.iter().enumerate().rev().filter(|(at, _)| !found.cancelled.contains(at));

@@ -194,6 +194,19 @@ impl Survivors {
         seen
     }
 
+    /// The circle that a refused merge would have closed: its numbers, and the places in the list of the merges that
+    /// it would have closed it with.
+    pub fn circle(&self, refused: &Tie) -> (BTreeSet<Id>, Vec<usize>) {
+        let (mut numbers, mut merges) = (BTreeSet::from([refused.old, refused.new]), Vec::new());
+        let mut number = refused.new;
+        while let Some((next, at)) = self.into.get(&number).filter(|_| number != refused.old) {
+            numbers.insert(*next);
+            merges.push(*at);
+            number = *next;
+        }
+        (numbers, merges)
+    }
+
     /// The merges that were applied: (place in the list, old, new).
     pub fn applied(&self) -> impl Iterator<Item = (usize, Id, Id)> {
         self.into.iter().map(|(old, (new, at))| (*at, *old, *new))

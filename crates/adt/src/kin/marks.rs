@@ -6,7 +6,7 @@ use hilum_core::Id;
 
 use super::{Kin, Part};
 use crate::content::{Said, Words};
-use crate::fold::ties::{Survivors, Tie, TieKind};
+use crate::fold::ties::{Refusal, Survivors, Tie, TieKind};
 use crate::order::Stamp;
 use crate::state::{Mark, PatientState, Standing};
 
@@ -98,6 +98,11 @@ impl Kin<'_> {
             .collect();
         if merges.into_iter().any(|at| !self.doubts(&ties[at]).is_empty()) {
             marks.insert(Mark::MergeImplausible);
+        }
+        // Which message closes the circle depends on the others: none of them can say it, whoever is in it does.
+        let mut cycles = survivors.refused.iter().filter(|(_, refusal)| *refusal == Refusal::Cycle);
+        if cycles.any(|(at, _)| survivors.circle(&ties[*at]).0.contains(&number)) {
+            marks.insert(Mark::MergeCycle);
         }
         Some(PatientState {
             id: number,

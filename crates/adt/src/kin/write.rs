@@ -188,7 +188,13 @@ impl Kin<'_> {
                 out.delete(&WORK, vec![Value::Id(work)]);
                 continue;
             }
-            let detail = serde_json::json!({ "applied": applied.contains(&at), "why": why });
+            let mut detail = serde_json::json!({ "applied": applied.contains(&at), "why": why });
+            if refused.get(&at) == Some(&Refusal::Cycle) {
+                let others = survivors.circle(tie).1.into_iter();
+                let others: Vec<String> =
+                    others.map(|other| ties[other].said.message().to_string()).collect();
+                detail["others"] = others.into();
+            }
             let item = Work {
                 id: work,
                 kind: "merge",

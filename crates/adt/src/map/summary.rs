@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use hilum_core::Id;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
@@ -186,6 +185,9 @@ pub struct IdentifierSummary {
     pub authority: String,
     /// Its value, a national number masked.
     pub value: String,
+    /// Whether the authority is no more than the name of the source: nobody said one.
+    #[serde(default, rename = "authorityGuessed", skip_serializing_if = "std::ops::Not::not")]
+    pub authority_guessed: bool,
 }
 
 /// What board and JSON twins show of a patient.
@@ -235,16 +237,12 @@ pub fn identifier_summary(identifier: &Identifier) -> IdentifierSummary {
         kind: identifier.kind.clone(),
         authority: authority.clone(),
         value: identifier.value.clone(),
+        authority_guessed: identifier.authority_guessed,
     }
 }
 
 /// What stands for a confidential patient's name on board, search and live updates (clinical-rules 20).
 pub const MASKED_NAME: &str = "***";
-
-/// What tells two masked patients apart on one list without telling who they are: six signs of the patient's id.
-pub fn masked_tag(patient: Id) -> String {
-    patient.to_string().chars().rev().take(6).collect::<Vec<_>>().into_iter().rev().collect()
-}
 
 #[cfg(test)]
 mod tests {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{BOARD_TOPIC, Room, when, word_of};
 use crate::limits;
 use crate::routes::census::mark_tag;
-use crate::state::Standing;
+use crate::state::{BoardIdentifier, Standing};
 use crate::view::patient::{self, EncounterLine, Patient, Record};
 use crate::view::search::{self, Found};
 use crate::view::{Freshness, ViewError};
@@ -337,6 +337,15 @@ fn age_of(w: &Words, patient: &Patient, today: jiff::civil::Date) -> Option<Stri
     })
 }
 
+/// Who issued an identifier, else its type; said to be a guess where it is one.
+fn authority_of(w: &Words, one: &BoardIdentifier) -> String {
+    match (one.authority.as_str(), one.authority_guessed) {
+        ("", _) => one.kind.clone(),
+        (authority, false) => authority.to_owned(),
+        (authority, true) => w.f1("patient.authority_guessed", "name", authority),
+    }
+}
+
 /// The banner of a patient, as every page about one shows it.
 pub(crate) fn banner(
     w: &Words,
@@ -354,10 +363,7 @@ pub(crate) fn banner(
     if patient.confidential {
         marks.insert(0, Tag::new(Tone::Warn, w.t("patient.confidential")));
     }
-    let identifiers = patient.identifiers.iter().map(|one| {
-        let authority = if one.authority.is_empty() { one.kind.clone() } else { one.authority.clone() };
-        (authority, one.value.clone())
-    });
+    let identifiers = patient.identifiers.iter().map(|one| (authority_of(w, one), one.value.clone()));
     PatientBanner {
         name: match &patient.name {
             _ if patient.confidential => w.t("census.masked").to_owned(),
@@ -397,7 +403,7 @@ async fn page(State(room): State<Room>, caller: Caller, Path(id): Path<Id>) -> R
             None => w.t("word.not_known"),
         };
         match &record.identifier {
-            Some(one) => format!("{name} ({} {})", one.authority, one.value),
+            Some(one) => format!("{name} ({} {})", authority_of(&w, one), one.value),
             None => name.to_owned(),
         }
     };

@@ -18,7 +18,7 @@ use serde_json::Value as Json;
 
 pub use fhir::day_of;
 use fhir::source_of;
-use items::{board_identifier, says_none};
+use items::says_none;
 use person::Person;
 
 use super::confidence::{has_withheld_kin, is_restricted, is_withheld};
@@ -305,7 +305,7 @@ pub async fn read(sight: Sight<'_>, id: Id) -> Result<Patient, ViewError> {
         identifiers: if confidential {
             Vec::new()
         } else {
-            summary.identifiers.into_iter().map(board_identifier).collect()
+            summary.identifiers.into_iter().map(BoardIdentifier::from).collect()
         },
         died: whole
             .died

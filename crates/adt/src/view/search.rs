@@ -275,10 +275,7 @@ pub async fn found(sight: Sight<'_>, id: Id) -> Result<Option<Found>, ViewError>
         if let Some(own) = own.filter(|_| identifiers.is_empty()) {
             identifiers.push(identifier_summary(&own));
         }
-        found.identifiers = identifiers
-            .into_iter()
-            .map(|one| BoardIdentifier { kind: one.kind, authority: one.authority, value: one.value })
-            .collect();
+        found.identifiers = identifiers.into_iter().map(BoardIdentifier::from).collect();
     }
     Ok(Some(found))
 }

@@ -37,6 +37,9 @@ pub struct Item {
     /// The message.
     #[serde(serialize_with = "as_optional_text")]
     pub message: Option<Id>,
+    /// Of a merge that would close a circle: the messages of the others in it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub other_messages: Vec<String>,
     /// Whether a merge was done; absent for other kinds.
     pub applied: Option<bool>,
     /// Why it is doubted or was not done.
@@ -94,7 +97,10 @@ async fn item(sight: Sight<'_>, row: &Row) -> Result<Item, ViewError> {
         Some(left) => found(sight, left).await?,
         None => None,
     };
-    let why = detail.get("why").and_then(serde_json::Value::as_array).map_or(&[][..], Vec::as_slice);
+    let texts = |name: &str| -> Vec<String> {
+        let all = detail.get(name).and_then(serde_json::Value::as_array).map_or(&[][..], Vec::as_slice);
+        all.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect()
+    };
     Ok(Item {
         id: columns.id("id")?,
         kind,
@@ -105,8 +111,9 @@ async fn item(sight: Sight<'_>, row: &Row) -> Result<Item, ViewError> {
         right,
         encounter: columns.optional_id("encounter")?,
         message: columns.optional_id("message")?,
+        other_messages: texts("others"),
         applied: detail.get("applied").and_then(serde_json::Value::as_bool),
-        why: why.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect(),
+        why: texts("why"),
     })
 }
 

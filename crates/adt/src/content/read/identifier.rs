@@ -72,6 +72,7 @@ impl Reader<'_> {
             authority: canonical,
             namespace,
             authority_assumed,
+            authority_guessed: authority_assumed && self.guesses_authority,
             kind,
             ..Identifier::default()
         };

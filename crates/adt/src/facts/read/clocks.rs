@@ -7,7 +7,7 @@ use hilum_hl7v2::{Effect, Flaw, Message, Path};
 use super::Context;
 use crate::content::{Finding, When, Zones};
 use crate::facts::EventTime;
-use crate::limits::TIME_AHEAD_S;
+use crate::limits::{ADMISSION_AHEAD_S, ADMISSION_FROM_S, TIME_AHEAD_S};
 use crate::order::{Instant, Stamp, Tie as Break};
 use crate::settings::SourceSettings;
 use crate::state::Moment;
@@ -39,6 +39,11 @@ pub(super) struct Clocks {
     /// EVN-3, EVN-6 of what is announced.
     pub(super) expected: Option<Moment>,
     pub(super) zones: Zones,
+    /// Where the movement's time stood.
+    moved_from: &'static str,
+    received: Timestamp,
+    /// Whether MSH-7 lies ahead of the receipt.
+    is_fast: bool,
 }
 
 impl Clocks {
@@ -78,7 +83,8 @@ impl Clocks {
         let evn2 = instant("EVN-2.1");
         let evn3 = instant("EVN-3.1");
         let evn6 = instant("EVN-6.1");
-        if msh7.as_ref().is_some_and(|(sent, _)| is_ahead(sent.at, received)) {
+        let is_fast = msh7.as_ref().is_some_and(|(sent, _)| is_ahead(sent.at, received));
+        if is_fast {
             findings.push(Finding {
                 rule: "source-clock".into(),
                 path: "MSH-7".to_owned(),
@@ -102,7 +108,13 @@ impl Clocks {
         let evn2_sorts = sorts(&evn2, "EVN-2", false);
         let evn6_sorts = sorts(&evn6, "EVN-6", announced || is_cancel);
         let said = evn2.as_ref().filter(|_| evn2_sorts).or(msh7.as_ref());
-        let moved = if announced || is_cancel { said } else { evn6.as_ref().filter(|_| evn6_sorts).or(said) };
+        let moved_by = evn6.as_ref().filter(|_| evn6_sorts && !announced && !is_cancel);
+        let moved = moved_by.or(said);
+        let moved_from = match (moved_by, &evn2) {
+            (Some(_), _) => "EVN-6",
+            (None, Some(_)) if evn2_sorts => "EVN-2",
+            (None, _) => "MSH-7",
+        };
         let break_by = Break {
             sequence: match context.arrival {
                 Some(arrival) => arrival.offset + 1,
@@ -124,6 +136,20 @@ impl Clocks {
             event: evn6.as_ref().map(|(time, _)| EventTime::from(*time)),
             expected: evn3.as_ref().or(evn6.as_ref()).filter(|_| announced).and_then(moment),
             zones,
+            moved_from,
+            received,
+            is_fast,
         }
+    }
+
+    /// Where the time of an admission stands that cannot be one, of the movement and of PV1-44. A fast clock was said by
+    /// itself.
+    pub(super) fn impossible_begins(&self, admitted: Option<Timestamp>) -> Vec<&'static str> {
+        let begin = Timestamp::from_micros(ADMISSION_FROM_S * 1_000_000);
+        let is_early = |at: Option<Timestamp>| at.is_some_and(|at| at < begin);
+        let ahead = |at: Timestamp| at.micros_since(self.received) > ADMISSION_AHEAD_S * 1_000_000;
+        let is_late = !self.is_fast && admitted.is_some_and(ahead);
+        let moved = Some(self.moved_from).filter(|_| is_early(self.moved.at()));
+        moved.into_iter().chain(Some("PV1-44").filter(|_| is_early(admitted) || is_late)).collect()
     }
 }

@@ -252,6 +252,9 @@ impl Reader<'_> {
             }
             paired = true;
             let old = Number::of(key, old);
+            if old.id == number {
+                self.find("merge.self", "MRG-1", "the number that is to be merged is the one that stays");
+            }
             self.tie(TieKind::Merge, old.id, number);
             self.says.named.push(old);
         }

@@ -120,6 +120,12 @@ impl Reader<'_> {
         let settings = self.context.settings;
         let movement = block.movement.clone().unwrap_or_default();
         let content = block.visit.clone().unwrap_or_default();
+        if kind.begins() {
+            let admitted = movement.admitted.value().and_then(|when| when.lower_bound(&self.clocks.zones));
+            for path in self.clocks.impossible_begins(admitted) {
+                self.find("admission-time", path, "before 1900, or more than a day after its receipt");
+            }
+        }
         let instant = |when: Option<&When>| when.and_then(|when| when.lower_bound(&self.clocks.zones));
         let expected = match kind {
             Kind::PreAdmit | Kind::PendAdmit => content.expected_admit.value(),

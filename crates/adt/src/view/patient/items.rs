@@ -6,7 +6,7 @@ use super::{AllergyLine, KinLine};
 use crate::content::{Allergy, Coded, NextOfKin};
 use crate::map::ids;
 use crate::map::summary::{NameDisplay, shown_name};
-use crate::state::{BoardIdentifier, Item};
+use crate::state::Item;
 use crate::view::journey::Sight;
 
 /// Whether an allergy's code says that there is none.
@@ -22,10 +22,6 @@ pub(super) fn says_none(code: &Coded) -> bool {
             | "NO KNOWN DRUG ALLERGIES"
             | "없음"
     ) || matches!(code.code.as_str(), "716186003" | "409137002" | "NKA" | "NKDA")
-}
-
-pub(super) fn board_identifier(one: crate::map::summary::IdentifierSummary) -> BoardIdentifier {
-    BoardIdentifier { kind: one.kind, authority: one.authority, value: one.value }
 }
 
 pub(super) fn words(coded: &Coded) -> Option<String> {

@@ -8,7 +8,6 @@ use serde_json::Value as Json;
 use super::Record;
 use super::encounters::resources;
 use super::fhir::{items, referred, source_of, text};
-use super::items::board_identifier;
 use super::person::Person;
 use crate::map::summary::{NameDisplay, identifier_summary, shown_name};
 use crate::view::ViewError;
@@ -32,7 +31,7 @@ pub(super) async fn records(
         let Some(resource) = found.get(&member.number) else { continue };
         let said = person.said_of(member.number)?;
         let name = shown_name(said.names.items()).map(|name| NameDisplay(name).to_string());
-        let identifier = member.identifier.as_ref().map(|one| board_identifier(identifier_summary(one)));
+        let identifier = member.identifier.as_ref().map(|one| identifier_summary(one).into());
         all.push(Record {
             id: member.number,
             identifier: identifier.filter(|_| !confidential),
