@@ -86,7 +86,9 @@ pub const OUTBOX_KEEP_COMMITS: i64 = 100_000;
 pub const OUTBOX_RELAY_COMMITS_MAX: i64 = 1_000_000;
 /// Entries of the outbox that the change feed is given at a time: whole commits, so one may be more.
 pub const FEED_ENTRIES: u32 = 1_000;
-/// Seconds until the brokers must have acknowledged what the change feed was given at a time.
+/// Entries of the change feed that wait for the brokers at once.
+pub const FEED_IN_FLIGHT_MAX: usize = 10_000;
+/// Seconds until the brokers must have acknowledged these.
 pub const FEED_S_MAX: u64 = 30;
 /// Hours for which Kafka keeps the records of the change feed, when we make its topic.
 pub const FEED_KEPT_H: i64 = 7 * 24;

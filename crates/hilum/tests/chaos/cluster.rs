@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use hilum_core::Entropy;
-use hilum_testkit::kafka::Kafka;
+use hilum_testkit::kafka::{Kafka, read_all};
 use hilum_testkit::postgres::Postgres;
 use serde_json::Value;
 use tempfile::{TempDir, tempdir};
@@ -128,6 +128,36 @@ fn effects(server: &Server, key: &str, messages: &[String]) -> BTreeMap<String, 
     messages.iter().map(effects).collect()
 }
 
+/// Commit, place in it, topic, key and content of an entry of the outbox.
+type Entry = (i64, i64, String, String, String);
+
+/// What the outbox says: so few commits that nothing is cut from it.
+fn outbox(postgres: &Postgres, schema: &str) -> Vec<Entry> {
+    let sql = format!(
+        "SELECT t, n, topic, key, convert_from(body, 'UTF8') FROM {schema}.hilum_outbox ORDER BY t, n"
+    );
+    let entries = postgres.rows(&sql).into_iter().map(|row| {
+        let [t, n, topic, key, body] = row.try_into().unwrap();
+        (t.parse().unwrap(), n.parse().unwrap(), topic, key, body)
+    });
+    entries.collect()
+}
+
+/// How many records the change feed has, and what a reader takes of them who keeps the greatest `(t, n)`.
+fn published(kafka: &Kafka, prefix: &str) -> (usize, Vec<Entry>) {
+    let records = read_all(&kafka.brokers(), &format!("{prefix}.chart.changes"));
+    let came = records.len();
+    let mut taken: Vec<Entry> = Vec::new();
+    for record in records {
+        let mark: Value = serde_json::from_str(&record.headers[0].1).unwrap();
+        let (t, n) = (mark["t"].as_i64().unwrap(), mark["n"].as_i64().unwrap());
+        if taken.last().is_none_or(|last| (last.0, last.1) < (t, n)) {
+            taken.push((t, n, mark["topic"].as_str().unwrap().to_owned(), record.key, record.value));
+        }
+    }
+    (came, taken)
+}
+
 /// The chart's hash where no process runs any more, and that chart and census are what the log gives.
 fn hash(data: &Path, config: Option<&Path>) -> String {
     let mut reports = Vec::new();
@@ -235,13 +265,12 @@ fn whatever_is_killed_what_was_acknowledged_is_applied_once_and_the_chart_is_the
     let (kafka, postgres) = (Kafka::start(3, &[]), Postgres::start(&[]));
     let scratch = tempdir().unwrap();
     let messages = feed(&scratch, seed);
+    let (prefix, schema) = (kafka.fresh_prefix(), postgres.fresh_schema());
     let config = format!(
-        "[log]\nengine = \"kafka\"\nbrokers = \"{}\"\nprefix = \"{}\"\n\n\
-         [tables]\nengine = \"postgres\"\nurl = \"{}\"\nschema = \"{}\"\n",
+        "[log]\nengine = \"kafka\"\nbrokers = \"{}\"\nprefix = \"{prefix}\"\nrelay = true\n\n\
+         [tables]\nengine = \"postgres\"\nurl = \"{}\"\nschema = \"{schema}\"\n",
         kafka.brokers(),
-        kafka.fresh_prefix(),
         postgres.url(),
-        postgres.fresh_schema()
     );
     let first = tempdir().unwrap();
     let start = Start { config: &config, arguments: &["--roles", "reader"], ..Start::default() };
@@ -281,6 +310,21 @@ fn whatever_is_killed_what_was_acknowledged_is_applied_once_and_the_chart_is_the
     assert!(wrong.is_empty(), "each has one effect: {wrong:?}");
     let copies: usize = effects.values().map(|(_, all)| all - 1).sum();
     eprintln!("{copies} copies had no effect");
+    wait("the change feed is what the outbox says", 60, || {
+        let outbox = outbox(&postgres, &schema);
+        let (came, taken) = published(&kafka, &prefix);
+        let common = outbox.iter().zip(&taken).take_while(|(one, other)| one == other).count();
+        assert_eq!(
+            common,
+            outbox.len().min(taken.len()),
+            "{:?} / {:?}",
+            outbox.get(common),
+            taken.get(common)
+        );
+        std::thread::sleep(Duration::from_millis(200));
+        (outbox.len() == taken.len())
+            .then(|| eprintln!("{} entries of the change feed, {came} came", taken.len()))
+    });
 
     drop(house.parts);
     let data = reader.data.clone();

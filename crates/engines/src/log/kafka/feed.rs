@@ -110,17 +110,21 @@ impl Feed {
     /// [`LogError::Engine`], [`LogError::Unknown`] when the brokers do not answer in time.
     pub async fn publish(&self, life: Id, term: i64, changes: &[Change]) -> Result<(), LogError> {
         let limit = Duration::from_secs(limits::FEED_S_MAX);
-        let sent = tokio::time::timeout(limit, self.send(life, term, changes)).await;
-        sent.unwrap_or_else(|_| {
-            let said = self.settings.watched.last_said();
-            Err(LogError::Unknown(said.unwrap_or_else(|| {
-                format!(
-                    "topic {}: the brokers did not acknowledge within {} s",
-                    self.names.changes,
-                    limit.as_secs()
-                )
-            })))
-        })
+        // A commit is given whole, however large: the producer's queue has a bound of its own.
+        for part in changes.chunks(limits::FEED_IN_FLIGHT_MAX) {
+            let sent = tokio::time::timeout(limit, self.send(life, term, part)).await;
+            sent.unwrap_or_else(|_| {
+                let said = self.settings.watched.last_said();
+                Err(LogError::Unknown(said.unwrap_or_else(|| {
+                    format!(
+                        "topic {}: the brokers did not acknowledge within {} s",
+                        self.names.changes,
+                        limit.as_secs()
+                    )
+                })))
+            })?;
+        }
+        Ok(())
     }
 
     async fn send(&self, life: Id, term: i64, changes: &[Change]) -> Result<(), LogError> {
