@@ -471,3 +471,40 @@ fn no_mutation_of_a_message_makes_reading_panic() {
     }
     assert!(read > 750, "only {read} of 1500 could be read at all");
 }
+
+#[test]
+fn names_of_another_charset_are_said() {
+    let names = "£ód¼^Jan~Kim^\u{E258}";
+    let content = read(&format!("PID|1||7||{names}||||»³ÅÄ^ÂÀÏº\nNK1|1|¥ä¥Þ¥À"));
+    let want = [
+        ("name-signs", "PID-5.1"),
+        ("text-private", "PID-5[2].2"),
+        ("name-signs", "PID-9.1"),
+        ("name-signs", "PID-9.2"),
+        ("name-signs", "NK1-2.1"),
+    ];
+    assert_eq!(rules(&content), want);
+    // What came is kept all the same.
+    assert!(serde_json::to_string(&content.blocks[0].person).unwrap().contains("£ód¼"));
+    let content = read("PID|1||7||Kim\nMRG|8||||||ŽR“c");
+    assert_eq!(rules(&content), [("name-signs", "MRG-7.1")]);
+    let content = read("PID|1||7||O’Brien^José Mª~홍○동||||Anne·Marie^Ana “Nina”\nNK1|1|#^Müller/Schmidt");
+    assert_eq!(rules(&content), []);
+    // What 8859/1 has at 0x80 to 0x9F, and Windows-1252 has not, is a control character.
+    let raw = [MSH.as_bytes(), b"||||||8859/1\rPID|1||7||J\x81rg^M\xFCller\r"].concat();
+    let message = Message::parse(raw.into(), &CharsetSettings::default()).unwrap();
+    let key = InstallationKey::new([7; 32]);
+    let settings = SourceSettings::default();
+    let content = Content::read(&message, &Context { settings: &settings, source: "feed", key: &key });
+    assert_eq!(rules(&content), [("text-control", "PID-5.1")]);
+}
+
+#[test]
+fn names_that_nobody_sees_are_absent() {
+    let content = read("PID|1||7||\u{3000}^\u{200B}");
+    assert!(content.blocks[0].person.names.is_nothing());
+    assert_eq!(rules(&content), [("name-blank", "PID-5.1"), ("name-blank", "PID-5.2")]);
+    let content = read("PID|1||7||Evil^\u{200B} \u{200B}");
+    assert_eq!(serde_json::to_string(&content.blocks[0].person.names).unwrap(), r#"[{"f":"Evil"}]"#);
+    assert_eq!(rules(&content), [("name-blank", "PID-5.2")]);
+}

@@ -5,7 +5,7 @@
 //! | this one | the message: its blocks, one per patient |
 //! | `person`, `visit`, `groups` | segments |
 //! | `identifier`, `name`, `contact` | data types |
-//! | `field`, `text` | presence and repetition; leaves |
+//! | `field`, `text`, `signs` | presence and repetition; leaves; signs that no name has |
 
 mod contact;
 mod field;
@@ -13,6 +13,7 @@ mod groups;
 mod identifier;
 mod name;
 mod person;
+mod signs;
 mod text;
 mod visit;
 

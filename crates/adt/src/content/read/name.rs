@@ -1,10 +1,11 @@
 //! Names (XPN) and providers (XCN).
 
+use hilum_core::is_blank;
 use hilum_hl7v2::{Path, Slot};
 
-use super::Reader;
 use super::field::Parts;
 use super::identifier::Authority;
+use super::{Reader, signs};
 use crate::content::datatypes::{Name, Provider, Representation};
 use crate::content::said::Said;
 use crate::content::time::When;
@@ -26,11 +27,36 @@ impl Reader<'_> {
             ..Name::default()
         };
         name.family = self.family(parts.get(1), path.with_component(1));
+        let called = [
+            (1, &mut name.family),
+            (2, &mut name.given),
+            (3, &mut name.middle),
+            (4, &mut name.suffix),
+            (5, &mut name.prefix),
+            (15, &mut name.called),
+        ];
+        for (component, part) in called {
+            self.check_name(part, path.with_component(component));
+        }
         name.representation = self.representation(parts.get(8), path.with_component(8));
         (name.from, name.to) = self.range(parts, path, 10, 12);
         let is_empty =
             [&name.family, &name.given, &name.middle, &name.called].into_iter().all(String::is_empty);
         (!is_empty).then_some(name)
+    }
+
+    /// What nobody sees counts as absent; what no name has is said.
+    fn check_name(&mut self, part: &mut String, path: Path) {
+        if !part.is_empty() && is_blank(part) {
+            part.clear();
+            self.find("name-blank", path, "of blanks or signs without width alone: counts as absent");
+        } else if signs::are_odd(part) {
+            self.find(
+                "name-signs",
+                path,
+                "signs that no name has: the sender's charset may be another than the one that was taken",
+            );
+        }
     }
 
     /// FN: the surname, else its own prefix and own surname.

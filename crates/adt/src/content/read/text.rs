@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use hilum_hl7v2::{Flaw, Path, Slot};
 
-use super::Reader;
+use super::{Reader, signs};
 use crate::content::Finding;
 use crate::content::time::When;
 use crate::limits::{FINDINGS_MAX, IDENTIFIER_BYTES_MAX, TEXT_BYTES_MAX};
@@ -38,6 +38,13 @@ impl Reader<'_> {
             return String::new();
         }
         let text = self.decoded(slot, path);
+        if signs::are_private(&text) {
+            self.find(
+                "text-private",
+                path,
+                "signs of private use: only who sent them knows what they look like",
+            );
+        }
         let trimmed = text.trim_matches(' ');
         if !trimmed.chars().any(is_odd) && trimmed.len() <= TEXT_BYTES_MAX {
             return trimmed.to_owned();
