@@ -1,5 +1,6 @@
 //! The doors, and whatever else runs while a house is open.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -35,6 +36,8 @@ use crate::watch::Watch;
 pub struct Running {
     /// Where MLLP is accepted; absent when the configuration has no `mllp.listen`.
     pub mllp: Option<SocketAddr>,
+    /// Where the further listeners accept, by name.
+    listeners: BTreeMap<String, SocketAddr>,
     /// Where HTTP is accepted.
     pub http: SocketAddr,
     house: Arc<House>,
@@ -93,11 +96,14 @@ impl Running {
 
         let door = Mllp::new(house.door.clone(), config.limits());
         let mut mllp = None;
+        let mut listeners = BTreeMap::new();
         for (name, listener) in mllp_listeners {
             let local = listener.local_addr()?;
             tracing::info!(listener = name, address = %local, "MLLP door open");
             if name == DEFAULT {
                 mllp = Some(local);
+            } else {
+                listeners.insert(name.clone(), local);
             }
             let (door, stopped) = (door.clone(), stopped.clone());
             tasks.spawn(async move { door.serve(listener, name, stopped).await });
@@ -136,7 +142,7 @@ impl Running {
                 }
             }
         });
-        Ok(Self { mllp, http, house, fold, stop, tasks })
+        Ok(Self { mllp, listeners, http, house, fold, stop, tasks })
     }
 
     /// Writes where the doors are, whole or not at all: whoever waits for the file may read it when it is there.
@@ -144,10 +150,14 @@ impl Running {
     /// # Errors
     /// When it cannot be written.
     pub fn write_ready_file(&self, path: &Path) -> anyhow::Result<()> {
-        let text = json!({
+        let mut text = json!({
             "http": self.http.to_string(),
             "mllp": self.mllp.map(|address| address.to_string()),
         });
+        if !self.listeners.is_empty() {
+            let listeners = self.listeners.iter().map(|(name, address)| (name.clone(), address.to_string()));
+            text["listeners"] = listeners.collect::<BTreeMap<_, _>>().into_iter().collect();
+        }
         let temporary = path.with_extension(format!("{}.new", std::process::id()));
         // Addresses are no secret, and whoever waits for the file may be another user.
         std::fs::write(&temporary, text.to_string())

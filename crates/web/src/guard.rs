@@ -118,6 +118,13 @@ async fn pass(visit: &mut Visit, request: Request, next: Next) -> Result<Respons
         }
         return Ok(audit(visit, fault.into_response()).await);
     }
+    if changes(route) && is_encoded(request.headers()) {
+        let mut response = Fault::worded(Kind::Invalid, "body_encoding")
+            .status(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+            .into_response();
+        response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        return Ok(response);
+    }
     let mut request = own_form(visit, request).await?;
     if declared_length(request.headers()).is_some_and(|length| length > route.body_bytes_max as u64) {
         return Err(Fault::new(Kind::TooLarge));
@@ -152,6 +159,13 @@ async fn pass(visit: &mut Visit, request: Request, next: Next) -> Result<Respons
 
 fn changes(route: &RouteInfo) -> bool {
     route.method != Method::GET && route.method != Method::HEAD
+}
+
+/// Whether a body is compressed, or otherwise not what it says: nothing here undoes that.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::CONTENT_ENCODING);
+    let mut codings = values.iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    codings.any(|coding| !matches!(coding.trim_ascii(), coding if coding.is_empty() || coding.eq_ignore_ascii_case(b"identity")))
 }
 
 fn declared_length(headers: &HeaderMap) -> Option<u64> {

@@ -15,7 +15,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::extract::Query;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
@@ -27,6 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio::time::Instant;
 
 use crate::outcome::Fault;
+use crate::params::{Parameters, Params, Takes};
 use crate::shell::Shell;
 use crate::visit::{Caller, Via};
 use crate::{keys, limits, session};
@@ -48,6 +48,8 @@ pub struct Topic {
 pub struct Live {
     tables: Tables,
     topics: Vec<Topic>,
+    /// What they are called.
+    names: &'static [&'static str],
     told: broadcast::Sender<Arc<Told>>,
     subscribers: Arc<Semaphore>,
     /// Tells every stream to end, when the server is asked to.
@@ -72,14 +74,23 @@ impl Live {
             }
         });
         let subscribers = Arc::new(Semaphore::new(limits::LIVE_SUBSCRIBERS_MAX));
-        Ok(Self { tables, topics, told, subscribers, closing })
+        // The hub lives as long as the process.
+        let names: &'static [&'static str] = Vec::leak(topics.iter().map(|topic| topic.name).collect());
+        Ok(Self { tables, topics, names, told, subscribers, closing })
     }
 
     /// A hub that nobody asks and that follows nothing.
     pub(crate) fn idle(tables: Tables) -> Self {
         let (told, _) = broadcast::channel(1);
         let (closing, _) = tokio::sync::watch::channel(false);
-        Self { tables, topics: Vec::new(), told, subscribers: Arc::new(Semaphore::new(0)), closing }
+        Self {
+            tables,
+            topics: Vec::new(),
+            names: &[],
+            told,
+            subscribers: Arc::new(Semaphore::new(0)),
+            closing,
+        }
     }
 
     /// Ends every stream, so that the server can drain.
@@ -199,10 +210,20 @@ impl Pending {
 /// `?topics=adt.board,adt.message`.
 #[derive(Debug, Deserialize)]
 pub struct Asked {
-    #[serde(default)]
-    topics: String,
+    topics: Option<String>,
     /// As `Last-Event-ID`, for a page that comes back with a new connection.
     from: Option<i64>,
+}
+
+impl Parameters for Asked {
+    const NAMES: &'static [&'static str] = &["topics", "from"];
+
+    fn takes(name: &str) -> Takes {
+        match name {
+            "from" => Takes::Words(&["the id of an event"]),
+            _ => Takes::Text,
+        }
+    }
 }
 
 struct Stream {
@@ -335,20 +356,22 @@ async fn resume(
 pub async fn stream(
     caller: Caller,
     headers: HeaderMap,
-    Query(asked): Query<Asked>,
+    Params(asked): Params<Asked>,
 ) -> Result<Response, Fault> {
     let shell = caller.shell().clone();
     let live = shell.live();
+    let asked_topics = asked.topics.unwrap_or_default();
     let wanted: Vec<String> =
-        asked.topics.split(',').filter(|topic| !topic.is_empty()).map(str::to_owned).collect();
+        asked_topics.split(',').filter(|topic| !topic.is_empty()).map(str::to_owned).collect();
+    let no_topics = Fault::parameter("topics", live.names);
     if wanted.len() > limits::LIVE_TOPICS_MAX {
-        return Err(Fault::new(Kind::Invalid));
+        return Err(no_topics);
     }
     let mut bare = BTreeSet::new();
     let role = caller.authority.role();
     for name in &wanted {
         let known = live.topics.iter().find(|topic| topic.name == name);
-        let known = known.ok_or(Fault::new(Kind::Invalid))?;
+        let known = known.ok_or_else(|| no_topics.clone())?;
         if !known.roles.contains(&role) {
             return Err(Fault::new(Kind::Forbidden));
         }

@@ -3,6 +3,33 @@
 use hilum_core::{Kind, Timestamp};
 use hilum_engines::tables::{Batch, Expect, Key, Read, Row, Table, Tables, TablesError, Value, Write};
 
+use crate::limits;
+
+/// Why a text cannot be a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadPassword {
+    /// Fewer than [`limits::PASSWORD_CHARS_MIN`] characters, or the account's name.
+    #[error("must have at least {} characters and differ from the name", limits::PASSWORD_CHARS_MIN)]
+    Weak,
+    /// More than [`limits::PASSWORD_BYTES_MAX`] bytes.
+    #[error("must have at most {} bytes", limits::PASSWORD_BYTES_MAX)]
+    Long,
+    /// Nobody sees anything of it.
+    #[error("must not be of blanks alone")]
+    Blank,
+}
+
+impl BadPassword {
+    /// The key of its words.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Weak => "password.weak",
+            Self::Long => "password.long",
+            Self::Blank => "password.blank",
+        }
+    }
+}
+
 /// Why accounts, keys or sessions could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -15,9 +42,9 @@ pub enum StoreError {
     /// There is none of this name.
     #[error("there is none of this name")]
     Absent,
-    /// The password is too short, too long or the account's name.
-    #[error("password must have at least 12 characters and differ from the name")]
-    Password,
+    /// The password cannot be one.
+    #[error("password {0}")]
+    Password(BadPassword),
     /// argon2 refused.
     #[error("password hash: {0}")]
     Hash(String),
@@ -33,7 +60,7 @@ impl StoreError {
     /// What the caller may do.
     pub const fn kind(&self) -> Kind {
         match self {
-            Self::Name | Self::Password => Kind::Invalid,
+            Self::Name | Self::Password(_) => Kind::Invalid,
             Self::Exists => Kind::Conflict,
             Self::Absent => Kind::NotFound,
             Self::Hash(_) | Self::Shape(_) => Kind::Internal,

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
-use hilum_core::{Clock, Entropy, Role, Timestamp};
+use hilum_core::{Clock, Entropy, Role, Timestamp, is_blank};
 use hilum_engines::tables::{Read, Row, Scan, Tables, Value};
 use tokio::sync::Semaphore;
 
 use crate::limits;
-use crate::store::{self, StoreError};
+use crate::store::{self, BadPassword, StoreError};
 use crate::tables::ACCOUNT;
 
 /// One account, without its password.
@@ -58,12 +58,19 @@ fn argon2() -> Result<Argon2<'static>, StoreError> {
     Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
 }
 
-/// What a password must be: long, and not the name. No rules about kinds of characters (NIST 800-63B).
+/// What a password must be: long, and not the name. No rules about kinds of characters (NIST 800-63B), but that there
+/// are some: a prompt that was answered with the space bar is no password.
 fn check_password(name: &str, password: &str) -> Result<(), StoreError> {
-    let fits = password.chars().count() >= limits::PASSWORD_CHARS_MIN
-        && password.len() <= limits::PASSWORD_BYTES_MAX
-        && !password.eq_ignore_ascii_case(name);
-    if fits { Ok(()) } else { Err(StoreError::Password) }
+    let wrong = if password.len() > limits::PASSWORD_BYTES_MAX {
+        BadPassword::Long
+    } else if !password.is_empty() && is_blank(password) {
+        BadPassword::Blank
+    } else if password.chars().count() < limits::PASSWORD_CHARS_MIN || password.eq_ignore_ascii_case(name) {
+        BadPassword::Weak
+    } else {
+        return Ok(());
+    };
+    Err(StoreError::Password(wrong))
 }
 
 async fn hash(entropy: &Entropy, password: &str) -> Result<String, StoreError> {

@@ -145,8 +145,15 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             }
         }
     } else {
-        let remedy = format!("`hilum serve --data {}` makes it", path.display());
-        findings.push(Finding::warn("folder", format!("{} is not there", path.display()), remedy));
+        // A path that was mistyped must not look like a server that is well.
+        let (what, remedy) = if path.exists() {
+            ("is no folder", "give the data folder".to_owned())
+        } else {
+            let makes =
+                format!("give the right one; a new one is made by `hilum serve --data {}`", path.display());
+            ("is not there", makes)
+        };
+        findings.push(Finding::bad("folder", format!("{} {what}", path.display()), remedy));
     }
     show(&findings, arguments.json);
     let is_bad = findings.iter().any(|finding| finding.level == Level::Bad);

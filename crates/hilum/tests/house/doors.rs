@@ -129,6 +129,7 @@ fn what_is_wrong_with_a_request_is_said_by_name() {
     let key = server.key("all", "admin");
     let key = ("x-api-key", key.as_str());
     let text = ("content-type", "text/plain");
+    let gzip = ("content-encoding", "gzip");
     let cases: &[(&str, &str, &str, &[(&str, &str)], &[u8], u16, &[&str])] = &[
         (
             "status",
@@ -188,6 +189,16 @@ fn what_is_wrong_with_a_request_is_said_by_name() {
         ),
         ("type", "POST", "/hl7v2", &[key, text], b"Kim", 415, &["application/hl7-v2", "application/json"]),
         ("form", "POST", "/hl7v2", &[key, JSON], b"{\"Kim\":1}", 400, &["one key, message"]),
+        ("compressed", "POST", "/hl7v2", &[key, HL7, gzip], b"Kim", 415, &["Content-Encoding identity"]),
+        (
+            "compressed twice",
+            "POST",
+            "/api/patients/_search",
+            &[key, JSON, ("content-encoding", "identity, br")],
+            b"{\"name\":\"Kim\"}",
+            415,
+            &["Content-Encoding identity"],
+        ),
         ("nowhere", "POST", "/api/nowhere", &[key, JSON], b"{}", 404, &["not-found"]),
     ];
     for (why, method, path, headers, body, status, told) in cases {
@@ -202,6 +213,13 @@ fn what_is_wrong_with_a_request_is_said_by_name() {
         assert!(!(is_sent && answer.text().contains("in the address")), "{why}: {}", answer.text());
         assert!(is_sent || answer.text().contains("in the address"), "{why}: {}", answer.text());
     }
+    // Nothing of it was kept; and what says that it is itself is taken.
+    let plain = ("content-encoding", "identity");
+    assert_eq!(request(http, "POST", "/hl7v2", &[key, HL7, plain], a01("P").as_bytes()).status, 200);
+    let refused = request(http, "POST", "/hl7v2", &[key, HL7, gzip], b"");
+    assert_eq!(refused.header("accept-encoding").as_deref(), Some("identity"));
+    server.stop();
+    assert_eq!(crate::server::records(&folder.path().join("data")).len(), 1, "that one alone");
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! Start, stop, and the commands beside a running server.
 
+use std::io::Write;
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::tempdir;
 
-use crate::server::{Server, Start, a01, add_account, field, frame, records, request, run};
+use crate::server::{Mllp, Server, Start, a01, add_account, field, frame, hilum, records, request, run};
 
 #[test]
 fn a_second_server_is_refused_by_name() {
@@ -130,6 +132,72 @@ fn the_ready_file_comes_when_the_doors_accept() {
         (request(server.http.unwrap(), "GET", "/readyz", &[], b"").status == 200).then_some(())
     });
     std::thread::sleep(Duration::from_millis(10));
+}
+
+#[test]
+fn the_ready_file_names_every_listener() {
+    let folder = tempdir().unwrap();
+    let config = "[mllp]\nlisteners = { ed = \"127.0.0.1:0\", icu = \"127.0.0.1:0\" }\n";
+    let server = Server::start(&folder, &Start { config, ..Start::default() });
+    let text = std::fs::read(folder.path().join("ready")).unwrap();
+    let ready: Value = serde_json::from_slice(&text).unwrap();
+    assert_eq!(ready["listeners"].as_object().unwrap().len(), 2, "{ready}");
+    for name in ["ed", "icu"] {
+        let address = ready["listeners"][name].as_str().unwrap().parse().unwrap();
+        assert_eq!(field(&Mllp::new(address).ask(&a01(name)), "MSA", 1), "AA", "{ready}");
+    }
+    server.stop();
+}
+
+#[test]
+fn a_data_folder_that_is_not_there_is_not_well() {
+    let folder = tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for (path, what) in [(folder.path().join("typo"), "is not there"), (file, "is no folder")] {
+        let out = run(&["doctor", "--json", "--data", path.to_str().unwrap()]);
+        assert_eq!(out.status.code(), Some(1), "{what}");
+        let findings: Value = serde_json::from_slice(&out.stdout).unwrap();
+        let bad = findings.as_array().unwrap().iter().find(|one| one["level"] == "bad").unwrap();
+        assert!(bad["found"].as_str().unwrap().ends_with(what), "{bad}");
+    }
+    assert!(!folder.path().join("typo").exists());
+}
+
+#[test]
+fn of_nothing_there_is_no_figure() {
+    for arguments in [&["bench", "parse", "--messages", "0"][..], &["bench", "send", "--connections", "0"]] {
+        let out = run(arguments);
+        assert_eq!(out.status.code(), Some(2));
+        let error = String::from_utf8(out.stderr).unwrap();
+        assert!(error.contains(arguments[2]) && error.contains("at least 1"), "{error}");
+    }
+}
+
+#[test]
+fn a_password_that_is_refused_says_why() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let data = server.data.to_str().unwrap();
+    for (password, why) in [
+        ("short".to_owned(), "at least 12 characters"),
+        ("x".repeat(1_025), "at most 1024 bytes"),
+        (" ".repeat(12), "blanks alone"),
+        ("\u{3000}\u{200B}".repeat(7), "blanks alone"),
+    ] {
+        let mut add = hilum()
+            .args(["users", "add", "hana", "--role", "viewer", "--data", data])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        add.stdin.take().unwrap().write_all(format!("{password}\n").as_bytes()).unwrap();
+        let out = add.wait_with_output().unwrap();
+        let error = String::from_utf8(out.stderr).unwrap();
+        assert!(!out.status.success() && error.contains(why), "{why}: {error}");
+    }
+    add_account(data, "hana", "viewer");
+    server.stop();
 }
 
 #[test]

@@ -82,7 +82,7 @@ pub async fn submit(caller: Caller, Form(given): Form<Change>) -> Result<Respons
         users::set_password(shell.tables(), shell.clock(), shell.entropy(), &name, &given.new).await;
     match changed {
         Ok(()) => {}
-        Err(StoreError::Password) => return answer(&caller, Some("password.weak"), false).await,
+        Err(StoreError::Password(wrong)) => return answer(&caller, Some(wrong.word()), false).await,
         Err(error) => return Err(error.into()),
     }
     let cookie = sign_in::begin(&caller, &account).await?;

@@ -271,6 +271,15 @@ async fn topics_are_asked_for_by_who_may() {
         async |query: &str| bench.get(&format!("/live?{query}"), &[("x-api-key", &viewer)]).await.status;
     assert_eq!(get("topics=adt.work").await, StatusCode::FORBIDDEN);
     assert_eq!(get("topics=nope").await, StatusCode::BAD_REQUEST);
+    for (why, query, told) in [
+        ("no topic of ours", "topics=nope,adt.board", "topics takes: adt.board, adt.work"),
+        ("no parameter of ours", "topic=adt.board", "It has: topics, from."),
+        ("no number", "from=nope", "from takes: the id of an event."),
+    ] {
+        let answer = bench.get(&format!("/live?{query}"), &[("x-api-key", &viewer)]).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{why}");
+        assert!(answer.body.contains(told) && !answer.body.contains("nope"), "{why}: {}", answer.body);
+    }
     assert_eq!(get(&format!("topics={}", "adt.board,".repeat(17))).await, StatusCode::BAD_REQUEST);
     // The server's end is theirs.
     let mut stream = open(&bench, "topics=adt.board", &[("x-api-key", &viewer)]).await;

@@ -37,11 +37,20 @@ enum What {
     Send(send::Send),
 }
 
+/// A number of which there must be one: of nothing there is no figure.
+fn at_least_one(raw: &str) -> Result<usize, String> {
+    match raw.parse() {
+        Ok(0) => Err("at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("not a whole number".to_owned()),
+    }
+}
+
 /// What every feed of a bench is made of.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Feed {
     /// Number of messages
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 100_000, value_parser = at_least_one)]
     pub messages: usize,
     /// Seed of the feed: the same seed writes the same bytes
     #[arg(long, default_value_t = 1)]

@@ -13,10 +13,10 @@ use hilum_hl7v2::{CharsetSettings, Message, Path};
 #[command(after_help = "Example:\n  hilum bench parse --rounds 51")]
 pub struct Parse {
     /// Distinct messages, parsed in turn
-    #[arg(long, default_value_t = 2_000)]
+    #[arg(long, default_value_t = 2_000, value_parser = super::at_least_one)]
     messages: usize,
     /// Rounds over them; the median round counts
-    #[arg(long, default_value_t = 25)]
+    #[arg(long, default_value_t = 25, value_parser = super::at_least_one)]
     rounds: usize,
 }
 
@@ -37,7 +37,7 @@ pub fn run(parse: &Parse) -> Result<()> {
     let charsets = CharsetSettings::new(None, Some("KS X 1001"))?;
     let mut rates = Vec::with_capacity(parse.rounds);
     let mut floor = Vec::with_capacity(parse.rounds);
-    for _ in 0..parse.rounds.max(1) {
+    for _ in 0..parse.rounds {
         let begun = Instant::now();
         for message in &messages {
             let parsed = Message::parse(message.clone(), &charsets).context("a message of the feed")?;

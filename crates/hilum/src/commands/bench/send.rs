@@ -24,10 +24,10 @@ pub struct Send {
     #[arg(long, value_name = "ADDR")]
     to: SocketAddr,
     /// Connections
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = super::at_least_one)]
     connections: usize,
     /// Messages outstanding on a connection
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 32, value_parser = super::at_least_one)]
     window: usize,
     /// Messages a second over all connections; absent = as fast as they are acknowledged
     #[arg(long)]
