@@ -77,7 +77,7 @@ impl Engines {
         let tables = self.tables();
         let durability = if self.size.brokers > 1 { "replicated" } else { "fsync" };
         let text = format!(
-            "[log]\nengine = \"kafka\"\nbrokers = \"{}\"\ndurability = \"{durability}\"\n\n\
+            "[log]\nengine = \"kafka\"\nbrokers = \"{}\"\ndurability = \"{durability}\"\nrelay = true\n\n\
              [tables]\nengine = \"postgres\"\nurl = \"{}\"\nschema = \"{}\"\n\n{further}",
             self.brokers(),
             tables.url,
