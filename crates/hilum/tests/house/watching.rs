@@ -1,5 +1,6 @@
 //! A real Prometheus reads a running house with the rules and the dashboard of `deploy/`.
 
+use std::fmt::Write;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -23,7 +24,10 @@ impl Drop for Prometheus {
 const CONDITIONAL: &[&str] = &["hilum_process_there", "hilum_adt_unmapped_codes_total", "hilum_relay_"];
 
 fn encode(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+    text.bytes().fold(String::new(), |mut all, byte| {
+        write!(all, "%{byte:02X}").unwrap();
+        all
+    })
 }
 
 #[test]
