@@ -3,23 +3,25 @@
 
 use std::collections::BTreeSet;
 
+use hilum_chart::family::HEAD;
 use hilum_core::Id;
-use hilum_engines::tables::{Read, Scan};
+use hilum_engines::tables::{Read, Scan, Value};
 use hilum_hl7v2::{Message, Slot};
 
 use super::ViewError;
 use super::journey::Sight;
 use super::row::Columns;
 use crate::content::Identifier;
+use crate::identity::number_id;
 use crate::limits::{MENTION_CHARS_MIN, MENTION_ROWS_MAX, MENTIONS_MAX};
 use crate::settings::SourceSettings;
-use crate::tables::{NUMBER, indexed};
+use crate::tables::{CARRIER, NUMBER, indexed};
 
 /// A value that may be somebody's number.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mention {
     value: String,
-    /// CX.4 and its parts, in small letters; empty = the value stands alone.
+    /// Names of its authority as they are sent and known; empty = the value stands alone.
     authorities: BTreeSet<String>,
 }
 
@@ -31,13 +33,14 @@ impl Mention {
     /// An identifier as it was read.
     pub fn of(identifier: &Identifier) -> Self {
         let names = [&identifier.authority, &identifier.namespace];
-        let authorities = names.into_iter().map(|name| folded(name)).filter(|name| !name.is_empty());
+        let authorities = names.into_iter().filter(|name| !name.is_empty()).cloned();
         Self { value: identifier.value.clone(), authorities: authorities.collect() }
     }
 
-    /// Whether it is this number: the same value, and the same authority where it says one.
+    /// Whether it is this number: the same value, and the same authority, in any case of letters, where it says one.
     fn is(&self, identifier: &Identifier) -> bool {
-        let same = |name: &String| !name.is_empty() && self.authorities.contains(&folded(name));
+        let is_said = |name: &str| self.authorities.iter().any(|said| folded(said) == folded(name));
+        let same = |name: &String| !name.is_empty() && is_said(name);
         identifier.value == self.value
             && (self.authorities.is_empty() || same(&identifier.authority) || same(&identifier.namespace))
     }
@@ -72,11 +75,8 @@ fn mention(repetition: &Slot<'_>, settings: &SourceSettings, all: &mut BTreeSet<
     whole.resize(3, String::new());
     let aliases = [whole.join("^")].into_iter().chain(sent.iter().cloned());
     let aliases = aliases.filter_map(|name| settings.authority_aliases.get(&name).cloned());
-    let authorities: BTreeSet<String> = aliases
-        .chain(sent.iter().cloned())
-        .map(|name| folded(&name))
-        .filter(|name| !name.is_empty())
-        .collect();
+    let authorities: BTreeSet<String> =
+        aliases.chain(sent.iter().cloned()).filter(|name| !name.is_empty()).collect();
     let value = repetition.component(1).text().trim().to_owned();
     let is_number = !authorities.is_empty() && !value.is_empty();
     if is_number {
@@ -98,8 +98,9 @@ fn mention(repetition: &Slot<'_>, settings: &SourceSettings, all: &mut BTreeSet<
     }
 }
 
-/// The patients whose number is mentioned: one reading for all. `None` when one value is the number of so many that not
-/// all of them were looked at.
+/// The patients whose number is mentioned, or who came with it beside their own: one reading for all, and another where one
+/// is known. A further number (clinical-rules 14) is known by its authority as it was sent alone. `None` when one value
+/// is the number of so many that not all of them were looked at.
 ///
 /// # Errors
 /// The engines'.
@@ -112,13 +113,21 @@ pub async fn named(
         let prefix = vec![indexed(value)];
         Read::Scan(Scan { limit: MENTION_ROWS_MAX, ..Scan::by_index(NUMBER.name, "by_value", prefix) })
     };
-    let reads: Vec<Read> = values.iter().map(by_value).collect();
+    let heads = mentions.iter().flat_map(|one| {
+        let id = |authority: &String| number_id(sight.key, authority, &one.value);
+        one.authorities.iter().map(id)
+    });
+    let heads: BTreeSet<Id> = heads.collect();
+    let head = |id: &Id| Read::Get { table: HEAD.name, key: vec![Value::Id(*id)] };
+    let reads: Vec<Read> = values.iter().map(by_value).chain(heads.iter().map(head)).collect();
+    let found = sight.tables.read(&reads).await?;
+    let (numbers, heads) = found.split_at(values.len().min(found.len()));
     let mut patients = BTreeSet::new();
-    for rows in sight.tables.read(&reads).await? {
+    for rows in numbers {
         if rows.len() >= MENTION_ROWS_MAX as usize {
             return Ok(None);
         }
-        for row in &rows {
+        for row in rows {
             let columns = Columns { table: &NUMBER, row };
             // Whose it is that cannot be read may be anybody's of this value.
             let is_named = columns
@@ -128,6 +137,15 @@ pub async fn named(
                 patients.insert(columns.id("number")?);
             }
         }
+    }
+    let mut carriers = Vec::new();
+    for row in heads.iter().flatten() {
+        let columns = Columns { table: &HEAD, row };
+        let prefix = vec![Value::Id(columns.id("family")?), Value::Id(columns.id("head")?)];
+        carriers.push(Read::Scan(Scan::by_key(CARRIER.name, prefix)));
+    }
+    for row in sight.tables.read(&carriers).await?.iter().flatten() {
+        patients.insert(Columns { table: &CARRIER, row }.id("number")?);
     }
     Ok(Some(patients))
 }
