@@ -9,13 +9,20 @@ use std::time::Duration;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params};
 
+pub mod kafka;
+pub mod postgres;
+
 /// The form of a tape: one byte says what comes. Numbers are big end first; a length is four bytes.
 pub(crate) mod tape {
     /// A statement's length and text: the next one in order.
     pub(crate) const STATEMENT: u8 = b'S';
     /// A statement's number (four bytes), how many parameters (one byte), the parameters.
     pub(crate) const ROW: u8 = b'R';
-    /// What was said since the last one was committed.
+    /// A statement's number (four bytes), how many rows its arrays hold (four bytes), how many parameters (one byte), the
+    /// parameters as they went over the wire.
+    pub(crate) const ROWS: u8 = b'M';
+    /// What was said since the last one was committed. Of PostgreSQL: the counter before, and the batches that were left
+    /// out, follow as text.
     pub(crate) const COMMIT: u8 = b'C';
     /// A parameter: absent.
     pub(crate) const NULL: u8 = b'n';
@@ -33,9 +40,22 @@ pub enum BareError {
     /// The engine.
     #[error("bare engine: {0}")]
     Engine(#[from] rusqlite::Error),
+    /// PostgreSQL. Its code alone: a message may quote values.
+    #[error("bare postgresql: {0}")]
+    Postgres(String),
+    /// Kafka.
+    #[error("bare kafka: {0}")]
+    Kafka(#[from] rdkafka::error::KafkaError),
     /// The tape.
     #[error("tape: {0}")]
     Tape(#[from] io::Error),
+}
+
+impl From<tokio_postgres::Error> for BareError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let code = error.code().map_or("the connection failed", tokio_postgres::error::SqlState::code);
+        Self::Postgres(code.to_owned())
+    }
 }
 
 fn open(path: &Path) -> Result<Connection, BareError> {

@@ -15,11 +15,13 @@
 //! | [`hold`] | who works on a schema, together or alone |
 //! | [`open`] | the tables opened, at once or as soon as the server answers |
 //! | [`plan`] | statements as text, scans as index ranges; pure |
+//! | [`tape`] | what changed rows, written down for `hilum bench` |
 //! | [`wire`] | values in PostgreSQL's binary formats |
 //! | [`writer`] | groups, flights, and the question after a broken one |
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -35,19 +37,21 @@ use super::{Anew, Applied, Batch, Change, Key, Read, Row, Scan, Table, TablesErr
 use crate::limits;
 use hold::Held;
 pub use hold::Hold;
-use plan::{Planned, quote};
+use plan::Planned;
+pub(crate) use plan::quote;
 use wire::{Item, Param, Raw};
 
 mod ddl;
 mod hold;
 mod open;
 mod plan;
+mod tape;
 mod wire;
 mod writer;
 
 /// What every connection of ours is set to. We choose the index and the order, so the planner has no choice left:
 /// plans are made once, for any values; an index is walked in its order; nothing is sorted, hashed or read whole.
-const SETTINGS: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_bitmapscan=off \
+pub(crate) const SETTINGS: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_bitmapscan=off \
      -c enable_sort=off -c enable_incremental_sort=off -c enable_hashjoin=off -c enable_mergejoin=off \
      -c enable_hashagg=off -c jit=off -c max_parallel_workers_per_gather=0 -c lock_timeout=30s \
      -c idle_in_transaction_session_timeout=60s -c client_min_messages=warning -c timezone=UTC";
@@ -69,6 +73,8 @@ pub struct PostgresConfig {
     pub anew: Option<Anew>,
     /// Opens a server that may lose what it acknowledged (`fsync`, `full_page_writes` or `synchronous_commit` off).
     pub allow_unsafe: bool,
+    /// Where the statements that change rows are written down, for `hilum bench`; absent in a server.
+    pub tape: Option<PathBuf>,
 }
 
 impl PostgresConfig {
@@ -83,6 +89,7 @@ impl PostgresConfig {
             holder,
             anew: None,
             allow_unsafe: false,
+            tape: None,
         }
     }
 

@@ -74,14 +74,39 @@ impl Engines {
     /// # Errors
     /// When it cannot be written.
     pub fn write_config(&self, path: &Path, further: &str) -> anyhow::Result<PathBuf> {
+        self.write_config_of(path, &self.tables().schema, "relay = true\n", further)
+    }
+
+    /// The same for the installation `name`: its schema and its topics are called so. `of_log` are further settings of the
+    /// log.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_config_of(
+        &self,
+        path: &Path,
+        name: &str,
+        of_log: &str,
+        further: &str,
+    ) -> anyhow::Result<PathBuf> {
         let tables = self.tables();
         let durability = if self.size.brokers > 1 { "replicated" } else { "fsync" };
         let text = format!(
-            "[log]\nengine = \"kafka\"\nbrokers = \"{}\"\ndurability = \"{durability}\"\nrelay = true\n\n\
-             [tables]\nengine = \"postgres\"\nurl = \"{}\"\nschema = \"{}\"\n\n{further}",
+            "[log]
+engine = \"kafka\"
+brokers = \"{}\"
+prefix = \"{name}\"
+durability = \"{durability}\"
+{of_log}
+\
+             [tables]
+engine = \"postgres\"
+url = \"{}\"
+schema = \"{name}\"
+
+{further}",
             self.brokers(),
-            tables.url,
-            tables.schema
+            tables.url
         );
         std::fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))?;
         Ok(path.to_owned())

@@ -11,6 +11,7 @@ use tokio_postgres::NoTls;
 
 use super::hold::Held;
 use super::plan::Planned;
+use super::tape::Tape;
 use super::{Catalog, Postgres, PostgresConfig, Shared, check_server, client_config, connect, ddl, writer};
 use crate::limits;
 use crate::tables::shape::{Schema, shape};
@@ -86,12 +87,15 @@ impl Postgres {
             .build()
             .map_err(|_| TablesError::Engine("postgresql: no pool".to_owned()))?;
         let committed = watch::Sender::new(Seq(0));
+        let tape = config.tape.as_deref().map(Tape::create).transpose();
+        let tape = tape.map_err(|why| TablesError::Engine(format!("tape: {}", why.kind())))?;
         let orders = writer::start(writer::Setup {
             client: client.clone(),
             allow_unsafe: config.allow_unsafe,
             schema: config.schema.clone(),
             tables: catalog.clone(),
             committed: committed.clone(),
+            tape,
         });
         let not_yet = TablesError::Engine("postgresql: not open yet".to_owned());
         Ok(Self(Arc::new(Shared {

@@ -16,7 +16,7 @@ pub(super) const BAD: &str = "(SELECT current_setting('hilum.bad')::int4[])::int
 pub(super) const BASE: &str = "(SELECT current_setting('hilum.base')::int8)";
 
 /// Quotes a name.
-pub(super) fn quote(name: &str) -> String {
+pub(crate) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

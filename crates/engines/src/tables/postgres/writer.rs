@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use self::group::{Waiting, take_group};
 use self::sql::Sql;
+use super::tape::Tape;
 use super::{Catalog, heard};
 use crate::limits;
 use crate::tables::{Batch, TablesError};
@@ -45,6 +46,7 @@ pub(super) struct Setup {
     pub(super) schema: String,
     pub(super) tables: Arc<Catalog>,
     pub(super) committed: watch::Sender<Seq>,
+    pub(super) tape: Option<Tape>,
 }
 
 /// Starts the writer; it ends when all senders are gone or it is told to close.

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use hilum_chart::runner::run_all;
 use hilum_engines::sqlite_file::SyncMode;
 use hilum_engines::tables::Tables;
@@ -23,9 +23,13 @@ use crate::folder::Folder;
 use crate::generate::message::{self, Charset, Head, Person, Place, Stay};
 use crate::house::{House, schema};
 
+/// Messages a second of the steady part.
+const STEADY_RATE: usize = 1_000;
+
 /// Measures the main job.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  hilum bench adt --messages 20000 --quick")]
+#[command(after_help = "Examples:\n  hilum bench adt --messages 20000 --quick\n  \
+                  hilum bench adt --engines kafka,postgres --rounds 3")]
 pub struct Adt {
     #[command(flatten)]
     feed: Feed,
@@ -43,7 +47,30 @@ pub struct Adt {
     idle: usize,
     /// Leave out all but the first figure
     #[arg(long)]
-    quick: bool,
+    pub(super) quick: bool,
+    /// What it stands on
+    #[arg(long, value_enum, default_value = "embedded")]
+    engines: On,
+    /// Rounds on servers, of which the medians are reported
+    #[arg(long, default_value_t = 5)]
+    pub(super) rounds: usize,
+}
+
+/// What the servers under test stand on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum On {
+    /// The engines of the program itself
+    Embedded,
+    /// Three brokers of Kafka and a PostgreSQL, started for it (`make tools` installs them)
+    #[value(name = "kafka,postgres")]
+    Servers,
+}
+
+impl Adt {
+    /// What is sent.
+    pub(super) const fn feed(&self) -> Feed {
+        self.feed
+    }
 }
 
 /// Runs the command.
@@ -51,27 +78,30 @@ pub struct Adt {
 /// # Errors
 /// A server did not start, a message was not acknowledged, or the chart did not catch up.
 pub fn run(adt: &Adt) -> Result<()> {
-    let folder = adt
-        .scratch
-        .clone()
-        .unwrap_or_else(|| std::env::temp_dir().join(format!("hilum-bench-{}", std::process::id())));
-    let scratch = Scratch(folder);
     crate::out::line(&format!(
         "hilum {} · {} · feed of seed {}",
         env!("CARGO_PKG_VERSION"),
         machine(),
         adt.feed.seed
     ));
+    if adt.engines == On::Servers {
+        return super::many::run(adt);
+    }
+    let folder = adt
+        .scratch
+        .clone()
+        .unwrap_or_else(|| std::env::temp_dir().join(format!("hilum-bench-{}", std::process::id())));
+    let scratch = Scratch(folder);
     bulk(adt, &scratch)?;
     if !adt.quick {
         one_outstanding(adt, &scratch)?;
-        steady(adt, &scratch)?;
+        steady_at(adt, Server::start(&scratch.0.join("steady"))?, STEADY_RATE)?;
         surge(adt, &scratch)?;
     }
     Ok(())
 }
 
-fn send(server: &Server, feed: Feed, more: &[&str]) -> Result<Sent> {
+pub(super) fn send(server: &Server, feed: Feed, more: &[&str]) -> Result<Sent> {
     let out = Command::new(std::env::current_exe()?)
         .args(["bench", "send", "--to", &server.mllp.to_string()])
         .args(["--messages", &feed.messages.to_string(), "--seed", &feed.seed.to_string()])
@@ -94,7 +124,7 @@ fn send(server: &Server, feed: Feed, more: &[&str]) -> Result<Sent> {
 }
 
 /// Waits until the chart has caught up and gives the seconds since `begun`.
-fn caught_up(client: &Client, begun: Instant) -> Result<f64> {
+pub(super) fn caught_up(client: &Client, begun: Instant) -> Result<f64> {
     let until = begun + Duration::from_mins(10);
     while Instant::now() < until {
         if client.lag()? == 0 {
@@ -203,14 +233,13 @@ fn one_outstanding(adt: &Adt, scratch: &Scratch) -> Result<()> {
 
 /// A steady feed, and beside it a probe a tenth of a second: from the moment its bytes are written until its row
 /// stands in `/api/census`.
-fn steady(adt: &Adt, scratch: &Scratch) -> Result<()> {
-    let server = Server::start(&scratch.0.join("steady"))?;
+pub(super) fn steady_at(adt: &Adt, server: Server, rate: usize) -> Result<()> {
     let client = Client::new(server.http, &server.key);
-    let feed = Feed { messages: adt.steady_s * 1_000, ..adt.feed };
-    let seconds = adt.steady_s;
+    let feed = Feed { messages: adt.steady_s * rate, ..adt.feed };
+    let (seconds, rate) = (adt.steady_s, rate.to_string());
     let (sent, latencies) = std::thread::scope(|scope| {
         let sender =
-            scope.spawn(|| send(&server, feed, &["--connections", "16", "--window", "8", "--rate", "1000"]));
+            scope.spawn(|| send(&server, feed, &["--connections", "16", "--window", "8", "--rate", &rate]));
         std::thread::sleep(Duration::from_secs(1));
         let latencies = probe(&server, &client, Duration::from_secs(seconds.saturating_sub(1) as u64));
         (sender.join(), latencies)

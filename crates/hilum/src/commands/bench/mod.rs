@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 pub mod adt;
 pub mod client;
 pub mod generate;
+pub mod many;
 pub mod parse;
 pub mod process;
 pub mod send;
@@ -17,6 +18,7 @@ pub mod send;
 #[command(
     after_help = "Examples:\n  hilum bench adt                       everything that docs/BENCHMARKS.md reports\n  \
                         hilum bench adt --messages 20000      a quick look\n  \
+                        hilum bench adt --engines kafka,postgres   on servers of its own, beside their bare clients\n  \
                         hilum bench parse                     parser alone, one core\n  \
                         hilum bench generate --out feed.hl7   the feed itself"
 )]

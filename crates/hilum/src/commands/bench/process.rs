@@ -1,5 +1,6 @@
 //! The server under test: its own process, started from this same binary, watched from outside.
 
+use std::ffi::OsStr;
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,14 @@ impl Server {
     /// # Errors
     /// It did not become ready within a minute; its own words are in `serve.log` there.
     pub fn start(data: &Path) -> Result<Self> {
+        Self::start_with(data, None)
+    }
+
+    /// The same with a configuration.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_with(data: &Path, config: Option<&Path>) -> Result<Self> {
         let program = std::env::current_exe().context("this program's own path")?;
         std::fs::create_dir_all(data).with_context(|| format!("cannot make {}", data.display()))?;
         let ready_file = data.join("ready.json");
@@ -43,6 +52,7 @@ impl Server {
             .arg(data.join("data"))
             .arg("--ready-file")
             .arg(&ready_file)
+            .args(config.iter().flat_map(|config| [OsStr::new("--config"), config.as_os_str()]))
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("serve.log")?)
             .stderr(log)
@@ -60,6 +70,7 @@ impl Server {
         let out = Command::new(&program)
             .args(["keys", "add", "bench", "--role", "viewer", "--data"])
             .arg(data.join("data"))
+            .args(config.iter().flat_map(|config| [OsStr::new("--config"), config.as_os_str()]))
             .output()
             .context("hilum keys add")?;
         if !out.status.success() {

@@ -1,15 +1,17 @@
 //! A group as the statements of one transaction, and what its answers mean.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use hilum_core::Epoch;
-use tokio_postgres::Row as PgRow;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::{Row as PgRow, Statement};
 use uuid::Uuid;
 
 use super::sql::{GATE, Sql};
 use super::{Identity, Landing, Verdict};
 use crate::tables::postgres::plan::Planned;
+use crate::tables::postgres::tape::Tape;
 use crate::tables::postgres::wire::{Item, Param};
 use crate::tables::postgres::{Call, Catalog, engine, key_columns};
 use crate::tables::shape::shape;
@@ -136,6 +138,21 @@ impl<'a> Flight<'a> {
             _ => ("put", planned.put.clone()),
         };
         self.push(step, Part::Done, sql, params);
+    }
+
+    /// Writes down what changed rows.
+    pub(super) fn record(
+        &self,
+        tape: &mut Tape,
+        statements: &[Statement],
+        base: i64,
+        refused: &BTreeMap<usize, Verdict>,
+    ) -> io::Result<()> {
+        let bad: Vec<String> = refused.keys().map(usize::to_string).collect();
+        let changed = self.calls.iter().zip(statements).zip(&self.parts);
+        let changed =
+            changed.filter(|((call, _), part)| matches!(part, Part::Done) && !call.params.is_empty());
+        tape.commit(changed.map(|(taped, _)| taped), base, &format!("{{{}}}", bad.join(",")))
     }
 
     /// Reads the answers.

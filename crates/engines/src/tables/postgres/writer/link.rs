@@ -30,6 +30,12 @@ impl Writer {
             Ok(answers) => flight.land(answers),
             Err(_) => Landing::Unknown,
         };
+        if let (Some(tape), Landing::Committed { base, refused }) = (&mut self.setup.tape, &landing)
+            && let Err(why) = flight.record(tape, &statements, *base, refused)
+        {
+            tracing::error!(%why, "the tape ends here");
+            self.setup.tape = None;
+        }
         match &landing {
             Landing::Committed { .. } => self.identity = Some(Identity { seq: identity.seq + 1, ..identity }),
             Landing::Unknown => {
