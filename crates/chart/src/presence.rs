@@ -91,6 +91,8 @@ pub struct Process {
     pub seen: Timestamp,
     /// The same by the clock of who looks. Not in the row.
     pub heard: Timestamp,
+    /// When who looks first saw it say so. Not in the row.
+    pub first_seen: Timestamp,
     /// At which partitions it works.
     pub partitions: Vec<AtWork>,
     /// What comes in by its doors, as JSON in the rooms' form.
@@ -147,7 +149,20 @@ impl Process {
         };
         let partitions = serde_json::from_str(&text(values.next())?).unwrap_or_default();
         let doors = text(values.next()).unwrap_or_default();
-        Some(Self { id, host, roles, http, mllp, version, started, seen, heard: seen, partitions, doors })
+        Some(Self {
+            id,
+            host,
+            roles,
+            http,
+            mllp,
+            version,
+            started,
+            seen,
+            heard: seen,
+            first_seen: seen,
+            partitions,
+            doors,
+        })
     }
 }
 
@@ -222,7 +237,7 @@ impl Presence {
         let mut slot = self.slot();
         for process in &mut processes {
             let before = slot.processes.iter().find(|before| before.id == process.id);
-            process.heard = heard(process, before, now);
+            (process.heard, process.first_seen) = heard(process, before, now);
         }
         *slot = Seen { at: Some(now), processes: Arc::new(processes) };
         Ok(slot.clone())
@@ -236,7 +251,7 @@ impl Presence {
         let now = self.clock.now();
         let gone = self.seen();
         let gone = gone.processes.iter().filter(|other| {
-            other.id != process.id && now.micros_since(other.heard) > PROCESS_KEPT_S * 1_000_000
+            other.id != process.id && now.micros_since(other.first_seen) > PROCESS_KEPT_S * 1_000_000
         });
         let mut writes: Vec<Write> = gone.map(|other| remove(other.id)).collect();
         writes.push(Write::Put { table: PROCESS.name, values: process.row() });
@@ -254,12 +269,13 @@ impl Presence {
 }
 
 /// When it gave its last sign of life by our clock: a row that changes between two looks is one, whatever its own clock
-/// says. At the first look there is only its word, which cannot be later than now.
-fn heard(process: &Process, before: Option<&Process>, now: Timestamp) -> Timestamp {
+/// says. At the first look there is only its word, which cannot be later than now. And since when the row is as it is, as
+/// far as we saw: whom a first look finds with an old date may be alive all the same.
+fn heard(process: &Process, before: Option<&Process>, now: Timestamp) -> (Timestamp, Timestamp) {
     match before {
-        Some(before) if before.seen == process.seen => before.heard,
-        Some(_) => now,
-        None => process.seen.min(now),
+        Some(before) if before.seen == process.seen => (before.heard, before.first_seen),
+        Some(_) => (now, now),
+        None => (process.seen.min(now), now),
     }
 }
 
@@ -269,6 +285,8 @@ fn remove(id: Id) -> Write {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
     use hilum_engines::tables::sqlite::{Options, Place, Sqlite};
 
     use super::*;
@@ -295,21 +313,43 @@ mod tests {
             started: Timestamp::from_micros(1),
             seen,
             heard: seen,
+            first_seen: seen,
             partitions: vec![partition],
             doors: "[]".to_owned(),
         }
     }
 
+    fn at(s: i64) -> Timestamp {
+        Timestamp::from_micros(s * 1_000_000)
+    }
+
+    /// A process that looks, and the seconds of its clock.
+    fn looker(tables: &Tables, n: u8) -> (Presence, Arc<AtomicI64>) {
+        let clock = Arc::new(AtomicI64::new(0));
+        let read = Arc::clone(&clock);
+        let clock_of = Clock::new(move || at(read.load(Ordering::Relaxed)));
+        (Presence::new(Id::from_bytes([n; 16]), tables.clone(), clock_of), clock)
+    }
+
+    fn tables() -> Tables {
+        Tables::Sqlite(Sqlite::open(Place::Memory, &[&PROCESS], Options::default()).unwrap())
+    }
+
+    fn ids(seen: &Seen) -> Vec<u8> {
+        seen.processes.iter().map(|process| process.id.as_bytes()[0]).collect()
+    }
+
     #[tokio::test]
     async fn a_process_is_there_until_it_is_silent_and_forgotten_at_last() {
-        let tables = Tables::Sqlite(Sqlite::open(Place::Memory, &[&PROCESS], Options::default()).unwrap());
-        let at = |s: i64| Timestamp::from_micros(s * 1_000_000);
-        let as_of = |s: i64| Presence::new(Id::from_bytes([1; 16]), tables.clone(), Clock::fixed(at(s)));
+        let (presence, clock) = looker(&tables(), 1);
         let (one, other) = (process(1, at(100)), process(2, at(100)));
-        as_of(100).say(&one).await.unwrap();
-        as_of(100).say(&other).await.unwrap();
-        let seen = as_of(101).look().await.unwrap();
-        assert_eq!(*seen.processes, [one.clone(), other.clone()], "as they said");
+        presence.say(&one).await.unwrap();
+        presence.say(&other).await.unwrap();
+        clock.store(101, Ordering::Relaxed);
+        let seen = presence.look().await.unwrap();
+        let first_seen = at(101);
+        let expected = [&one, &other].map(|said| Process { first_seen, ..said.clone() });
+        assert_eq!(*seen.processes, expected, "as they said");
         assert!(seen.is_fresh(at(105)) && !seen.is_fresh(at(102 + PROCESS_SILENT_S)));
         assert_eq!(seen.workers(at(101)).len(), 2);
         assert!(seen.workers(at(101 + PROCESS_SILENT_S)).is_empty(), "nobody who is silent works");
@@ -329,27 +369,46 @@ mod tests {
         assert_eq!(progress.health().partitions[0].paused, None, "nothing is left to do");
 
         // The other one gives no sign of life any more.
-        let later = as_of(102 + PROCESS_KEPT_S);
-        let (seen, heard) = (at(102 + PROCESS_KEPT_S), at(102 + PROCESS_KEPT_S));
-        let renewed = Process { seen, heard, ..one };
-        later.look().await.unwrap();
-        later.say(&renewed).await.unwrap();
-        assert_eq!(*later.look().await.unwrap().processes, [renewed]);
-        later.leave().await.unwrap();
-        assert!(later.look().await.unwrap().processes.is_empty());
+        for (later, left) in [(101 + PROCESS_KEPT_S, vec![1, 2]), (102 + PROCESS_KEPT_S, vec![1])] {
+            clock.store(later, Ordering::Relaxed);
+            presence.look().await.unwrap();
+            presence.say(&Process { seen: at(later), ..one.clone() }).await.unwrap();
+            assert_eq!(ids(&presence.look().await.unwrap()), left, "{later}");
+        }
+        presence.leave().await.unwrap();
+        assert!(presence.look().await.unwrap().processes.is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_has_just_come_removes_nobody_for_an_old_clock() {
+        let tables = tables();
+        let (presence, clock) = looker(&tables, 1);
+        for tick in 0..5 {
+            // It lives, and its clock is a day behind.
+            let behind = process(2, at(2 * tick));
+            looker(&tables, 2).0.say(&behind).await.unwrap();
+            clock.store(86_400 + 2 * tick, Ordering::Relaxed);
+            let seen = presence.look().await.unwrap();
+            let is_there =
+                seen.processes.iter().any(|one| one.id == behind.id && one.is_there(presence.clock.now()));
+            assert_eq!(is_there, tick > 0, "from the second look on");
+            presence.say(&process(1, presence.clock.now())).await.unwrap();
+            assert_eq!(ids(&presence.look().await.unwrap()), [1, 2], "{tick}");
+        }
     }
 
     #[test]
     fn a_sign_of_life_is_a_row_that_changes_whatever_its_clock_says() {
-        let at = |s: i64| Timestamp::from_micros(s * 1_000_000);
         let (now, later) = (at(10_000), at(10_002));
+        let looked = |process: Process, before: Option<&Process>, now| {
+            let (heard, first_seen) = heard(&process, before, now);
+            Process { heard, first_seen, ..process }
+        };
         for clock in [-3_600, -11, 0, 3_600] {
-            let first = process(2, at(10_000 + clock));
-            let first = Process { heard: heard(&first, None, now), ..first };
-            let renewed = process(2, at(10_002 + clock));
-            let renewed = Process { heard: heard(&renewed, Some(&first), later), ..renewed };
+            let first = looked(process(2, at(10_000 + clock)), None, now);
+            let renewed = looked(process(2, at(10_002 + clock)), Some(&first), later);
             assert!(renewed.is_there(at(10_005)), "its clock is {clock} s ahead, and it lives");
-            let same = Process { heard: heard(&renewed, Some(&renewed), at(10_020)), ..renewed };
+            let same = looked(renewed.clone(), Some(&renewed), at(10_020));
             assert!(!same.is_there(at(10_020)), "its clock is {clock} s ahead, and it said nothing since");
         }
     }

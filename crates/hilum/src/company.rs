@@ -87,6 +87,7 @@ impl Company {
             started: self.started,
             seen: now,
             heard: now,
+            first_seen: now,
             partitions: Presence::at_work(&self.watch.progress),
             doors: gateways.own_report(now),
         };

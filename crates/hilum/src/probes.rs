@@ -169,13 +169,6 @@ pub fn gauges(house: &House, watch: &Watch) {
         metrics::counter!("hilum_conflicts_total", &labels).absolute(one.conflicts);
         metrics::counter!("hilum_rejected_total", &labels).absolute(one.rejected);
     }
-    if let Some(presence) = watch.gateways.presence() {
-        for process in presence.seen().processes.iter() {
-            let labels = [("process", process.place()), ("roles", process.roles.clone())];
-            let is_there = process.is_there(now);
-            metrics::gauge!("hilum_process_there", &labels).set(if is_there { 1.0 } else { 0.0 });
-        }
-    }
     for state in watch.gateways.states(now) {
         let silence_s = state.last_received.map_or(f64::NAN, |last| now.micros_since(last) as f64 / 1e6);
         let source = state.name.to_string();

@@ -2,6 +2,7 @@
 //! census, whether the log has records that nobody can read. What it saw is read by `/readyz`, `/metrics` and
 //! `doctor`, so that none of them waits for an engine that does not answer.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -43,6 +44,8 @@ pub struct Watch {
     /// Whether what the tables know of the sources was taken up.
     remembers: AtomicBool,
     seen: Mutex<Seen>,
+    /// Processes that the metrics have named, by place and roles.
+    named: Mutex<BTreeSet<[String; 2]>>,
 }
 
 /// What the last look saw.
@@ -85,6 +88,7 @@ impl Watch {
             clock,
             remembers,
             seen: Mutex::default(),
+            named: Mutex::default(),
         }
     }
 
@@ -191,8 +195,27 @@ impl Watch {
         Ok(())
     }
 
+    fn processes(&self) {
+        let Some(presence) = self.gateways.presence() else { return };
+        let now = self.clock.now();
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whose row is gone is neither there nor away: an alert must not stay for it.
+        let mut states: BTreeMap<[String; 2], f64> =
+            named.iter().map(|labels| (labels.clone(), f64::NAN)).collect();
+        for process in presence.seen().processes.iter() {
+            let is_there = if process.is_there(now) { 1.0 } else { 0.0 };
+            states.insert([process.place(), process.roles.clone()], is_there);
+        }
+        for ([process, roles], state) in &states {
+            let labels = [("process", process.clone()), ("roles", roles.clone())];
+            metrics::gauge!("hilum_process_there", &labels).set(*state);
+        }
+        named.extend(states.into_keys());
+    }
+
     /// As metrics.
     pub fn gauges(&self) {
+        self.processes();
         let seen = self.seen();
         metrics::gauge!("hilum_tables_down").set(if seen.tables_down.is_some() { 1.0 } else { 0.0 });
         metrics::gauge!("hilum_log_unreadable_records").set(seen.passed_over.records as f64);

@@ -299,6 +299,10 @@ async fn is_withheld(
     if sight.authority.decides() {
         return Ok(false);
     }
+    // An operator's decision names numbers and patients in its own form, and says why in free words.
+    if envelope.content_type == ContentType::Decision {
+        return Ok(true);
+    }
     let mut about = About {
         patients: line.patient.into_iter().collect(),
         encounters: line.encounter.into_iter().collect(),
@@ -306,7 +310,7 @@ async fn is_withheld(
     };
     match parsed {
         Ok(message) => about.read(message, settings, sight, envelope.source.as_str()),
-        Err(_) => about.asks = envelope.content_type != ContentType::Decision,
+        Err(_) => about.asks = true,
     }
     about.is_withheld(sight).await
 }

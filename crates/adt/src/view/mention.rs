@@ -1,7 +1,7 @@
 //! Numbers that a message's text may name somebody by, wherever they stand: a guarantor, an insured person, an account,
 //! a segment of the source's own. Nothing is folded from them; who looks must not learn by them who is confidential.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hilum_chart::family::HEAD;
 use hilum_core::Id;
@@ -69,26 +69,36 @@ pub fn mentions(message: &Message, settings: &SourceSettings) -> Option<BTreeSet
 
 /// The first component with the fourth as its authority, and each part that is long enough by itself.
 fn mention(repetition: &Slot<'_>, settings: &SourceSettings, all: &mut BTreeSet<Mention>) {
+    // An HD has three parts: who sends more of them says nothing with them.
+    let authority = repetition.component(4);
     let sent: Vec<String> =
-        repetition.component(4).subcomponents().map(|part| part.text().trim().to_owned()).collect();
+        authority.subcomponents().take(3).map(|part| part.text().trim().to_owned()).collect();
     let mut whole = sent.clone();
     whole.resize(3, String::new());
     let aliases = [whole.join("^")].into_iter().chain(sent.iter().cloned());
     let aliases = aliases.filter_map(|name| settings.authority_aliases.get(&name).cloned());
     let authorities: BTreeSet<String> =
         aliases.chain(sent.iter().cloned()).filter(|name| !name.is_empty()).collect();
-    let value = repetition.component(1).text().trim().to_owned();
-    let is_number = !authorities.is_empty() && !value.is_empty();
+    let value = repetition.component(1).text().into_owned();
+    let is_number = !authorities.is_empty() && !value.trim().is_empty();
     if is_number {
-        all.insert(Mention { value, authorities });
+        // As sent, as numbers are kept; and without the blanks that only one of two senders writes.
+        for value in [value.trim(), &value] {
+            all.insert(Mention { value: value.to_owned(), authorities: authorities.clone() });
+        }
     }
+    // The fourth component is an authority where the second is no name, as it is of a doctor or in a list of parts.
+    let is_identifier = is_number && !repetition.component(2).text().chars().any(char::is_alphabetic);
     for (at, component) in repetition.components().enumerate() {
         for part in component.subcomponents() {
             let text = part.text();
+            let is_sign = |sign: char| !sign.is_alphanumeric();
             // A number with its authority is that one alone.
-            let whole = Some(text.trim()).filter(|_| !(is_number && at == 0));
-            let words = text.split(|sign: char| !sign.is_alphanumeric()).filter(|word| *word != text.trim());
-            for bare in whole.into_iter().chain(words) {
+            let whole = [text.trim(), &text].into_iter().filter(|_| !(is_identifier && at == 0));
+            // `12-345678, see there`: as it is written, and by its parts.
+            let written = text.split_whitespace().map(|word| word.trim_matches(is_sign));
+            let words = written.chain(text.split(is_sign)).filter(|word| *word != text.trim());
+            for bare in whole.chain(words) {
                 if bare.chars().count() >= MENTION_CHARS_MIN && bare.chars().any(|sign| sign.is_ascii_digit())
                 {
                     all.insert(Mention { value: bare.to_owned(), authorities: BTreeSet::new() });
@@ -108,7 +118,11 @@ pub async fn named(
     sight: Sight<'_>,
     mentions: &BTreeSet<Mention>,
 ) -> Result<Option<BTreeSet<Id>>, ViewError> {
-    let values: BTreeSet<&str> = mentions.iter().map(|one| one.value.as_str()).collect();
+    let mut said: BTreeMap<&str, Vec<&Mention>> = BTreeMap::new();
+    for one in mentions {
+        said.entry(&one.value).or_default().push(one);
+    }
+    let values: Vec<&str> = said.keys().copied().collect();
     let by_value = |value: &&str| {
         let prefix = vec![indexed(value)];
         Read::Scan(Scan { limit: MENTION_ROWS_MAX, ..Scan::by_index(NUMBER.name, "by_value", prefix) })
@@ -123,7 +137,7 @@ pub async fn named(
     let found = sight.tables.read(&reads).await?;
     let (numbers, heads) = found.split_at(values.len().min(found.len()));
     let mut patients = BTreeSet::new();
-    for rows in numbers {
+    for (rows, said) in numbers.iter().zip(said.values()) {
         if rows.len() >= MENTION_ROWS_MAX as usize {
             return Ok(None);
         }
@@ -132,7 +146,7 @@ pub async fn named(
             // Whose it is that cannot be read may be anybody's of this value.
             let is_named = columns
                 .json::<Identifier>("identifier")
-                .map_or(true, |identifier| mentions.iter().any(|one| one.is(&identifier)));
+                .map_or(true, |identifier| said.iter().any(|one| one.is(&identifier)));
             if is_named {
                 patients.insert(columns.id("number")?);
             }

@@ -218,8 +218,9 @@ impl Kafka {
         drop(permit);
         match delivered {
             Ok(delivery) => {
+                let offset = placed_at(delivery.offset)?;
                 inner.appended.send_modify(|groups| *groups += 1);
-                Ok(Position { stream, partition, offset: u64::try_from(delivery.offset).unwrap_or_default() })
+                Ok(Position { stream, partition, offset })
             }
             Err((why, _)) => Err(inner.failed(&why, stream)),
         }
@@ -465,4 +466,25 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, LogError> + Send + 'static,
 ) -> Result<T, LogError> {
     tokio::task::spawn_blocking(work).await.map_err(|why| LogError::Engine(why.to_string()))?
+}
+
+/// Where a broker says that it keeps a record. The client acknowledges by itself, without a place, what it sent before
+/// something that was taken; a broker that knows nothing of the sender yet takes a later request while it still refuses
+/// an earlier one, and then keeps nothing of that.
+fn placed_at(offset: i64) -> Result<u64, LogError> {
+    u64::try_from(offset).map_err(|_| LogError::Unknown("the broker named no offset".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_acknowledgment_without_a_place_is_none() {
+        assert!(matches!(placed_at(0), Ok(0)));
+        // RD_KAFKA_OFFSET_INVALID, and what a broker answers that does not say.
+        for nowhere in [-1_001, -1] {
+            assert!(matches!(placed_at(nowhere), Err(LogError::Unknown(_))), "{nowhere}");
+        }
+    }
 }

@@ -180,6 +180,9 @@ fn a_withheld_number_is_shown_by_nobody_elses_message() {
         ("an account of another event", "A35", account, true),
         ("a segment of the source's own", "A28", format!("{plain}ZPD|1|x^MOM-90001\r"), true),
         ("a number alone, in a text", "A28", format!("{plain}ZPD|1|mother 90001, see there\r"), true),
+        ("a number of signs, in a text", "A28", format!("{plain}ZPD|1|mother 90-00177, see\r"), true),
+        ("a name in place of an authority", "A28", format!("{plain}ZPD|1|90001^Secret^F^19580314\r"), true),
+        ("with blanks", "A28", format!("{plain}GT1|1|90003    ^^^H^MR|Secret^Mother\r"), true),
         ("a further number of hers", "A28", format!("{plain}GT1|1|FUR7^^^N^PI\r"), true),
         ("another authority", "A28", format!("{plain}GT1|1|MOM9^^^OTHER^MR\r"), false),
         ("a short one alone", "A28", format!("{plain}ZPD|1|MOM9\r"), false),
@@ -193,6 +196,8 @@ fn a_withheld_number_is_shown_by_nobody_elses_message() {
             "PID|||MOM9^^^H^MR~FUR7^^^N^PI||Secret^Mother\rPV1||I|W^1^1|||||||||||||V|||V1^^^H^VN\r",
         ),
         text("A28", "M2", "030406", "PID|||90001^^^H^MR||Secret^Mother\rPD1||||||||||||Y\r"),
+        text("A28", "M3", "030407", "PID|||90-00177^^^H^MR||Secret^Mother\rPD1||||||||||||Y\r"),
+        text("A28", "M4", "030408", "PID|||90003    ^^^H^MR||Secret^Mother\rPD1||||||||||||Y\r"),
     ];
     for (at, (_, event, rest, _)) in cases.iter().enumerate() {
         all.push(text(event, &format!("C{at}"), "040000", rest));
@@ -207,7 +212,8 @@ fn a_withheld_number_is_shown_by_nobody_elses_message() {
             let twin = reader.json(&format!("/api/messages/{id}"));
             assert_eq!(twin["journey"]["withheld"], is_withheld, "{why}");
             let whole = twin.to_string() + &reader.get(&format!("/messages/{id}"));
-            let told = ["MOM9", "90001", "FUR7"].iter().any(|number| whole.contains(number));
+            let told =
+                ["MOM9", "90001", "FUR7", "90-00177", "90003"].iter().any(|number| whole.contains(number));
             let says = why.contains("another authority") || why.contains("short");
             assert_eq!(told, (!is_withheld && *names) || says, "{why}: {whole}");
         }

@@ -11,7 +11,8 @@ pub(super) fn are_odd(name: &str) -> bool {
         return false;
     }
     let signs: Vec<char> = name.chars().collect();
-    let quotes = signs.iter().filter(|sign| is_double_quote(**sign)).count();
+    // Those of a typewriter may be one of a pair.
+    let quotes = signs.iter().filter(|sign| is_double_quote(**sign) || **sign == '"').count();
     if quotes % 2 == 1 {
         return true;
     }
@@ -50,6 +51,8 @@ impl Place {
         match sign {
             // Quoted: beside a blank, or the end. `Müller †`, deceased, in German registers.
             '«' | '»' | '‹' | '›' | '“' | '”' | '„' | '‟' | '†' => is_inside,
+            // What is typed for the middle dot of names: `买买提•艾力`.
+            '•' => self.has_latin || !is_inside,
             // `Anne·Marie`, `l·l`, or alone.
             '·' => !is_inside && (is_letter(self.before) || is_letter(self.after)),
             // `Mª`, `M.ª`, `1º`, and the degree sign that is typed for it.
@@ -57,8 +60,11 @@ impl Place {
                 let ordinal = self.before.is_some_and(|sign| sign.is_ascii_alphanumeric() || sign == '.');
                 !(ordinal && ends_word(self.after))
             }
-            // An apostrophe for who has no other key.
-            '´' => !is_letter(self.before),
+            // An apostrophe for who has no other key: `O´Brien`, `´t Hart`.
+            '´' => {
+                let short = self.after.is_some_and(|sign| sign.is_ascii_lowercase());
+                !(is_letter(self.before) || (ends_word(self.before) && short))
+            }
             // `李×`: masked.
             '×' => self.has_latin,
             // Accents of Greek capitals; `홍○동`, `★`, `①`, `㈜`, `〓`; radicals and descriptions of signs that no charset
@@ -78,7 +84,7 @@ impl Place {
             | '\u{FF01}'..='\u{FF60}' => false,
             // Letters and punctuation by their class, and in no name: what stands in the upper half of Latin 1 and
             // Windows-1252.
-            '¡' | '¿' | '§' | '¶' | 'µ' | 'ƒ' | '‚' | '‡' | '•' | '‰' => true,
+            '¡' | '¿' | '§' | '¶' | 'µ' | 'ƒ' | '‚' | '‡' | '‰' => true,
             _ => matches!(
                 sign.general_category(),
                 GeneralCategory::OtherSymbol
@@ -150,6 +156,9 @@ mod tests {
             "〇〇",
             "★",
             "买买提·艾力",
+            "买买提•艾力",
+            "´t Hart",
+            "Hans „Hansi\"",
             "N.N.",
             "Müller/Schmidt",
             "Baby 1",

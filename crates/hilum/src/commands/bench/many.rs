@@ -92,13 +92,14 @@ impl Bench<'_> {
             of(|round| round.cpu_ms)
         ));
         out::line(&format!(
-            "floor: a bare producer of the same bytes, {} in flight, same acks and linger: {:.2} s; ratio {:.2}",
+            "floor: a bare producer of the same messages, without keys and envelopes, {} in flight, same acks and linger: \
+             {:.2} s; ratio {:.2}",
             CONNECTIONS * WINDOW,
             of(|round| round.produced),
             of(|round| round.produced / round.acknowledged)
         ));
         out::line(&format!(
-            "floor: bare tokio-postgres with the same {} rows in the same {} commits: {:.2} s; ratio {:.2}",
+            "floor: bare tokio-postgres with the {} rows and {} commits of one fold of the whole log: {:.2} s; ratio {:.2}",
             rows.rows,
             rows.commits,
             of(|round| round.replayed),
