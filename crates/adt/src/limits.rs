@@ -100,8 +100,8 @@ pub const LIST_ROWS_MAX: u32 = 1_000;
 
 /// Seconds that a time which is no plan may lie ahead of the message's own MSH-7 and still sort.
 pub const TIME_AHEAD_S: i64 = 15 * 60;
-/// Seconds since 1970 of the begin of 1900: nobody who is in the house was admitted before.
-pub const ADMISSION_FROM_S: i64 = -2_208_988_800;
+/// The first year, by the local date, of which an admission can be: nobody who is in the house was admitted before.
+pub const ADMISSION_FROM_YEAR: i16 = 1900;
 /// Seconds that an admission time may lie ahead of its message's receipt: a day, whatever the zones.
 pub const ADMISSION_AHEAD_S: i64 = 86_400;
 /// Further identifying numbers that are remembered of one patient number: those with the least ids.

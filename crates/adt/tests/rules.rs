@@ -854,6 +854,18 @@ async fn what_cannot_be_placed_is_quarantined_and_what_was_refused_says_so() {
         ("no visit", msg("A03", "2", "010800", "", "").without_pv1().text(), "quarantined", "visit.none"),
         ("no MSH-10", a01().text().replace("|ADT^A01|1|", "|ADT^A01||"), "refused", "control-id.missing"),
         (
+            "NUL in MSH-10",
+            a01().text().replace("|ADT^A01|1|", "|ADT^A01|C\u{0}1|"),
+            "refused",
+            "control-id.bytes",
+        ),
+        (
+            "MSH-10 without end",
+            a01().text().replace("|ADT^A01|1|", &format!("|ADT^A01|{}|", "9".repeat(5_000))),
+            "refused",
+            "control-id.too-long",
+        ),
+        (
             "an event without effect yet",
             msg("A43", "4", "010800", "1", "").without_pv1().text(),
             "no-effect",

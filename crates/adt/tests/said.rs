@@ -4,6 +4,7 @@
 mod harness;
 
 use harness::{House, Msg};
+use hilum_adt::decision::Decision;
 use hilum_adt::settings::SourceSettings;
 use hilum_adt::view::journey::Sight;
 use hilum_adt::view::patient;
@@ -62,6 +63,58 @@ async fn rule_16_a_circle_of_merges_marks_all_who_are_in_it_in_any_order() {
             assert_eq!(message["status"], "applied", "{order:?}");
         }
     }
+}
+
+/// A source that takes a merge back by sending it the other way round: an operator ends the mark, in whatever order the
+/// decision and the messages are read.
+#[tokio::test]
+async fn rule_16_a_circle_that_was_settled_marks_nobody() {
+    let messages = [merge("M1", "011200", "B", "A"), merge("M2", "011300", "A", "B")];
+    let is_marked = async |house: &House, other: &str| {
+        let board = house.census().await.join("\n").contains("merge-cycle");
+        for number in ["A", other] {
+            let patient = house.resource("Patient", house.patient_id(number)).await;
+            assert_eq!(patient["meta"]["tag"].to_string().contains("merge-cycle"), board, "{number}");
+        }
+        board
+    };
+    let begun = async || {
+        let house = House::new();
+        house.send(&Msg::new("A01", "1", "010800", "A", "V1").at("W1^101^1^H").text()).await;
+        house
+    };
+    let house = begun().await;
+    house.send_all(&messages).await;
+    house.run().await;
+    assert!(is_marked(&house, "B").await, "until somebody has looked");
+    let item = house.work().await[0]["id"].parse().unwrap();
+    let settle = Decision::Settle { work: item, by: "kim".to_owned(), note: String::new() };
+    house.decide(&settle).await;
+    house.run().await;
+    assert!(!is_marked(&house, "B").await, "and from then on at once");
+    assert_eq!(house.work().await[0]["state"], "decided");
+    let canonical = house.canonical().await;
+    assert_eq!(house.rebuild().await.differing(), 0, "the decision is read first");
+    assert_eq!(house.canonical().await, canonical);
+    // Before there is anything to settle, between both merges.
+    for before in [0, 1] {
+        let other = begun().await;
+        for (at, message) in messages.iter().enumerate() {
+            if at == before {
+                other.decide(&settle).await;
+                other.run().await;
+            }
+            other.send(message).await;
+            other.run().await;
+        }
+        assert!(!is_marked(&other, "B").await, "{before}");
+    }
+    // Another circle of the same patients is another item.
+    house.send(&merge("M3", "011400", "C", "A")).await;
+    house.send(&merge("M4", "011500", "A", "C")).await;
+    house.run().await;
+    assert!(is_marked(&house, "C").await, "what was not looked at");
+    assert_eq!(house.rebuild().await.differing(), 0);
 }
 
 #[tokio::test]
@@ -126,6 +179,20 @@ async fn a_discharge_before_its_admission_is_marked() {
             false,
         ),
         (
+            "a visit of which the begin was not seen, and then the next one on its number: it may be either",
+            vec![discharge("2", "010900").text()],
+            true,
+        ),
+        (
+            "the one after that",
+            vec![
+                discharge("2", "010900").text(),
+                discharge("3", "011130").text(),
+                Msg::new("A01", "4", "011200", "1", "V1").at("W1^101^1^H").text(),
+            ],
+            false,
+        ),
+        (
             "admitted once more after a stay",
             vec![
                 Msg::new("A01", "2", "010800", "1", "V1").at("W1^101^1^H").text(),
@@ -171,6 +238,21 @@ async fn an_admission_time_that_cannot_be_is_a_finding() {
         let want = path.map(|path| format!("\"path\":\"{path}\""));
         assert_eq!(findings.contains("admission-time"), path.is_some(), "{why}: {findings}");
         assert!(want.is_none_or(|want| findings.contains(&want)), "{why}: {findings}");
+    }
+    // The local date counts: midnight in Seoul is the day before in UTC.
+    let cases = [
+        ("1900 in Seoul", admission().pv1(44, "19000101"), false),
+        ("the year before", admission().pv1(44, "18991231235959"), true),
+        ("recorded in Seoul's 1900", admission().recorded("19000101080000"), false),
+        ("1899 where it was said, 1900 in UTC", admission().pv1(44, "18991231230000-0500"), true),
+    ];
+    for (why, message, is_found) in cases {
+        let zone = "Asia/Seoul".to_owned();
+        let house = House::with_settings(SourceSettings { zone, ..SourceSettings::default() });
+        let record = house.send(&message.text()).await;
+        house.run().await;
+        let findings = house.message(record).await["findings"].clone();
+        assert_eq!(findings.contains("admission-time"), is_found, "{why}: {findings}");
     }
     // A clock that is ahead says so by itself.
     let house = House::new();

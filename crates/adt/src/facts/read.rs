@@ -11,7 +11,7 @@ use std::sync::Arc;
 use hilum_chart::family::Head;
 use hilum_core::{ContentType, Digest, Envelope, Id, InstallationKey, Position, RecordId, Timestamp};
 use hilum_engines::log::Record;
-use hilum_hl7v2::ack::{Headers, Problem};
+use hilum_hl7v2::ack::{ErrorCode, Headers, Problem};
 use hilum_hl7v2::trigger::{self, Classified};
 use hilum_hl7v2::{Flaw, Path};
 
@@ -306,7 +306,11 @@ fn refusal(problem: Problem) -> Fault {
         Some("MSH") => "no-msh",
         Some("MSH-1" | "MSH-2") => "delimiters",
         Some("MSH-9") => "message-type.missing",
-        Some("MSH-10") => "control-id.missing",
+        Some("MSH-10") => match problem.code {
+            ErrorCode::ValueTooLong => "control-id.too-long",
+            ErrorCode::DataType => "control-id.bytes",
+            _ => "control-id.missing",
+        },
         _ => "refused",
     };
     Fault { rule, path, text: problem.text }

@@ -130,7 +130,7 @@ struct Walk {
     emergency: bool,
     planned: bool,
     admitted: bool,
-    /// A discharge stands before any admission.
+    /// A discharge stands before any admission, and no end behind one.
     discharged_before: bool,
     tracked: Option<Span<Place>>,
     pending: Vec<Pending>,
@@ -299,7 +299,9 @@ impl Walk {
                 if self.place.is_none() {
                     self.set_place(fact);
                 }
-                self.discharged_before |= !self.admitted && fact.kind == Kind::Discharge;
+                // An end behind an admission ends what a wrong clock may have begun: who comes again is not in doubt.
+                self.discharged_before =
+                    !self.admitted && (self.discharged_before || fact.kind == Kind::Discharge);
                 self.set_class(fact, class);
                 self.set_status(fact, Status::Finished);
                 self.end = fact.moment();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use hilum_core::Id;
 
-use super::{Kin, Part};
+use super::{Kin, Part, work_id};
 use crate::content::{Said, Words};
 use crate::fold::ties::{Refusal, Survivors, Tie, TieKind};
 use crate::order::Stamp;
@@ -17,6 +17,7 @@ impl Kin<'_> {
         number: Id,
         ties: &[Tie],
         survivors: &Survivors,
+        circled: &BTreeSet<Id>,
     ) -> Option<PatientState> {
         let row = self.number(number).clone();
         let register = self.person(number).clone();
@@ -99,9 +100,7 @@ impl Kin<'_> {
         if merges.into_iter().any(|at| !self.doubts(&ties[at]).is_empty()) {
             marks.insert(Mark::MergeImplausible);
         }
-        // Which message closes the circle depends on the others: none of them can say it, whoever is in it does.
-        let mut cycles = survivors.refused.iter().filter(|(_, refusal)| *refusal == Refusal::Cycle);
-        if cycles.any(|(at, _)| survivors.circle(&ties[*at]).0.contains(&number)) {
+        if circled.contains(&number) {
             marks.insert(Mark::MergeCycle);
         }
         Some(PatientState {
@@ -122,6 +121,16 @@ impl Kin<'_> {
             last,
             source,
         })
+    }
+
+    /// The numbers in circles of merges, but those of which an operator said that nothing more is needed: a source that
+    /// takes a merge back by sending it the other way round makes one for ever. Which message closes a circle depends on
+    /// the others: none of them can say it, whoever is in it does.
+    pub(super) fn circled(&self, ties: &[Tie], survivors: &Survivors) -> BTreeSet<Id> {
+        let cycles = survivors.refused.iter().filter(|(_, refusal)| *refusal == Refusal::Cycle);
+        let refused = cycles.filter_map(|(at, _)| ties.get(*at));
+        let open = refused.filter(|tie| !self.is_decided(work_id(self.sight.key, "merge", &[tie.id])));
+        open.flat_map(|tie| survivors.circle(tie).0).collect()
     }
 
     /// Whether another person carries an identifying number of this one, whose records are `members` (rule 14).

@@ -154,6 +154,11 @@ impl Kin<'_> {
         self.said.insert(number);
     }
 
+    /// An operator settled a merge: the marks of whoever is tied with this number rest on it.
+    pub fn look_again(&mut self, number: Id) {
+        self.said.insert(number);
+    }
+
     /// Takes back what a message said of visits and ties: a correction replaces it.
     pub fn take_back(&mut self, message: Id) {
         self.whole = true;

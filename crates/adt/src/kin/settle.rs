@@ -65,10 +65,11 @@ impl Kin<'_> {
             out.outbox.push(board::outgoing(*encounter, *encounter, "", "delete"));
         }
         let seen: BTreeSet<Id> = folded.iter().chain(&settled.gone).copied().collect();
+        let circled = self.circled(&ties, &survivors);
         let mut patients: BTreeMap<Id, PatientState> = BTreeMap::new();
         let owners = states.iter().map(|(_, state)| state.patient);
         for number in self.said.iter().copied().chain(owners).collect::<BTreeSet<Id>>() {
-            if let Some(patient) = self.patient(number, &ties, &survivors) {
+            if let Some(patient) = self.patient(number, &ties, &survivors, &circled) {
                 patients.insert(number, patient);
             }
         }

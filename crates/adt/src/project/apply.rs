@@ -7,7 +7,7 @@ use hilum_chart::projection::{Changes, Rejected, Rows};
 use hilum_core::{Id, RecordId};
 use hilum_engines::tables::{Outgoing, Value};
 
-use super::batch::{Work, replaced_by, was_applied};
+use super::batch::{Work, of_settled_merge, replaced_by, was_applied};
 use super::journey::{Copy, Journey, add_finding, cell_id, cell_text, copies_of, is_reuse, reused, set};
 use super::{Adt, Planted, settings_key};
 use crate::content::Finding;
@@ -208,6 +208,11 @@ impl<'a> Apply<'a> {
                         }
                     }
                     out.put(&WORK, values);
+                }
+                if let Some(number) = of_settled_merge(reading, self.have)
+                    && let Some(kin) = self.kin(number)
+                {
+                    kin.look_again(number);
                 }
             }
             Decision::Merge { .. } | Decision::Unmerge { .. } | Decision::Identify { .. } => {}

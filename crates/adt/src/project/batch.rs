@@ -13,7 +13,7 @@ use crate::facts::read::{Outcome, Reading, Says};
 use crate::fold::ties::{Tie, TieKind};
 use crate::kin::Heard;
 use crate::order::{Instant, Precision, Stamp, Tie as Break};
-use crate::tables::{MESSAGE, REPLACED};
+use crate::tables::{MESSAGE, REPLACED, WORK};
 
 /// The events of a batch with what is known of them.
 pub(super) struct Work<'a> {
@@ -77,8 +77,20 @@ pub(super) fn ties(works: &[Work<'_>], have: &Rows) -> Ties {
         if let Some(number) = replaced(work.reading, have).and_then(|row| cell_id(&MESSAGE, row, "patient")) {
             ties.tie([Head::patient(number)]);
         }
+        if let Some(number) = of_settled_merge(work.reading, have) {
+            ties.tie([Head::patient(number)]);
+        }
     }
     ties
+}
+
+/// A patient of the merge that an operator settles, where it is an item of work already: the family is folded again, for
+/// its marks rest on what was decided. One that is none yet, as in a rebuild, is folded behind the decision.
+pub(super) fn of_settled_merge(reading: &Reading, have: &Rows) -> Option<Id> {
+    let Outcome::Decides(decision) = &reading.outcome else { return None };
+    let Decision::Settle { work, .. } = decision.as_ref() else { return None };
+    let row = &have.get(WORK.name, &[Value::Id(*work)])?.values;
+    cell_id(&WORK, row, "left_patient").filter(|_| cell_text(&WORK, row, "kind") == "merge")
 }
 
 /// Records of the log that corrections of this batch replace, and by which.
@@ -137,6 +149,11 @@ pub(super) fn heard<'w>(works: &'w [Work<'_>], families: &Families, have: &Rows)
             if was_applied(row) {
                 heard.take_back();
             }
+        }
+        if let Some(number) = of_settled_merge(work.reading, have)
+            && let Some(family) = families.of(number)
+        {
+            heard.entry(family).or_default().mark(number);
         }
         let is_replaced = replaced_by(work.reading.record, &in_batch, have).is_some();
         let Some(says) = work.says.as_deref().filter(|_| !is_replaced) else { continue };

@@ -7,7 +7,7 @@ use hilum_hl7v2::{Effect, Flaw, Message, Path};
 use super::Context;
 use crate::content::{Finding, When, Zones};
 use crate::facts::EventTime;
-use crate::limits::{ADMISSION_AHEAD_S, ADMISSION_FROM_S, TIME_AHEAD_S};
+use crate::limits::{ADMISSION_AHEAD_S, ADMISSION_FROM_YEAR, TIME_AHEAD_S};
 use crate::order::{Instant, Stamp, Tie as Break};
 use crate::settings::SourceSettings;
 use crate::state::Moment;
@@ -144,12 +144,15 @@ impl Clocks {
 
     /// Where the time of an admission stands that cannot be one, of the movement and of PV1-44. A fast clock was said by
     /// itself.
-    pub(super) fn impossible_begins(&self, admitted: Option<Timestamp>) -> Vec<&'static str> {
-        let begin = Timestamp::from_micros(ADMISSION_FROM_S * 1_000_000);
-        let is_early = |at: Option<Timestamp>| at.is_some_and(|at| at < begin);
-        let ahead = |at: Timestamp| at.micros_since(self.received) > ADMISSION_AHEAD_S * 1_000_000;
-        let is_late = !self.is_fast && admitted.is_some_and(ahead);
-        let moved = Some(self.moved_from).filter(|_| is_early(self.moved.at()));
-        moved.into_iter().chain(Some("PV1-44").filter(|_| is_early(admitted) || is_late)).collect()
+    pub(super) fn impossible_begins(&self, admitted: Option<&When>) -> Vec<&'static str> {
+        // By the day as it was said: the first one of 1900 in Seoul is of the year before in UTC.
+        let is_early = |when: &When| when.first_day().is_some_and(|day| day.year() < ADMISSION_FROM_YEAR);
+        let is_ahead = |when: &When| {
+            let at = when.lower_bound(&self.zones);
+            at.is_some_and(|at| at.micros_since(self.received) > ADMISSION_AHEAD_S * 1_000_000)
+        };
+        let moved = self.when.as_ref().filter(|when| is_early(when)).map(|_| self.moved_from);
+        let begin = admitted.filter(|when| is_early(when) || !self.is_fast && is_ahead(when));
+        moved.into_iter().chain(begin.map(|_| "PV1-44")).collect()
     }
 }

@@ -121,8 +121,7 @@ impl Reader<'_> {
         let movement = block.movement.clone().unwrap_or_default();
         let content = block.visit.clone().unwrap_or_default();
         if kind.begins() {
-            let admitted = movement.admitted.value().and_then(|when| when.lower_bound(&self.clocks.zones));
-            for path in self.clocks.impossible_begins(admitted) {
+            for path in self.clocks.impossible_begins(movement.admitted.value()) {
                 self.find("admission-time", path, "before 1900, or more than a day after its receipt");
             }
         }
