@@ -4,6 +4,7 @@
 //! interrupted goes on where it was, whatever the file is called then. A message between the last checkpoint and the
 //! interruption is appended twice; the fold takes it once.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -16,6 +17,7 @@ use bytes::Bytes;
 use futures::stream::{FuturesOrdered, StreamExt as _};
 use hilum_core::{ContentType, Digest};
 use hilum_hl7v2::batch::{Part, Splitter, Summary};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -93,7 +95,8 @@ pub struct Imported {
     pub files_without_message: u64,
     /// The first of them.
     pub without_message: Vec<String>,
-    /// What is no file (a pipe, a socket, a device, a link that leads nowhere or into its own folder): not looked into.
+    /// What is no file (a pipe, a socket, a device, a link that leads nowhere, in a circle or into its own
+    /// folder, or cannot be followed): not looked into.
     pub passed_over: u64,
     /// The first of it, each with what it is.
     pub passed_over_named: Vec<String>,
@@ -115,7 +118,7 @@ pub struct Found {
     /// Files and their sizes, in order.
     pub files: Vec<(PathBuf, u64)>,
     /// What is no file, and what it is.
-    pub passed_over: Vec<(PathBuf, &'static str)>,
+    pub passed_over: Vec<(PathBuf, Cow<'static, str>)>,
 }
 
 /// What a thing is that has no end to read to, or that nobody has written.
@@ -127,6 +130,12 @@ fn no_file(kind: fs::FileType) -> &'static str {
     } else {
         "a device"
     }
+}
+
+/// Whether a file of this name is taken from a folder.
+fn is_ours(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+    ENDINGS.contains(&ending.to_ascii_lowercase().as_str())
 }
 
 /// A folder, whatever it is called.
@@ -145,17 +154,13 @@ impl Walk {
     fn walk(&mut self, path: &Path, is_named: bool) -> Result<(), ImportError> {
         let metadata = match fs::metadata(path) {
             Ok(metadata) => metadata,
-            Err(_) if !is_named && path.is_symlink() => {
-                return self.pass_over(path, "a link that leads nowhere");
-            }
+            Err(error) if !is_named && path.is_symlink() => return self.broken_link(path, &error),
             Err(error) => return Err(io_error(path)(error)),
         };
         if metadata.is_dir() {
             return self.folder(path, (metadata.dev(), metadata.ino()));
         }
-        let ending =
-            path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
-        if !is_named && !ENDINGS.contains(&ending.as_str()) {
+        if !is_named && !is_ours(path) {
             return Ok(());
         }
         // Opening one may wait for ever.
@@ -191,9 +196,20 @@ impl Walk {
         Ok(())
     }
 
-    fn pass_over(&mut self, path: &Path, what: &'static str) -> Result<(), ImportError> {
+    /// A link that leads nowhere is meant for us when it is called so, as a file is; one whose end cannot be looked at may
+    /// be a folder of messages, whatever it is called.
+    fn broken_link(&mut self, path: &Path, error: &io::Error) -> Result<(), ImportError> {
+        let what = match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "a link that leads nowhere",
+            _ if Errno::from_io_error(error) == Some(Errno::LOOP) => "a link that leads in a circle",
+            _ => return self.pass_over(path, format!("a link that cannot be followed: {error}")),
+        };
+        if is_ours(path) { self.pass_over(path, what) } else { Ok(()) }
+    }
+
+    fn pass_over(&mut self, path: &Path, what: impl Into<Cow<'static, str>>) -> Result<(), ImportError> {
         self.has_room()?;
-        self.found.passed_over.push((path.to_owned(), what));
+        self.found.passed_over.push((path.to_owned(), what.into()));
         Ok(())
     }
 
@@ -429,6 +445,46 @@ fn read(path: &Path, from: u64, pieces: &mpsc::Sender<Piece>, stop: &AtomicBool)
         }
         if count == 0 {
             return Ok(splitter.summary());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_link_that_does_not_lead_to_a_file_is_named_by_what_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        fs::write(place("good.hl7"), "MSH").unwrap();
+        let (nowhere, circle) = (Some("a link that leads nowhere"), Some("a link that leads in a circle"));
+        // Whoever runs the tests may read everything: a name that no file can have stands for what may not be read.
+        let long = "x".repeat(300);
+        let unseen = Some("a link that cannot be followed: ");
+        let cases = [
+            ("nothing there", "1.hl7", "nothing", nowhere),
+            ("nothing there, and not called like ours", ".#lock", "user@host.1:2", None),
+            ("below a file", "2.HL7", "good.hl7/x", nowhere),
+            ("below a file, called otherwise", "2", "good.hl7/x", None),
+            ("itself", "3.hl7", "3.hl7", circle),
+            ("itself, called otherwise", "3", "3", None),
+            ("not to be looked at", "4.hl7", &long, unseen),
+            ("a folder perhaps", "4", &long, unseen),
+        ];
+        for (_, name, target, _) in cases {
+            symlink(target, place(name)).unwrap();
+        }
+        let found = files(&[folder.path().to_owned()]).unwrap();
+        assert_eq!(found.files.len(), 1);
+        for (why, name, _, want) in cases {
+            let what = found.passed_over.iter().find(|(path, _)| *path == place(name)).map(|(_, what)| what);
+            match want {
+                Some(want) => assert!(what.is_some_and(|what| what.starts_with(want)), "{why}: {what:?}"),
+                None => assert_eq!(what, None, "{why}"),
+            }
         }
     }
 }

@@ -42,7 +42,7 @@ fn what_is_no_file_is_named_and_holds_up_no_other() {
         ("3-device.hl7", "a device"),
         ("4-loop.hl7", "a link to a folder that it stands in"),
         ("inner/up", "a link to a folder that it stands in"),
-        ("5-itself.hl7", "a link that leads nowhere"),
+        ("5-itself.hl7", "a link that leads in a circle"),
         ("6-nowhere.hl7", "a link that leads nowhere"),
     ];
     for (name, what) in named {
