@@ -3,12 +3,15 @@
 
 mod harness;
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use harness::{House, Msg};
+use hilum_adt::identity::encounter_id;
 use hilum_adt::tables::{BOARD, CONTENT, ENCOUNTER, FACT, NUMBER, SEEN, TIE};
 use hilum_adt::view::journey::Sight;
 use hilum_adt::view::search::{Query, search};
-use hilum_adt::view::{ViewError, patient};
+use hilum_adt::view::{ViewError, confidence, patient};
 use hilum_chart::Chart;
 use hilum_core::{Authority, Role};
 use hilum_engines::tables::{Batch, Row, Table, Value, Write};
@@ -210,5 +213,39 @@ async fn a_page_says_what_of_a_patient_cannot_be_read_and_withholds_what_it_may_
         let query = Query { identifier: Some("1".to_owned()), limit: 10, ..Query::default() };
         let found = search(sight, &query).await.unwrap().patients.remove(0);
         assert_eq!((found.confidential, found.name.is_none()), (is_withheld, is_withheld), "{why}");
+        // What names nobody else's page asks the same.
+        assert_eq!(confidence::is_withheld(sight, id).await.unwrap(), is_withheld, "{why}");
+        let stay = BTreeSet::from([encounter_id(&house.key, "H", "V1")]);
+        let stays = confidence::withheld_among(sight, &BTreeSet::new(), &stay).await.unwrap().encounters;
+        assert_eq!(stays.len(), usize::from(is_withheld), "{why}");
+    }
+}
+
+/// What a merged record asked for holds for the one that replaces it, so what cannot be read of it does.
+#[tokio::test]
+async fn who_replaces_a_record_that_cannot_be_read_is_withheld_with_it() {
+    let house = House::new();
+    house.send(&admission("C1", "1", "V1").text()).await;
+    house.send(&admission("C2", "9", "V9").text()).await;
+    house.send(&Msg::new("A40", "C3", "010801", "1", "").with("MRG|9^^^H^MR").without_pv1().text()).await;
+    house.run().await;
+    let (merged, survivor) = (house.patient_id("9"), house.patient_id("1"));
+    let mut values = house.rows(&CONTENT).await.into_iter().map(|row| row.values);
+    let mut values = values.find(|row| row[1] == Value::Id(merged) && row[2] == text("person")).unwrap();
+    values[3] = text("[]");
+    let writes = vec![Write::Put { table: CONTENT.name, values }];
+    house.tables.commit(Batch { writes, ..Batch::default() }).await.unwrap();
+    let (chart, authority) =
+        (Chart::open(house.tables.clone(), house.clock.clone()), Authority::new("key:test", Role::Viewer));
+    let sight = Sight {
+        tables: &house.tables,
+        log: &house.log,
+        chart: &chart,
+        key: &house.key,
+        authority: &authority,
+    };
+    for id in [merged, survivor] {
+        assert!(patient::read(sight, id).await.unwrap().confidential);
+        assert!(confidence::is_withheld(sight, id).await.unwrap(), "as on the page");
     }
 }

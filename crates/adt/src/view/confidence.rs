@@ -67,9 +67,45 @@ async fn survivor_of(sight: Sight<'_>, patient: Id) -> Result<Id, ViewError> {
     }
 }
 
+/// The records that end in this one, itself among them; none where it is merged itself.
+fn numbers_of_survivor(survivor: Id) -> Read {
+    let by_survivor = Scan::by_index(NUMBER.name, "by_survivor", vec![Value::Id(survivor)]);
+    Read::Scan(Scan { limit: PATIENT_RECORDS_MAX, ..by_survivor })
+}
+
+/// Of these survivors, each with the rows of its records, those of whom what was said cannot be read: whether it asks
+/// for confidence is not known.
+async fn unreadable_among(
+    sight: Sight<'_>,
+    survivors: &BTreeSet<Id>,
+    merged: &[Vec<Row>],
+) -> Result<BTreeSet<Id>, ViewError> {
+    let (mut whose, mut wanted) = (Vec::new(), Vec::new());
+    for (survivor, rows) in survivors.iter().zip(merged) {
+        for row in rows {
+            let columns = Columns { table: &NUMBER, row };
+            let (family, number) = (columns.id("family")?, columns.id("number")?);
+            let part = Value::Text(Part::Person.as_str().to_owned());
+            whose.push(*survivor);
+            wanted.push(Read::Get {
+                table: CONTENT.name,
+                key: vec![Value::Id(family), Value::Id(number), part],
+            });
+        }
+    }
+    let mut unreadable = BTreeSet::new();
+    for (survivor, rows) in whose.into_iter().zip(sight.tables.read(&wanted).await?) {
+        let person = first(&rows, &CONTENT).map(|columns| columns.json::<PersonRegister>("body"));
+        if person.is_some_and(|person| person.is_err()) {
+            unreadable.insert(survivor);
+        }
+    }
+    Ok(unreadable)
+}
+
 /// Who of these patients, and which of these stays, is withheld: the person asks for it, or the record that replaces
-/// this one, or a stay that is open or expected; a stay also when it asks for it itself. One who is in no table is not.
-/// Three rounds of reading for all of them.
+/// this one, or a stay that is open or expected; a stay also when it asks for it itself. So is a person of whom a record
+/// cannot be read. One who is in no table is not. Four rounds of reading for all of them.
 ///
 /// # Errors
 /// The engines'.
@@ -105,12 +141,16 @@ pub async fn withheld_among(
 
     let mut asking = BTreeSet::new();
     let on_board = records.iter().map(|id| Scan::by_index(BOARD.name, "by_patient", vec![Value::Id(*id)]));
-    let rows = sight.tables.read(&on_board.map(Read::Scan).collect::<Vec<_>>()).await?;
-    for (record, rows) in records.iter().zip(rows) {
+    let reads: Vec<Read> =
+        on_board.map(Read::Scan).chain(records.iter().map(|id| numbers_of_survivor(*id))).collect();
+    let found = sight.tables.read(&reads).await?;
+    let (on_board, merged) = found.split_at(records.len().min(found.len()));
+    for (record, rows) in records.iter().zip(on_board) {
         if rows.iter().any(is_confidential_row) {
             asking.insert(*record);
         }
     }
+    asking.extend(unreadable_among(sight, &records, merged).await?);
     let others = records.difference(&asking).map(|id| ("Patient", *id));
     let wanted: Vec<(&str, Id)> = others.chain(encounters.iter().map(|id| ("Encounter", *id))).collect();
     let mut restricted = BTreeSet::new();
@@ -193,9 +233,8 @@ pub async fn hide(sight: Sight<'_>, lines: &mut [Line]) -> Result<(), ViewError>
 pub async fn has_withheld_kin(sight: Sight<'_>, patient: Id) -> Result<bool, ViewError> {
     // All records of the person, whichever is asked for: they fill each other in.
     let survivor = survivor_of(sight, patient).await?;
-    let by_survivor = Scan::by_index(NUMBER.name, "by_survivor", vec![Value::Id(survivor)]);
-    let records = Scan { limit: PATIENT_RECORDS_MAX, ..by_survivor };
-    let rows = sight.tables.read(&[Read::Scan(records)]).await?.into_iter().next().unwrap_or_default();
+    let rows = sight.tables.read(&[numbers_of_survivor(survivor)]).await?;
+    let rows = rows.into_iter().next().unwrap_or_default();
     // One that is not looked at may name somebody.
     if rows.len() >= PATIENT_RECORDS_MAX as usize {
         return Ok(true);
