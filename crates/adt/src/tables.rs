@@ -283,7 +283,7 @@ pub const ENCOUNTER: Table = Table {
     register: None,
 };
 
-/// Work that an operator has decided without changing the fold.
+/// Work of which an operator said that nothing more is needed. Of the fold it changes a mark alone: that of a circle.
 pub const DECIDED: Table = Table {
     name: "adt_decided",
     key_len: 1,
@@ -306,7 +306,7 @@ pub const SETTINGS: Table = Table {
 pub const OF_FAMILY: &[&Table] = &[&FACT, &CONTENT, &TIE, &NUMBER, &CARRIER, &ENCOUNTER];
 
 /// The form of these rows. To be raised when what a cell holds is written or read differently; `tests/form.rs` sees it.
-pub const FORM: i64 = 1;
+pub const FORM: i64 = 2;
 
 /// All tables of the projection.
 pub const TABLES: &[&Table] = &[

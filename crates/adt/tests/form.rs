@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use harness::{House, Msg};
 use hilum_adt::project::Adt;
-use hilum_adt::tables::CONTENT;
+use hilum_adt::tables::{BOARD, CONTENT, FRAMED, SEEN};
 use hilum_chart::{Cause, ChartError, fits, run_all};
 use hilum_engines::tables::{Batch, Tables, Value, Write};
 
@@ -90,12 +90,19 @@ async fn stored() -> String {
     let deleted = Msg::new("A29", "C5", "011200", "2", "").without_pv1();
     let merged = Msg::new("A40", "C6", "011300", "1", "").without_pv1().with("MRG|2^^^H^MR");
     let unpaired = Msg::new("A40", "C7", "011400", "1", "").without_pv1();
-    for message in [admission, pending, inferred, nobody, deleted, merged, unpaired] {
-        house.send(&message.text()).await;
+    // Whose authority is guessed, and what it is found by besides.
+    let guessed = Msg::new("A01", "C8", "011500", "3", "V5").at("W3^1^1").pid3("3").name("\u{3000}");
+    let guessed = guessed.text().replace("|APP|H|", "|APP||");
+    let own_delimiters = Msg::new("A01", "C_9", "011600", "4", "V6").at("W3^1^2^H").text();
+    let own_delimiters = own_delimiters.replace('^', "$").replace("C_9", "C^9");
+    let messages = [admission, pending, inferred, nobody, deleted, merged, unpaired];
+    for message in messages.iter().map(Msg::text).chain([guessed, own_delimiters]) {
+        house.send(&message).await;
         house.run().await;
     }
+    assert!(!house.rows(&FRAMED).await.is_empty(), "a control id that is answered otherwise");
     let mut text = String::new();
-    for table in hilum_adt::tables::OF_FAMILY.iter().chain(&[&hilum_adt::tables::SEEN]) {
+    for table in hilum_adt::tables::OF_FAMILY.iter().chain(&[&SEEN, &BOARD, &FRAMED]) {
         for row in house.table(table).await {
             writeln!(text, "{}: {row:?}", table.name).unwrap();
         }
