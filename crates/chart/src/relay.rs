@@ -6,12 +6,12 @@
 //! - So each entry before the cursor stands in the feed, and whoever takes over begins there: entries may come twice,
 //!   none is missing, and what a reader has not seen yet comes in order.
 //! - Another *life* begins where the cursor cannot be what the feed says: tables restored from a backup, or a feed that
-//!   was made anew. Its first entry says that all is to be read again.
+//!   was made anew, before this one began or while it publishes. Its first entry says that all is to be read again.
 
 use bytes::Bytes;
 use hilum_core::{Clock, Entropy, Id, Seq, Timestamp};
 use hilum_engines::limits::{FEED_ENTRIES, OUTBOX_KEEP_COMMITS, OUTBOX_RELAY_COMMITS_MAX};
-use hilum_engines::log::Last;
+use hilum_engines::log::{Last, Tail};
 use hilum_engines::tables::{
     Batch, Change, Column, Expect, REREAD_TOPIC, Read, Row, Table, Tables, TablesError, Token, Type, Value,
     Write,
@@ -31,6 +31,7 @@ pub const RELAY: Table = Table {
         Column::new("moved", Type::Time),        // when it last went on, or had nothing to do
         Column::new("process", Type::Id),        // who last published
         Column::optional("trouble", Type::Text), // why it does not go on
+        Column::optional("acked", Type::Int),    // the greatest offset of this life that was acknowledged
     ],
     indexes: &[],
     register: None,
@@ -52,6 +53,7 @@ struct Stands {
     moved: Timestamp,
     process: Id,
     trouble: Option<String>,
+    acked: Option<i64>,
 }
 
 impl Stands {
@@ -64,6 +66,7 @@ impl Stands {
             Value::Time(self.moved),
             Value::Id(self.process),
             self.trouble.clone().map_or(Value::Null, Value::Text),
+            self.acked.map_or(Value::Null, Value::Int),
         ]);
         row
     }
@@ -77,6 +80,7 @@ impl Stands {
             Value::Time(moved),
             Value::Id(process),
             trouble,
+            acked,
         ] = row.values.as_slice()
         else {
             let why = "the relay's row is of another form".to_owned();
@@ -86,8 +90,12 @@ impl Stands {
             Value::Text(why) => Some(why.clone()),
             _ => None,
         };
+        let acked = match acked {
+            Value::Int(offset) => Some(*offset),
+            _ => None,
+        };
         let (sent, last, moved) = (*sent, *last, *moved);
-        Ok(Self { life: *life, sent, last, moved, process: *process, trouble })
+        Ok(Self { life: *life, sent, last, moved, process: *process, trouble, acked })
     }
 }
 
@@ -137,7 +145,7 @@ impl Relay {
         } else {
             let life = Id::from_bytes(entropy.bytes());
             let (sent, last, moved) = (Seq(0), Seq(0), clock.now());
-            let first = Stands { life, sent, last, moved, process: own, trouble: None };
+            let first = Stands { life, sent, last, moved, process: own, trouble: None, acked: None };
             let t = put(tables, &first, None).await?;
             (first, t)
         };
@@ -150,23 +158,36 @@ impl Relay {
     ///
     /// # Errors
     /// The tables'.
-    pub async fn align(&mut self, last: &Last, entropy: &Entropy) -> Result<(), TablesError> {
-        let belongs = match last {
-            // Nothing was published yet, or the feed was made anew.
-            Last::Empty => self.stands.last == Seq(0),
-            Last::Aged => true,
-            Last::Foreign => false,
-            Last::Entry(mark, key) => {
-                mark.life == self.stands.life && self.holds(Seq(mark.t), mark.n, &mark.topic, *key).await?
-            }
-        };
-        if belongs {
-            return Ok(());
-        }
+    pub async fn align(&mut self, tail: &Tail, entropy: &Entropy) -> Result<(), TablesError> {
+        // A topic that ends before what was acknowledged there is another one, whatever stands in it.
+        let is_cut = self.stands.acked.is_some_and(|acked| tail.end <= acked);
+        let belongs = !is_cut
+            && match &tail.last {
+                // Nothing was published yet, or the feed was made anew.
+                Last::Empty => self.stands.last == Seq(0),
+                // What was acknowledged last stood last: nothing is gone that these tables do not know of. With more behind
+                // it, or none known, they may be those of a backup.
+                Last::Aged => self.stands.acked == Some(tail.end - 1),
+                Last::Foreign => false,
+                Last::Entry(mark, key) => {
+                    mark.life == self.stands.life
+                        && self.holds(Seq(mark.t), mark.n, &mark.topic, *key).await?
+                }
+            };
+        if belongs { Ok(()) } else { self.begin_anew(entropy).await }
+    }
+
+    /// Begins another life of the feed: what is published next says that all is to be read again.
+    ///
+    /// # Errors
+    /// [`TablesError::Conflict`] when another process has moved the cursor; the tables'.
+    pub async fn begin_anew(&mut self, entropy: &Entropy) -> Result<(), TablesError> {
         tracing::warn!(
             "the change feed and these tables do not belong together: its readers are told to begin anew"
         );
         self.stands.life = Id::from_bytes(entropy.bytes());
+        self.stands.acked = None;
+        self.passed = self.stands.sent;
         self.t = put(&self.tables, &self.stands, Some(self.t)).await?;
         self.begins = true;
         Ok(())
@@ -190,6 +211,11 @@ impl Relay {
     /// The life of the feed.
     pub const fn life(&self) -> Id {
         self.stands.life
+    }
+
+    /// The greatest offset of this life that was acknowledged.
+    pub const fn acked(&self) -> Option<i64> {
+        self.stands.acked
     }
 
     /// The lease under which it publishes.
@@ -222,17 +248,18 @@ impl Relay {
         }
     }
 
-    /// Moves the cursor behind `published`, which [`Relay::next`] gave and the feed has acknowledged; with nothing, says
-    /// from time to time that there is nothing.
+    /// Moves the cursor behind `published`, which [`Relay::next`] gave and the feed has acknowledged, the last of it at the
+    /// offset `acked`; with nothing, says from time to time that there is nothing.
     ///
     /// # Errors
     /// [`TablesError::Conflict`] when another process has moved it; the tables'.
-    pub async fn confirmed(&mut self, published: &[Change]) -> Result<(), TablesError> {
+    pub async fn confirmed(&mut self, published: &[Change], acked: Option<i64>) -> Result<(), TablesError> {
         let now = self.clock.now();
         if let Some(last) = published.last() {
             self.begins = false;
             self.passed = self.passed.max(last.t);
             self.stands.last = last.t;
+            self.stands.acked = acked;
         } else if self.said.is_some_and(|said| now.micros_since(said) < RELAY_SAYS_S * 1_000_000) {
             return Ok(());
         }
@@ -274,8 +301,10 @@ pub struct RelayHealth {
     pub sent: Seq,
     /// Commits behind the newest; many of them have nothing to publish.
     pub lag_commits: i64,
-    /// When it last went on, or had nothing to do.
+    /// When it last went on, or had nothing to do, by the publisher's clock.
     pub moved: Timestamp,
+    /// The same by the clock of who looks. Not in the row.
+    pub heard: Timestamp,
     /// Who last published.
     pub process: Id,
     /// Why it does not go on, as far as somebody says so.
@@ -283,26 +312,41 @@ pub struct RelayHealth {
 }
 
 impl RelayHealth {
-    /// Looks; `None` before anybody began to publish.
+    /// Looks at `now`, having seen `before` when it last did; `None` before anybody began to publish.
     ///
     /// # Errors
     /// The tables'.
-    pub async fn look(tables: &Tables) -> Result<Option<Self>, TablesError> {
+    pub async fn look(
+        tables: &Tables,
+        before: Option<&Self>,
+        now: Timestamp,
+    ) -> Result<Option<Self>, TablesError> {
         let Some((stands, _)) = stands(tables).await? else { return Ok(None) };
         let newest = tables.now().await?;
         let Stands { sent, moved, process, trouble, .. } = stands;
-        Ok(Some(Self { sent, lag_commits: (newest.0 - sent.0).max(0), moved, process, trouble }))
+        let (lag_commits, heard) = ((newest.0 - sent.0).max(0), heard(moved, before, now));
+        Ok(Some(Self { sent, lag_commits, moved, heard, process, trouble }))
     }
 
     /// Whether it stands still for so long that somebody should see to it.
     pub fn is_stuck(&self, now: Timestamp) -> bool {
-        now.micros_since(self.moved) > RELAY_LATE_S * 1_000_000
+        now.micros_since(self.heard) > RELAY_LATE_S * 1_000_000
     }
 
     /// Commits until entries are cut from the outbox that are not published.
     pub const fn left_commits(&self) -> i64 {
         let left = OUTBOX_RELAY_COMMITS_MAX - self.lag_commits;
         if left > 0 { left } else { 0 }
+    }
+}
+
+/// When the feed last went on by our clock: a row that changes between two looks says so, whatever the publisher's clock
+/// says. At the first look there is only its word, which cannot be later than now.
+fn heard(moved: Timestamp, before: Option<&RelayHealth>, now: Timestamp) -> Timestamp {
+    match before {
+        Some(before) if before.moved == moved => before.heard,
+        Some(_) => now,
+        None => moved.min(now),
     }
 }
 
@@ -317,6 +361,27 @@ pub fn cut_before(newest: Seq, sent: Option<Seq>) -> Seq {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_feed_goes_on_while_its_row_changes_whatever_its_clock_says() {
+        let at = |s: i64| Timestamp::from_micros(s * 1_000_000);
+        let seen = |moved: i64, before: Option<&RelayHealth>, now: i64| RelayHealth {
+            sent: Seq(1),
+            lag_commits: 0,
+            moved: at(moved),
+            heard: heard(at(moved), before, at(now)),
+            process: Id::from_bytes([1; 16]),
+            trouble: None,
+        };
+        let late = RELAY_LATE_S + 1;
+        for clock in [-3_600, -late, 0, late, 3_600] {
+            let first = seen(10_000 + clock, None, 10_000);
+            let moved = seen(10_015 + clock, Some(&first), 10_015);
+            assert!(!moved.is_stuck(at(10_015)), "its clock is {clock} s ahead, and it goes on");
+            let same = seen(10_015 + clock, Some(&moved), 10_015 + late);
+            assert!(same.is_stuck(at(10_015 + late)), "its clock is {clock} s ahead, and it stands still");
+        }
+    }
 
     #[test]
     fn the_outbox_is_cut_behind_the_slowest_and_at_last_all_the_same() {

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use hilum_chart::relay::{RELAY, Relay};
 use hilum_core::{Clock, Entropy, Id, Seq, Timestamp};
-use hilum_engines::log::{Last, Mark};
+use hilum_engines::log::{Last, Mark, Tail};
 use hilum_engines::tables::postgres::{Postgres, PostgresConfig};
 use hilum_engines::tables::sqlite::{Options, Place, Sqlite};
 use hilum_engines::tables::{Batch, Change, Outgoing, REREAD_TOPIC, Tables, TablesError, Token};
@@ -26,6 +26,8 @@ struct Record {
 #[derive(Default)]
 struct Pipe {
     waiting: VecDeque<Record>,
+    /// Where the last of them stands that is acknowledged.
+    acked: Option<i64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,11 +62,16 @@ async fn postgres() -> Tables {
     Tables::Postgres(Postgres::open(place, &[&RELAY]).await.unwrap())
 }
 
-fn last_of(topic: &[Record]) -> Last {
-    topic.last().map_or(Last::Empty, |Record { life, change }| {
+fn tail_of(topic: &[Record]) -> Tail {
+    let last = topic.last().map_or(Last::Empty, |Record { life, change }| {
         let Change { t, n, topic, key, .. } = change.clone();
         Last::Entry(Mark { v: 1, life: *life, term: 0, t: t.0, n, topic }, key)
-    })
+    });
+    Tail { end: end_of(topic), last }
+}
+
+fn end_of(topic: &[Record]) -> i64 {
+    i64::try_from(topic.len()).unwrap()
 }
 
 async fn commit(tables: &Tables, random: &Entropy, entries: usize) {
@@ -79,7 +86,7 @@ async fn commit(tables: &Tables, random: &Entropy, entries: usize) {
 /// Takes the cursor as a process does.
 async fn take(tables: &Tables, random: &Entropy, topic: &[Record]) -> Result<Relay, TablesError> {
     let mut relay = Relay::take(tables, &clock(), random, Id::from_bytes([1; 16]), Token(1)).await?;
-    relay.align(&last_of(topic), random).await?;
+    relay.align(&tail_of(topic), random).await?;
     Ok(relay)
 }
 
@@ -96,6 +103,7 @@ async fn schedule(tables: &Tables, seed: u64, plant: Plant) -> (Vec<Change>, Vec
             if !is_lost {
                 topic.push(record);
             }
+            pipe.acked = Some(end_of(topic) - 1);
         }
     };
     for _ in 0..250 {
@@ -118,7 +126,7 @@ async fn schedule(tables: &Tables, seed: u64, plant: Plant) -> (Vec<Change>, Vec
                 .await
                 .map_or(Worker::Idle, |relay| Worker::Has(relay, Pipe::default())),
             Worker::Has(mut relay, mut pipe) => match relay.next().await.unwrap() {
-                changes if changes.is_empty() => match relay.confirmed(&[]).await {
+                changes if changes.is_empty() => match relay.confirmed(&[], None).await {
                     Ok(()) => Worker::Has(relay, pipe),
                     Err(_) => Worker::Idle,
                 },
@@ -134,7 +142,7 @@ async fn schedule(tables: &Tables, seed: u64, plant: Plant) -> (Vec<Change>, Vec
                     deliver(&mut pipe, &mut topic, 1 + below(4));
                 }
                 if is_first || pipe.waiting.is_empty() {
-                    match relay.confirmed(&changes).await {
+                    match relay.confirmed(&changes, pipe.acked).await {
                         Ok(()) if is_first => Worker::Sends(relay, pipe, Vec::new()),
                         Ok(()) => Worker::Has(relay, pipe),
                         Err(TablesError::Conflict(_)) => {
@@ -227,11 +235,30 @@ async fn drain(relay: &mut Relay, topic: &mut Vec<Record>) {
         let changes = relay.next().await.unwrap();
         let life = relay.life();
         topic.extend(changes.iter().map(|change| Record { life, change: change.clone() }));
-        relay.confirmed(&changes).await.unwrap();
+        relay.confirmed(&changes, Some(end_of(topic) - 1)).await.unwrap();
         if changes.is_empty() {
             return;
         }
     }
+}
+
+/// A feed of three entries, and a fourth that was published and is not known to have been.
+async fn published(random: &Entropy) -> (Tables, Vec<Record>) {
+    let (tables, mut topic) = (sqlite(), Vec::new());
+    commit(&tables, random, 2).await;
+    let mut relay = take(&tables, random, &topic).await.unwrap();
+    drain(&mut relay, &mut topic).await;
+    let life = relay.life();
+    commit(&tables, random, 1).await;
+    let mut again = take(&tables, random, &topic).await.unwrap();
+    drain(&mut again, &mut topic).await;
+    assert_eq!((again.life(), topic.len()), (life, 3), "the same life goes on");
+    commit(&tables, random, 1).await;
+    let mut dies = take(&tables, random, &topic).await.unwrap();
+    let sent = dies.next().await.unwrap();
+    topic.extend(sent.into_iter().map(|change| Record { life, change }));
+    assert_eq!(topic.len(), 4);
+    (tables, topic)
 }
 
 /// Tables that were restored count from before what was published: readers are told, for else they would take what comes
@@ -239,55 +266,63 @@ async fn drain(relay: &mut Relay, topic: &mut Vec<Record>) {
 #[tokio::test]
 async fn another_life_begins_where_feed_and_tables_do_not_belong_together() {
     let random = Entropy::seeded(5);
-    let tables = sqlite();
-    let mut topic = Vec::new();
-    commit(&tables, &random, 2).await;
-    let mut relay = take(&tables, &random, &topic).await.unwrap();
-    drain(&mut relay, &mut topic).await;
-    let life = relay.life();
-    commit(&tables, &random, 1).await;
-    let mut again = take(&tables, &random, &topic).await.unwrap();
-    drain(&mut again, &mut topic).await;
-    assert_eq!((again.life(), topic.len()), (life, 3), "the same life goes on");
-
-    // Published, and not known to have been: it is of these tables, and the life goes on.
-    commit(&tables, &random, 1).await;
-    let mut dies = take(&tables, &random, &topic).await.unwrap();
-    let sent = dies.next().await.unwrap();
-    topic.extend(sent.into_iter().map(|change| Record { life, change }));
-    assert_eq!(take(&tables, &random, &topic).await.unwrap().life(), life);
-
-    let newest = tables.now().await.unwrap();
-    let elsewhere = |t: i64| {
-        let change = Change {
-            t: Seq(t),
-            n: 0,
-            topic: TOPICS[0].to_owned(),
-            key: Id::from_bytes([9; 16]),
-            body: Bytes::new(),
-        };
-        vec![Record { life, change }]
+    let other = |topic: &[Record], t: i64| {
+        let mut topic = topic.to_vec();
+        let last = topic.last_mut().unwrap();
+        last.change.t = Seq(last.change.t.0 + t);
+        last.change.key = Id::from_bytes([9; 16]);
+        tail_of(&topic)
     };
-    let cases = [
-        ("ahead of these tables", last_of(&elsewhere(newest.0 + 7))),
-        ("another entry of that commit", last_of(&elsewhere(topic.last().unwrap().change.t.0))),
-        ("the feed was made anew", Last::Empty),
-        ("somebody else wrote into it", Last::Foreign),
+    type Found<'a> = &'a dyn Fn(&[Record]) -> Tail;
+    let cases: [(&str, bool, Found<'_>); 10] = [
+        ("published, and not known to have been: it is of these tables", true, &tail_of),
+        ("a copy came late", true, &|topic| {
+            tail_of(&topic.iter().chain(&topic[..1]).cloned().collect::<Vec<_>>())
+        }),
+        ("a quiet week", true, &|_| Tail { end: 3, last: Last::Aged }),
+        ("gone by age, and more than these tables know of", false, &|_| Tail { end: 4, last: Last::Aged }),
+        ("ahead of these tables", false, &|topic| other(topic, 7)),
+        ("another entry of that commit", false, &|topic| other(topic, 0)),
+        ("the feed was made anew", false, &|_| Tail { end: 0, last: Last::Empty }),
+        ("and somebody published into it", false, &|topic| Tail { end: 1, ..tail_of(topic) }),
+        ("or it was emptied after that", false, &|_| Tail { end: 2, last: Last::Aged }),
+        ("somebody else wrote into it", false, &|_| Tail { end: 5, last: Last::Foreign }),
     ];
-    for (why, last) in cases {
-        let mut relay =
-            Relay::take(&tables, &clock(), &random, Id::from_bytes([1; 16]), Token(2)).await.unwrap();
-        let before = relay.life();
-        relay.align(&last, &random).await.unwrap();
-        assert_ne!(relay.life(), before, "{why}");
+    for (why, is_same, found) in cases {
+        let (tables, topic) = published(&random).await;
+        let process = Id::from_bytes([1; 16]);
+        let mut relay = Relay::take(&tables, &clock(), &random, process, Token(2)).await.unwrap();
+        relay.align(&found(&topic), &random).await.unwrap();
+        assert_eq!(relay.life() == topic[0].life, is_same, "{why}");
         let first = relay.next().await.unwrap();
-        assert_eq!((first.len(), first[0].topic.as_str()), (1, REREAD_TOPIC), "{why}");
+        assert_eq!((first.len(), first[0].topic == REREAD_TOPIC), (1, !is_same), "{why}");
+        tables.close().await;
     }
-    let relay = Relay::take(&tables, &clock(), &random, Id::from_bytes([1; 16]), Token(3)).await.unwrap();
-    let mut aged = relay;
-    let before = aged.life();
-    aged.align(&Last::Aged, &random).await.unwrap();
-    assert_eq!(aged.life(), before, "a quiet week is no other life");
+    // Tables that have never published know nothing of what is gone by age.
+    let tables = sqlite();
+    let mut relay = Relay::take(&tables, &clock(), &random, Id::from_bytes([1; 16]), Token(1)).await.unwrap();
+    relay.align(&Tail { end: 5, last: Last::Aged }, &random).await.unwrap();
+    assert_eq!(relay.next().await.unwrap()[0].topic, REREAD_TOPIC);
+    tables.close().await;
+}
+
+/// Who publishes sees by an offset that the topic is another one: all that is not known to be read comes in a new life.
+#[tokio::test]
+async fn a_topic_that_is_made_anew_under_its_publisher_begins_another_life() {
+    let random = Entropy::seeded(7);
+    let (tables, old) = published(&random).await;
+    let mut relay = take(&tables, &random, &old).await.unwrap();
+    assert_eq!(relay.acked(), Some(2));
+    let sent = relay.next().await.unwrap();
+    let mut topic: Vec<Record> =
+        sent.iter().map(|change| Record { life: relay.life(), change: change.clone() }).collect();
+    relay.begin_anew(&random).await.unwrap();
+    assert_eq!(relay.acked(), None, "of the other topic");
+    drain(&mut relay, &mut topic).await;
+    let news: Vec<&Record> = topic.iter().filter(|one| one.life == relay.life()).collect();
+    assert_eq!((news[0].change.topic.as_str(), &news[1].change), (REREAD_TOPIC, &sent[0]));
+    assert_eq!(news.len(), 2);
+    assert_eq!(take(&tables, &random, &topic).await.unwrap().life(), relay.life(), "and goes on in it");
     tables.close().await;
 }
 

@@ -88,6 +88,8 @@ pub const OUTBOX_RELAY_COMMITS_MAX: i64 = 1_000_000;
 pub const FEED_ENTRIES: u32 = 1_000;
 /// Entries of the change feed that wait for the brokers at once.
 pub const FEED_IN_FLIGHT_MAX: usize = 10_000;
+/// KiB of them at most; librdkafka's own default.
+pub const FEED_QUEUE_KIB_MAX: usize = 1 << 20;
 /// Seconds until the brokers must have acknowledged these.
 pub const FEED_S_MAX: u64 = 30;
 /// Hours for which Kafka keeps the records of the change feed, when we make its topic.

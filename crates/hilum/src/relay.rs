@@ -7,8 +7,9 @@ use std::time::Duration;
 use hilum_chart::relay::{self, Relay, RelayHealth};
 use hilum_core::Timestamp;
 use hilum_engines::limits as engines;
-use hilum_engines::log::{Feed, LogError};
+use hilum_engines::log::{Feed, LogError, Placed};
 use hilum_engines::tables::{TablesError, Token};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::house::House;
@@ -106,6 +107,15 @@ struct Turn {
     went_on: bool,
 }
 
+impl Drop for Turn {
+    /// Who was told to stop has left the feed open: a producer's end takes a thread that may wait, and nobody waits for it.
+    fn drop(&mut self) {
+        if let (Some(feed), Ok(runtime)) = (self.feed.take(), Handle::try_current()) {
+            runtime.spawn_blocking(move || drop(feed));
+        }
+    }
+}
+
 impl Turn {
     /// Publishes while the lease is ours.
     async fn take(&mut self, house: &House, lease: Token) -> Ended {
@@ -126,17 +136,21 @@ impl Turn {
         let mut relay =
             Relay::take(&house.tables, &house.clock, &house.entropy, house.process, lease).await?;
         let feed = self.feed.insert(house.log.feed().await?);
-        relay.align(&feed.last().await?, &house.entropy).await?;
+        relay.align(&feed.tail().await?, &house.entropy).await?;
         tracing::info!(term = relay.term(), "this process publishes the outbox");
         let mut committed = house.tables.committed();
         loop {
             committed.mark_unchanged();
             let changes = relay.next().await?;
-            feed.publish(relay.life(), relay.term(), &changes).await?;
+            let placed = feed.publish(relay.life(), relay.term(), relay.acked(), &changes).await?;
+            let Placed::Behind(acked) = placed else {
+                relay.begin_anew(&house.entropy).await?;
+                continue;
+            };
             if !changes.is_empty() {
                 hilum_core::failpoint::hit("relay");
             }
-            relay.confirmed(&changes).await?;
+            relay.confirmed(&changes, acked).await?;
             self.went_on = true;
             metrics::counter!("hilum_relay_published_total").increment(changes.len() as u64);
             if changes.len() < engines::FEED_ENTRIES as usize {
@@ -179,8 +193,11 @@ async fn cut_once(house: &House) -> Result<u64, TablesError> {
     if tables.lease(CUT_LEASE, &holder, now, until).await?.is_none() {
         return Ok(0);
     }
-    let sent =
-        if house.config.log.relay { RelayHealth::look(tables).await?.map(|feed| feed.sent) } else { None };
+    let sent = if house.config.log.relay {
+        RelayHealth::look(tables, None, now).await?.map(|feed| feed.sent)
+    } else {
+        None
+    };
     tables.prune(relay::cut_before(tables.now().await?, sent)).await
 }
 

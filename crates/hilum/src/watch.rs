@@ -154,7 +154,8 @@ impl Watch {
         }
         let asked = async {
             if self.minds_feed {
-                match RelayHealth::look(&self.tables).await {
+                let before = self.seen().feed;
+                match RelayHealth::look(&self.tables, before.as_ref(), self.clock.now()).await {
                     Ok(feed) => self.slot().feed = feed,
                     Err(error) => tracing::debug!(%error, "how the change feed does is not known"),
                 }
@@ -224,7 +225,7 @@ impl Watch {
         if let Some(feed) = seen.feed {
             let now = self.clock.now();
             metrics::gauge!("hilum_relay_lag_commits").set(feed.lag_commits as f64);
-            metrics::gauge!("hilum_relay_silence_seconds").set(now.micros_since(feed.moved) as f64 / 1e6);
+            metrics::gauge!("hilum_relay_silence_seconds").set(now.micros_since(feed.heard) as f64 / 1e6);
             metrics::gauge!("hilum_relay_stuck").set(if feed.is_stuck(now) { 1.0 } else { 0.0 });
         }
         if let Some(found) = self.reconciler.seen() {

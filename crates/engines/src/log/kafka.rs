@@ -19,7 +19,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use tokio::sync::{Semaphore, watch};
 
 use self::client::{Settings, Watched};
-pub use self::feed::{Feed, Last, Mark};
+pub use self::feed::{Feed, Last, Mark, Placed, Tail};
 use self::reader::Reader;
 use self::token::Tokens;
 use self::topics::{Found, Making, Names};

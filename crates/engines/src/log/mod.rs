@@ -13,7 +13,7 @@ pub mod embedded;
 pub mod kafka;
 pub mod stored;
 
-pub use kafka::{Feed, Last, Mark};
+pub use kafka::{Feed, Last, Mark, Placed, Tail};
 
 /// The partition of a key among `partitions`. Stored logs depend on it: it never changes.
 pub fn partition_of(key: Id, partitions: u16) -> u16 {

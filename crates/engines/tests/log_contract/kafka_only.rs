@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use hilum_core::{Entropy, Id, Kind, Position, Seq, Stream};
 use hilum_engines::limits;
 use hilum_engines::log::kafka::{Durability, Kafka, KafkaConfig};
-use hilum_engines::log::{Log, LogError, ReadMax, partition_of};
+use hilum_engines::log::{Last, Log, LogError, Placed, ReadMax, Tail, partition_of};
 use hilum_engines::tables::Change;
 use hilum_testkit::kafka::{Kafka as Cluster, read_all};
 use rdkafka::ClientConfig;
@@ -333,26 +333,26 @@ async fn a_feed_has_no_holes_though_its_broker_stops_and_dies() {
     let life = Id::from_bytes([5; 16]);
     let some = |from: i64, to: i64| (from..to).map(changed).collect::<Vec<_>>();
     let feed = log.feed().await.expect("a feed");
-    feed.publish(life, 1, &some(1, 120_001)).await.expect("a large commit");
+    feed.publish(life, 1, None, &some(1, 120_001)).await.expect("a large commit");
 
     // The second waits for less long than the first: it must not be there without it.
     cluster.kill(1);
     let (first, second) = (some(120_001, 120_101), some(120_101, 120_201));
     let later = async {
         tokio::time::sleep(Duration::from_secs(limits::KAFKA_DELIVERY_S_MAX - 2)).await;
-        let (sent, ()) = tokio::join!(feed.publish(life, 1, &second), async {
+        let (sent, ()) = tokio::join!(feed.publish(life, 1, None, &second), async {
             tokio::time::sleep(Duration::from_millis(2_500)).await;
             tokio::task::block_in_place(|| cluster.restart(1));
         });
         sent
     };
-    let (sent, later) = tokio::join!(feed.publish(life, 1, &first), later);
+    let (sent, later) = tokio::join!(feed.publish(life, 1, None, &first), later);
     sent.and(later).expect("it waits");
     assert_eq!(without_holes(&cluster, &config), 120_200);
 
     // Stopped while it is sent to, and killed before it goes on.
     let third = some(120_201, 125_001);
-    let (sent, ()) = tokio::join!(feed.publish(life, 1, &third), async {
+    let (sent, ()) = tokio::join!(feed.publish(life, 1, None, &third), async {
         tokio::time::sleep(Duration::from_millis(2)).await;
         cluster.pause(1);
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -363,8 +363,58 @@ async fn a_feed_has_no_holes_though_its_broker_stops_and_dies() {
     // Either it has gone on by itself, or it was given up and is done anew.
     if sent.is_err() {
         let feed = log.feed().await.expect("a feed");
-        feed.publish(life, 2, &third).await.expect("publishes");
+        feed.publish(life, 2, None, &third).await.expect("publishes");
         feed.close().await;
     }
     assert_eq!(without_holes(&cluster, &config), 125_000);
+}
+
+/// Another topic under the feed's name is noticed by where its records stand, also by a producer that goes on as if
+/// nothing had been; and what stands last is told from what is gone, and from what is somebody else's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_feed_knows_its_end_and_notices_another_topic_of_its_name() {
+    let config = on_one_broker();
+    let topic = format!("{}.chart.changes", config.prefix);
+    let log = open(&config).await.expect("opens");
+    let feed = log.feed().await.expect("a feed");
+    assert_eq!(feed.tail().await.expect("reads"), Tail { end: 0, last: Last::Empty });
+    let life = Id::from_bytes([5; 16]);
+    let some = |from: i64, to: i64| (from..to).map(changed).collect::<Vec<_>>();
+    let placed = feed.publish(life, 1, None, &some(1, 21)).await.expect("publishes");
+    assert_eq!(placed, Placed::Behind(Some(19)));
+    assert_eq!(feed.publish(life, 1, Some(19), &[]).await.expect("nothing"), placed);
+    let Tail { end: 20, last: Last::Entry(mark, _) } = feed.tail().await.expect("reads") else {
+        panic!("an entry")
+    };
+    assert_eq!(mark.t, 20);
+
+    hilum_testkit::kafka::leave_a_gap(&config.brokers, &topic, 0);
+    assert_eq!(feed.tail().await.expect("reads").last, Last::Foreign);
+    let mut until = TopicPartitionList::new();
+    until.add_partition_offset(&topic, 0, Offset::End).expect("a place");
+    admin(&config).delete_records(&until, &AdminOptions::new()).await.expect("deletes");
+    assert_eq!(feed.tail().await.expect("reads").last, Last::Aged);
+
+    admin(&config).delete_topics(&[&topic], &AdminOptions::new()).await.expect("deletes");
+    let begun = Instant::now();
+    loop {
+        let new = NewTopic::new(&topic, 1, TopicReplication::Fixed(1));
+        let made = admin(&config).create_topics(&[new], &AdminOptions::new()).await.expect("asks");
+        if made.iter().all(Result::is_ok) {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{made:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    match feed.publish(life, 1, Some(19), &some(21, 23)).await {
+        Ok(placed) => assert_eq!(placed, Placed::Anew),
+        Err(why) => {
+            // It may also say that the topic is gone: who opens the feed anew sees where it ends.
+            let again = log.feed().await.expect("a feed");
+            let tail = again.tail().await.expect("reads");
+            assert!(tail.end < 20, "{why}: {tail:?}");
+            again.close().await;
+        }
+    }
+    feed.close().await;
 }

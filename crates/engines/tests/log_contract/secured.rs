@@ -215,9 +215,9 @@ fn changed(t: i64, n: i64) -> Change {
 async fn another_follows_what_changes_and_sees_no_patient(gateway: &Log, worker: &Log) {
     let life = Id::from_bytes([3; 16]);
     let feed = worker.feed().await.expect("a worker opens the feed");
-    assert_eq!(feed.last().await.expect("reads"), Last::Empty);
-    feed.publish(life, 7, &[changed(40, 0), changed(40, 1)]).await.expect("a worker publishes");
-    let Last::Entry(mark, subject) = feed.last().await.expect("reads") else { panic!("an entry") };
+    assert_eq!(feed.tail().await.expect("reads").last, Last::Empty);
+    feed.publish(life, 7, None, &[changed(40, 0), changed(40, 1)]).await.expect("a worker publishes");
+    let Last::Entry(mark, subject) = feed.tail().await.expect("reads").last else { panic!("an entry") };
     assert_eq!((mark.life, mark.term, mark.t, mark.n, subject), (life, 7, 40, 1, key(1)));
 
     let read = |kcat: &mut Command| {
@@ -256,9 +256,10 @@ async fn another_follows_what_changes_and_sees_no_patient(gateway: &Log, worker:
     let said = String::from_utf8_lossy(&written.stderr).into_owned();
     assert!(said.contains("uthorization"), "{said}");
     let theirs = gateway.feed().await.expect("whoever reads may look");
-    let refused = theirs.publish(life, 8, &[changed(41, 0)]).await.expect_err("a gateway publishes nothing");
+    let refused =
+        theirs.publish(life, 8, None, &[changed(41, 0)]).await.expect_err("a gateway publishes nothing");
     assert!(refused.to_string().contains("the right Write on topic hilum.chart.changes"), "{refused}");
-    let Last::Entry(mark, _) = feed.last().await.expect("reads") else { panic!("an entry") };
+    let Last::Entry(mark, _) = feed.tail().await.expect("reads").last else { panic!("an entry") };
     assert_eq!((mark.t, mark.n), (40, 1), "nothing has come");
     theirs.close().await;
     feed.close().await;

@@ -423,7 +423,8 @@ async fn of_the_feed(house: &House) -> Option<Finding> {
         return None;
     }
     // That the tables do not answer is a finding of its own.
-    let feed = RelayHealth::look(&house.tables).await.ok()?;
+    let before = house.watch.get().and_then(|watch| watch.seen().feed);
+    let feed = RelayHealth::look(&house.tables, before.as_ref(), house.clock.now()).await.ok()?;
     let Some(feed) = feed else {
         return Some(Finding::warn("change feed", "nothing was ever published", relay::WAY_OUT));
     };

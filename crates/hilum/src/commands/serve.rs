@@ -65,8 +65,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     machine::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mode = if arguments.invented { Mode::Demo } else { Mode::Serve };
-    runtime.block_on(serve(folder, config, mode, arguments.ready_file.as_deref()))?;
-    Ok(ExitCode::SUCCESS)
+    let served = runtime.block_on(serve(folder, config, mode, arguments.ready_file.as_deref()));
+    // Brokers that do not answer keep a thread for seconds, and nothing that it does is waited for.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    served.map(|()| ExitCode::SUCCESS)
 }
 
 async fn serve(folder: Folder, config: Config, mode: Mode, ready_file: Option<&Path>) -> anyhow::Result<()> {

@@ -204,3 +204,28 @@ fn a_feed_that_stands_still_is_said_and_goes_on() {
     assert_eq!(found["level"], "ok", "{found}");
     server.stop();
 }
+
+/// Who is told twice to stop does so at once, though a thread of it waits for brokers that do not answer.
+#[test]
+fn a_publisher_that_waits_for_its_brokers_ends_when_it_is_told_to() {
+    let (kafka, postgres) = (Kafka::start(1, &[]), Postgres::shared());
+    let house = House::new(&kafka, postgres);
+    let folder = tempdir().unwrap();
+    let one = house.start(&folder, &[]);
+    send(&one, 0..5);
+    house.published(5);
+    let other = sibling(&folder);
+    let mut two = house.start(&other, &[]);
+    kafka.pause(1);
+    one.signal("KILL");
+    drop(one);
+    wait("the other one tries to publish", 30, || house.publishes(&two).then_some(()));
+    let begun = std::time::Instant::now();
+    two.signal("TERM");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    two.signal("TERM");
+    two.ended(60);
+    let took = begun.elapsed();
+    assert!(took < std::time::Duration::from_secs(4), "{took:?}: {}", two.said());
+    kafka.resume(1);
+}

@@ -122,18 +122,43 @@ impl Settings {
 
     /// A producer of one sequence without holes: a record is given up never, or with all that come behind it.
     pub(super) fn sequencer(&self) -> Result<FutureProducer<Watched>, LogError> {
+        self.create(&self.sequencing())
+    }
+
+    fn sequencing(&self) -> ClientConfig {
         let mut config = self.base.clone();
+        // Second names of what is set below: of the two, librdkafka takes which it is given last, and nobody knows which.
+        for other_name in
+            ["message.timeout.ms", "max.in.flight", "request.required.acks", "queue.buffering.max.ms"]
+        {
+            config.remove(other_name);
+        }
         config
             .set("enable.idempotence", "true")
             .set("enable.gapless.guarantee", "true")
             .set("acks", "all")
+            // A broker that knows nothing of this producer (any more) takes whatever comes first: with two requests on their
+            // way, the later one without the earlier.
+            .set("max.in.flight.requests.per.connection", "1")
             // For ever: one that was given up for its age would be a hole, for those behind it would still be sent.
             .set("delivery.timeout.ms", "0")
-            .set("linger.ms", limits::KAFKA_LINGER_MS.to_string());
-        self.create(&config)
+            .set("linger.ms", limits::KAFKA_LINGER_MS.to_string())
+            // All that is sent at a time has room, whatever the log's own clients are told.
+            .set("queue.buffering.max.messages", (2 * limits::FEED_IN_FLIGHT_MAX).to_string())
+            .set("queue.buffering.max.kbytes", limits::FEED_QUEUE_KIB_MAX.to_string());
+        config
     }
 
     pub(super) fn consumer(&self) -> Result<BaseConsumer<Watched>, LogError> {
+        self.consume(&self.consuming())
+    }
+
+    /// A consumer that says so when there is nothing more to read.
+    pub(super) fn end_reader(&self) -> Result<BaseConsumer<Watched>, LogError> {
+        self.consume(self.consuming().set("enable.partition.eof", "true"))
+    }
+
+    fn consuming(&self) -> ClientConfig {
         let mut config = self.base.clone();
         config
             // librdkafka wants a group's name; nobody joins it, and no offset is kept there.
@@ -147,7 +172,11 @@ impl Settings {
             .set("fetch.wait.max.ms", "50")
             .set("fetch.queue.backoff.ms", "20")
             .set("fetch.error.backoff.ms", "100");
-        let consumer: BaseConsumer<Watched> = self.create(&config)?;
+        config
+    }
+
+    fn consume(&self, config: &ClientConfig) -> Result<BaseConsumer<Watched>, LogError> {
+        let consumer: BaseConsumer<Watched> = self.create(config)?;
         self.introduce(consumer.client())?;
         Ok(consumer)
     }
@@ -264,3 +293,38 @@ impl ClientContext for Watched {
 }
 
 impl ConsumerContext for Watched {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_setting_of_the_clients_makes_holes_in_a_sequence() {
+        let mut config = KafkaConfig::new("127.0.0.1:9", "x");
+        let theirs = [
+            ("message.timeout.ms", "5000"),
+            ("max.in.flight", "1000"),
+            ("request.required.acks", "1"),
+            ("queue.buffering.max.messages", "10"),
+            ("queue.buffering.max.kbytes", "16"),
+            ("enable.gapless.guarantee", "false"),
+        ];
+        for (name, value) in theirs {
+            config.client.insert(name.to_owned(), value.to_owned());
+        }
+        let settings = Settings::new(&config, None).unwrap();
+        let native = settings.sequencing().create_native_config().unwrap();
+        let ours = [
+            ("message.timeout.ms", "0"),
+            ("max.in.flight.requests.per.connection", "1"),
+            ("acks", "-1"),
+            ("queue.buffering.max.messages", "20000"),
+            ("queue.buffering.max.kbytes", "1048576"),
+            ("enable.gapless.guarantee", "true"),
+            ("enable.idempotence", "true"),
+        ];
+        for (name, value) in ours {
+            assert_eq!(native.get(name).unwrap().trim_end_matches('\0'), value, "{name}");
+        }
+    }
+}

@@ -42,6 +42,24 @@ pub struct Mark {
     pub topic: String,
 }
 
+/// Where the feed ends, and what stands last in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tail {
+    /// The offset of what comes next.
+    pub end: i64,
+    /// What stands before it.
+    pub last: Last,
+}
+
+/// Where what was published stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placed {
+    /// Behind what stood there before; the last of it at this offset, absent while nothing was ever published.
+    Behind(Option<i64>),
+    /// Not behind it: the topic was made anew since. How much of it is there nobody knows.
+    Anew,
+}
+
 /// What stands last in the feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Last {
@@ -103,17 +121,25 @@ impl Feed {
         Ok(Self { settings, names: names.clone(), producer })
     }
 
-    /// Publishes `changes` behind what stands there; all of them are acknowledged when it resolves. After an error
-    /// nobody knows how many are there: the feed is to be opened anew, and all of them published again.
+    /// Publishes `changes` behind what stands there, of which the last known stands at the offset `acked`; all of them
+    /// are acknowledged when it resolves to [`Placed::Behind`]. After an error nobody knows how many are there: the
+    /// feed is to be opened anew, and all of them published again.
     ///
     /// # Errors
-    /// [`LogError::Engine`], [`LogError::Unknown`] when the brokers do not answer in time.
-    pub async fn publish(&self, life: Id, term: i64, changes: &[Change]) -> Result<(), LogError> {
+    /// [`LogError::Engine`], [`LogError::Unknown`] when the brokers do not answer in time, or not say where it stands.
+    pub async fn publish(
+        &self,
+        life: Id,
+        term: i64,
+        acked: Option<i64>,
+        changes: &[Change],
+    ) -> Result<Placed, LogError> {
+        let mut acked = acked;
         let limit = Duration::from_secs(limits::FEED_S_MAX);
         // A commit is given whole, however large: the producer's queue has a bound of its own.
         for part in changes.chunks(limits::FEED_IN_FLIGHT_MAX) {
-            let sent = tokio::time::timeout(limit, self.send(life, term, part)).await;
-            sent.unwrap_or_else(|_| {
+            let sent = tokio::time::timeout(limit, self.send(life, term, acked, part)).await;
+            let placed = sent.unwrap_or_else(|_| {
                 let said = self.settings.watched.last_said();
                 Err(LogError::Unknown(said.unwrap_or_else(|| {
                     format!(
@@ -123,11 +149,21 @@ impl Feed {
                     )
                 })))
             })?;
+            match placed {
+                Placed::Behind(last) => acked = last,
+                Placed::Anew => return Ok(Placed::Anew),
+            }
         }
-        Ok(())
+        Ok(Placed::Behind(acked))
     }
 
-    async fn send(&self, life: Id, term: i64, changes: &[Change]) -> Result<(), LogError> {
+    async fn send(
+        &self,
+        life: Id,
+        term: i64,
+        acked: Option<i64>,
+        changes: &[Change],
+    ) -> Result<Placed, LogError> {
         let mut waiting = Vec::with_capacity(changes.len());
         for change in changes {
             let mark = Mark { v: 1, life, term, t: change.t.0, n: change.n, topic: change.topic.clone() };
@@ -142,11 +178,21 @@ impl Feed {
                 .headers(headers);
             waiting.push(self.producer.send_result(record).map_err(|(why, _)| self.failed(&why))?);
         }
+        let mut acked = acked;
         for one in waiting {
             let delivered = one.await.map_err(|_| LogError::Unknown("the producer was closed".to_owned()))?;
-            delivered.map_err(|(why, _)| self.failed(&why))?;
+            let offset = delivered.map_err(|(why, _)| self.failed(&why))?.offset;
+            match placed(acked, offset) {
+                Some(Placed::Behind(last)) => acked = last,
+                Some(Placed::Anew) => return Ok(Placed::Anew),
+                None => {
+                    let topic = &self.names.changes;
+                    let why = format!("topic {topic}: a record was acknowledged without its place");
+                    return Err(LogError::Unknown(why));
+                }
+            }
         }
-        Ok(())
+        Ok(Placed::Behind(acked))
     }
 
     fn failed(&self, why: &KafkaError) -> LogError {
@@ -158,12 +204,12 @@ impl Feed {
         LogError::Engine(format!("topic {topic}: {why}"))
     }
 
-    /// What stands last.
+    /// Where it ends, and what stands last.
     ///
     /// # Errors
     /// [`LogError::Engine`].
-    pub async fn last(&self) -> Result<Last, LogError> {
-        let consumer = self.settings.consumer()?;
+    pub async fn tail(&self) -> Result<Tail, LogError> {
+        let consumer = self.settings.end_reader()?;
         let names = self.names.clone();
         blocking(move || {
             let topic = &names.changes;
@@ -174,11 +220,12 @@ impl Feed {
             };
             let wait = Duration::from_secs(limits::KAFKA_START_S_MAX);
             let (first, end) = consumer.fetch_watermarks(topic, 0, wait).map_err(|why| fails(&why))?;
+            let is = |last| Ok(Tail { end, last });
             if end == 0 {
-                return Ok(Last::Empty);
+                return is(Last::Empty);
             }
             if first == end {
-                return Ok(Last::Aged);
+                return is(Last::Aged);
             }
             let mut place = TopicPartitionList::new();
             place
@@ -186,15 +233,21 @@ impl Feed {
                 .and_then(|()| consumer.assign(&place))
                 .map_err(|why| fails(&why))?;
             match consumer.poll(wait) {
+                // What is slow is not somebody else's.
+                None => {
+                    let why =
+                        format!("topic {topic}: its last record was not given within {} s", wait.as_secs());
+                    Err(LogError::Engine(why))
+                }
                 // An offset without a record is a transaction's: none of ours.
-                None => Ok(Last::Foreign),
+                Some(Err(KafkaError::PartitionEOF(_))) => is(Last::Foreign),
                 Some(Err(why)) => Err(fails(&why)),
                 Some(Ok(message)) => {
                     let header =
                         message.headers().and_then(|all| all.iter().find(|one| one.key == MARK_HEADER));
                     let mark = header.and_then(|one| serde_json::from_slice(one.value?).ok());
                     let key = message.key().and_then(|key| std::str::from_utf8(key).ok()?.parse().ok());
-                    Ok(match (mark, key) {
+                    is(match (mark, key) {
                         (Some(mark), Some(key)) => Last::Entry(mark, key),
                         _ => Last::Foreign,
                     })
@@ -214,9 +267,35 @@ impl Feed {
     }
 }
 
+/// Where a record stands that was acknowledged at `offset`, what was before it at `acked`. Absent where the brokers did not
+/// say: librdkafka takes a record for kept when one that it sent later is, and that may not be so.
+fn placed(acked: Option<i64>, offset: i64) -> Option<Placed> {
+    if offset < 0 {
+        return None;
+    }
+    let is_behind = acked.is_none_or(|acked| offset > acked);
+    Some(if is_behind { Placed::Behind(Some(offset)) } else { Placed::Anew })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_acknowledgment_says_where_it_stands() {
+        let cases = [
+            ("the first that is known", None, 0, Some(Placed::Behind(Some(0)))),
+            ("behind it", Some(7), 8, Some(Placed::Behind(Some(8)))),
+            ("what others put between does not matter", Some(7), 90, Some(Placed::Behind(Some(90)))),
+            ("before it: another topic of the same name", Some(7), 0, Some(Placed::Anew)),
+            ("in its place: the same", Some(7), 7, Some(Placed::Anew)),
+            ("nobody says where", Some(7), -1, None),
+            ("nor in librdkafka's own way", None, -1001, None),
+        ];
+        for (why, acked, offset, want) in cases {
+            assert_eq!(placed(acked, offset), want, "{why}");
+        }
+    }
 
     #[test]
     fn the_mark_is_as_its_golden_file() {
