@@ -13,7 +13,7 @@ use hilum_adt::settings::SourceSettings;
 use hilum_core::{Envelope, Id, Stream};
 use hilum_engines::tables::Tables;
 
-fn envelopes(seed: u64, count: usize) -> Vec<Envelope> {
+async fn envelopes(seed: u64, count: usize) -> Vec<Envelope> {
     let house = House::new();
     house.pass_time(86_400);
     let raws = messages(seed, count);
@@ -46,6 +46,13 @@ fn envelopes(seed: u64, count: usize) -> Vec<Envelope> {
         settle("closed-visit", visit);
         settle("identity", identity::provisional_id(&house.key, visit));
     }
+    // Merges that would close a circle: the mark of all who are in it rests on what was decided.
+    house.append_all(&all).await;
+    house.run().await;
+    for item in house.work().await.iter().filter(|item| item["detail"].contains("cycle")) {
+        let work = item["id"].parse().unwrap();
+        all.push(house.decision(&Decision::Settle { work, by: "kim".to_owned(), note: String::new() }));
+    }
     // In one partition, so that some are read in one batch.
     let key = house.key.id("Partition", &[b"decisions"]);
     for decision in all.iter_mut().filter(|one| one.stream == Stream::Decisions) {
@@ -69,7 +76,12 @@ async fn canonical(tables: Tables, all: &[Envelope], seed: u64) -> String {
         order.extend(copies);
         dice.shuffle(&mut order);
     }
-    let mut rest = order.as_slice();
+    // Once what operators settle comes behind all that it is about: nothing else folds it again.
+    let settles = |one: &Envelope| matches!(Decision::parse(&one.body), Ok(Decision::Settle { .. }));
+    let is_last = |one: &Envelope| seed == 3 && one.stream == Stream::Decisions && settles(one);
+    order.sort_by_key(is_last);
+    let (messages, decisions) = order.split_at(order.partition_point(|one| !is_last(one)));
+    let mut rest = messages;
     while !rest.is_empty() {
         let cut = if seed == 0 { rest.len() } else { 1 + dice.below(rest.len()) };
         let (now, later) = rest.split_at(cut);
@@ -77,6 +89,8 @@ async fn canonical(tables: Tables, all: &[Envelope], seed: u64) -> String {
         house.run_in_batches_of(if seed == 0 { usize::MAX } else { dice.pick(&[1, 3, 17, 500]) }).await;
         rest = later;
     }
+    house.append_all(decisions).await;
+    house.run().await;
     let rejected: Vec<_> =
         house.messages().await.into_iter().filter(|row| row["rule"].starts_with("apply.")).collect();
     assert!(rejected.is_empty(), "the program failed on {rejected:?}");
@@ -95,19 +109,22 @@ fn first_difference(one: &str, two: &str) -> String {
 #[tokio::test]
 async fn any_order_ends_in_the_same_rows() {
     let seeds = how_many("HILUM_ORDER_SEEDS", 12);
+    let mut circles = 0;
     for stream in 0..seeds {
-        let all = envelopes(stream, 60);
+        let all = envelopes(stream, 60).await;
         let want = canonical(sqlite_tables(), &all, 0).await;
+        circles += want.matches(r#"\"why\":[\"cycle\"]"#).count();
         for order in 1..4 {
             let got = canonical(sqlite_tables(), &all, order).await;
             assert!(got == want, "stream {stream}, order {order}: {}", first_difference(&want, &got));
         }
     }
+    assert!(circles > 0 || seeds < 12, "settled circles are among them");
 }
 
 #[tokio::test]
 async fn both_engines_end_in_the_same_rows() {
-    let all = envelopes(99, 120);
+    let all = envelopes(99, 120).await;
     let want = canonical(sqlite_tables(), &all, 0).await;
     for order in 1..3 {
         let got = canonical(postgres_tables().await, &all, order).await;
@@ -120,7 +137,7 @@ async fn a_rebuild_from_the_log_finds_nothing_that_differs() {
     for seed in 0..how_many("HILUM_REBUILD_SEEDS", 3) {
         let house = House::new();
         house.pass_time(10 * 86_400);
-        let mut all = envelopes(7 + seed, 90);
+        let mut all = envelopes(7 + seed, 90).await;
         let dice = Dice::new(seed);
         dice.shuffle(&mut all);
         let copies: Vec<Envelope> = all.iter().step_by(9).map(|one| house.copy_of(one)).collect();
