@@ -107,7 +107,23 @@ impl Settings {
     }
 
     pub(super) fn producer(&self, delivery_max: Duration) -> Result<FutureProducer<Watched>, LogError> {
+        self.create(&self.producing(delivery_max))
+    }
+
+    /// The settings of whoever writes, without second names of what we set: of the two, librdkafka takes which it is given
+    /// last, and nobody knows which.
+    fn writing(&self) -> ClientConfig {
         let mut config = self.base.clone();
+        for other_name in
+            ["message.timeout.ms", "max.in.flight", "request.required.acks", "queue.buffering.max.ms"]
+        {
+            config.remove(other_name);
+        }
+        config
+    }
+
+    fn producing(&self, delivery_max: Duration) -> ClientConfig {
+        let mut config = self.writing();
         config
             .set("enable.idempotence", "true")
             .set("acks", "all")
@@ -117,7 +133,7 @@ impl Settings {
             .set("queue.buffering.max.messages", "1000000")
             // The headers and what librdkafka adds count too: our own bound comes first.
             .set("queue.buffering.max.kbytes", (2 * self.queue_kib_max).to_string());
-        self.create(&config)
+        config
     }
 
     /// A producer of one sequence without holes: a record is given up never, or with all that come behind it.
@@ -126,13 +142,7 @@ impl Settings {
     }
 
     fn sequencing(&self) -> ClientConfig {
-        let mut config = self.base.clone();
-        // Second names of what is set below: of the two, librdkafka takes which it is given last, and nobody knows which.
-        for other_name in
-            ["message.timeout.ms", "max.in.flight", "request.required.acks", "queue.buffering.max.ms"]
-        {
-            config.remove(other_name);
-        }
+        let mut config = self.writing();
         config
             .set("enable.idempotence", "true")
             .set("enable.gapless.guarantee", "true")
@@ -324,6 +334,13 @@ mod tests {
             ("enable.idempotence", "true"),
         ];
         for (name, value) in ours {
+            assert_eq!(native.get(name).unwrap().trim_end_matches('\0'), value, "{name}");
+        }
+        // Nor of the log an acknowledgment by one broker alone.
+        let native = settings.producing(Duration::from_secs(9)).create_native_config().unwrap();
+        for (name, value) in
+            [("message.timeout.ms", "9000"), ("max.in.flight.requests.per.connection", "5"), ("acks", "-1")]
+        {
             assert_eq!(native.get(name).unwrap().trim_end_matches('\0'), value, "{name}");
         }
     }
