@@ -328,8 +328,13 @@ impl Live {
     }
 
     fn clock_ahead(&self, seconds: i64, received: Timestamp) {
-        self.ahead_s.store(seconds, Ordering::Relaxed);
-        self.last_ahead.fetch_max(received.as_micros(), Ordering::Relaxed);
+        let before = self.last_ahead.fetch_max(received.as_micros(), Ordering::Relaxed);
+        // The most of the day: a little later does not make it less.
+        if before == NEVER || received.as_micros().saturating_sub(before) > state::CLOCK_ALARM_S * 1_000_000 {
+            self.ahead_s.store(seconds, Ordering::Relaxed);
+        } else {
+            self.ahead_s.fetch_max(seconds, Ordering::Relaxed);
+        }
     }
 
     /// What the tables know of the time before this process: the last message.
@@ -627,6 +632,8 @@ mod tests {
         assert_eq!(state.clock_ahead_s, None);
         ed.clock_ahead(3_600, at(1_304));
         assert_eq!(ed.state(at(1_305)).clock_ahead_s, Some(3_600));
-        assert_eq!(ed.state(at(1_305 + 24 * 3_600)).clock_ahead_s, None, "a day later it is right again");
+        ed.clock_ahead(1_200, at(1_306));
+        assert_eq!(ed.state(at(1_307)).clock_ahead_s, Some(3_600), "the most of the day");
+        assert_eq!(ed.state(at(1_307 + 24 * 3_600)).clock_ahead_s, None, "a day later it is right again");
     }
 }

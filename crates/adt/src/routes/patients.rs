@@ -364,6 +364,19 @@ pub(crate) fn banner(
         marks.insert(0, Tag::new(Tone::Warn, w.t("patient.confidential")));
     }
     let identifiers = patient.identifiers.iter().map(|one| (authority_of(w, one), one.value.clone()));
+    let mut identifiers: Vec<(String, String)> = identifiers.collect();
+    // Withheld is not the same as not known, nor as not there.
+    let withheld = || w.t("patient.withheld").to_owned();
+    let mut born = patient.birth_date.as_deref().map(|born| when(w, born));
+    let mut sex = patient.gender.as_deref().map_or_else(not_known, |sex| word_of(w, "sex", sex).to_owned());
+    let mut location = patient.location.clone();
+    if patient.confidential {
+        (born, sex) = (Some(withheld()), withheld());
+        identifiers = vec![(w.t("banner.identifier").to_owned(), withheld())];
+    }
+    if patient.encounters_withheld {
+        location = Some(withheld());
+    }
     PatientBanner {
         name: match &patient.name {
             _ if patient.confidential => w.t("census.masked").to_owned(),
@@ -371,11 +384,11 @@ pub(crate) fn banner(
             None => not_known(),
         },
         name_beside: patient.name_beside.clone(),
-        born: patient.birth_date.as_deref().map(|born| when(w, born)),
+        born,
         age: age_of(w, patient, today),
-        sex: patient.gender.as_deref().map_or_else(not_known, |sex| word_of(w, "sex", sex).to_owned()),
-        identifiers: identifiers.collect(),
-        location: patient.location.clone(),
+        sex,
+        identifiers,
+        location,
         allergies: match patient.allergies_known {
             "listed" => Allergies::Listed(listed),
             "none" => Allergies::None,

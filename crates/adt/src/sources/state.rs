@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::view::as_optional_text;
 
 /// Seconds for which a clock that was ahead is told of: what it sent stands in the chart in a wrong order.
-const CLOCK_ALARM_S: i64 = 24 * 3_600;
+pub(super) const CLOCK_ALARM_S: i64 = 24 * 3_600;
 /// Seconds of which the rate is told one by one.
 const SECONDS: usize = 60;
 

@@ -297,6 +297,8 @@ fn untie(line: &mut Line, key: &InstallationKey) {
     if line.confidential {
         line.encounter = key.id("CensusLine", &[line.encounter.as_bytes()]);
         line.message = None;
+        // When the row was written is when the person's page changed.
+        line.t = Seq(0);
     }
 }
 
@@ -451,8 +453,9 @@ mod tests {
         let key = InstallationKey::new([7; 32]);
         let untied = |confidential: bool| {
             let mut line = line(BoardList::Inpatient, None, confidential);
-            line.message = Some(line.encounter);
+            (line.message, line.t) = (Some(line.encounter), Seq(7));
             untie(&mut line, &key);
+            assert_eq!(line.t == Seq(0), confidential);
             line
         };
         let (open, masked) = (untied(false), untied(true));

@@ -276,7 +276,7 @@ fn kin_named_in(columns: &Columns<'_>) -> Result<Option<BTreeSet<Mention>>, View
 /// What these numbers mention; a national one is kept as its hash alone and makes no patient.
 fn numbers_of(identifiers: &[Identifier]) -> impl Iterator<Item = Mention> {
     let numbers = identifiers.iter().filter(|one| !one.is_national() && !one.value.is_empty());
-    numbers.map(Mention::of)
+    numbers.flat_map(|one| std::iter::once(Mention::of(one)).chain(Mention::alone(one)))
 }
 
 /// Whom a message is about, by its row and by its text.

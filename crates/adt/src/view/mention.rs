@@ -25,6 +25,11 @@ pub struct Mention {
     authorities: BTreeSet<String>,
 }
 
+/// Whether a value is looked up without an authority.
+fn counts_alone(value: &str) -> bool {
+    value.chars().count() >= MENTION_CHARS_MIN && value.chars().any(|sign| sign.is_ascii_digit())
+}
+
 fn folded(text: &str) -> String {
     text.trim().to_lowercase()
 }
@@ -35,6 +40,13 @@ impl Mention {
         let names = [&identifier.authority, &identifier.namespace];
         let authorities = names.into_iter().filter(|name| !name.is_empty()).cloned();
         Self { value: identifier.value.clone(), authorities: authorities.collect() }
+    }
+
+    /// The value by itself, where no authority was sent with it: what stands for one is the sender, not whoever numbered.
+    pub fn alone(identifier: &Identifier) -> Option<Self> {
+        let value = identifier.value.trim();
+        let counts = identifier.authority_assumed && counts_alone(value);
+        counts.then(|| Self { value: value.to_owned(), authorities: BTreeSet::new() })
     }
 
     /// Whether it is this number: the same value, and the same authority, in any case of letters, where it says one.
@@ -99,8 +111,7 @@ fn mention(repetition: &Slot<'_>, settings: &SourceSettings, all: &mut BTreeSet<
             let written = text.split_whitespace().map(|word| word.trim_matches(is_sign));
             let words = written.chain(text.split(is_sign)).filter(|word| *word != text.trim());
             for bare in whole.chain(words) {
-                if bare.chars().count() >= MENTION_CHARS_MIN && bare.chars().any(|sign| sign.is_ascii_digit())
-                {
+                if counts_alone(bare) {
                     all.insert(Mention { value: bare.to_owned(), authorities: BTreeSet::new() });
                 }
             }

@@ -11,6 +11,8 @@ mod items;
 mod person;
 mod records;
 
+use std::collections::BTreeSet;
+
 use hilum_chart::limits::READ_RESOURCES_MAX;
 use hilum_core::Id;
 use serde::Serialize;
@@ -21,7 +23,7 @@ use fhir::source_of;
 use items::says_none;
 use person::Person;
 
-use super::confidence::{has_withheld_kin, is_restricted, is_withheld};
+use super::confidence::{has_withheld_kin, is_restricted, is_withheld, withheld_among};
 use super::journey::Sight;
 use super::{ViewError, as_optional_text, as_text};
 use crate::content::Representation;
@@ -284,7 +286,13 @@ pub async fn read(sight: Sight<'_>, id: Id) -> Result<Patient, ViewError> {
     });
     let kin_withheld = confidential || has_withheld_kin(sight, id).await?;
     let next_of_kin = if kin_withheld || !is_survivor { Vec::new() } else { person.next_of_kin()? };
-    let (mut records, see_also) = records::records(sight, &person, &resource, confidential).await?;
+    let (mut records, mut see_also) = records::records(sight, &person, &resource, confidential).await?;
+    if !sight.authority.decides() {
+        // Who is linked is the same person: the one would name the other.
+        let linked: BTreeSet<Id> = see_also.iter().map(|record| record.id).collect();
+        let withheld = withheld_among(sight, &linked, &BTreeSet::new()).await?.patients;
+        see_also.retain(|record| !confidential && !withheld.contains(&record.id));
+    }
     if encounters_withheld {
         for line in &mut lines {
             line.message = None;
@@ -354,11 +362,26 @@ pub async fn raw(sight: Sight<'_>, id: Id) -> Result<Vec<Box<serde_json::value::
             if !stored.deleted {
                 let json = stored.json()?;
                 let json = if patient.kin_withheld { without_kin(&json) } else { json };
+                let json =
+                    if sight.authority.decides() { json } else { without_others(&json, &patient.see_also) };
                 all.extend(serde_json::value::RawValue::from_string(json).ok());
             }
         }
     }
     Ok(all)
+}
+
+/// A resource without links to records that are not to be seen also.
+fn without_others(json: &str, see_also: &[Record]) -> String {
+    let mut resource: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
+    if let Some(links) = resource.get_mut("link").and_then(serde_json::Value::as_array_mut) {
+        links.retain(|link| {
+            let other = link.get("other").and_then(|other| fhir::referred(other, "Patient"));
+            fhir::text(link, "/type") != Some("seealso")
+                || other.is_some_and(|other| see_also.iter().any(|record| record.id == other))
+        });
+    }
+    resource.to_string()
 }
 
 /// A resource without what tells who a patient's mother is, and where she lives: a newborn's address is hers.

@@ -218,6 +218,30 @@ fn a_withheld_number_is_shown_by_nobody_elses_message() {
             assert_eq!(told, (!is_withheld && *names) || says, "{why}: {whole}");
         }
     }
+    // A number alone stands for her too, whoever numbered; and a record that a source linked is the same person.
+    let alone = pid("7010", "", "", "90001") + "NK1|1|Ida^Fern|MTH|Weg 9|010-7777\r";
+    let linked = plain.replace("7001", "7011") + "PID|||90001^^^H^MR\r";
+    assert_eq!(field(&mllp.ask(&text("A28", "N1", "040001", &alone)), "MSA", 1), "AA");
+    assert_eq!(field(&mllp.ask(&text("A24", "N2", "040002", &linked)), "MSA", 1), "AA");
+    wait("both applied", 10, || (viewer.messages("").len() == all.len() + 2).then_some(()));
+    let whole = |reader: &Reader<'_>, id: &str| {
+        let paths =
+            [format!("/patients/{id}"), format!("/api/patients/{id}"), format!("/patients/{id}/resources")];
+        paths.iter().map(|path| reader.get(path)).collect::<String>()
+    };
+    let [baby, other, mother] = ["7010", "7011", "90001"].map(|number| viewer.patient(number));
+    for (reader, sees) in [(&viewer, false), (&operator, true)] {
+        assert_eq!(reader.json(&format!("/api/patients/{other}"))["seeAlso"] != serde_json::json!([]), sees);
+        assert_eq!(whole(reader, &other).contains(&mother), sees, "{}", whole(reader, &other));
+        assert_eq!(whole(reader, &mother).contains(&other), sees);
+    }
+    let said = whole(&viewer, &baby);
+    assert!(said.contains("7010") && said.contains("\"kinWithheld\":true"), "{said}");
+    assert!(!["Fern", "010-7777", "Weg 9", "90001"].iter().any(|secret| said.contains(secret)), "{said}");
+    // What is withheld is said to be so, not to be unknown.
+    let page = viewer.get(&format!("/patients/{mother}"));
+    assert!(page.contains("Withheld") && !page.contains("Not admitted"), "{page}");
+
     // Nor by the newborn's record.
     let baby = viewer.patient("7006");
     let raw = viewer.get(&format!("/patients/{baby}/resources"));
