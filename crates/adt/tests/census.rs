@@ -7,7 +7,6 @@ use harness::{House, Msg};
 use hilum_adt::tables::BOARD;
 use hilum_adt::view::Freshness;
 use hilum_adt::view::census::{self, Census, Count};
-use hilum_adt::view::journey::Sight;
 use hilum_adt::view::reconcile::{Differs, Reconciler};
 use hilum_chart::{Chart, resources};
 use hilum_core::{Authority, Role};
@@ -24,13 +23,7 @@ async fn shown(house: &House) -> Census {
     let freshness = Freshness { as_of: house.clock.now(), applied: house.now().await, lag: 0 };
     let authority = Authority::new("key:test", Role::Operator);
     let query = census::Query::default();
-    let sight = Sight {
-        tables: &house.tables,
-        log: &house.log,
-        chart: &chart,
-        key: &house.key,
-        authority: &authority,
-    };
+    let sight = house.sight(&chart, &authority);
     census::read(sight, &query, freshness, &found).await.unwrap()
 }
 

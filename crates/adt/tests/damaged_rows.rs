@@ -9,7 +9,6 @@ use bytes::Bytes;
 use harness::{House, Msg};
 use hilum_adt::identity::encounter_id;
 use hilum_adt::tables::{BOARD, CONTENT, ENCOUNTER, FACT, NUMBER, SEEN, TIE};
-use hilum_adt::view::journey::Sight;
 use hilum_adt::view::search::{Query, search};
 use hilum_adt::view::{ViewError, confidence, patient};
 use hilum_chart::Chart;
@@ -191,13 +190,7 @@ async fn a_page_says_what_of_a_patient_cannot_be_read_and_withholds_what_it_may_
             Chart::open(house.tables.clone(), house.clock.clone()),
             Authority::new("key:test", Role::Viewer),
         );
-        let sight = Sight {
-            tables: &house.tables,
-            log: &house.log,
-            chart: &chart,
-            key: &house.key,
-            authority: &authority,
-        };
+        let sight = house.sight(&chart, &authority);
         let id = house.patient_id("1");
         let page = patient::read(sight, id).await.unwrap();
         assert_eq!((page.confidential, page.name.is_none()), (is_withheld, is_withheld), "{why}");
@@ -237,13 +230,7 @@ async fn who_replaces_a_record_that_cannot_be_read_is_withheld_with_it() {
     house.tables.commit(Batch { writes, ..Batch::default() }).await.unwrap();
     let (chart, authority) =
         (Chart::open(house.tables.clone(), house.clock.clone()), Authority::new("key:test", Role::Viewer));
-    let sight = Sight {
-        tables: &house.tables,
-        log: &house.log,
-        chart: &chart,
-        key: &house.key,
-        authority: &authority,
-    };
+    let sight = house.sight(&chart, &authority);
     for id in [merged, survivor] {
         assert!(patient::read(sight, id).await.unwrap().confidential);
         assert!(confidence::is_withheld(sight, id).await.unwrap(), "as on the page");

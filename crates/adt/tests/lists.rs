@@ -7,7 +7,6 @@ mod harness;
 use harness::{House, Msg};
 use hilum_adt::view::Freshness;
 use hilum_adt::view::census::{self, Query};
-use hilum_adt::view::journey::Sight;
 use hilum_adt::view::reconcile::Reconciler;
 use hilum_chart::Chart;
 use hilum_core::{Authority, Role};
@@ -78,13 +77,7 @@ async fn the_class_says_which_list() {
         let freshness = Freshness { as_of: house.clock.now(), applied: house.now().await, lag: 0 };
         let authority = Authority::new("key:test", Role::Viewer);
         let query = Query::default();
-        let sight = Sight {
-            tables: &house.tables,
-            log: &house.log,
-            chart: &chart,
-            key: &house.key,
-            authority: &authority,
-        };
+        let sight = house.sight(&chart, &authority);
         let read = census::read(sight, &query, freshness, &found).await.unwrap();
         let shown: Vec<(&str, &str)> =
             read.encounters.iter().map(|line| (&*line.list, &*line.class)).collect();

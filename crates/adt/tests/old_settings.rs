@@ -71,13 +71,7 @@ async fn a_page_reads_a_message_by_its_own_settings_or_withholds_it() {
         let authority = Authority::new("key:test", role);
         let query = messages::Query { control_id: Some("C1".to_owned()), limit: 1, ..Default::default() };
         let line = messages::read(&house.tables, &authority, &query).await.unwrap().remove(0);
-        let sight = journey::Sight {
-            tables: &house.tables,
-            log: &house.log,
-            chart: &chart,
-            key: &house.key,
-            authority: &authority,
-        };
+        let sight = house.sight(&chart, &authority);
         let way = journey::read(sight, line.id).await.unwrap().journey;
         assert_eq!((way.withheld, way.text.is_none()), (withheld, withheld), "{role:?}");
     }

@@ -6,7 +6,6 @@ mod harness;
 use harness::{House, Msg};
 use hilum_adt::decision::Decision;
 use hilum_adt::settings::SourceSettings;
-use hilum_adt::view::journey::Sight;
 use hilum_adt::view::patient;
 use hilum_chart::Chart;
 use hilum_core::{Authority, Role};
@@ -136,13 +135,7 @@ async fn rule_14_a_guessed_authority_is_said_to_be_one() {
         house.run().await;
         let chart = Chart::open(house.tables.clone(), house.clock.clone());
         let viewer = Authority::new("key:test", Role::Viewer);
-        let sight = Sight {
-            tables: &house.tables,
-            log: &house.log,
-            chart: &chart,
-            key: &house.key,
-            authority: &viewer,
-        };
+        let sight = house.sight(&chart, &viewer);
         let id = hilum_adt::identity::number_id(&house.key, authority, "1");
         let page = patient::read(sight, id).await.unwrap_or_else(|error| panic!("{why}: {error}"));
         assert_eq!(page.identifiers[0].authority_guessed, is_guessed, "{why}");

@@ -4,7 +4,6 @@
 mod harness;
 
 use harness::House;
-use hilum_adt::view::journey::Sight;
 use hilum_adt::view::search::{Query, search};
 use hilum_chart::Chart;
 use hilum_core::{Authority, Role};
@@ -12,13 +11,7 @@ use hilum_core::{Authority, Role};
 async fn names(house: &House, query: Query) -> (Vec<String>, bool) {
     let chart = Chart::open(house.tables.clone(), house.clock.clone());
     let authority = Authority::new("key:test", Role::Viewer);
-    let sight = Sight {
-        tables: &house.tables,
-        log: &house.log,
-        chart: &chart,
-        key: &house.key,
-        authority: &authority,
-    };
+    let sight = house.sight(&chart, &authority);
     let answer = search(sight, &Query { limit: 100, ..query }).await.unwrap();
     (answer.patients.into_iter().filter_map(|one| one.name).collect(), answer.truncated)
 }

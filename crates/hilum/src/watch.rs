@@ -44,7 +44,7 @@ pub struct Watch {
     /// Whether what the tables know of the sources was taken up.
     remembers: AtomicBool,
     seen: Mutex<Seen>,
-    /// Processes that the metrics have named, by place and roles.
+    /// Processes that the metrics named last, by place and roles.
     named: Mutex<BTreeSet<[String; 2]>>,
 }
 
@@ -202,7 +202,7 @@ impl Watch {
         let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
         // Whose row is gone is neither there nor away: an alert must not stay for it.
         let mut states: BTreeMap<[String; 2], f64> =
-            named.iter().map(|labels| (labels.clone(), f64::NAN)).collect();
+            std::mem::take(&mut *named).into_iter().map(|labels| (labels, f64::NAN)).collect();
         for process in presence.seen().processes.iter() {
             let is_there = if process.is_there(now) { 1.0 } else { 0.0 };
             states.insert([process.place(), process.roles.clone()], is_there);
@@ -211,6 +211,8 @@ impl Watch {
             let labels = [("process", process.clone()), ("roles", roles.clone())];
             metrics::gauge!("hilum_process_there", &labels).set(*state);
         }
+        // What is said to be gone stays said.
+        states.retain(|_, state| !state.is_nan());
         named.extend(states.into_keys());
     }
 

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use hilum_adt::decision::Decision;
 use hilum_adt::project::Adt;
 use hilum_adt::settings::SourceSettings;
+use hilum_adt::view::journey::Sight;
 use hilum_adt::{identity, tables as adt};
 use hilum_chart::rebuild::{Damaged, Report, rebuild};
 use hilum_chart::{Chart, Progress, Runner, resources};
@@ -70,6 +71,11 @@ fn open_log(path: &std::path::Path, clock: &Clock, entropy: &Entropy) -> Log {
 }
 
 impl House {
+    /// What `authority` sees of it.
+    pub fn sight<'h>(&'h self, chart: &'h Chart, authority: &'h Authority) -> Sight<'h> {
+        Sight { tables: &self.tables, log: &self.log, chart, key: &self.key, authority }
+    }
+
     pub fn new() -> Self {
         Self::with(sqlite_tables(), SourceSettings::default(), 1)
     }

@@ -1,6 +1,6 @@
 //! `hilum bench adt --engines kafka,postgres`: the main job on engines that many machines share, all of them here: three
-//! brokers, PostgreSQL, one process of ours that does everything. Rounds of ours, a bare producer of the same bytes and a
-//! bare replay of the same row batches; which goes first changes from round to round.
+//! brokers, PostgreSQL, one process of ours that does everything. Rounds of ours, a bare producer of the same messages and
+//! a bare replay of recorded row batches; which goes first changes from round to round.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
