@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use hilum_core::{
     Clock, ContentType, Digest, Entropy, Envelope, Id, InstallationKey, Kind, Position, RecordId, Stream,
-    Timestamp, failpoint,
+    Timestamp, Tracer, failpoint,
 };
 use hilum_engines::log::{Log, LogError};
 use hilum_hl7v2::ack::{Acknowledgment, Answer, Headers, Problem, acknowledge, check_decoded};
@@ -24,6 +24,7 @@ use crate::held::{HeldBody, Memory};
 use crate::limits;
 use crate::settings::{OnTransient, SourceSettings};
 use crate::sources::{Source, Sources, Told};
+use crate::traced::{Steps, Visit};
 
 /// What is known of a message at the door, from its bytes and its source's settings alone.
 #[derive(Debug)]
@@ -278,6 +279,8 @@ pub struct DoorParts {
     pub acks: Arc<AckTimes>,
     /// Largest message.
     pub message_bytes_max: usize,
+    /// Takes what the steps of a message say of themselves.
+    pub tracer: Tracer,
 }
 
 #[derive(Debug)]
@@ -376,6 +379,9 @@ impl Door {
         }
         let _held = self.0.memory.message(body.len());
         let (judgement, key, ahead_s) = judge_and_place(&body, content_type, &source, &parts.key, received);
+        let of_sender = (trace.as_deref(), received);
+        let visit = Visit::begin(&parts.tracer, &parts.clock, record, of_sender, &judgement, body.len());
+        let trace = visit.as_ref().map(Visit::carried).or(trace);
         let envelope = Envelope {
             v: Envelope::VERSION,
             id: record,
@@ -404,8 +410,12 @@ impl Door {
         let position = match appended {
             Ok(position) => position,
             Err(why) => {
-                source.failed(parts.clock.now());
+                let now = parts.clock.now();
+                source.failed(now);
                 tracing::warn!(error = %why, "message not kept");
+                if let Some(visit) = visit {
+                    visit.not_kept(&parts.tracer, source.name(), (appending, now));
+                }
                 let ack = not_kept(&headers, &source, record, received);
                 return Err(AcceptError::NotKept { why, ack });
             }
@@ -422,6 +432,10 @@ impl Door {
             source.clock_ahead(ahead_s, received);
         }
         self.0.ack_seconds.record(acked.micros_since(received).max(0) as f64 / 1e6);
+        if let Some(visit) = visit {
+            let steps = Steps { appending, durable, acked };
+            visit.kept(&parts.tracer, source.name(), steps, refusal.is_some());
+        }
         if let Some(problem) = &refusal {
             tracing::warn!(why = problem.text, "message refused and kept");
         } else {

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
-use hilum_core::{ContentType, Kind, Position, Role};
+use hilum_core::{ContentType, Kind, Position, Role, TraceContext};
 use hilum_web::outcome::{Fault, own};
 use hilum_web::route::{Access, Route, Surface};
 use hilum_web::visit::Caller;
@@ -159,8 +159,7 @@ async fn read(body: Body, bytes_max: usize, held: &mut HeldBody) -> Result<Bytes
 /// The W3C trace context, if it is one.
 fn trace(headers: &HeaderMap) -> Option<String> {
     let value = headers.get("traceparent")?.to_str().ok()?;
-    let is_whole = value.len() == 55 && value.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
-    is_whole.then(|| value.to_owned())
+    TraceContext::parse(value).map(|context| context.to_string())
 }
 
 fn answer(status: StatusCode, ack: Option<Bytes>, position: Option<Position>) -> Response {

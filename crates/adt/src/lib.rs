@@ -28,5 +28,6 @@ pub mod settings;
 pub mod sources;
 pub mod state;
 pub mod tables;
+mod traced;
 pub mod unreadable;
 pub mod view;

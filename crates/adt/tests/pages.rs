@@ -113,6 +113,7 @@ async fn the_document_shows_the_rooms_routes() {
         sources,
         acks: Arc::new(AckTimes::default()),
         message_bytes_max: 1 << 20,
+        tracer: hilum_core::Tracer::off(),
     });
     let mut all = routes(&room);
     all.push(http::route(door));

@@ -37,6 +37,7 @@ async fn a_message_on_which_the_program_fails_is_kept_answered_and_quarantined()
         sources: Arc::clone(&sources),
         acks: Arc::new(AckTimes::default()),
         message_bytes_max: 1 << 20,
+        tracer: hilum_core::Tracer::off(),
     });
     let raw = admission("C1", "1", "V1");
     let incoming = Incoming {

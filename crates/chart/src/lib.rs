@@ -39,4 +39,4 @@ pub use presence::Presence;
 pub use progress::{PartitionHealth, Paused, Progress, ProjectionHealth};
 pub use relay::{Relay, RelayHealth};
 pub use resources::Stored;
-pub use runner::{Runner, Running, follow_all, run_all, run_over_gaps};
+pub use runner::{Runner, Running, follow_all, run_all, run_over_gaps, run_traced};

@@ -16,6 +16,7 @@
 //! | `commit` | the commit, and what its answer means |
 //! | `fault` | a batch that cannot be applied is cut |
 //! | `pause` | one step after the other, and the waits between them |
+//! | `traced` | what a batch says of messages whose traces are told |
 //! | `all` | the runners of all partitions |
 //!
 //! [`Runner::step`] does one step at a time, so that a test can interleave several runners as it likes.
@@ -23,11 +24,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use hilum_core::{Clock, Position, RecordId, Seq, Stream, Timestamp};
+use hilum_core::{Clock, Position, RecordId, Seq, Stream, Timestamp, TraceContext, Tracer};
 use hilum_engines::log::Log;
 use hilum_engines::tables::{Batch, Expect, Tables};
 
 use self::fault::Fault;
+use self::traced::Stood;
 use crate::claims::{Claim, Claims};
 use crate::error::ChartError;
 use crate::limits::BATCH_RECORDS_MAX;
@@ -42,8 +44,9 @@ mod fault;
 mod fetch;
 mod gather;
 mod pause;
+mod traced;
 
-pub use self::all::{Running, follow_all, run_all, run_over_gaps};
+pub use self::all::{Running, follow_all, run_all, run_over_gaps, run_traced};
 
 /// What one step did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +91,8 @@ struct Place {
     position: Position,
     received: Timestamp,
     record: RecordId,
+    /// What its header says, where traces are told.
+    trace: Option<TraceContext>,
 }
 
 /// A batch with what was read for it.
@@ -124,7 +129,8 @@ impl<P: Projection> Default for Taken<P> {
 struct Ready<P: Projection> {
     taken: Taken<P>,
     batch: Batch,
-    rejected: usize,
+    /// What of it is set aside, and by which rule.
+    rejected: Vec<(Position, &'static str)>,
 }
 
 enum Stage<P: Projection> {
@@ -162,6 +168,14 @@ pub struct Runner<P: Projection> {
     steps_over_gaps: bool,
     /// Where siblings in this process say what they are at work on.
     claims: Option<Arc<Claims>>,
+    /// Takes what is told of messages.
+    tracer: Tracer,
+    /// The first record of the batch that is at work.
+    at: Option<Place>,
+    /// When that batch was taken from the queue.
+    taken: Timestamp,
+    /// Set while the partition stands still.
+    stood: Option<Stood>,
     stage: Stage<P>,
 }
 
@@ -191,6 +205,10 @@ impl<P: Projection> Runner<P> {
             unreadable: None,
             steps_over_gaps: false,
             claims: None,
+            tracer: Tracer::off(),
+            at: None,
+            taken: Timestamp::default(),
+            stood: None,
             stage: Stage::Start,
         }
     }
@@ -213,6 +231,13 @@ impl<P: Projection> Runner<P> {
     /// place of pausing there.
     pub(crate) fn stepping_over_gaps(mut self, steps: bool) -> Self {
         self.steps_over_gaps = steps;
+        self
+    }
+
+    /// Tells `tracer` of messages.
+    #[must_use]
+    pub fn traced(mut self, tracer: Tracer) -> Self {
+        self.tracer = tracer;
         self
     }
 

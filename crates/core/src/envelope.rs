@@ -220,7 +220,8 @@ pub struct Envelope {
     /// The key that `body` is encrypted with; absent while bodies stand in clear.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cipher_key: Option<u32>,
-    /// W3C trace context of the request that brought it.
+    /// W3C trace context (`traceparent`): of the step that put it into the log where traces are told, else what the
+    /// sender said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
     /// The bytes as they came in.

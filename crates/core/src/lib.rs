@@ -13,6 +13,7 @@
 //! | [`phi`] | patient data as a type that does not print |
 //! | [`principal`] | who asks: [`Authority`](principal::Authority), an argument of every read |
 //! | [`time`] | instants on the wire and on disk |
+//! | [`trace`] | what a message's steps say of themselves to a collector |
 
 mod blank;
 pub mod clock;
@@ -24,6 +25,7 @@ pub mod limits;
 pub mod phi;
 pub mod principal;
 pub mod time;
+pub mod trace;
 
 pub use blank::is_blank;
 pub use clock::{Clock, Entropy};
@@ -33,3 +35,4 @@ pub use kind::Kind;
 pub use phi::Phi;
 pub use principal::{Authority, Role};
 pub use time::{Seq, Timestamp};
+pub use trace::{TraceContext, Tracer};

@@ -4,6 +4,7 @@
 mod keys;
 mod log;
 mod roles;
+mod telemetry;
 mod text;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use serde_json::Value;
 use keys::{check_address, check_charset, check_keys, check_types, check_zone, nearest, says};
 pub use log::{Log, LogEngine};
 pub use roles::{ProcessRole, ProcessRoles};
+pub use telemetry::Telemetry;
 use text::write_table;
 pub use text::{mask_url, reference};
 
@@ -51,6 +53,8 @@ pub struct Config {
     pub audit: Audit,
     /// What the process says about itself.
     pub logging: Logging,
+    /// Where traces of messages go.
+    pub telemetry: Telemetry,
     /// How it stops.
     pub shutdown: Shutdown,
     /// Sources by name.
@@ -380,6 +384,7 @@ impl Config {
         }
         self.check_roles()?;
         self.log.check()?;
+        self.telemetry.check()?;
         if self.tables.engine == TablesEngine::Postgres && self.tables.url.is_empty() {
             bail!(
                 "tables.url: engine `postgres` needs it (postgres://user@host/database, or HILUM_TABLES__URL)"
@@ -432,6 +437,7 @@ impl Config {
             *url = Value::String(mask_url(&self.tables.url));
         }
         log::mask(&mut tree);
+        telemetry::mask(&mut tree);
         let mut out = String::new();
         write_table(&mut out, "", &tree);
         out

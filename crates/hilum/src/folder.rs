@@ -276,7 +276,11 @@ pub fn holder(path: &Path) -> anyhow::Result<Option<String>> {
 /// Files among the secrets that are settings, in the order of their names.
 fn setting_files(secrets: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(secrets).into_iter().flatten().flatten();
-    let is_setting = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("log.");
+    let is_setting = |entry: &std::fs::DirEntry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        name.starts_with("log.") || name.starts_with("telemetry.")
+    };
     let mut paths: Vec<PathBuf> = entries.filter(is_setting).map(|entry| entry.path()).collect();
     paths.sort();
     paths

@@ -13,7 +13,7 @@ use hilum_adt::sources::Sources;
 use hilum_adt::{announce, import};
 use hilum_chart::projection::Projection as _;
 use hilum_chart::{Cause, ChartError, Paused, fits, run_all, run_over_gaps};
-use hilum_core::{Clock, Entropy, Id, InstallationKey};
+use hilum_core::{Clock, Entropy, Id, InstallationKey, Tracer};
 use hilum_engines::log::Log;
 use hilum_engines::log::embedded::{self, Embedded};
 use hilum_engines::log::kafka::{Kafka, KafkaConfig};
@@ -44,6 +44,8 @@ pub struct House {
     pub clock: Clock,
     /// The machine's randomness.
     pub entropy: Entropy,
+    /// Takes what is told of messages; nothing before somebody asks for it.
+    pub tracer: Tracer,
     /// What ids are made with.
     pub key: InstallationKey,
     /// What came in.
@@ -194,6 +196,12 @@ impl House {
         for (sha, settings) in known {
             fold.know(sha, settings);
         }
+        let telemetry = &config.telemetry;
+        let tracer = if telemetry.is_on() {
+            Tracer::new(telemetry.sampling(), entropy.clone())
+        } else {
+            Tracer::off()
+        };
         let door = Door::new(DoorParts {
             log: log.clone(),
             clock: clock.clone(),
@@ -202,6 +210,7 @@ impl House {
             sources: Arc::clone(&sources),
             acks: Arc::clone(&acks),
             message_bytes_max: config.mllp.message_bytes_max,
+            tracer: tracer.clone(),
         });
         Ok(Self {
             folder,
@@ -209,6 +218,7 @@ impl House {
             config,
             clock,
             entropy,
+            tracer,
             key,
             log,
             tables,

@@ -24,3 +24,16 @@ pub const ARCHIVE_IN_FLIGHT_MAX: usize = 256;
 pub const ARCHIVE_IN_FLIGHT_BYTES_MAX: usize = 8 << 20;
 /// Rows of a table that an archive reads or writes at once.
 pub const ARCHIVE_ROWS: u32 = 500;
+
+/// How often finished spans are handed to the collector.
+pub const OTLP_EVERY: Duration = Duration::from_millis(500);
+/// Spans in one request to the collector.
+pub const OTLP_SPANS_MAX: usize = 512;
+/// How long one request to the collector may take.
+pub const OTLP_REQUEST_MAX: Duration = Duration::from_secs(5);
+/// How long a collector that does not take spans is left alone: at first, and at most.
+pub const OTLP_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// How long a stopping process waits for the collector to take the last spans.
+pub const OTLP_STOP_MAX: Duration = Duration::from_secs(2);
+/// Bytes of a collector's answer that are read.
+pub const OTLP_ANSWER_BYTES_MAX: usize = 64 << 10;

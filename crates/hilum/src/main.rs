@@ -22,6 +22,7 @@ mod passed_over;
 mod probes;
 mod relay;
 mod running;
+mod telemetry;
 mod watch;
 
 use std::process::ExitCode;

@@ -12,7 +12,7 @@ use hilum_adt::mllp::{self, Mllp};
 use hilum_adt::project::Adt;
 use hilum_adt::routes::{self, Room};
 use hilum_adt::sources::DEFAULT;
-use hilum_chart::{Chart, Progress, follow_all, run_all};
+use hilum_chart::{Chart, Progress, follow_all, run_traced};
 use hilum_engines::log::LogError;
 use hilum_web::audit::{Durability, is_ours};
 use hilum_web::session::SessionSecret;
@@ -75,7 +75,7 @@ impl Running {
             if roles.has(ProcessRole::Gateway) { bind_mllp(&house.config.mllp)? } else { Vec::new() };
 
         let fold = if roles.has(ProcessRole::Worker) {
-            run_all(&house.fold, &house.log, &house.tables, &house.clock)
+            run_traced(&house.fold, &house.log, &house.tables, &house.clock, &house.tracer)
         } else {
             follow_all::<Adt>(&house.log, &house.tables, FOLLOW_EVERY)
         };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hilum_core::{Clock, Stream};
+use hilum_core::{Clock, Stream, Tracer};
 use hilum_engines::log::{Log, Share};
 use hilum_engines::tables::Tables;
 use tokio::sync::{Semaphore, watch};
@@ -49,6 +49,7 @@ struct Crew<P: Projection> {
     tables: Tables,
     clock: Clock,
     progress: Progress,
+    tracer: Tracer,
     in_flight: Arc<Semaphore>,
     claims: Arc<Claims>,
     /// The partitions that were looked through.
@@ -126,6 +127,7 @@ impl<P: Projection> Crew<P> {
             inner.spawn(
                 runner
                     .claiming(Arc::clone(&self.claims))
+                    .traced(self.tracer.clone())
                     .stepping_over_gaps(self.steps_over_gaps)
                     .run(Arc::clone(&self.in_flight), stop.clone()),
             );
@@ -260,7 +262,18 @@ pub fn follow_all<P: Projection>(log: &Log, tables: &Tables, every: Duration) ->
 /// Runs `projection` over what falls to this process of its streams and partitions until [`Running::stop`]; dropping
 /// what this returns ends the runners where they are, which loses nothing.
 pub fn run_all<P: Projection>(projection: &Arc<P>, log: &Log, tables: &Tables, clock: &Clock) -> Running {
-    run(projection, log, tables, clock, false)
+    run(projection, log, tables, clock, &Tracer::off(), false)
+}
+
+/// As [`run_all`], telling `tracer` of messages.
+pub fn run_traced<P: Projection>(
+    projection: &Arc<P>,
+    log: &Log,
+    tables: &Tables,
+    clock: &Clock,
+    tracer: &Tracer,
+) -> Running {
+    run(projection, log, tables, clock, tracer, false)
 }
 
 /// The same, going over offsets at which nothing stands: for whoever decided that.
@@ -270,7 +283,7 @@ pub fn run_over_gaps<P: Projection>(
     tables: &Tables,
     clock: &Clock,
 ) -> Running {
-    run(projection, log, tables, clock, true)
+    run(projection, log, tables, clock, &Tracer::off(), true)
 }
 
 fn run<P: Projection>(
@@ -278,6 +291,7 @@ fn run<P: Projection>(
     log: &Log,
     tables: &Tables,
     clock: &Clock,
+    tracer: &Tracer,
     steps_over_gaps: bool,
 ) -> Running {
     let progress = Progress::new(P::NAME, P::STREAMS, log.partitions());
@@ -288,6 +302,7 @@ fn run<P: Projection>(
         tables: tables.clone(),
         clock: clock.clone(),
         progress: progress.clone(),
+        tracer: tracer.clone(),
         in_flight: Arc::new(Semaphore::new(BATCHES_IN_FLIGHT_MAX)),
         claims: Claims::new(),
         foreseen: watch::Sender::new(BTreeSet::new()),

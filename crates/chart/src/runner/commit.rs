@@ -4,6 +4,7 @@ use hilum_engines::tables::TablesError;
 use tokio::time::Instant;
 
 use super::fault::Fault;
+use super::traced::Done;
 use super::{Ready, Runner, Stage, Stepped};
 use crate::error::ChartError;
 use crate::port;
@@ -16,11 +17,15 @@ impl<P: Projection> Runner<P> {
         let events = taken.events.len();
         let to = batch.offset.as_ref().map(|offset| offset.to);
         let records = events.max(1);
-        let begun = Instant::now();
+        let (begun, commits) = (Instant::now(), self.clock.now());
         match port::commit(&self.tables, batch).await {
             Ok(t) => {
                 metrics::histogram!("hilum_commit_seconds").record(begun.elapsed());
+                let (places, rejected) = (taken.places.as_slice(), rejected.as_slice());
+                self.tell(&Done { places, rejected, taken: self.taken, commits, t });
+                let rejected = rejected.len();
                 self.next = to;
+                self.at = None;
                 self.conflicts = 0;
                 self.size = (self.size + self.size.div_ceil(8)).min(self.size_max);
                 let oldest = self.queue.front().map(|item| item.place.received);

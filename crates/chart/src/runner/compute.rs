@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use hilum_core::{Id, RecordId, failpoint};
+use hilum_core::{Id, Position, RecordId, failpoint};
 use hilum_engines::limits::BATCH_WRITES_MAX;
 use hilum_engines::tables::{Batch, Expect, OffsetMove, Outgoing, Read, Row, Write};
 
@@ -55,7 +55,7 @@ impl<P: Projection> Runner<P> {
         mut changes: Changes,
         from: u64,
         (to, last): (u64, Option<RecordId>),
-        rejected: usize,
+        rejected: Vec<(Position, &'static str)>,
     ) -> Result<Stepped, ChartError> {
         let outbox = std::mem::take(&mut changes.outbox);
         let mut reads = resource_reads(&changes);
@@ -124,7 +124,7 @@ impl<P: Projection> Runner<P> {
 }
 
 /// What the projection makes of the batch; a rejection for a fault leaves nothing else.
-fn changes_of<P: Projection>(projection: &P, taken: &Taken<P>) -> (Changes, usize) {
+fn changes_of<P: Projection>(projection: &P, taken: &Taken<P>) -> (Changes, Vec<(Position, &'static str)>) {
     let mut changes = Changes::default();
     let rejected = match (taken.fault, taken.places.first()) {
         (Some(fault), Some(&Place { position, .. })) => {
@@ -140,7 +140,7 @@ fn changes_of<P: Projection>(projection: &P, taken: &Taken<P>) -> (Changes, usiz
         let rows = if taken.is_bare { &nothing } else { &taken.rows };
         projection.reject(event, one, rows, &mut changes);
     }
-    (changes, rejected.len())
+    (changes, rejected.iter().map(|one| (one.position, one.rule)).collect())
 }
 
 /// The reads that tell whether resources differ: current versions.

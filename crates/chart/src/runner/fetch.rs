@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hilum_core::{Position, failpoint};
 use hilum_engines::log::{LogError, ReadMax, Record};
 
+use super::traced::of_header;
 use super::{Item, Place, Runner, Stepped, Taken, compute};
 use crate::error::ChartError;
 use crate::limits::BATCH_BYTES_MAX;
@@ -24,7 +25,9 @@ impl<P: Projection> Runner<P> {
                 Err(ChartError::Log(LogError::Missing { from, to, .. }))
                     if self.steps_over_gaps && from == next =>
                 {
-                    return self.prepare(Taken::default(), Changes::default(), next, (to, None), 0).await;
+                    return self
+                        .prepare(Taken::default(), Changes::default(), next, (to, None), Vec::new())
+                        .await;
                 }
                 fetched => fetched?,
             }
@@ -42,6 +45,7 @@ impl<P: Projection> Runner<P> {
             events.push(item.event);
             places.push(item.place);
         }
+        (self.at, self.taken) = (places.first().copied(), self.clock.now());
         self.gather(Taken { events, places, ..Taken::default() }).await
     }
 
@@ -88,6 +92,7 @@ impl<P: Projection> Runner<P> {
         self.projection.prepare(&self.log, &records).await?;
         failpoint::hit("read");
         let projection = Arc::clone(&self.projection);
+        let tracer = self.tracer.clone();
         let items: Result<Vec<_>, ChartError> = compute(move || {
             let decode = |record| {
                 let record: &Record = record;
@@ -97,6 +102,7 @@ impl<P: Projection> Runner<P> {
                     position: record.position,
                     received: record.envelope.received,
                     record: record.envelope.id,
+                    trace: of_header(&tracer, &record.envelope),
                 };
                 Ok(Item { place, event })
             };
@@ -118,6 +124,7 @@ impl<P: Projection> Runner<P> {
         let changes = unreadable::changes(projection, &self.log, &mut unread, position, why).await?;
         self.unreadable = Some(unread);
         let to = (position.offset + 1, None);
-        self.prepare(Taken::default(), changes, position.offset, to, 1).await
+        let unread = vec![(position, "log.corrupt")];
+        self.prepare(Taken::default(), changes, position.offset, to, unread).await
     }
 }

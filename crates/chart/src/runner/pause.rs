@@ -71,6 +71,7 @@ impl<P: Projection> Runner<P> {
             let wait = match outcome {
                 Ok(Stepped::Idle) => {
                     pause = PAUSE_BACKOFF.0;
+                    self.stood = None;
                     self.progress.update(self.stream, self.partition, |slot| slot.paused = None);
                     tokio::select! {
                         _ = appended.changed() => WAKE_COALESCE,
@@ -106,8 +107,9 @@ impl<P: Projection> Runner<P> {
     }
 
     /// Says why the partition stands still, and gives the wait until it is tried again.
-    fn pause(&self, error: &ChartError, pause: &mut Duration) -> Duration {
+    fn pause(&mut self, error: &ChartError, pause: &mut Duration) -> Duration {
         let paused = Paused { cause: error.cause(), why: error.to_string() };
+        self.tell_paused(paused.cause);
         let (cause, why) = (paused.cause, &paused.why);
         let is_known = self.unreadable.is_some_and(|one| one.tries > 1);
         if cause == Cause::Unreadable && is_known {

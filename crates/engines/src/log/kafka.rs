@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hilum_core::{Clock, Digest, Entropy, Envelope, Epoch, Id, Position, Stream, Timestamp};
+use hilum_core::{Clock, Digest, Entropy, Envelope, Epoch, Id, Position, Stream, Timestamp, TraceContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
@@ -40,6 +40,8 @@ pub use token::{Oauth, TokenSource};
 
 /// The header of a record in which its envelope stands as JSON.
 pub const ENVELOPE_HEADER: &str = "hilum-envelope";
+/// The header in which its trace stands, as W3C Trace Context says it: for readers who know nothing of envelopes.
+pub const TRACE_HEADER: &str = "traceparent";
 
 /// What a cluster must promise before anything is acknowledged on its word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -206,8 +208,13 @@ impl Kafka {
         let stream = envelope.stream;
         let partition = partition_of(envelope.key, inner.found.partitions);
         let key = envelope.key.to_string();
-        let headers = OwnedHeaders::new_with_capacity(1)
+        let mut headers = OwnedHeaders::new_with_capacity(2)
             .insert(Header { key: ENVELOPE_HEADER, value: Some(header.as_slice()) });
+        // What came from elsewhere (an archive, say) may be anything.
+        let trace = envelope.trace.as_deref().and_then(TraceContext::parse).map(|trace| trace.to_string());
+        if let Some(trace) = &trace {
+            headers = headers.insert(Header { key: TRACE_HEADER, value: Some(trace.as_bytes()) });
+        }
         let record = FutureRecord::to(inner.names.topic(stream))
             .partition(i32::from(partition))
             .key(&key)

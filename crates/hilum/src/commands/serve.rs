@@ -14,7 +14,7 @@ use crate::config::{Config, LogFormat, Overrides, ProcessRoles};
 use crate::folder::Folder;
 use crate::house::House;
 use crate::running::Running;
-use crate::{failpoints, logging, machine, metrics};
+use crate::{failpoints, logging, machine, metrics, telemetry};
 
 /// `hilum serve`
 #[derive(Debug, Args)]
@@ -77,6 +77,7 @@ async fn serve(folder: Folder, config: Config, mode: Mode, ready_file: Option<&P
     let mut interrupt = signal(SignalKind::interrupt())?;
     let metrics = metrics::start()?;
     let house = Arc::new(House::open(folder, config).await?);
+    let exporter = telemetry::start(&house)?;
     let running = Running::start(Arc::clone(&house), metrics, mode).await?;
     if let Some(path) = ready_file {
         running.write_ready_file(path)?;
@@ -93,6 +94,9 @@ async fn serve(folder: Folder, config: Config, mode: Mode, ready_file: Option<&P
         _ = interrupt.recv() => {}
     }
     house.close().await;
+    if let Some(exporter) = exporter {
+        exporter.stop().await;
+    }
     tracing::info!("stopped");
     Ok(())
 }

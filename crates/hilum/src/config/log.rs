@@ -11,6 +11,8 @@ use hilum_engines::log::kafka::{Durability, KafkaConfig, Oauth, TokenSource};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::telemetry::HEADERS;
+
 /// Which engine keeps what comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -152,7 +154,9 @@ impl Log {
                 None if name == CLIENT_SECRET => {
                     !std::mem::replace(&mut self.token.client_secret, value).is_empty()
                 }
-                None => bail!("secrets/{name}: there is {CLIENT}NAME and {CLIENT_SECRET}"),
+                // Read where traces are.
+                None if name.starts_with(HEADERS) => false,
+                None => bail!("secrets/{name}: there is {CLIENT}NAME, {CLIENT_SECRET} and {HEADERS}NAME"),
             };
             if is_said {
                 bail!("secrets/{name}: {name} is said by the configuration too: leave one of them out");

@@ -161,6 +161,25 @@ pub const REFERENCE: &[(&str, &str)] = &[
         "`error`, `warn`, `info`, `debug`, or by module: `info,hilum_adt=debug`. Never any patient data.",
     ),
     (
+        "telemetry.otlp",
+        "The collector that takes traces (OTLP over HTTP): http://127.0.0.1:4318. Empty = nothing is traced.",
+    ),
+    (
+        "telemetry.sample",
+        "The part of the messages whose way is traced, 0 to 1, beside those that their sender chose. Messages that are\n\
+         refused, set aside or stood still at are traced whoever chose.",
+    ),
+    ("telemetry.traces_per_s_max", "Traces that begin in a second, whoever chose them, in each process."),
+    (
+        "telemetry.headers",
+        "Headers of each request to the collector, { \"x-key\" = \"…\" }. Shown masked.\n\
+         A secret rather in a file of the data folder, secrets/telemetry.headers.x-key.",
+    ),
+    (
+        "telemetry.ca_file",
+        "PEM of whoever signed the collector's certificate; empty: whom the system trusts.",
+    ),
+    (
         "shutdown.drain_s",
         "Seconds that a stopping server gives to what it has accepted: to be answered, and applied.",
     ),

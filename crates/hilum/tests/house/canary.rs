@@ -6,11 +6,11 @@ use tempfile::tempdir;
 
 use crate::server::{Server, Start, a01, request};
 
-const CANARY: &str = "KANARIENVOGEL";
+pub const CANARY: &str = "KANARIENVOGEL";
 
 /// A message with a canary of its own in every field of every segment, but for MSH-1, 2, 9, 11 and 12. What an answer
 /// must repeat (MSH-3 to 6 and 10) has one too.
-fn sung(skip: &[&str]) -> String {
+pub fn sung(skip: &[&str]) -> String {
     let mut message = String::new();
     for (segment, fields) in
         [("MSH", 21), ("EVN", 7), ("PID", 39), ("NK1", 39), ("PV1", 52), ("AL1", 6), ("ZZZ", 9)]

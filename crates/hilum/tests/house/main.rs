@@ -23,5 +23,6 @@ mod routes;
 mod secrets;
 mod server;
 mod sources;
+mod telemetry;
 mod untied;
 mod watching;
