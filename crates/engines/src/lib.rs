@@ -8,6 +8,7 @@
 //! SQL and engine names end here: nobody above writes a statement.
 
 pub mod bare;
+pub mod checkup;
 pub mod limits;
 pub mod log;
 pub mod sqlite_file;

@@ -181,21 +181,7 @@ impl Folder {
     /// # Errors
     /// When one cannot be read, is too large or no text, or others may read it.
     pub fn settings(&self) -> anyhow::Result<Vec<(String, String)>> {
-        let mut settings = Vec::new();
-        for path in setting_files(&self.path.join(SECRETS)) {
-            let shown = path.display();
-            let metadata = path.metadata().with_context(|| format!("{shown} cannot be read"))?;
-            if metadata.mode() & 0o077 != 0 {
-                bail!("{shown} may be read by others: chmod 600 it");
-            }
-            if metadata.len() > SETTING_BYTES_MAX {
-                bail!("{shown} has more than {SETTING_BYTES_MAX} bytes");
-            }
-            let value = std::fs::read_to_string(&path).with_context(|| format!("{shown} cannot be read"))?;
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            settings.push((name, value.trim_end_matches(['\r', '\n']).to_owned()));
-        }
-        Ok(settings)
+        settings(&self.path)
     }
 
     fn secret(
@@ -271,6 +257,28 @@ pub fn holder(path: &Path) -> anyhow::Result<Option<String>> {
         }
         Err(TryLockError::Error(why)) => Err(why).with_context(|| format!("{}", lock_path.display())),
     }
+}
+
+/// Settings that stand in files of their own in `path`'s `secrets`, whoever holds the folder.
+///
+/// # Errors
+/// As [`Folder::settings`].
+pub fn settings(path: &Path) -> anyhow::Result<Vec<(String, String)>> {
+    let mut settings = Vec::new();
+    for file in setting_files(&path.join(SECRETS)) {
+        let shown = file.display();
+        let metadata = file.metadata().with_context(|| format!("{shown} cannot be read"))?;
+        if metadata.mode() & 0o077 != 0 {
+            bail!("{shown} may be read by others: chmod 600 it");
+        }
+        if metadata.len() > SETTING_BYTES_MAX {
+            bail!("{shown} has more than {SETTING_BYTES_MAX} bytes");
+        }
+        let value = std::fs::read_to_string(&file).with_context(|| format!("{shown} cannot be read"))?;
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        settings.push((name, value.trim_end_matches(['\r', '\n']).to_owned()));
+    }
+    Ok(settings)
 }
 
 /// Files among the secrets that are settings, in the order of their names.

@@ -26,6 +26,7 @@ use self::topics::{Found, Making, Names};
 use super::{LogError, LogHealth, ReadMax, Record, Share, partition_of, stored};
 use crate::limits;
 
+pub mod checkup;
 mod client;
 mod feed;
 mod reader;

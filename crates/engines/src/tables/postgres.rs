@@ -11,6 +11,7 @@
 //!
 //! | file | what lives there |
 //! |---|---|
+//! | [`checkup`] | what `hilum doctor` finds at the server |
 //! | [`ddl`] | the schema: made, extended, checked |
 //! | [`hold`] | who works on a schema, together or alone |
 //! | [`open`] | the tables opened, at once or as soon as the server answers |
@@ -41,6 +42,7 @@ use plan::Planned;
 pub(crate) use plan::quote;
 use wire::{Item, Param, Raw};
 
+pub mod checkup;
 mod ddl;
 mod hold;
 mod open;

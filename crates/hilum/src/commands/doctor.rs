@@ -1,5 +1,6 @@
 //! `hilum doctor`
 
+mod engines;
 mod processes;
 
 use std::fs::OpenOptions;
@@ -136,6 +137,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             match admin::ask(&arguments.data, &arguments.config, "doctor", Ask::Doctor, |_| {}) {
                 Ok(inside) => findings.extend(serde_json::from_value::<Vec<Finding>>(inside)?),
                 Err(error) => {
+                    findings.extend(config.iter().flat_map(|config| without_house(config, path)));
                     findings.push(Finding::bad(
                         "engines",
                         format!("{error:#}"),
@@ -158,6 +160,18 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     show(&findings, arguments.json);
     let is_bad = findings.iter().any(|finding| finding.level == Level::Bad);
     Ok(if is_bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What can be seen of the engines where the house cannot be opened.
+fn without_house(config: &Config, path: &Path) -> Vec<Finding> {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(why) => return vec![Finding::warn("engines", why.to_string(), "look again")],
+    };
+    let findings = runtime.block_on(engines::look(config, path, &machine::clock()));
+    // A broker that does not answer keeps a thread for seconds.
+    runtime.shutdown_background();
+    findings
 }
 
 fn show(findings: &[Finding], json: bool) {
@@ -337,6 +351,8 @@ pub async fn inside(house: &House) -> Vec<Finding> {
             findings.push(Finding::bad("log", error.to_string(), "restore the log from the backup"));
         }
     }
+    findings.extend(engines::clocks_of_brokers(house).await);
+    findings.extend(engines::look(&house.config, house.folder.path(), &house.clock).await);
     let gateways = processes::gateways(house).await;
     findings.extend(processes::of_the_processes(house, &gateways, now));
     findings.extend(processes::of_the_sources(&gateways, now));

@@ -4,6 +4,7 @@
 mod archive;
 mod board;
 mod canary;
+mod checkup;
 mod confidence;
 mod crash;
 mod damage;

@@ -380,7 +380,7 @@ pub(super) struct Topic<'a> {
 }
 
 impl Topic<'_> {
-    fn value(&self, setting: &str) -> &str {
+    pub(super) fn value(&self, setting: &str) -> &str {
         self.found.get(setting).and_then(|entry| entry.value.as_deref()).unwrap_or_default()
     }
 
@@ -424,7 +424,7 @@ impl Topic<'_> {
     }
 }
 
-fn options() -> AdminOptions {
+pub(super) fn options() -> AdminOptions {
     let wait = Duration::from_secs(limits::KAFKA_START_S_MAX);
     AdminOptions::new().request_timeout(Some(wait)).operation_timeout(Some(wait))
 }
