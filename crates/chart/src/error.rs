@@ -114,6 +114,20 @@ pub enum ChartError {
         /// The form of this program.
         ours: i64,
     },
+    /// What is kept was folded from another log.
+    #[error("these tables were made from log epoch {stored}, this is log epoch {ours}")]
+    OtherLog {
+        /// The epoch that is stored, and where that log is.
+        stored: String,
+        /// The log's own.
+        ours: String,
+    },
+    /// Nothing is kept yet, though the log is not new: these may not be the tables that were there.
+    #[error("these tables are new, and the log holds {records} records already")]
+    NewTables {
+        /// How many.
+        records: u64,
+    },
     /// A rebuild would take out of the chart what records said that cannot be read any more.
     #[error("{records} records of the log cannot be read, and what they said would go from the chart")]
     LogDamaged {
@@ -146,6 +160,8 @@ impl ChartError {
             | Self::LogBehind { .. }
             | Self::LogReplaced { .. }
             | Self::OtherForm { .. }
+            | Self::OtherLog { .. }
+            | Self::NewTables { .. }
             | Self::LogDamaged { .. } => Kind::Internal,
             Self::Stopped => Kind::Transient,
             Self::Tables(error) => error.kind(),
@@ -165,12 +181,15 @@ impl ChartError {
             Self::LogBehind { .. }
             | Self::LogReplaced { .. }
             | Self::OtherForm { .. }
+            | Self::OtherLog { .. }
+            | Self::NewTables { .. }
             | Self::Tables(TablesError::OtherLog { .. }) => Cause::OtherLog,
             Self::Stored { .. } => Cause::DamagedRow,
             Self::Stopped
             | Self::Tables(
                 TablesError::Engine(_)
                 | TablesError::InUse { .. }
+                | TablesError::Gone { .. }
                 | TablesError::Conflict(_)
                 | TablesError::Fenced { .. }
                 | TablesError::Pruned { .. },

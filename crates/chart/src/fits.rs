@@ -5,9 +5,11 @@
 //! that are passed already: acknowledged, and never applied. The offset row keeps the id of the last record applied,
 //! so that this is found out before anything is accepted, also when the log has grown past the offset since.
 
-use hilum_core::Stream;
+use hilum_core::{Id, Stream};
 use hilum_engines::log::{Log, LogError, ReadMax};
-use hilum_engines::tables::{Batch, Column, OffsetMove, Read, Table, Tables, Type, Value, Write};
+use hilum_engines::tables::{
+    Batch, Column, Expect, OffsetMove, Read, Table, Tables, TablesError, Type, Value, Write,
+};
 
 use crate::error::ChartError;
 use crate::port;
@@ -21,6 +23,85 @@ pub const FORM: Table = Table {
     indexes: &[],
     register: None,
 };
+
+/// Which log the rows were folded from: two logs in one schema would each pass over what the other applied.
+pub const LOG: Table = Table {
+    name: "chart_log",
+    key_len: 1,
+    columns: &[
+        Column::new("one", Type::Int),
+        Column::new("epoch", Type::Id),
+        Column::new("place", Type::Text), // for people
+    ],
+    indexes: &[],
+    register: None,
+};
+
+/// Whether the rows are of this log, as far as it is written down; whether it is.
+async fn is_of_log(log: &Log, tables: &Tables) -> Result<bool, ChartError> {
+    let read = Read::Get { table: LOG.name, key: vec![Value::Int(0)] };
+    let found = port::read(tables, &[read]).await?.pop().unwrap_or_default();
+    let Some([_, Value::Id(epoch), Value::Text(place)]) = found.first().map(|row| row.values.as_slice())
+    else {
+        return Ok(false);
+    };
+    let own = Id::from(log.epoch().0);
+    if *epoch == own {
+        return Ok(true);
+    }
+    let (stored, ours) = (format!("{epoch} ({place})"), format!("{own} ({})", log.place()));
+    Err(ChartError::OtherLog { stored, ours })
+}
+
+/// Writes down which log the rows are of, unless another process was first.
+async fn write_log(log: &Log, tables: &Tables) -> Result<(), ChartError> {
+    let key = vec![Value::Int(0)];
+    let values = vec![Value::Int(0), Value::Id(Id::from(log.epoch().0)), Value::Text(log.place())];
+    let expects = vec![Expect { table: LOG.name, key, t: None }];
+    let writes = vec![Write::Put { table: LOG.name, values }];
+    match port::commit(tables, Batch { expects, writes, ..Batch::default() }).await {
+        Ok(_) => Ok(()),
+        Err(TablesError::Conflict(_)) => is_of_log(log, tables).await.map(drop),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether nothing was ever applied to these tables, nor a log begun beside them.
+async fn is_new<P: Projection>(log: &Log, tables: &Tables) -> Result<bool, ChartError> {
+    if stored_form::<P>(tables).await?.is_some() {
+        return Ok(false);
+    }
+    for &stream in P::STREAMS {
+        for partition in 0..log.partitions() {
+            if port::offset(tables, P::NAME, stream, partition, log.epoch()).await? > 0 {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Refuses tables that others share and that are new beside a log which is not: they may be those of another server,
+/// while what the right ones have (accounts, keys, who looked) is elsewhere. A rebuild makes them on purpose.
+///
+/// # Errors
+/// [`ChartError::NewTables`]; else the engines'.
+pub async fn refuse_new<P: Projection>(log: &Log, tables: &Tables) -> Result<(), ChartError> {
+    if !tables.is_shared() {
+        return Ok(());
+    }
+    // First: who begins both writes the tables down before anything into the log.
+    let mut records = 0;
+    for &stream in P::STREAMS {
+        for partition in 0..log.partitions() {
+            records += port::known_end(log, stream, partition).await?.unwrap_or_default();
+        }
+    }
+    if records > 0 && is_new::<P>(log, tables).await? {
+        return Err(ChartError::NewTables { records });
+    }
+    Ok(())
+}
 
 async fn stored_form<P: Projection>(tables: &Tables) -> Result<Option<i64>, ChartError> {
     let read = Read::Get { table: FORM.name, key: vec![Value::Text(P::NAME.to_owned())] };
@@ -51,13 +132,7 @@ pub(crate) async fn check_form<P: Projection>(log: &Log, tables: &Tables) -> Res
     if stored == Some(P::FORM) {
         return Ok(());
     }
-    let mut is_new = stored.is_none();
-    for &stream in P::STREAMS {
-        for partition in 0..log.partitions() {
-            is_new &= port::offset(tables, P::NAME, stream, partition, log.epoch()).await? == 0;
-        }
-    }
-    if is_new {
+    if is_new::<P>(log, tables).await? {
         return write_form::<P>(tables).await;
     }
     // Somebody may have begun in between: the form is written before the first batch is.
@@ -103,16 +178,21 @@ pub(crate) async fn next_offset<P: Projection>(
 /// it.
 ///
 /// # Errors
-/// [`ChartError::LogBehind`], [`ChartError::LogReplaced`] or
+/// [`ChartError::LogBehind`], [`ChartError::LogReplaced`], [`ChartError::OtherLog`] or
 /// [`OtherLog`](hilum_engines::tables::TablesError::OtherLog) when the log does not, [`ChartError::OtherForm`] when the
 /// rows do not; else the engines'.
 pub async fn check<P: Projection>(log: &Log, tables: &Tables) -> Result<(), ChartError> {
+    let is_written_down = is_of_log(log, tables).await?;
     for &stream in P::STREAMS {
         for partition in 0..log.partitions() {
             next_offset::<P>(log, tables, stream, partition).await?;
         }
     }
-    check_form::<P>(log, tables).await
+    check_form::<P>(log, tables).await?;
+    if !is_written_down {
+        write_log(log, tables).await?;
+    }
+    Ok(())
 }
 
 /// Moves the offsets of all partitions whose log does not fit back to its beginning, so that all of it is applied

@@ -55,6 +55,13 @@ impl PartitionHealth {
         self.end.saturating_sub(self.applied)
     }
 
+    /// Where less is applied than before (the tables went back), it catches up with all that is there now.
+    pub(crate) fn forget_target_behind(&mut self, applied: u64) {
+        if applied < self.applied {
+            self.target = None;
+        }
+    }
+
     /// Why it stands still, for people.
     pub fn paused(&self) -> Option<&str> {
         self.paused.as_ref().map(|paused| paused.why.as_str())

@@ -68,7 +68,7 @@ pub const REGISTER: Table = Table {
 };
 
 /// All tables of the chart itself; a projection that uses families adds [`crate::family::TABLES`] to its own.
-pub const TABLES: &[&Table] = &[&RESOURCE, &HISTORY, &REGISTER, &crate::fits::FORM];
+pub const TABLES: &[&Table] = &[&RESOURCE, &HISTORY, &REGISTER, &crate::fits::FORM, &crate::fits::LOG];
 
 /// The topic of the outbox entry that each new version makes.
 pub const TOPIC: &str = "chart.resource";

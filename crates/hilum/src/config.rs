@@ -62,6 +62,9 @@ pub struct Config {
     /// `--allow-weak-log`: no key, so that nobody leaves it in a file.
     #[serde(skip)]
     pub allow_weak_log: bool,
+    /// `--allow-weak-tables`, likewise.
+    #[serde(skip)]
+    pub allow_weak_tables: bool,
 }
 
 /// `[http]`

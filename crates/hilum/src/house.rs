@@ -13,21 +13,21 @@ use hilum_adt::sources::Sources;
 use hilum_adt::{announce, import};
 use hilum_chart::projection::Projection as _;
 use hilum_chart::{Cause, ChartError, Paused, fits, run_all, run_over_gaps};
-use hilum_core::{Clock, Entropy, Id, InstallationKey, Tracer};
+use hilum_core::{Clock, Entropy, Id, InstallationKey, Seq, Tracer};
 use hilum_engines::log::Log;
 use hilum_engines::log::embedded::{self, Embedded};
 use hilum_engines::log::kafka::{Kafka, KafkaConfig};
 use hilum_engines::tables::postgres::{Hold, Postgres, PostgresConfig};
 use hilum_engines::tables::sqlite::{self, Sqlite};
-use hilum_engines::tables::{Anew, Table, Tables, TablesError};
+use hilum_engines::tables::{Anew, Batch, Table, Tables, TablesError};
 use serde_json::Value;
 
 use crate::admin::Progress;
 use crate::archive;
 use crate::config::{Config, LogEngine, ProcessRole, TablesEngine};
 use crate::folder::Folder;
-use crate::machine;
 use crate::watch::Watch;
+use crate::{machine, seen};
 
 /// What the embedded log is kept in.
 const LOG_FILE: &str = "log.sqlite";
@@ -167,12 +167,19 @@ impl House {
         archive::refuse_half_imported(&folder)?;
         let engines = Box::pin(open_engines(&folder, &config, hold, &clock, &entropy, &key)).await?;
         let Engines { log, tables, audit } = engines;
+        if hold == Hold::Alone && audit.is_shared() && audit.now().await? == Seq(0) {
+            // Begun anew on purpose: not empty, then, to processes that have seen another one.
+            audit.commit(Batch::default()).await?;
+        }
         // Before anything is written into it, so that no offset is given twice.
-        let fit = match (find_fit(&log, &tables, &config).await, waits_for_tables(&config)) {
+        let fit = match (find_fit(&log, &tables, &config, hold).await, waits_for_tables(&config)) {
             (Ok(fit), _) => OnceLock::from(fit),
-            (Err(ChartError::Tables(TablesError::Engine(_) | TablesError::InUse { .. })), true) => {
-                OnceLock::new()
-            }
+            (
+                Err(ChartError::Tables(
+                    TablesError::Engine(_) | TablesError::InUse { .. } | TablesError::Gone { .. },
+                )),
+                true,
+            ) => OnceLock::new(),
             (Err(error), _) => return Err(error.into()),
         };
         // Before a door opens: envelopes name settings by their digest.
@@ -287,6 +294,7 @@ impl House {
 
     /// Writes out what waits, and closes.
     pub async fn close(&self) {
+        seen::note(self);
         // Beside each other: one that does not answer keeps nothing else waiting.
         futures::future::join3(self.log.close(), self.tables.close(), self.audit.close()).await;
     }
@@ -318,7 +326,7 @@ impl House {
         }
         self.tables.wait_open().await;
         let fit = loop {
-            match find_fit(&self.log, &self.tables, &self.config).await {
+            match find_fit(&self.log, &self.tables, &self.config, Hold::Shared).await {
                 Ok(fit) => break fit,
                 Err(error) => {
                     tracing::warn!(%error, "whether log and tables belong together is not known yet");
@@ -338,10 +346,14 @@ impl House {
         if matches!(why, ChartError::OtherForm { .. }) {
             "Nothing is accepted until they are made anew: with the server stopped, `hilum rebuild census` computes them \
              from the log, which has everything. Or start the program that wrote them"
-        } else if matches!(why, ChartError::Tables(_)) {
-            "Nothing is accepted until they belong together. Restore the log.sqlite that these tables were made from. \
-             If it is lost, move the tables away (tables.sqlite, or another tables.schema): they are made anew from \
-             this log"
+        } else if matches!(why, ChartError::NewTables { .. }) {
+            "Nothing is accepted until it is known why. See that tables.url and tables.schema lead to the tables that were there, or restore \
+             them. If they are lost, stop every process: `hilum rebuild chart` makes the chart anew from the log, which has \
+             everything but accounts, keys and who looked; these are made anew by hand"
+        } else if matches!(why, ChartError::Tables(_) | ChartError::OtherLog { .. }) {
+            "Nothing is accepted until they belong together. Two installations take a tables.schema each. Else restore the \
+             log that these tables were made from; if it is lost, move the tables away (tables.sqlite, or another \
+             tables.schema): `hilum rebuild chart` makes them anew from this log"
         } else {
             "Nothing is accepted until they belong together. Best: restore the newest log.sqlite. If it is lost: \
              `hilum rebuild chart --behind keep` applies this log once more and keeps what only the tables know; \
@@ -420,8 +432,17 @@ pub async fn open_engines(
 }
 
 /// Whether they fit; an error says that it cannot be known now.
-async fn find_fit(log: &Log, tables: &Tables, config: &Config) -> Result<Fit, ChartError> {
+async fn find_fit(log: &Log, tables: &Tables, config: &Config, hold: Hold) -> Result<Fit, ChartError> {
     let reads_rows = config.roles.has(ProcessRole::Worker) || config.roles.has(ProcessRole::Reader);
+    match fits::refuse_new::<Adt>(log, tables).await {
+        // Nothing is written into them: whoever works on them says what they are.
+        Err(error @ ChartError::NewTables { .. }) if !reads_rows && hold == Hold::Shared => {
+            tracing::warn!(%error, "what comes in is kept for the tables that were there");
+            return Ok(Fit::Yes);
+        }
+        Err(error @ ChartError::NewTables { .. }) => return Ok(Fit::No(error)),
+        other => other?,
+    }
     match fits::check::<Adt>(log, tables).await {
         Ok(()) => Ok(Fit::Yes),
         // A door has no use for the rows: while workers are upgraded, what comes in goes on into the log.
@@ -433,6 +454,7 @@ async fn find_fit(log: &Log, tables: &Tables, config: &Config) -> Result<Fit, Ch
             error @ (ChartError::LogBehind { .. }
             | ChartError::LogReplaced { .. }
             | ChartError::OtherForm { .. }
+            | ChartError::OtherLog { .. }
             | ChartError::Tables(TablesError::OtherLog { .. })),
         ) => Ok(Fit::No(error)),
         Err(error) => Err(error),
@@ -473,6 +495,7 @@ async fn open_log(
         LogEngine::Kafka => {
             let place = KafkaConfig {
                 owner: Some(key.id("Installation", &[])),
+                group_suffix: group_suffix(config),
                 ..config.log.clone().with_secrets(folder.settings()?)?.kafka(config.allow_weak_log)?
             };
             Kafka::open(place, clock, entropy).await.map(Log::Kafka).with_context(|| {
@@ -483,6 +506,15 @@ async fn open_log(
             })
         }
     }
+}
+
+/// Workers of one table space share the partitions. Those of another one, made from the same log, need all of them too; the
+/// space that is called as it is by default has the group's plain name.
+fn group_suffix(config: &Config) -> Option<String> {
+    let own = &config.tables.schema;
+    let is_plain =
+        config.tables.engine == TablesEngine::Sqlite || *own == crate::config::Tables::default().schema;
+    (!is_plain).then(|| own.clone())
 }
 
 /// Says what to do where tables of the fold do not fit this program.
@@ -506,8 +538,12 @@ async fn open_tables(folder: &Folder, config: &Config, hold: Hold) -> anyhow::Re
         }
         TablesEngine::Postgres => {
             let of_audit = config.tables.audit_schema();
-            let place = |schema| PostgresConfig {
+            // What is made anew on purpose need not be there.
+            let noted = if hold == Hold::Alone { seen::Seen::new() } else { seen::read(folder) };
+            let place = |schema: &str| PostgresConfig {
                 holder: folder.who().to_owned(),
+                allow_weak: config.allow_weak_tables,
+                seen: seen::of(&noted, schema),
                 ..PostgresConfig::new(&config.tables.url, schema)
             };
             let of_rows = PostgresConfig { hold, anew, ..place(&config.tables.schema) };

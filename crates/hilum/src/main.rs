@@ -22,6 +22,7 @@ mod passed_over;
 mod probes;
 mod relay;
 mod running;
+mod seen;
 mod telemetry;
 mod watch;
 

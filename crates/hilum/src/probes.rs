@@ -62,6 +62,7 @@ pub fn readiness(house: &House, watch: &Watch, is_stopping: bool) -> Readiness {
         return behind;
     }
     notes.extend(log.damaged.iter().map(damaged_end::note));
+    notes.extend(watch.went_back());
     notes.extend(of_others(house, watch));
     notes.extend(watch.gateways.states(house.clock.now()).iter().filter_map(|source| {
         let ahead_s = source.clock_ahead_s?;

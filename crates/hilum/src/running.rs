@@ -28,8 +28,8 @@ use crate::company::Company;
 use crate::config::ProcessRole;
 use crate::house::House;
 use crate::probes::{feed_health, gauges, readiness};
-use crate::relay;
 use crate::watch::Watch;
+use crate::{relay, seen};
 
 /// What runs.
 #[derive(Debug)]
@@ -112,6 +112,9 @@ impl Running {
             tasks.spawn(company.keep(stopped.clone()));
         }
         tasks.spawn(watch.run(stopped.clone()));
+        if house.tables.is_shared() {
+            tasks.spawn(seen::keep(Arc::clone(&house), stopped.clone()));
+        }
         if roles.has(ProcessRole::Worker) {
             tasks.spawn(relay::cut_outbox(Arc::clone(&house), stopped.clone()));
             if house.config.log.relay {

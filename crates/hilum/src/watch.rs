@@ -12,7 +12,8 @@ use hilum_adt::view::reconcile::{Differs, Reconciler};
 use hilum_chart::{Chart, Presence, Progress, RelayHealth};
 use hilum_core::Clock;
 use hilum_engines::log::Log;
-use hilum_engines::tables::{Tables, TablesError};
+use hilum_engines::tables::{Tables, TablesError, WentBack};
+use hilum_web::session;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -43,6 +44,8 @@ pub struct Watch {
     clock: Clock,
     /// Whether what the tables know of the sources was taken up.
     remembers: AtomicBool,
+    /// Where the tables went back to, once everybody was signed out for it.
+    signed_out_for: Mutex<Option<WentBack>>,
     seen: Mutex<Seen>,
     /// Processes that the metrics named last, by place and roles.
     named: Mutex<BTreeSet<[String; 2]>>,
@@ -57,6 +60,8 @@ pub struct Seen {
     pub passed_over: PassedOver,
     /// How the change feed does; absent where there is none.
     pub feed: Option<RelayHealth>,
+    /// That the tables went back while this process ran, or before.
+    pub went_back: Option<WentBack>,
 }
 
 impl Watch {
@@ -87,6 +92,7 @@ impl Watch {
             minds_feed,
             clock,
             remembers,
+            signed_out_for: Mutex::default(),
             seen: Mutex::default(),
             named: Mutex::default(),
         }
@@ -143,6 +149,7 @@ impl Watch {
         if down.is_some() {
             return;
         }
+        self.sign_out_if_back().await;
         if !self.remembers.load(Ordering::Relaxed) {
             match self.gateways.remember_rows(&self.tables).await {
                 Ok(()) => self.remembers.store(true, Ordering::Relaxed),
@@ -168,6 +175,23 @@ impl Watch {
             }
         };
         tokio::time::timeout(Duration::from_mins(1), asked).await.ok();
+    }
+
+    /// Which sessions had ended is not known of tables that went back: all end.
+    async fn sign_out_if_back(&self) {
+        let back = *self.tables.went_back().borrow();
+        self.slot().went_back = back;
+        let done = *self.signed_out_for.lock().unwrap_or_else(PoisonError::into_inner);
+        if back.is_none() || back == done {
+            return;
+        }
+        match session::end_all(&self.tables).await {
+            Ok(sessions) => {
+                tracing::warn!(sessions, "everybody is signed out: the tables went back");
+                *self.signed_out_for.lock().unwrap_or_else(PoisonError::into_inner) = back;
+            }
+            Err(error) => tracing::warn!(%error, "sessions from before are not ended yet"),
+        }
     }
 
     async fn look_at_passed_over(&self, reads_again: bool) -> Result<(), TablesError> {
@@ -214,6 +238,15 @@ impl Watch {
         // What is said to be gone stays said.
         states.retain(|_, state| !state.is_nan());
         named.extend(states.into_keys());
+    }
+
+    /// What to say of tables that went back; `None` where they did not.
+    pub fn went_back(&self) -> Option<String> {
+        let WentBack { from, to } = self.seen().went_back?;
+        Some(format!(
+            "the tables went back from commit {from} to {to}: restored from a backup, or a server without the last commits. \
+             What came in since is applied again from the log; accounts and keys are as they were then"
+        ))
     }
 
     /// As metrics.

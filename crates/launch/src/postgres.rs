@@ -148,6 +148,11 @@ impl Postgres {
         format!("postgresql://postgres:{}@127.0.0.1:{port}/postgres", self.password)
     }
 
+    /// Its folder; what it keeps is in `data`.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Its port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port

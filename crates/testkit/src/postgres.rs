@@ -83,6 +83,36 @@ impl Postgres {
         self.0.restart().expect("postgresql starts again");
     }
 
+    /// Keeps a copy of all that it has, as it is now: a backup. It is killed and started again for that.
+    ///
+    /// # Panics
+    /// When that cannot be done.
+    pub fn save(&self, name: &str) {
+        self.kill();
+        self.copy("data", name);
+        self.restart();
+    }
+
+    /// Puts a copy back in the place of what it has, as somebody does who restores a backup, or as a fail-over to another
+    /// server.
+    ///
+    /// # Panics
+    /// When there is no such copy, or it does not start on it.
+    pub fn put_back(&self, name: &str) {
+        self.kill();
+        std::fs::remove_dir_all(self.dir().join("data")).expect("what it had goes");
+        self.copy(name, "data");
+        // It names a process of then.
+        std::fs::remove_file(self.dir().join("data/postmaster.pid")).expect("it ran then");
+        self.restart();
+    }
+
+    fn copy(&self, from: &str, to: &str) {
+        let (from, to) = (self.dir().join(from), self.dir().join(to));
+        let done = std::process::Command::new("cp").arg("-a").args([&from, &to]).status().expect("cp");
+        assert!(done.success(), "{} to {}", from.display(), to.display());
+    }
+
     /// What a statement gives, as text; NULL is nothing.
     ///
     /// # Panics

@@ -157,6 +157,29 @@ pub async fn sweep(tables: &Tables, clock: &Clock) -> Result<usize, StoreError> 
     Ok(count)
 }
 
+/// Ends all sessions and takes back all links: of tables from a backup, nobody knows which of them had ended. Returns how
+/// many.
+///
+/// # Errors
+/// [`StoreError::Tables`].
+pub async fn end_all(tables: &Tables) -> Result<usize, StoreError> {
+    let mut count = 0;
+    for table in [&SESSION, &LINK] {
+        loop {
+            let rows = tables.read(&[Read::Scan(Scan::by_key(table.name, Vec::new()))]).await?;
+            let keys = rows.iter().flatten().filter_map(|row| row.values.first().cloned());
+            let writes: Vec<_> =
+                keys.map(|digest| Write::Delete { table: table.name, key: vec![digest] }).collect();
+            if writes.is_empty() {
+                break;
+            }
+            count += writes.len();
+            tables.commit(Batch { writes, ..Batch::default() }).await?;
+        }
+    }
+    Ok(count)
+}
+
 /// Makes a one-time sign-in link's token for `account`.
 ///
 /// # Errors

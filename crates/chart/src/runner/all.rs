@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::Runner;
 use crate::claims::Claims;
 use crate::error::Cause;
-use crate::fits::check_form;
+use crate::fits::{check_form, refuse_new};
 use crate::foresee::{foresee, places};
 use crate::limits::{BATCHES_IN_FLIGHT_MAX, FORESEE_WAIT, OTHERS_POLL, PAUSE_BACKOFF};
 use crate::port;
@@ -94,7 +94,11 @@ impl<P: Projection> Crew<P> {
     /// started, and rows of another form may be read without an error and mean something else.
     async fn is_of_form(&self, (stream, partition): (Stream, u16)) {
         let mut pause = PAUSE_BACKOFF.0;
-        while let Err(error) = check_form::<P>(&self.log, &self.tables).await {
+        let is_of_form = async || {
+            refuse_new::<P>(&self.log, &self.tables).await?;
+            check_form::<P>(&self.log, &self.tables).await
+        };
+        while let Err(error) = is_of_form().await {
             let (cause, why) = (error.cause(), error.to_string());
             tracing::error!(projection = P::NAME, %stream, partition, cause = cause.as_str(), why, "not begun");
             self.progress.update(stream, partition, |slot| slot.paused = Some(Paused { cause, why }));
@@ -226,6 +230,7 @@ async fn look_where<P: Projection>(
     if let (Ok(applied), Ok(end)) = (applied, end) {
         let end = end.unwrap_or(applied);
         progress.update(stream, partition, |slot| {
+            slot.forget_target_behind(applied);
             (slot.applied, slot.end) = (applied, end.max(applied));
             slot.target.get_or_insert(end);
         });

@@ -64,7 +64,10 @@ impl<P: Projection> Runner<P> {
                 }
             }
         }
-        self.progress.update(self.stream, self.partition, |slot| slot.applied = next);
+        self.progress.update(self.stream, self.partition, |slot| {
+            slot.forget_target_behind(next);
+            slot.applied = next;
+        });
         self.next = Some(next);
         Ok(next)
     }

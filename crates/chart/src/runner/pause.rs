@@ -51,6 +51,9 @@ impl<P: Projection> Runner<P> {
     /// this process holds at once: what is decoded is many times what is in the log.
     pub(super) async fn run(mut self, in_flight: Arc<Semaphore>, mut stop: watch::Receiver<bool>) {
         let mut appended = self.log.appended();
+        let mut back = self.tables.went_back();
+        // Tables of one process alone never do.
+        let mut may_go_back = self.tables.is_shared();
         let mut freed = self.claims.as_ref().map(|claims| claims.freed());
         let mut pause = PAUSE_BACKOFF.0;
         let mut held = None;
@@ -58,6 +61,11 @@ impl<P: Projection> Runner<P> {
             appended.borrow_and_update();
             if let Some(freed) = &mut freed {
                 freed.borrow_and_update();
+            }
+            if back.has_changed().unwrap_or(false) {
+                // The offset went with them, and nothing that was read of them holds.
+                back.mark_unchanged();
+                self.forget();
             }
             let kept = match held.take() {
                 Some(kept) => Ok(kept),
@@ -75,6 +83,11 @@ impl<P: Projection> Runner<P> {
                     self.progress.update(self.stream, self.partition, |slot| slot.paused = None);
                     tokio::select! {
                         _ = appended.changed() => WAKE_COALESCE,
+                        changed = back.changed(), if may_go_back => {
+                            may_go_back = changed.is_ok();
+                            self.forget();
+                            Duration::ZERO
+                        }
                         () = tokio::time::sleep(IDLE_POLL) => Duration::ZERO,
                         _ = stop.changed() => Duration::ZERO,
                     }

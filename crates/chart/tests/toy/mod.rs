@@ -498,7 +498,7 @@ pub fn open_tables() -> Tables {
 /// Empty tables in a schema of their own.
 pub async fn open_postgres(server: &hilum_testkit::postgres::Postgres, url: &str) -> Tables {
     let schema: Vec<&'static Table> = resources::TABLES.iter().chain(TABLES).copied().collect();
-    let config = PostgresConfig { allow_unsafe: true, ..PostgresConfig::new(url, server.fresh_schema()) };
+    let config = PostgresConfig { allow_weak: true, ..PostgresConfig::new(url, server.fresh_schema()) };
     Tables::Postgres(Postgres::open(config, &schema).await.unwrap())
 }
 

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -71,6 +71,9 @@ pub struct KafkaConfig {
     pub durability: Durability,
     /// Whose log it is: a topic set of another owner is refused. A keyed hash, and no secret.
     pub owner: Option<Id>,
+    /// Behind the name of the group that deals the partitions out, where several tables are made from one log: processes
+    /// that share a group share the work.
+    pub group_suffix: Option<String>,
     /// Bytes of records that may wait for the brokers.
     pub queue_bytes_max: usize,
     /// Until then the brokers must have acknowledged a record.
@@ -91,6 +94,7 @@ impl KafkaConfig {
             copies: None,
             durability: Durability::default(),
             owner: None,
+            group_suffix: None,
             queue_bytes_max: limits::LOG_QUEUE_BYTES_MAX,
             delivery_max: Duration::from_secs(limits::KAFKA_DELIVERY_S_MAX),
             client: BTreeMap::new(),
@@ -136,6 +140,7 @@ struct Inner {
     watched: Watched,
     reader: Arc<Reader>,
     appended: watch::Sender<u64>,
+    floors: Floors,
     closed: AtomicBool,
     /// Why nothing is accepted just now; somebody is looking whether it is over.
     down: Mutex<Option<String>>,
@@ -167,6 +172,7 @@ impl Kafka {
             producer.clone(),
             appended.clone(),
         )?;
+        let floors = Floors::new(found.partitions);
         let queue_bytes_max = config.queue_bytes_max.min(Semaphore::MAX_PERMITS);
         let inner = Inner {
             settings,
@@ -180,6 +186,7 @@ impl Kafka {
             watched,
             reader,
             appended,
+            floors,
             closed: AtomicBool::new(false),
             down: Mutex::default(),
             broken: Mutex::default(),
@@ -221,12 +228,18 @@ impl Kafka {
             .key(&key)
             .payload(envelope.body.as_ref())
             .headers(headers);
+        let floor = inner.floors.of(stream, partition);
+        let before = floor.load(Ordering::Acquire);
         let sent = inner.producer.send_result(record).map_err(|(why, _)| inner.refused(&why, stream))?;
         let delivered = sent.await.map_err(|_| LogError::Unknown("the producer was closed".to_owned()))?;
         drop(permit);
         match delivered {
             Ok(delivery) => {
                 let offset = placed_at(delivery.offset)?;
+                if offset < before {
+                    return Err(inner.made_anew(stream, partition, before, offset));
+                }
+                floor.fetch_max(offset + 1, Ordering::AcqRel);
                 inner.appended.send_modify(|groups| *groups += 1);
                 Ok(Position { stream, partition, offset })
             }
@@ -314,6 +327,11 @@ impl Kafka {
     /// See [`super::Log::epoch`].
     pub fn epoch(&self) -> Epoch {
         self.inner.found.epoch
+    }
+
+    /// See [`super::Log::place`].
+    pub fn place(&self) -> String {
+        format!("topics {} at {}", self.inner.names.all(), self.inner.settings.brokers)
     }
 
     /// See [`super::Log::created`].
@@ -431,6 +449,19 @@ impl Inner {
         }
     }
 
+    /// A record stands before one that was acknowledged before it was sent: what that one stood in is gone.
+    fn made_anew(&self, stream: Stream, partition: u16, before: u64, offset: u64) -> LogError {
+        let topic = self.names.topic(stream);
+        let why = format!(
+            "topic {topic} was made anew: partition {partition} keeps a record at {offset}, where {before} were kept before. \
+             What was acknowledged is not in it: stop every process, restore the topic from a mirror; else `hilum rebuild \
+             chart --behind keep` goes on with this one and keeps what stands"
+        );
+        tracing::error!(why, "the log is read-only until a restart");
+        lock(&self.broken).get_or_insert_with(|| why.clone());
+        LogError::ReadOnly(why)
+    }
+
     /// Accepts nothing until the brokers answer again, and looks whether they do.
     fn turn_down(self: &Arc<Self>, why: String) {
         {
@@ -462,6 +493,26 @@ impl Inner {
             *lock(&inner.down) = None;
             tracing::info!("the log accepts again");
         });
+    }
+}
+
+/// Of each partition the offset behind what was acknowledged to this process: whatever is sent later comes to stand
+/// there or behind it, or the partition is another one.
+struct Floors {
+    partitions: u16,
+    floors: Vec<AtomicU64>,
+}
+
+impl Floors {
+    fn new(partitions: u16) -> Self {
+        let count = usize::from(partitions) * Stream::ALL.len();
+        Self { partitions, floors: (0..count).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    fn of(&self, stream: Stream, partition: u16) -> &AtomicU64 {
+        let row = Stream::ALL.iter().position(|&one| one == stream).unwrap_or_default();
+        // The partition is one of ours: a key's place modulo their number.
+        &self.floors[row * usize::from(self.partitions) + usize::from(partition)]
     }
 }
 

@@ -299,6 +299,14 @@ impl Log {
         }
     }
 
+    /// Where it is, for people.
+    pub fn place(&self) -> String {
+        match self {
+            Self::Embedded(_) => "log.sqlite".to_owned(),
+            Self::Kafka(log) => log.place(),
+        }
+    }
+
     /// When this life of the log began.
     pub fn created(&self) -> Timestamp {
         match self {

@@ -361,6 +361,16 @@ pub enum TablesError {
         /// In this program.
         ours: i64,
     },
+    /// The server that answers does not have the tables, though they were made: another server, or one that was emptied.
+    #[error(
+        "the server that answers does not have the tables ({what}), and nothing is made there: see that tables.url leads \
+         to the server that has them, or restore them. If they are lost, stop every process; `hilum rebuild chart` makes \
+         the chart anew from the log, accounts and keys are made anew by hand"
+    )]
+    Gone {
+        /// What is not there.
+        what: String,
+    },
     /// The outbox does not reach back that far: whoever asks reads the state itself and goes on from now.
     #[error("changes before {oldest} are pruned: read the state anew")]
     Pruned {
@@ -380,11 +390,24 @@ impl TablesError {
     pub const fn kind(&self) -> Kind {
         match self {
             Self::Conflict(_) => Kind::Conflict,
-            Self::Fenced { .. } | Self::InUse { .. } | Self::ReadOnly(_) | Self::Engine(_) => Kind::Transient,
+            Self::Fenced { .. }
+            | Self::InUse { .. }
+            | Self::Gone { .. }
+            | Self::ReadOnly(_)
+            | Self::Engine(_) => Kind::Transient,
             Self::Pruned { .. } => Kind::NotFound,
             Self::OtherLog { .. } | Self::Shape { .. } | Self::Newer { .. } => Kind::Internal,
         }
     }
+}
+
+/// That the tables are older than what was seen of them: a backup, or a server without the last commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WentBack {
+    /// The newest commit that was seen.
+    pub from: Seq,
+    /// The newest that was there.
+    pub to: Seq,
 }
 
 /// A lease's fencing token: grows with each holder.
@@ -531,6 +554,15 @@ impl Tables {
     /// A counter that changes after each commit that this process made or heard of: a hint for who waits for changes.
     pub fn committed(&self) -> tokio::sync::watch::Receiver<Seq> {
         each!(self, engine => engine.committed())
+    }
+
+    /// That they went back, once it was found by this process; `t` goes on behind what was seen all the same.
+    pub fn went_back(&self) -> tokio::sync::watch::Receiver<Option<WentBack>> {
+        match self {
+            // A file under a running process is not exchanged.
+            Self::Sqlite(_) => tokio::sync::watch::channel(None).1,
+            Self::Postgres(engine) => engine.went_back(),
+        }
     }
 
     /// The engine's name and durability level, for people (`sqlite fsync`).

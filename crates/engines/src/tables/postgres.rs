@@ -11,12 +11,15 @@
 //!
 //! | file | what lives there |
 //! |---|---|
+//! | [`back`] | tables that are older than what was seen of them |
 //! | [`checkup`] | what `hilum doctor` finds at the server |
 //! | [`ddl`] | the schema: made, extended, checked |
 //! | [`hold`] | who works on a schema, together or alone |
 //! | [`open`] | the tables opened, at once or as soon as the server answers |
 //! | [`plan`] | statements as text, scans as index ranges; pure |
+//! | [`server`] | what a server promises, and whether that is enough |
 //! | [`tape`] | what changed rows, written down for `hilum bench` |
+//! | [`trouble`] | errors of the server, and the way out |
 //! | [`wire`] | values in PostgreSQL's binary formats |
 //! | [`writer`] | groups, flights, and the question after a broken one |
 
@@ -26,7 +29,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use deadpool_postgres::{Object, Pool, PoolError};
+use deadpool_postgres::{Object, Pool};
 use hilum_core::{Epoch, Id, RecordId, Seq, Stream, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_postgres::config::{Host, SslMode};
@@ -34,20 +37,25 @@ use tokio_postgres::{Client, NoTls, Row as PgRow, Statement};
 use uuid::Uuid;
 
 use super::shape::{Schema, shape};
-use super::{Anew, Applied, Batch, Change, Key, Read, Row, Scan, Table, TablesError, Token, Value};
+use super::{Anew, Applied, Batch, Change, Key, Read, Row, Scan, Table, TablesError, Token, Value, WentBack};
 use crate::limits;
+use back::Behind;
 use hold::Held;
 pub use hold::Hold;
 use plan::Planned;
 pub(crate) use plan::quote;
+use trouble::{engine, pool_error};
 use wire::{Item, Param, Raw};
 
+mod back;
 pub mod checkup;
 mod ddl;
 mod hold;
 mod open;
 mod plan;
+mod server;
 mod tape;
+mod trouble;
 mod wire;
 mod writer;
 
@@ -74,7 +82,10 @@ pub struct PostgresConfig {
     /// What may be made anew where it does not fit its declaration.
     pub anew: Option<Anew>,
     /// Opens a server that may lose what it acknowledged (`fsync`, `full_page_writes` or `synchronous_commit` off).
-    pub allow_unsafe: bool,
+    pub allow_weak: bool,
+    /// The newest commit that was seen of this schema before, 0 for none: one that is not there any more is not made anew,
+    /// and one that is older goes on behind it.
+    pub seen: Seq,
     /// Where the statements that change rows are written down, for `hilum bench`; absent in a server.
     pub tape: Option<PathBuf>,
 }
@@ -90,7 +101,8 @@ impl PostgresConfig {
             hold: Hold::Shared,
             holder,
             anew: None,
-            allow_unsafe: false,
+            allow_weak: false,
+            seen: Seq(0),
             tape: None,
         }
     }
@@ -110,7 +122,7 @@ impl fmt::Debug for PostgresConfig {
             .field("schema", &self.schema)
             .field("pool_size", &self.pool_size)
             .field("hold", &self.hold)
-            .field("allow_unsafe", &self.allow_unsafe)
+            .field("allow_weak", &self.allow_weak)
             .finish_non_exhaustive()
     }
 }
@@ -130,14 +142,15 @@ struct Shared {
     declared: Vec<&'static Table>,
     tables: Arc<Catalog>,
     client: tokio_postgres::Config,
-    allow_unsafe: bool,
+    allow_weak: bool,
     pool: Pool,
     orders: mpsc::Sender<writer::Order>,
-    committed: watch::Sender<Seq>,
+    behind: Arc<Behind>,
     opened: watch::Sender<open::Opened>,
     hold: Hold,
     holder: String,
     anew: Option<Anew>,
+    seen: Seq,
     /// Absent until the server has answered.
     held: OnceLock<Held>,
 }
@@ -152,37 +165,6 @@ impl Catalog {
     fn get(&self, table: &str) -> Result<&Planned, TablesError> {
         // One plan for each declared table, in their order.
         self.planned.get(self.schema.at(table)?).ok_or_else(|| shape(table, "not declared"))
-    }
-}
-
-/// An engine error that names the step and PostgreSQL's code. Never its message: that may quote values.
-fn engine(step: &str, error: &tokio_postgres::Error) -> TablesError {
-    use tokio_postgres::error::SqlState;
-    let Some(code) = error.code() else {
-        let io = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
-        let why = match io {
-            _ if error.is_closed() => "the connection is closed".to_owned(),
-            Some(io) => format!("the connection failed: {}", io.kind()),
-            None => "the connection failed".to_owned(),
-        };
-        return TablesError::Engine(format!("postgresql, {step}: {why}"));
-    };
-    if [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code) {
-        return TablesError::Conflict(format!("postgresql, {step}: {}", code.code()));
-    }
-    TablesError::Engine(format!("postgresql, {step}: sqlstate {}", code.code()))
-}
-
-fn pool_error(error: &PoolError) -> TablesError {
-    match error {
-        PoolError::Backend(error) => engine("connect", error),
-        PoolError::Timeout(_) => {
-            TablesError::Engine("postgresql: no connection became free in time".to_owned())
-        }
-        PoolError::Closed => TablesError::Engine("postgresql: the tables are closed".to_owned()),
-        PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
-            TablesError::Engine("postgresql: no connection".to_owned())
-        }
     }
 }
 
@@ -248,46 +230,6 @@ async fn connect(config: &tokio_postgres::Config) -> Result<Client, TablesError>
         }
     });
     Ok(client)
-}
-
-/// Refuses a server that would break a promise; says how durable its commits are.
-async fn check_server(client: &Client, allow_unsafe: bool) -> Result<String, TablesError> {
-    let sql = "SELECT current_setting('server_version_num')::int4, current_setting('server_encoding'), \
-               current_setting('fsync'), current_setting('full_page_writes'), \
-               current_setting('synchronous_commit'), \
-               pg_is_in_recovery() OR current_setting('default_transaction_read_only')::bool, \
-               current_setting('synchronous_standby_names') <> ''";
-    let failed = |e: &tokio_postgres::Error| engine("server settings", e);
-    let row = client.query_one(sql, &[]).await.map_err(|e| failed(&e))?;
-    let text = |at: usize| row.try_get::<_, String>(at).map_err(|e| failed(&e));
-    let truth = |at: usize| row.try_get::<_, bool>(at).map_err(|e| failed(&e));
-    let version = row.try_get::<_, i32>(0).map_err(|e| failed(&e))?;
-    let refuse = |why: String| Err(TablesError::Engine(format!("postgresql: {why}")));
-    if version < 130_000 {
-        return refuse("the server is older than version 13".to_owned());
-    }
-    if text(1)? != "UTF8" {
-        return refuse("the database's encoding is not UTF8".to_owned());
-    }
-    if truth(5)? {
-        return refuse("the server is read-only".to_owned());
-    }
-    let mut off = Vec::new();
-    for (at, name) in [(2, "fsync"), (3, "full_page_writes"), (4, "synchronous_commit")] {
-        if text(at)? == "off" {
-            off.push(name);
-        }
-    }
-    let off = off.join(", ");
-    if !off.is_empty() && !allow_unsafe {
-        return refuse(format!("{off} off: what is acknowledged could be lost; turn it on, or allow_unsafe"));
-    }
-    let level = match (off.is_empty(), truth(6)? && text(4)? != "local") {
-        (false, _) => format!("UNSAFE ({off} off)"),
-        (true, true) => "fsync, replicated".to_owned(),
-        (true, false) => "fsync".to_owned(),
-    };
-    Ok(format!("postgresql {level}"))
 }
 
 /// One statement of a flight, with what it is for.
@@ -474,7 +416,7 @@ impl Postgres {
             }
         }
         if let Some(last) = changes.last() {
-            heard(&self.0.committed, last.t);
+            heard(&self.0.behind.committed, last.t);
         }
         Ok(changes)
     }
@@ -549,12 +491,25 @@ impl Postgres {
     /// # Errors
     /// As [`super::Tables::read`].
     pub async fn now(&self) -> Result<Seq, TablesError> {
-        let sql = format!("SELECT t FROM {}.hilum_counter", quote(&self.0.schema));
-        let t = self.ask_value::<i64>(Call { step: "now", sql, params: Vec::new() }).await?;
-        let t =
-            Seq(t.ok_or_else(|| TablesError::Engine("postgresql: the counter row is missing".to_owned()))?);
-        heard(&self.0.committed, t);
-        Ok(t)
+        let behind = &self.0.behind;
+        // Before it is asked: what is seen meanwhile is newer than the answer.
+        let seen = *behind.committed.borrow();
+        let call = Call { step: "now", sql: behind.question(), params: Vec::new() };
+        let answer = self.ask(&[call]).await?;
+        let row = answer.iter().flatten().next();
+        let row =
+            row.ok_or_else(|| TablesError::Engine("postgresql: the counter row is missing".to_owned()))?;
+        if let Some(t) = behind.take(row, seen)? {
+            return Ok(t);
+        }
+        self.is_held().await?;
+        let client: Object = self.0.pool.get().await.map_err(|e| pool_error(&e))?;
+        behind.look(&client).await
+    }
+
+    /// See [`super::Tables::went_back`].
+    pub fn went_back(&self) -> watch::Receiver<Option<WentBack>> {
+        self.0.behind.said.subscribe()
     }
 
     /// Takes or renews a lease: see [`super::Tables::lease`].
@@ -589,7 +544,7 @@ impl Postgres {
 
     /// The newest commit that this process made or saw.
     pub fn committed(&self) -> watch::Receiver<Seq> {
-        self.0.committed.subscribe()
+        self.0.behind.committed.subscribe()
     }
 
     /// The schema's name.

@@ -132,6 +132,53 @@ async fn a_topic_that_is_gone_is_not_made_anew() {
     assert!(refused.contains(&gone), "{refused}");
 }
 
+async fn make_anew(config: &KafkaConfig, topic: &str) {
+    let admin = admin(config);
+    admin.delete_topics(&[topic], &AdminOptions::new()).await.expect("deletes");
+    let settings = [("retention.ms", "-1"), ("max.message.bytes", "20000000")];
+    let new = NewTopic::new(topic, 8, TopicReplication::Fixed(1));
+    let new = settings.iter().fold(new, |new, (name, value)| new.set(name, value));
+    let begun = Instant::now();
+    while admin.create_topics([&new], &AdminOptions::new()).await.expect("asks").iter().any(Result::is_err) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{topic} is not made anew");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// A topic that is deleted and made anew under a door that goes on: nothing is acknowledged into it, for what was
+/// acknowledged before is not there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_acknowledged_into_a_topic_that_was_made_anew() {
+    let config = on_one_broker();
+    let log = open(&config).await.expect("opens");
+    for _ in 0..5 {
+        log.append(hl7(1)).await.expect("appends");
+    }
+    let topic = format!("{}.hl7.in", config.prefix);
+    make_anew(&config, &topic).await;
+    let begun = Instant::now();
+    let refused = loop {
+        match log.append(hl7(1)).await {
+            Ok(position) => panic!("acknowledged at {position}"),
+            Err(why @ LogError::ReadOnly(_)) => break why.to_string(),
+            // The client has not heard of the new one yet.
+            Err(why) => assert_eq!(why.kind(), Kind::Transient, "{why}"),
+        }
+        assert!(begun.elapsed() < Duration::from_secs(40), "not noticed");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert!(
+        refused.contains(&topic) && refused.contains("made anew") && refused.contains("--behind keep"),
+        "{refused}"
+    );
+    assert!(log.health().read_only.is_some() && log.ready(1).is_err());
+    // The other stream's partitions stand as they were, but one log is one log.
+    assert!(matches!(
+        log.append(envelope(Stream::Decisions, 1, b"x".to_vec())).await,
+        Err(LogError::ReadOnly(_))
+    ));
+}
+
 /// What is deleted from a topic is said to be missing, from where to where; what is behind it is there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deleted_records_are_missing_by_name() {

@@ -239,23 +239,77 @@ async fn the_server_dies_in_mid_call() {
 
 /// A server that may lose what it acknowledged is refused by name, unless it is asked for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unsafe_server_is_refused() {
+async fn a_weak_server_is_refused_wherever_it_was_made_so() {
     let server = Server::start(&["fsync=off", "full_page_writes=off"]);
-    let mut config = PostgresConfig::new(server.url(), "unsafe");
-    let refused = Postgres::open(config.clone(), &TABLES).await.expect_err("fsync is off");
-    assert!(refused.to_string().contains("fsync, full_page_writes off"), "{refused}");
-    config.allow_unsafe = true;
+    let mut config = PostgresConfig::new(server.url(), "weak");
+    let refused = Postgres::open(config.clone(), &TABLES).await.expect_err("fsync is off").to_string();
+    assert!(refused.contains("off: fsync (command line), full_page_writes (command line)"), "{refused}");
+    assert!(refused.contains("--allow-weak-tables"), "{refused}");
+    let operator = raw(&server.url()).await;
+    let made = "SELECT count(*) FROM pg_namespace WHERE nspname = 'weak'";
+    assert_eq!(operator.query_one(made, &[]).await.unwrap().get::<_, i64>(0), 0, "nothing was made");
+    config.allow_weak = true;
     let tables = Postgres::open(config, &TABLES).await.unwrap();
-    assert_eq!(tables.describe(), "postgresql UNSAFE (fsync, full_page_writes off)");
+    assert_eq!(
+        tables.describe(),
+        "postgresql WEAK, off: fsync (command line), full_page_writes (command line)"
+    );
 
     let shared = Server::shared();
-    let url = format!("{}?options=-c%20synchronous_commit%3Doff", shared.url());
-    let refused = Postgres::open(PostgresConfig::new(url, shared.fresh_schema()), &TABLES).await;
-    let refused = refused.expect_err("synchronous_commit is off").to_string();
-    assert!(refused.contains("synchronous_commit off"), "{refused}");
+    let operator = raw(&shared.url()).await;
+    for sql in [
+        "CREATE DATABASE weak_base",
+        "ALTER DATABASE weak_base SET synchronous_commit = off",
+        "CREATE ROLE weak_role LOGIN PASSWORD 'test-weak'",
+        "GRANT CREATE ON DATABASE postgres TO weak_role",
+        "ALTER ROLE weak_role SET synchronous_commit = off",
+    ] {
+        operator.batch_execute(sql).await.unwrap();
+    }
+    let (before, _) = shared.url().rsplit_once('/').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let (_, host) = before.rsplit_once('@').unwrap();
+    let cases = [
+        ("its session", format!("{}?options=-c%20synchronous_commit%3Doff", shared.url()), "client"),
+        ("its database", format!("{before}/weak_base"), "database"),
+        ("its role", format!("postgresql://weak_role:test-weak@{host}/postgres"), "user"),
+    ];
+    for (whose, url, place) in cases {
+        let config = PostgresConfig::new(url, shared.fresh_schema());
+        let refused = Postgres::open(config.clone(), &TABLES).await.expect_err(whose).to_string();
+        assert!(refused.contains(&format!("off: synchronous_commit ({place})")), "{whose}: {refused}");
+        let allowed =
+            Postgres::open(PostgresConfig { allow_weak: true, ..config }, &TABLES).await.expect(whose);
+        assert!(allowed.describe().contains("WEAK"), "{whose}: {}", allowed.describe());
+    }
     let config = PostgresConfig::new(shared.url(), shared.fresh_schema());
     assert!(!format!("{config:?}").contains("test-"), "the password is printed");
-    assert_eq!(Postgres::open(config, &TABLES).await.unwrap().describe(), "postgresql fsync");
+    let tables = Postgres::open(config, &TABLES).await.unwrap();
+    assert_eq!(tables.describe(), "postgresql fsync");
+    tables.commit(both(1)).await.unwrap();
+}
+
+/// Weakened while it runs: found when the connection is made anew, and nothing more is committed until it is mended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_weakened_takes_no_more_commits() {
+    let server = Server::start(&[]);
+    let tables = Postgres::open(PostgresConfig::new(server.url(), "w"), &TABLES).await.unwrap();
+    tables.commit(both(1)).await.unwrap();
+    let operator = raw(&server.url()).await;
+    operator.batch_execute("ALTER ROLE postgres SET synchronous_commit = off").await.unwrap();
+    server.kill();
+    server.restart();
+    let refused = loop {
+        match tables.commit(both(2)).await {
+            Err(error) if error.to_string().contains("synchronous_commit (user)") => break error,
+            Err(error) => assert_eq!(error.kind(), Kind::Transient, "{error}"),
+            Ok(t) => panic!("committed at {t}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!(refused.kind(), Kind::Transient, "paused");
+    let operator = raw(&server.url()).await;
+    operator.batch_execute("ALTER ROLE postgres RESET synchronous_commit").await.unwrap();
+    tables.commit(both(2)).await.expect("goes on by itself");
 }
 
 /// A server that is not there, a wrong password, a schema's bad name: an error that tells, without the password.
@@ -528,4 +582,108 @@ async fn tables_that_do_not_fit_are_made_anew_for_a_rebuild_alone() {
         .commit(Batch { writes: vec![put(&OTHER, vec![Value::Int(2)])], ..Batch::default() })
         .await
         .unwrap();
+}
+
+/// Older tables under processes that have seen later commits (a backup was restored, a standby took over): no `t` names
+/// two commits, whoever reads changes is told to read all anew, and no lease gets a token that was given before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_that_went_back_go_on_behind_what_was_seen() {
+    let server = Server::shared();
+    let config = PostgresConfig::new(server.url(), server.fresh_schema());
+    let (one, other) = (
+        Postgres::open(config.clone(), &TABLES).await.unwrap(),
+        Postgres::open(config.clone(), &TABLES).await.unwrap(),
+    );
+    for n in 1..=10 {
+        one.commit(both(n)).await.unwrap();
+    }
+    let seen = one.now().await.unwrap();
+    assert_eq!((seen, other.now().await.unwrap()), (Seq(10), Seq(10)));
+    let (now, until) = (hilum_core::Timestamp::from_micros(1_000), hilum_core::Timestamp::from_micros(2_000));
+    for _ in 0..2 {
+        // Twice run out and taken anew.
+        one.lease("relay", "one", now, now).await.unwrap();
+    }
+    let given = one.lease("relay", "one", now, until).await.unwrap().unwrap();
+
+    let s = &config.schema;
+    let restore = format!(
+        "DELETE FROM {s}.hilum_outbox WHERE t > 4; UPDATE {s}.hilum_counter SET t = 4; DELETE FROM {s}.hilum_writer; \
+         UPDATE {s}.hilum_lease SET token = 1; DELETE FROM {s}.{} WHERE t_ > 4; DELETE FROM {s}.{} WHERE t_ > 4",
+        ROOM.name, PAIR.name
+    );
+    let operator = raw(&server.url()).await;
+    operator.batch_execute(&restore).await.unwrap();
+    // The writer's row is gone: what it is at fails, and nothing of it is written.
+    let lost = one.commit(both(11)).await;
+    assert!(matches!(&lost, Err(error) if error.kind() == Kind::Transient), "{lost:?}");
+    let t = one.commit(both(11)).await.unwrap();
+    assert!(t > seen, "{t} was given before");
+    let back = one.went_back().borrow().unwrap();
+    assert_eq!((back.from, back.to), (seen, Seq(4)));
+    for tables in [&one, &other] {
+        for after in [Seq(3), Seq(7), seen] {
+            let told = tables.changes(after, 100).await;
+            assert!(
+                matches!(told, Err(TablesError::Pruned { oldest }) if oldest > seen),
+                "{after}: {told:?}"
+            );
+        }
+    }
+    let next = other.lease("relay", "other", now, until).await.unwrap().unwrap();
+    assert!(next > given, "{next:?} after {given:?}");
+
+    // The other one had not seen as much: it hears of it all the same.
+    let seen = other.now().await.unwrap();
+    assert_eq!(*other.went_back().borrow(), Some(back));
+    // Once more while nobody writes: who looks finds it. And by what was noted, when nobody looked.
+    operator.batch_execute(&restore).await.unwrap();
+    assert!(other.now().await.unwrap() > seen);
+    assert!(other.went_back().borrow().is_some_and(|again| again.from == seen));
+    let seen = other.now().await.unwrap();
+    one.close().await;
+    other.close().await;
+    operator.batch_execute(&restore).await.unwrap();
+    let noted = Postgres::open(PostgresConfig { seen, ..config.clone() }, &TABLES).await.unwrap();
+    assert!(noted.now().await.unwrap() > seen);
+    assert_eq!(there(&noted, 3).await, 2, "what was there stays");
+    assert_eq!(there(&noted, 11).await, 0);
+}
+
+/// A server that lacks the tables is none of ours: nothing is made there by whoever has seen them, running or starting.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_that_are_gone_are_not_made_anew() {
+    let server = Server::shared();
+    let config = PostgresConfig::new(server.url(), server.fresh_schema());
+    let tables = Postgres::open(config.clone(), &TABLES).await.unwrap();
+    tables.commit(both(1)).await.unwrap();
+    let operator = raw(&server.url()).await;
+    operator.batch_execute(&format!("DROP SCHEMA {} CASCADE", config.schema)).await.unwrap();
+    let is_gone = |answer: Result<(), TablesError>| match answer {
+        Err(error @ TablesError::Gone { .. }) => {
+            assert_eq!(error.kind(), Kind::Transient, "paused, not poison");
+            assert!(
+                error.to_string().contains("tables.url") && error.to_string().contains("rebuild chart"),
+                "{error}"
+            );
+        }
+        other => panic!("{other:?}"),
+    };
+    is_gone(tables.now().await.map(drop));
+    is_gone(tables.read(&[get(&ROOM, vec![id(1)])]).await.map(drop));
+    is_gone(tables.commit(both(2)).await.map(drop));
+    let seen = Seq(1);
+    let starting = || PostgresConfig { seen, ..config.clone() };
+    is_gone(Postgres::open(starting(), &TABLES).await.map(drop));
+    let later = Postgres::open_later(starting(), &TABLES, Duration::from_secs(30)).await.unwrap();
+    is_gone(later.now().await.map(drop));
+    let sql = "SELECT count(*) FROM pg_namespace WHERE nspname = $1";
+    let count: i64 = operator.query_one(sql, &[&config.schema]).await.unwrap().get(0);
+    assert_eq!(count, 0, "nobody made it");
+    // Somebody who never saw them makes empty ones: they are not the ones that were there either.
+    let new = Postgres::open(config.clone(), &TABLES).await.unwrap();
+    is_gone(tables.now().await.map(drop));
+    is_gone(Postgres::open(starting(), &TABLES).await.map(drop));
+    new.commit(both(1)).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(30), later.wait_open()).await.expect("goes on by itself");
 }

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use hilum_adt::project::Adt;
-use hilum_chart::Chart;
 use hilum_chart::projection::Projection as _;
+use hilum_chart::{Chart, fits};
 use hilum_core::{Authority, Digest, Id, InstallationKey, RecordId, Seq, Stream, failpoint};
 use hilum_engines::log::{Log, ReadMax};
 use hilum_engines::tables::Tables;
@@ -170,6 +170,8 @@ async fn bring_in(
         Some(state) => state,
         None => begin(archive, folder, &log, &tables).await?,
     };
+    // Written down, so that they are not taken for new ones that lost what they had.
+    fits::check::<Adt>(&log, &tables).await?;
     let done = Bringing { archive, folder, log: &log, tables: &tables }.run(&mut state, show).await;
     log.close().await;
     tables.close().await;

@@ -13,6 +13,7 @@ use hilum_adt::view::reconcile::{Differs, Reconciler};
 use hilum_chart::{Cause, Chart, Paused, RelayHealth};
 use hilum_core::{Stream, Timestamp};
 use hilum_engines::log::LogError;
+use hilum_engines::tables::TablesError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -308,6 +309,7 @@ pub async fn inside(house: &House) -> Vec<Finding> {
         Ok(t) => findings.push(Finding::ok("tables", format!("{}, at commit {t}", house.tables.describe()))),
         Err(error) => {
             let remedy = "see that the database runs and tables.url is right";
+            let remedy = if matches!(error, TablesError::Gone { .. }) { "as it says" } else { remedy };
             findings.push(Finding::bad("tables", error.to_string(), remedy));
         }
     }
@@ -316,6 +318,7 @@ pub async fn inside(house: &House) -> Vec<Finding> {
     }
     if let Some(watch) = house.watch.get() {
         findings.extend(of_the_fold(watch));
+        findings.extend(watch.went_back().map(|found| Finding::warn("tables", found, WAY_OUT_BACK)));
     }
     // That the tables do not answer is said above.
     let records = passed_over::count(&house.tables).await.unwrap_or_default();
@@ -358,6 +361,10 @@ pub async fn inside(house: &House) -> Vec<Finding> {
     findings.extend(processes::of_the_sources(&gateways, now));
     findings
 }
+
+/// What to do about tables that went back.
+const WAY_OUT_BACK: &str = "look through `hilum users list` and `hilum keys list`: what was revoked or changed since holds \
+                            again, what was made since is gone; the audit log lacks who looked since. Restart to end this note";
 
 /// Partitions that stand still, each with its cause and the way out.
 fn of_the_fold(watch: &Watch) -> Vec<Finding> {

@@ -71,6 +71,9 @@ pub struct ConfigFile {
     /// Use a Kafka log whatever its topics promise: for a trial on one broker, never for patients
     #[arg(long)]
     allow_weak_log: bool,
+    /// Use PostgreSQL whatever it loses in a crash (fsync off, say): for a trial, never for patients
+    #[arg(long)]
+    allow_weak_tables: bool,
 }
 
 impl ConfigFile {
@@ -80,7 +83,8 @@ impl ConfigFile {
     /// As [`Config::load`].
     pub fn load(&self, overrides: &Overrides) -> anyhow::Result<Config> {
         let config = Config::load(self.path.as_deref(), machine::environment(), overrides)?;
-        Ok(Config { allow_weak_log: self.allow_weak_log, ..config })
+        let (allow_weak_log, allow_weak_tables) = (self.allow_weak_log, self.allow_weak_tables);
+        Ok(Config { allow_weak_log, allow_weak_tables, ..config })
     }
 }
 

@@ -90,9 +90,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             house = house.settled().await?;
         }
         let done = match (house.unfit(), arguments.behind) {
-            // Rows of another form are what a plain rebuild is for; nothing can be applied on top of them.
-            (Some(ChartError::OtherForm { .. }), None) => compute(&house, arguments).await.map(Some),
-            (Some(ChartError::Tables(_)), _)
+            // Rows of another form, and none, are what a plain rebuild is for; nothing can be applied on top of the first.
+            (Some(ChartError::OtherForm { .. } | ChartError::NewTables { .. }), None) => {
+                compute(&house, arguments).await.map(Some)
+            }
+            (Some(ChartError::Tables(_) | ChartError::OtherLog { .. }), _)
             | (Some(_), None)
             | (Some(ChartError::OtherForm { .. }), Some(Behind::Keep)) => house.must_fit().map(|()| None),
             (Some(_), Some(Behind::Keep)) => apply_again(&house, arguments).await.map(|()| None),

@@ -19,6 +19,7 @@ mod many;
 mod misread;
 mod mllp;
 mod relay;
+mod restored;
 mod roles;
 mod routes;
 mod secrets;

@@ -23,6 +23,7 @@ pub(super) struct Settings {
     base: ClientConfig,
     pub(super) brokers: String,
     group: String,
+    group_suffix: Option<String>,
     queue_kib_max: usize,
     /// Shared by all clients of the log.
     pub(super) watched: Watched,
@@ -64,6 +65,7 @@ impl Settings {
             base,
             brokers: config.brokers.clone(),
             group: config.prefix.clone(),
+            group_suffix: config.group_suffix.clone(),
             queue_kib_max: config.queue_bytes_max / 1024 + 1,
             watched: Watched { said: Arc::default(), tokens },
         })
@@ -193,7 +195,8 @@ impl Settings {
 
     /// What the group `name` is called at the brokers.
     pub(super) fn group_of(&self, name: &str) -> String {
-        format!("{}.{name}", self.group)
+        let suffix = self.group_suffix.as_ref().map(|suffix| format!(".{suffix}")).unwrap_or_default();
+        format!("{}.{name}{suffix}", self.group)
     }
 
     /// A member of the group `{prefix}.{name}`, which deals out partitions.

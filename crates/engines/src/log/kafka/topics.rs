@@ -63,6 +63,11 @@ impl Names {
         }
     }
 
+    /// All of them, for people.
+    pub(super) fn all(&self) -> String {
+        format!("{}.*", self.prefix)
+    }
+
     /// Which right is missing, when a broker does not let us: `right` on `topic`, or the one that every consumer needs.
     pub(super) fn denied(&self, code: Option<RDKafkaErrorCode>, right: &str, topic: &str) -> Option<String> {
         let of_group = format!("Describe on group {}", self.prefix);

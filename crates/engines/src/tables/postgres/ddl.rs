@@ -36,30 +36,34 @@ fn own(schema: &str) -> String {
          CREATE TABLE IF NOT EXISTS {s}.hilum_outbox (t int8, n int8, topic text COLLATE \"C\" NOT NULL,
              key uuid NOT NULL, body bytea NOT NULL, PRIMARY KEY (t, n));
          CREATE TABLE IF NOT EXISTS {s}.hilum_window (one bool PRIMARY KEY CHECK (one), oldest int8 NOT NULL);
-         INSERT INTO {s}.hilum_window VALUES (true, 0) ON CONFLICT DO NOTHING;
+         INSERT INTO {s}.hilum_window (one, oldest) VALUES (true, 0) ON CONFLICT DO NOTHING;
+         ALTER TABLE {s}.hilum_window ADD COLUMN IF NOT EXISTS back_from int8 NOT NULL DEFAULT 0,
+             ADD COLUMN IF NOT EXISTS back_to int8 NOT NULL DEFAULT 0;
          CREATE TABLE IF NOT EXISTS {s}.hilum_lease (name text COLLATE \"C\" PRIMARY KEY,
              holder text COLLATE \"C\" NOT NULL, until int8 NOT NULL, token int8 NOT NULL);"
     )
 }
 
-/// Brings the schema to what this program and `tables` need.
+/// What a schema is to be.
+pub(super) struct Wanted<'a> {
+    pub(super) tables: &'a [&'static Table],
+    pub(super) anew: Option<Anew>,
+    /// It was seen before: on a server without it nothing is made.
+    pub(super) must_be_there: bool,
+}
+
+/// Brings the schema to what this program and `wanted` need.
 pub(super) async fn migrate(
     client: &mut Client,
     schema: &str,
-    tables: &[&'static Table],
-    anew: Option<Anew>,
+    wanted: &Wanted<'_>,
 ) -> Result<(), TablesError> {
     let tx = client.transaction().await.map_err(|e| engine("migration", &e))?;
-    migrate_in(&tx, schema, tables, anew).await?;
+    migrate_in(&tx, schema, wanted).await?;
     tx.commit().await.map_err(|e| engine("migration", &e))
 }
 
-async fn migrate_in(
-    tx: &Transaction<'_>,
-    schema: &str,
-    tables: &[&'static Table],
-    anew: Option<Anew>,
-) -> Result<(), TablesError> {
+async fn migrate_in(tx: &Transaction<'_>, schema: &str, wanted: &Wanted<'_>) -> Result<(), TablesError> {
     let failed = |e: &tokio_postgres::Error| engine("migration", e);
     // Two programs that start at once migrate one after the other.
     tx.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 7466))", &[&format!("hilum {schema}")])
@@ -83,6 +87,8 @@ async fn migrate_in(
         {
             return Err(TablesError::Newer { stored, ours: VERSION });
         }
+    } else if wanted.must_be_there {
+        return Err(TablesError::Gone { what: format!("schema {schema}") });
     }
     tx.batch_execute(&own(schema)).await.map_err(|e| failed(&e))?;
     tx.execute(
@@ -94,10 +100,10 @@ async fn migrate_in(
     )
     .await
     .map_err(|e| failed(&e))?;
-    match (migrate_tables(tx, schema, tables).await, anew) {
+    match (migrate_tables(tx, schema, wanted.tables).await, wanted.anew) {
         (Err(why), Some(anew)) if anew.mends(&why) => {
             empty(tx, schema, anew).await?;
-            migrate_tables(tx, schema, tables).await
+            migrate_tables(tx, schema, wanted.tables).await
         }
         (migrated, _) => migrated,
     }

@@ -9,10 +9,11 @@ use hilum_core::Seq;
 use tokio::sync::watch;
 use tokio_postgres::NoTls;
 
+use super::back::Behind;
 use super::hold::Held;
 use super::plan::Planned;
 use super::tape::Tape;
-use super::{Catalog, Postgres, PostgresConfig, Shared, check_server, client_config, connect, ddl, writer};
+use super::{Catalog, Postgres, PostgresConfig, Shared, client_config, connect, ddl, server, writer};
 use crate::limits;
 use crate::tables::shape::{Schema, shape};
 use crate::tables::{Table, TablesError};
@@ -47,7 +48,10 @@ impl Postgres {
         match tokio::time::timeout(patience, this.prepare()).await {
             Ok(Ok(())) => return Ok(this),
             Ok(Err(
-                why @ (TablesError::Engine(_) | TablesError::InUse { .. } | TablesError::Newer { .. }),
+                why @ (TablesError::Engine(_)
+                | TablesError::InUse { .. }
+                | TablesError::Gone { .. }
+                | TablesError::Newer { .. }),
             )) => {
                 this.not_open(&why);
             }
@@ -86,15 +90,15 @@ impl Postgres {
             .create_timeout(Some(Duration::from_secs(limits::ENGINE_CONNECT_S_MAX)))
             .build()
             .map_err(|_| TablesError::Engine("postgresql: no pool".to_owned()))?;
-        let committed = watch::Sender::new(Seq(0));
+        let behind = Arc::new(Behind::new(&config.schema, config.seen));
         let tape = config.tape.as_deref().map(Tape::create).transpose();
         let tape = tape.map_err(|why| TablesError::Engine(format!("tape: {}", why.kind())))?;
         let orders = writer::start(writer::Setup {
             client: client.clone(),
-            allow_unsafe: config.allow_unsafe,
+            allow_weak: config.allow_weak,
             schema: config.schema.clone(),
             tables: catalog.clone(),
-            committed: committed.clone(),
+            behind: behind.clone(),
             tape,
         });
         let not_yet = TablesError::Engine("postgresql: not open yet".to_owned());
@@ -103,14 +107,15 @@ impl Postgres {
             declared: tables.to_vec(),
             tables: catalog,
             client,
-            allow_unsafe: config.allow_unsafe,
+            allow_weak: config.allow_weak,
             pool,
             orders,
-            committed,
+            behind,
             opened: watch::Sender::new(Err(not_yet)),
             hold: config.hold,
             holder: config.holder,
             anew: config.anew,
+            seen: config.seen,
             held: OnceLock::new(),
         })))
     }
@@ -119,14 +124,18 @@ impl Postgres {
     async fn prepare(&self) -> Result<(), TablesError> {
         let shared = &self.0;
         let mut client = connect(&shared.client).await?;
-        let described = check_server(&client, shared.allow_unsafe).await?;
+        let described = server::check(&client, shared.allow_weak).await?;
         if shared.held.get().is_none() {
             let held = Held::take(&shared.client, &shared.schema, shared.hold, &shared.holder).await?;
             // Nobody else prepares.
             drop(shared.held.set(held));
         }
-        ddl::migrate(&mut client, &shared.schema, &shared.declared, shared.anew).await?;
+        let must_be_there = shared.seen > Seq(0);
+        let wanted = ddl::Wanted { tables: &shared.declared, anew: shared.anew, must_be_there };
+        ddl::migrate(&mut client, &shared.schema, &wanted).await?;
+        shared.behind.look(&client).await?;
         drop(client);
+        tracing::info!(schema = shared.schema, engine = described, "the tables are open");
         shared.opened.send_modify(|opened| *opened = Ok(described));
         self.now().await.map(drop)
     }
@@ -140,10 +149,7 @@ impl Postgres {
             let why = match tokio::time::timeout(wait, self.prepare()).await {
                 Err(_) => no_answer(wait),
                 Ok(Err(why)) => why,
-                Ok(Ok(())) => {
-                    tracing::info!(schema = self.0.schema, "the tables are open");
-                    return;
-                }
+                Ok(Ok(())) => return,
             };
             // It was open for a moment: calls speak for themselves from then on.
             if self.is_open().is_ok() {

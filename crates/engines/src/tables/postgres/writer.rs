@@ -12,13 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hilum_core::{Epoch, Seq};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 use uuid::Uuid;
 
 use self::group::{Waiting, take_group};
 use self::sql::Sql;
+use super::back::Behind;
 use super::tape::Tape;
 use super::{Catalog, heard};
 use crate::limits;
@@ -42,10 +43,10 @@ pub(super) enum Order {
 /// What the writer works with.
 pub(super) struct Setup {
     pub(super) client: tokio_postgres::Config,
-    pub(super) allow_unsafe: bool,
+    pub(super) allow_weak: bool,
     pub(super) schema: String,
     pub(super) tables: Arc<Catalog>,
-    pub(super) committed: watch::Sender<Seq>,
+    pub(super) behind: Arc<Behind>,
     pub(super) tape: Option<Tape>,
 }
 
@@ -187,7 +188,7 @@ impl Writer {
 
     fn answer(&self, group: Vec<Waiting>, landing: &Landing) {
         if let Landing::Committed { base, .. } = landing {
-            heard(&self.setup.committed, Seq(base + group.len() as i64));
+            heard(&self.setup.behind.committed, Seq(base + group.len() as i64));
         }
         for (at, Waiting { checked, reply }) in group.into_iter().enumerate() {
             let n = at + 1;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use hilum_chart::fits;
 use hilum_chart::runner::run_all;
 use hilum_engines::bare::{self, Replayed};
 use hilum_engines::tables::Tables;
@@ -163,6 +164,7 @@ impl Bench<'_> {
             let known = Config::load(Some(&file), std::iter::empty(), &Overrides::default())?;
             let house = House::open(Folder::take(&data, "bench")?, known).await?;
             let tables = Tables::Postgres(Postgres::open(taped, &schema()).await?);
+            fits::check::<hilum_adt::project::Adt>(&house.log, &tables).await?;
             let running = run_all(&house.fold, &house.log, &tables, &house.clock);
             let until = Instant::now() + Duration::from_mins(20);
             // Some seconds go by until the partitions are known.

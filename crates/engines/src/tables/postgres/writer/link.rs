@@ -10,7 +10,7 @@ use super::flight::Flight;
 use super::group::Waiting;
 use super::{Identity, Landing, Link, Verdict, Writer};
 use crate::limits;
-use crate::tables::postgres::{Call, check_server, connect, engine, fly};
+use crate::tables::postgres::{Call, connect, engine, fly, server};
 use crate::tables::{Batch, TablesError};
 
 impl Writer {
@@ -59,7 +59,7 @@ impl Writer {
         if fresh {
             let client = connect(&self.setup.client).await?;
             // Also after a restart: the server may have come back with other settings.
-            check_server(&client, self.setup.allow_unsafe).await?;
+            server::check(&client, self.setup.allow_weak).await?;
             self.link = Some(Link { client, statements: HashMap::new() });
         }
         if let Some(identity) = self.identity
@@ -71,8 +71,13 @@ impl Writer {
             return Err(TablesError::Engine("postgresql: no connection".to_owned()));
         };
         if let Some(identity) = self.identity {
+            if fresh {
+                self.setup.behind.look(client).await?;
+            }
             return Ok(identity);
         }
+        // A row that is gone, or a first one: before anything is written on tables that may be older than what was seen.
+        self.setup.behind.look(client).await?;
         let writer = client
             .query_one(&self.sql.register, &[])
             .await
