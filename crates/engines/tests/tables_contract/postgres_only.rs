@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use hilum_core::{Epoch, Kind, Seq, Stream};
 use hilum_engines::tables::postgres::{Postgres, PostgresConfig};
-use hilum_engines::tables::{Anew, Batch, Column, OffsetMove, Read, Scan, Table, TablesError, Type, Value};
+use hilum_engines::tables::{
+    Anew, Batch, Column, OffsetMove, Read, Scan, Table, TablesError, Type, Value, Write,
+};
 use hilum_testkit::postgres::Postgres as Server;
 
 use crate::proxy::{Mode, Proxy};
@@ -81,6 +83,62 @@ async fn a_commit_is_one_turn_and_so_is_a_read() {
     tables.now().await.unwrap();
     tables.now().await.unwrap();
     assert!(proxy.turns() - before >= 2);
+}
+
+/// Each operation of the port is as many statements as the engine's documentation says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_operation_is_as_many_statements_as_documented() {
+    let proxy = Proxy::start(Server::shared().port()).await;
+    let tables = through(&proxy).await;
+    let epoch = Epoch(uuid::Uuid::from_u128(7));
+    let moved = |from: u64| OffsetMove {
+        projection: "p",
+        stream: Stream::Hl7In,
+        partition: 0,
+        epoch,
+        from,
+        to: from + 1,
+        last: None,
+    };
+    // The statements are prepared with the first.
+    tables.commit(Batch { offset: Some(moved(0)), ..both(1) }).await.unwrap();
+    macro_rules! count {
+        ($what:literal, $want:literal, $call:expr) => {
+            let before = proxy.statements();
+            $call.await.expect($what);
+            assert_eq!(proxy.statements() - before, $want, $what);
+        };
+    }
+    let only = |writes: Vec<Write>| Batch { writes, ..Batch::default() };
+    // begin, counter, a row, sign, commit.
+    count!("a commit of one table", 5, tables.commit(only(vec![put(&ROOM, room(50, "3W", None))])));
+    let many = (60..90).map(|n| put(&ROOM, room(n, "3W", None))).collect();
+    count!("of many rows", 5, tables.commit(only(many)));
+    let two = vec![put(&ROOM, room(60, "3W", None)), delete(&ROOM, vec![id(61)])];
+    count!("and a delete", 6, tables.commit(only(two)));
+    // Two tables' expectations and the gate; three writes; the outbox.
+    count!("a whole one", 11, tables.commit(both(2)));
+    count!("with an offset", 13, tables.commit(Batch { offset: Some(moved(1)), ..both(3) }));
+    let before = proxy.statements();
+    let refused = tables.commit(both(3)).await;
+    assert!(matches!(refused, Err(TablesError::Conflict(_))), "{refused:?}");
+    assert_eq!(proxy.statements() - before, 11, "a refused one: all of it was sent");
+
+    let gets = [get(&ROOM, vec![id(1)]), get(&ROOM, vec![id(2)])];
+    tables.read(&gets).await.unwrap();
+    count!("gets of a table", 1, tables.read(&gets));
+    let scan = || Scan::by_index(ROOM.name, "by_place", vec![text("3W")]);
+    let reads =
+        [gets[0].clone(), gets[1].clone(), Read::Scan(scan()), Read::Scan(Scan::by_key(PAIR.name, vec![]))];
+    count!("gets and two scans", 3, tables.read(&reads));
+    count!("count", 1, tables.count(&scan(), 100));
+    count!("changes", 2, tables.changes(Seq(0), 100));
+    count!("offset", 1, tables.applied("p", Stream::Hl7In, 0, epoch));
+    count!("now", 1, tables.now());
+    count!("ready", 1, tables.ready());
+    let (now, until) = (hilum_core::Timestamp::from_micros(0), hilum_core::Timestamp::from_micros(9));
+    count!("lease", 1, tables.lease("l", "a", now, until));
+    count!("prune", 1, tables.prune(Seq(1)));
 }
 
 /// A commit whose answer is lost is asked about: it stands, and the caller is told its t.
@@ -686,4 +744,38 @@ async fn tables_that_are_gone_are_not_made_anew() {
     is_gone(Postgres::open(starting(), &TABLES).await.map(drop));
     new.commit(both(1)).await.unwrap();
     tokio::time::timeout(Duration::from_secs(30), later.wait_open()).await.expect("goes on by itself");
+}
+
+/// A process's clock that is an hour off, either way, or the server's that goes back by an hour: nobody waits an hour for
+/// a lease, and nobody takes one that runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_clock_that_jumps_keeps_a_lease_or_takes_one() {
+    const HOUR: i64 = 3_600_000_000;
+    let server = Server::shared();
+    let config = PostgresConfig::new(server.url(), server.fresh_schema());
+    let tables = Postgres::open(config.clone(), &TABLES).await.unwrap();
+    let at = |micros: i64| hilum_core::Timestamp::from_micros(1_800_000_000_000_000 + micros);
+    let take = async |holder: &str, off: i64, seconds: i64| {
+        let now = at(off);
+        tables.lease("relay", holder, now, now.plus_micros(seconds * 1_000_000)).await.unwrap()
+    };
+    let mut last = None;
+    for off in [HOUR, -HOUR] {
+        let first = take("off", off, 60).await.expect("it is free");
+        assert!(take("right", 0, 60).await.is_none(), "it runs");
+        assert_eq!(take("off", -off, 60).await, Some(first), "its clock jumps: it is renewed all the same");
+        assert!(take("right", 0, 0).await.is_none(), "nor given back by another one");
+        // Given back, at once.
+        take("off", off, 0).await;
+        let second = take("right", 0, 60).await.expect("not in an hour");
+        assert!(second > first && last < Some(first), "{last:?} {first:?} {second:?}");
+        assert!(take("off", off, 60).await.is_none(), "it runs for the other one");
+        take("right", 0, 0).await;
+        last = Some(second);
+    }
+    take("right", 0, 60).await.expect("it is free");
+    let back = format!("UPDATE {}.hilum_lease SET until = until + {HOUR}", config.schema);
+    raw(&server.url()).await.batch_execute(&back).await.unwrap();
+    let next = take("off", 0, 60).await.expect("the server's clock went back");
+    assert!(Some(next) > last);
 }

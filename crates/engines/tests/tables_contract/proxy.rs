@@ -27,6 +27,8 @@ struct State {
     mode: Mutex<Mode>,
     /// How often a client sent something after it had got something.
     turns: Mutex<u64>,
+    /// Statements that clients had executed.
+    statements: Mutex<u64>,
     reached: Notify,
     released: Notify,
 }
@@ -47,6 +49,7 @@ impl Proxy {
         let state = Arc::new(State {
             mode: Mutex::new(Mode::Pass),
             turns: Mutex::new(0),
+            statements: Mutex::new(0),
             reached: Notify::new(),
             released: Notify::new(),
         });
@@ -74,6 +77,11 @@ impl Proxy {
     /// Lets go what it holds.
     pub fn release(&self) {
         self.state.released.notify_one();
+    }
+
+    /// Statements so far.
+    pub fn statements(&self) -> u64 {
+        *self.state.statements.lock().expect("nobody panics with it")
     }
 
     /// Turns so far.
@@ -127,6 +135,7 @@ async fn pump(mut client: TcpStream, mut server: TcpStream, state: Arc<State>) {
                 if std::mem::take(&mut answered) {
                     *state.turns.lock().expect("nobody panics with it") += 1;
                 }
+                *state.statements.lock().expect("nobody panics with it") += executed(&flight);
                 match state.take_mode() {
                     Mode::Pass => drop(server.write_all(&flight).await),
                     Mode::LoseTheAnswer => {
@@ -169,4 +178,18 @@ async fn swallow(server: &mut TcpStream) {
             _ => return,
         }
     }
+}
+
+/// How many statements whole messages of a client have executed: `Execute`, and `Query` for those that are sent as text.
+/// <https://www.postgresql.org/docs/current/protocol-message-formats.html>
+fn executed(mut flight: &[u8]) -> u64 {
+    let mut count = 0;
+    while let Some(&kind) = flight.first() {
+        // The first message of a connection has no kind, and its length begins with 0.
+        let at = usize::from(kind != 0);
+        let Some(Ok(length)) = flight.get(at..at + 4).map(<[u8; 4]>::try_from) else { return count };
+        count += u64::from(kind == b'E' || kind == b'Q');
+        flight = flight.get(at + u32::from_be_bytes(length) as usize..).unwrap_or_default();
+    }
+    count
 }

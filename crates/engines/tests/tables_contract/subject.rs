@@ -51,6 +51,7 @@ pub struct Subject {
     place: Place,
     fault: Option<Fault>,
     hidden: Mutex<HashSet<i64>>,
+    begun: tokio::time::Instant,
 }
 
 enum Place {
@@ -70,7 +71,14 @@ impl Subject {
             }
         };
         let tables = open(&place, &TABLES).await.expect("the engine opens");
-        Self { engine, tables, place, fault: None, hidden: Mutex::default() }
+        Self {
+            engine,
+            tables,
+            place,
+            fault: None,
+            hidden: Mutex::default(),
+            begun: tokio::time::Instant::now(),
+        }
     }
 
     pub async fn planted(engine: EngineUnderTest, fault: Fault) -> Self {
@@ -197,7 +205,11 @@ impl Subject {
         now: i64,
         until: i64,
     ) -> Result<Option<Token>, TablesError> {
-        let (now, until) = (Timestamp::from_micros(now), Timestamp::from_micros(until));
+        // In hundredths of a second. A server's clock cannot be set: it is waited for.
+        if self.allows_two_processes() {
+            tokio::time::sleep_until(self.begun + std::time::Duration::from_millis(now as u64 * 10)).await;
+        }
+        let (now, until) = (Timestamp::from_micros(now * 10_000), Timestamp::from_micros(until * 10_000));
         let token = self.tables.lease(name, holder, now, until).await?;
         Ok(if self.fault == Some(Fault::ForgetsToCountTokens) { token.map(|_| Token(1)) } else { token })
     }

@@ -3,6 +3,7 @@
 
 mod archive;
 mod board;
+mod brokers;
 mod canary;
 mod checkup;
 mod confidence;

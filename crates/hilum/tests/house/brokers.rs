@@ -1,0 +1,129 @@
+//! Brokers that are gone or full: nothing is acknowledged that they do not keep, and it goes on by itself.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use hilum_testkit::kafka::Kafka;
+use hilum_testkit::postgres::Postgres;
+use serde_json::Value;
+use tempfile::tempdir;
+
+use crate::many::{config, patients, send, state};
+use crate::server::{Server, Start, a01, field, request, wait};
+
+/// Sends `ids` as a sender does whose queue keeps what is not acknowledged, until all of them are.
+fn insist(server: &Server, ids: std::ops::Range<u32>) -> BTreeSet<u32> {
+    let mut acknowledged = BTreeSet::new();
+    for id in ids {
+        loop {
+            let mut mllp = server.connect();
+            if !mllp.try_send(&a01(&format!("M{id}"))) {
+                continue;
+            }
+            match mllp.try_answer() {
+                Some(ack) => {
+                    assert_eq!(field(&ack, "MSA", 1), "AA", "{ack}");
+                    acknowledged.insert(id);
+                    break;
+                }
+                None => std::thread::sleep(Duration::from_millis(200)),
+            }
+        }
+    }
+    acknowledged
+}
+
+/// How often each message had an effect.
+fn effects(server: &Server, key: &str, ids: impl Iterator<Item = u32>) -> Vec<(u32, usize)> {
+    let effects = |id: u32| {
+        let path = format!("/api/messages?control_id=M{id}");
+        let answer = request(server.http.unwrap(), "GET", &path, &[("x-api-key", key)], b"");
+        let found: Value = serde_json::from_slice(&answer.body).unwrap();
+        let messages = found["messages"].as_array().unwrap().clone();
+        (id, messages.iter().filter(|one| one["status"] != "duplicate").count())
+    };
+    ids.map(effects).collect()
+}
+
+fn none_is_lost(server: &Server, key: &str, acknowledged: &BTreeSet<u32>) {
+    let wrong: Vec<_> =
+        effects(server, key, acknowledged.iter().copied()).into_iter().filter(|(_, n)| *n != 1).collect();
+    assert!(wrong.is_empty(), "each acknowledged one has one effect: {wrong:?}");
+}
+
+/// A small volume of its own, where this machine lets us mount one.
+struct Volume(tempfile::TempDir);
+
+impl Volume {
+    fn mount(size: &str) -> Option<Self> {
+        let folder = tempdir().unwrap();
+        let size = format!("size={size}");
+        let mut mount = Command::new("mount");
+        let done = mount.args(["-t", "tmpfs", "-o", &size, "none"]).arg(folder.path()).output().ok()?;
+        done.status.success().then(|| Self(folder))
+    }
+
+    fn free_kib(&self) -> usize {
+        let out = Command::new("df").args(["--output=avail", "-k"]).arg(self.path()).output().unwrap();
+        String::from_utf8(out.stdout).unwrap().lines().nth(1).unwrap().trim().parse().unwrap()
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        Command::new("umount").arg("-l").arg(self.path()).status().ok();
+    }
+}
+
+/// A broker whose disk is full stops: nothing is acknowledged that it does not keep; with room, and the broker started
+/// again, it goes on, and whatever was acknowledged is there once.
+#[test]
+fn a_broker_whose_disk_is_full_keeps_what_was_acknowledged() {
+    let Some(volume) = Volume::mount("160m") else {
+        eprintln!("no volume can be mounted here: a broker's full disk is not tried");
+        return;
+    };
+    let dirs = format!("log.dirs={}", volume.path().join("data").display());
+    let (kafka, postgres) = (Kafka::start(1, &[&dirs]), Postgres::shared());
+    let config = config(&kafka, postgres);
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start { config: &config, ..Start::default() });
+    let viewer = server.key("viewer", "viewer");
+    send(&server, 0..5);
+    let ballast = volume.path().join("ballast");
+    std::fs::write(&ballast, vec![0_u8; volume.free_kib().saturating_sub(64) << 10]).unwrap();
+    // Large ones, until one is not acknowledged.
+    let mut acknowledged: BTreeSet<u32> = (0..5).collect();
+    let refused = (5..60).find(|id| {
+        let mut mllp = server.connect();
+        let large = format!("{}ZZZ|{}\r", a01(&format!("M{id}")), "x".repeat(200_000));
+        mllp.send(&large);
+        let answer = mllp.try_answer();
+        if let Some(ack) = &answer {
+            assert_eq!(field(ack, "MSA", 1), "AA", "{ack}");
+            acknowledged.insert(*id);
+        }
+        answer.is_none()
+    });
+    let refused = refused.expect("the broker's disk took 11 MB of 64 KiB");
+    let (status, said) = wait("it is said", 60, || Some(state(&server)).filter(|(status, _)| *status == 503));
+    assert_eq!((status, said["state"].as_str()), (503, Some("read-only")), "{said}");
+
+    std::fs::remove_file(&ballast).unwrap();
+    // It has ended by itself, or an operator ends it.
+    if !kafka.running().is_empty() {
+        kafka.kill(1);
+    }
+    kafka.restart(1);
+    wait("ready again", 90, || (state(&server).0 == 200).then_some(()));
+    acknowledged.extend(insist(&server, refused..refused + 3));
+    wait("all of them", 60, || (patients(&server, &viewer) >= acknowledged.len()).then_some(()));
+    none_is_lost(&server, &viewer, &acknowledged);
+    server.stop();
+}
