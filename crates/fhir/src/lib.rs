@@ -3,14 +3,24 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`bundle`] | a Bundle written around raw bodies |
+//! | [`check`] | whether a resource has the structure of R4 |
+//! | [`date`] | dates and times as exact as they were written |
+//! | [`json`] | JSON as a tree that keeps digits and refuses what readers take differently |
 //! | [`limits`] | the bounds of this crate |
 //! | [`outcome`] | OperationOutcome |
+//! | [`path`] | where the values of search parameters are |
+//! | [`r4`] | the definitions: types, elements, codes, search parameters, compartments |
 //! | [`reference`] | references: relative, absolute, contained, urn |
 //! | [`resource`] | a resource kept as the bytes that were accepted |
 
 pub mod bundle;
+pub mod check;
+pub mod date;
+pub mod json;
 pub mod limits;
 pub mod outcome;
+pub mod path;
+pub mod r4;
 pub mod reference;
 pub mod resource;
 

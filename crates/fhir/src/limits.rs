@@ -10,3 +10,7 @@ pub const TYPE_BYTES_MAX: usize = 64;
 pub const REFERENCE_BYTES_MAX: usize = 2_048;
 /// Objects and arrays within each other in one resource.
 pub const NESTING_MAX: usize = 64;
+/// Bytes of one number; R4 asks for 18 digits (<https://hl7.org/fhir/R4/datatypes.html#decimal>).
+pub const NUMBER_BYTES_MAX: usize = 64;
+/// Findings of one check; what is behind them is not looked at.
+pub const FINDINGS_MAX: usize = 50;

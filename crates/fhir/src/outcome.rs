@@ -28,6 +28,8 @@ pub enum IssueType {
     Required,
     /// A value is out of its domain.
     Value,
+    /// A code that is not of the value set that is required.
+    CodeInvalid,
     /// A business rule refuses it.
     BusinessRule,
     /// Who asks is unknown.
