@@ -102,11 +102,7 @@ impl Server {
     /// # Errors
     /// `/proc` cannot be read.
     pub fn cpu_s(&self) -> Result<f64> {
-        let stat =
-            std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).context("/proc/PID/stat")?;
-        let (_, rest) = stat.rsplit_once(") ").context("/proc/PID/stat has another form")?;
-        let ticks: f64 = rest.split(' ').skip(11).take(2).filter_map(|word| word.parse::<f64>().ok()).sum();
-        Ok(ticks / 100.0) // USER_HZ is 100 on every Linux that reports through /proc.
+        cpu_s(&self.child.id().to_string())
     }
 
     /// Its resident memory in MB: now and at its highest.
@@ -155,6 +151,21 @@ impl Drop for Server {
             }
         }
     }
+}
+
+/// CPU seconds of this process so far, user and system.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn own_cpu_s() -> Result<f64> {
+    cpu_s("self")
+}
+
+fn cpu_s(process: &str) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).context("/proc/PID/stat")?;
+    let (_, rest) = stat.rsplit_once(") ").context("/proc/PID/stat has another form")?;
+    let ticks: f64 = rest.split(' ').skip(11).take(2).filter_map(|word| word.parse::<f64>().ok()).sum();
+    Ok(ticks / 100.0) // USER_HZ is 100 on every Linux that reports through /proc.
 }
 
 /// What the machine is, for the head of a report.
