@@ -23,7 +23,7 @@ use crate::tables::SETTINGS;
 /// The log's.
 pub async fn known(log: &Log) -> Result<BTreeMap<Digest, SourceSettings>, LogError> {
     let mut known = BTreeMap::new();
-    for partition in 0..log.partitions() {
+    for partition in 0..log.partitions(Stream::Decisions) {
         let mut from = 0;
         loop {
             let max =

@@ -328,7 +328,8 @@ pub async fn make(
         trace: None,
         body,
     };
-    match room.log.append(envelope).await {
+    // Both stand in one partition, whatever topic the source has by now.
+    match room.log.append_beside(original.record.position, envelope).await {
         Ok(position) => Ok((record, position)),
         Err(error) => {
             // Nothing was kept: the claim is taken back, so that it can be tried again.

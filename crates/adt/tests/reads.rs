@@ -59,7 +59,7 @@ async fn of_the_decisions_only_those_that_matter_are_read() {
 
     house.send(&Msg::new("A02", "3", "011000", "1", "").at("W1^101^1^H").text()).await;
     let key = house.envelopes(&[deleted]).remove(0).key;
-    let partition = hilum_engines::log::partition_of(key, house.log.partitions());
+    let partition = hilum_engines::log::partition_of(key, house.log.partitions(hilum_core::Stream::Hl7In));
     let reads = asked(&house, partition, 2).await;
     assert!(reads.scans.iter().all(|scan| scan.table != DECIDED.name), "not all of them");
     let gets: Vec<_> = reads.gets.iter().filter(|(table, _)| *table == DECIDED.name).collect();

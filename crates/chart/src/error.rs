@@ -175,6 +175,7 @@ impl ChartError {
             Self::Log(LogError::Corrupt { .. }) => Cause::Unreadable,
             Self::Log(LogError::Unsure { .. }) => Cause::DamagedEnd,
             Self::Log(LogError::Missing { .. }) => Cause::Missing,
+            Self::Log(LogError::Gone { .. }) => Cause::Gone,
             Self::Tables(TablesError::Newer { .. }) | Self::Log(LogError::Newer { .. }) => {
                 Cause::NewerProgram
             }
@@ -228,6 +229,8 @@ pub enum Cause {
     DamagedEnd,
     /// Records are gone from the log, or something else stood there.
     Missing,
+    /// A topic of the log is not there.
+    Gone,
     /// A newer program wrote a record or the tables.
     NewerProgram,
     /// Log and tables do not belong together.
@@ -249,6 +252,7 @@ impl Cause {
             Self::Unreadable => "unreadable",
             Self::DamagedEnd => "damaged-end",
             Self::Missing => "missing",
+            Self::Gone => "gone",
             Self::NewerProgram => "newer-program",
             Self::OtherLog => "other-log",
             Self::NoWorker => "no-worker",

@@ -71,11 +71,9 @@ async fn is_new<P: Projection>(log: &Log, tables: &Tables) -> Result<bool, Chart
     if stored_form::<P>(tables).await?.is_some() {
         return Ok(false);
     }
-    for &stream in P::STREAMS {
-        for partition in 0..log.partitions() {
-            if port::offset(tables, P::NAME, stream, partition, log.epoch()).await? > 0 {
-                return Ok(false);
-            }
+    for (stream, partition) in log.places(P::STREAMS) {
+        if port::offset(tables, P::NAME, stream, partition, log.epoch()).await? > 0 {
+            return Ok(false);
         }
     }
     Ok(true)
@@ -92,10 +90,8 @@ pub async fn refuse_new<P: Projection>(log: &Log, tables: &Tables) -> Result<(),
     }
     // First: who begins both writes the tables down before anything into the log.
     let mut records = 0;
-    for &stream in P::STREAMS {
-        for partition in 0..log.partitions() {
-            records += port::known_end(log, stream, partition).await?.unwrap_or_default();
-        }
+    for (stream, partition) in log.places(P::STREAMS) {
+        records += port::known_end(log, stream, partition).await?.unwrap_or_default();
     }
     if records > 0 && is_new::<P>(log, tables).await? {
         return Err(ChartError::NewTables { records });
@@ -183,10 +179,8 @@ pub(crate) async fn next_offset<P: Projection>(
 /// rows do not; else the engines'.
 pub async fn check<P: Projection>(log: &Log, tables: &Tables) -> Result<(), ChartError> {
     let is_written_down = is_of_log(log, tables).await?;
-    for &stream in P::STREAMS {
-        for partition in 0..log.partitions() {
-            next_offset::<P>(log, tables, stream, partition).await?;
-        }
+    for (stream, partition) in log.places(P::STREAMS) {
+        next_offset::<P>(log, tables, stream, partition).await?;
     }
     check_form::<P>(log, tables).await?;
     if !is_written_down {
@@ -204,23 +198,20 @@ pub async fn check<P: Projection>(log: &Log, tables: &Tables) -> Result<(), Char
 pub async fn go_back<P: Projection>(log: &Log, tables: &Tables) -> Result<u64, ChartError> {
     check_form::<P>(log, tables).await?;
     let mut records = 0;
-    for &stream in P::STREAMS {
-        for partition in 0..log.partitions() {
-            match next_offset::<P>(log, tables, stream, partition).await {
-                Err(ChartError::LogBehind { .. } | ChartError::LogReplaced { .. }) => {}
-                fits => {
-                    fits?;
-                    continue;
-                }
+    for (stream, partition) in log.places(P::STREAMS) {
+        match next_offset::<P>(log, tables, stream, partition).await {
+            Err(ChartError::LogBehind { .. } | ChartError::LogReplaced { .. }) => {}
+            fits => {
+                fits?;
+                continue;
             }
-            let epoch = log.epoch();
-            let from = port::offset(tables, P::NAME, stream, partition, epoch).await?;
-            let offset =
-                OffsetMove { projection: P::NAME, stream, partition, epoch, from, to: 0, last: None };
-            let batch = Batch { offset: Some(offset), ..Batch::default() };
-            port::commit(tables, batch).await?;
-            records += port::known_end(log, stream, partition).await?.unwrap_or_default();
         }
+        let epoch = log.epoch();
+        let from = port::offset(tables, P::NAME, stream, partition, epoch).await?;
+        let offset = OffsetMove { projection: P::NAME, stream, partition, epoch, from, to: 0, last: None };
+        let batch = Batch { offset: Some(offset), ..Batch::default() };
+        port::commit(tables, batch).await?;
+        records += port::known_end(log, stream, partition).await?.unwrap_or_default();
     }
     Ok(records)
 }

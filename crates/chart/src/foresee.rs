@@ -23,9 +23,8 @@ use crate::projection::{Changes, Projection};
 use crate::unreadable::Unread;
 
 /// Every partition that is looked through before it is applied.
-pub(crate) fn places<P: Projection>(log: &Log) -> impl Iterator<Item = (Stream, u16)> {
-    let partitions = if P::FORESEES { log.partitions() } else { 0 };
-    P::STREAMS.iter().flat_map(move |&stream| (0..partitions).map(move |partition| (stream, partition)))
+pub(crate) fn places<P: Projection>(log: &Log) -> Vec<(Stream, u16)> {
+    if P::FORESEES { log.places(P::STREAMS) } else { Vec::new() }
 }
 
 /// [`foresee`] for every partition.
@@ -34,7 +33,7 @@ pub(crate) async fn foresee_all<P: Projection>(
     log: &Log,
     tables: &Tables,
 ) -> Result<(), ChartError> {
-    let each = places::<P>(log).map(|place| foresee(projection, log, tables, place));
+    let each = places::<P>(log).into_iter().map(|place| foresee(projection, log, tables, place));
     try_join_all(each).await.map(drop)
 }
 

@@ -358,7 +358,7 @@ mod tests {
         assert_eq!(one.place(), "gw:1");
 
         // What nobody works at stands still as soon as it has something to apply.
-        let progress = Progress::new("test", &[Stream::Hl7In], 3);
+        let progress = Progress::new("test", (0..3).map(|one| (Stream::Hl7In, one)).collect());
         progress.update(Stream::Hl7In, 0, |slot| slot.end = 5);
         progress.hear(&seen, at(101));
         let health = progress.health().partitions;

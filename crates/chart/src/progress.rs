@@ -50,6 +50,23 @@ pub struct PartitionHealth {
 }
 
 impl PartitionHealth {
+    const fn new(stream: Stream, partition: u16) -> Self {
+        Self {
+            stream,
+            partition,
+            is_here: false,
+            applied: 0,
+            end: 0,
+            oldest_unapplied: None,
+            paused: None,
+            target: None,
+            commits: 0,
+            conflicts: 0,
+            rejected: 0,
+            unreadable: 0,
+        }
+    }
+
     /// Records in the log that are not applied.
     pub const fn lag_records(&self) -> u64 {
         self.end.saturating_sub(self.applied)
@@ -111,25 +128,27 @@ struct Inner {
 }
 
 impl Progress {
-    /// Of a projection that reads `partitions` partitions of each of `streams`.
-    pub fn new(projection: &'static str, streams: &[Stream], partitions: u16) -> Self {
-        let slots = streams.iter().flat_map(|&stream| {
-            (0..partitions).map(move |partition| PartitionHealth {
-                stream,
-                partition,
-                is_here: false,
-                applied: 0,
-                end: 0,
-                oldest_unapplied: None,
-                paused: None,
-                target: None,
-                commits: 0,
-                conflicts: 0,
-                rejected: 0,
-                unreadable: 0,
-            })
-        });
+    /// Of a projection that reads the partitions `places` ([`Log::places`](hilum_engines::log::Log::places)).
+    pub fn new(projection: &'static str, places: Vec<(Stream, u16)>) -> Self {
+        let slots = places.into_iter().map(|(stream, partition)| PartitionHealth::new(stream, partition));
         Self(Arc::new(Inner { projection, slots: Mutex::new(slots.collect()), moved: watch::Sender::new(0) }))
+    }
+
+    /// Takes in the partitions of `places` that there were not yet, and gives them: each behind those of its stream. At the
+    /// start of this process nothing stood in them.
+    pub(crate) fn add(&self, places: Vec<(Stream, u16)>) -> Vec<(Stream, u16)> {
+        let mut slots = self.slots();
+        let mut added = Vec::new();
+        for (stream, partition) in places {
+            if slots.iter().any(|one| (one.stream, one.partition) == (stream, partition)) {
+                continue;
+            }
+            let behind = slots.iter().rposition(|one| one.stream == stream).map_or(slots.len(), |at| at + 1);
+            let slot = PartitionHealth { target: Some(0), ..PartitionHealth::new(stream, partition) };
+            slots.insert(behind, slot);
+            added.push((stream, partition));
+        }
+        added
     }
 
     fn slots(&self) -> MutexGuard<'_, Vec<PartitionHealth>> {
@@ -173,7 +192,7 @@ impl Progress {
             if let Some((_, said)) = workers.get(&(slot.stream, slot.partition)) {
                 slot.oldest_unapplied = said.oldest_unapplied;
                 slot.paused.clone_from(&said.paused);
-            } else {
+            } else if slot.paused.as_ref().is_none_or(|paused| paused.cause != Cause::Gone) {
                 let why = || Paused { cause: Cause::NoWorker, why: "no process works at it".to_owned() };
                 slot.oldest_unapplied = None;
                 slot.paused = (slot.lag_records() > 0).then(why);

@@ -146,11 +146,9 @@ async fn replay<P: Projection>(
 ) -> Result<(Vec<OffsetMove>, u64), ChartError> {
     let epoch = log.epoch();
     let mut ends = Vec::new();
-    for &stream in P::STREAMS {
-        for partition in 0..log.partitions() {
-            let to = port::end(log, stream, partition).await?;
-            ends.push(OffsetMove { projection: P::NAME, stream, partition, epoch, from: 0, to, last: None });
-        }
+    for (stream, partition) in log.places(P::STREAMS) {
+        let to = port::end(log, stream, partition).await?;
+        ends.push(OffsetMove { projection: P::NAME, stream, partition, epoch, from: 0, to, last: None });
     }
     let total = ends.iter().map(|end| end.to).sum();
     let applied = AtomicU64::new(0);
@@ -159,7 +157,7 @@ async fn replay<P: Projection>(
         done(applied.fetch_add(records, Memory::Relaxed) + records, total);
     };
     done(0, total);
-    let progress = Progress::new(P::NAME, P::STREAMS, log.partitions());
+    let progress = Progress::new(P::NAME, log.places(P::STREAMS));
     foresee_all(projection.as_ref(), log, beside).await?;
     // Partitions that meet in one family would else refuse each other's commits, down to batches of one.
     let claims = Claims::new();

@@ -187,7 +187,7 @@ async fn a_commit_into_a_compartment_and_a_fold_of_it_are_ordered() {
     let (log, tables) = (open_log(folder.path()), open_tables());
     let note = Message::Note { account: 1, visit: 1, place: 1, value: 1, at: 1 };
     let position = log.append(envelope(&note, &Entropy::seeded(1))).await.unwrap();
-    let progress = Progress::new(Toy::NAME, Toy::STREAMS, log.partitions());
+    let progress = Progress::new(Toy::NAME, log.places(Toy::STREAMS));
     let place = (position.stream, position.partition);
     let mut runner = Runner::new(toy::toy(), log, tables.clone(), clock(), place, progress);
     runner.step().await.unwrap();

@@ -51,7 +51,7 @@ async fn work() {
     let order = lines.next().unwrap();
     let [folder, url, schema, forgets] = order.split(' ').collect::<Vec<_>>()[..] else { panic!("{order}") };
     let (log, tables) = (open_log(Path::new(folder)), open(url, schema).await);
-    let progress = Progress::new(Toy::NAME, Toy::STREAMS, log.partitions());
+    let progress = Progress::new(Toy::NAME, log.places(Toy::STREAMS));
     let mut runner: Option<((Stream, u16), Runner<Toy>)> = None;
     let say = |line: &str| {
         let mut out = std::io::stdout().lock();
@@ -190,11 +190,9 @@ async fn wrong(seeds: std::ops::Range<u64>, forgets: bool) -> (Vec<u64>, BTreeMa
         let log = open_log(first.path());
         append(&log, &messages, &random).await;
         let mut places = Vec::new();
-        for &stream in Toy::STREAMS {
-            for partition in 0..log.partitions() {
-                if log.end(stream, partition).await.unwrap() > 0 {
-                    places.push((stream, partition));
-                }
+        for (stream, partition) in log.places(Toy::STREAMS) {
+            if log.end(stream, partition).await.unwrap() > 0 {
+                places.push((stream, partition));
             }
         }
         log.close().await;

@@ -89,10 +89,10 @@ async fn what_can_be_neither_applied_nor_rejected_pauses_its_partition_alone() {
         let folder = tempfile::tempdir().unwrap();
         let (log, tables, random) = (open_log(folder.path()), open_tables(), Entropy::seeded(9));
         append(&log, std::slice::from_ref(&poison), &random).await;
-        let stuck = partition_of(envelope(&poison, &random).key, log.partitions());
+        let stuck = partition_of(envelope(&poison, &random).key, log.partitions(Stream::Hl7In));
         let others: Vec<Message> = (0..40)
             .map(note)
-            .filter(|note| partition_of(envelope(note, &random).key, log.partitions()) != stuck)
+            .filter(|note| partition_of(envelope(note, &random).key, log.partitions(Stream::Hl7In)) != stuck)
             .collect();
         append(&log, &others, &random).await;
         let running = run_all(&toy::toy(), &log, &tables, &clock());
@@ -140,7 +140,7 @@ async fn a_damaged_record_is_passed_over_and_what_is_behind_it_goes_on() {
     let (log, tables, random) = (open_log(folder.path()), open_tables(), Entropy::seeded(12));
     let messages: Vec<Message> = (0..60).map(note).collect();
     append(&log, &messages, &random).await;
-    let partitions = log.partitions();
+    let partitions = log.partitions(Stream::Hl7In);
     let of = |message: &Message| partition_of(envelope(message, &random).key, partitions);
     let stuck = of(&messages[0]);
     let there: Vec<usize> = (0..messages.len()).filter(|&at| of(&messages[at]) == stuck).collect();
@@ -218,7 +218,7 @@ async fn three_with_one_damaged(folder: &Path, at: usize) -> (Vec<Message>, u16,
     let random = Entropy::seeded(14);
     let messages: Vec<Message> = (0..3).map(|n| note(n * 7)).collect();
     let log = open_log(folder);
-    let partition = partition_of(envelope(&messages[0], &random).key, log.partitions());
+    let partition = partition_of(envelope(&messages[0], &random).key, log.partitions(Stream::Hl7In));
     append(&log, &messages, &random).await;
     let whole = ReadMax { records: 100, bytes: usize::MAX };
     let records = log.read(Stream::Hl7In, partition, 0, whole).await.unwrap();
@@ -468,7 +468,7 @@ async fn a_commit_that_is_fenced_or_conflicts_has_no_effect() {
     let (log, tables, random) = (open_log(folder.path()), open_tables(), Entropy::seeded(7));
     let position = log.append(envelope(&note(1), &random)).await.unwrap();
     let place = (position.stream, position.partition);
-    let progress = Progress::new(Toy::NAME, Toy::STREAMS, log.partitions());
+    let progress = Progress::new(Toy::NAME, log.places(Toy::STREAMS));
     let runner = || Runner::new(toy::toy(), log.clone(), tables.clone(), clock(), place, progress.clone());
     let (mut one, mut other) = (runner(), runner());
     for runner in [&mut one, &mut other] {

@@ -139,7 +139,7 @@ async fn registers_keep_the_newest_in_every_schedule() {
 async fn newest_stands(newest_first: bool, plant: Plant) -> bool {
     let folder = tempfile::tempdir().unwrap();
     let (log, tables, random) = (open_log(folder.path()), open_tables(), Entropy::seeded(1));
-    let progress = Progress::new(Toy::NAME, Toy::STREAMS, log.partitions());
+    let progress = Progress::new(Toy::NAME, log.places(Toy::STREAMS));
     let mut runners = Vec::new();
     let mut taken = Vec::new();
     for (value, at) in [(0, 1), (1, 2), (0, 3)] {
@@ -147,7 +147,7 @@ async fn newest_stands(newest_first: bool, plant: Plant) -> bool {
         let (note, place) = (0..)
             .find_map(|account| {
                 let note = Message::Note { account, visit: account, place: 7, value, at };
-                let partition = partition_of(envelope(&note, &random).key, log.partitions());
+                let partition = partition_of(envelope(&note, &random).key, log.partitions(Stream::Hl7In));
                 (!taken.contains(&partition)).then_some((note, (Stream::Hl7In, partition)))
             })
             .unwrap();

@@ -381,7 +381,7 @@ async fn main() {
     println!("log, steady 1,000/s for 10 s: {}", spread(&steady(&log, 10).await));
     let start = Instant::now();
     let mut read = 0;
-    for partition in 0..log.partitions() {
+    for partition in 0..log.partitions(Stream::Hl7In) {
         let mut from = 0;
         loop {
             let max = ReadMax { records: 1_000, bytes: 4 << 20 };

@@ -116,6 +116,12 @@ pub const KAFKA_MOVED_MS: u64 = 50;
 pub const KAFKA_FETCH_KIB_MAX: u64 = 4 << 10;
 /// Seconds without a sign of life until a process's partitions go to the others.
 pub const KAFKA_MEMBER_S_MAX: u64 = 6;
+/// Topics of sources that one log has at most: none is ever taken back.
+pub const LOG_TOPICS_MAX: usize = 32;
+/// Milliseconds between two looks at which topics a log on Kafka has.
+pub const KAFKA_LIST_MS: u64 = 2_000;
+/// Seconds after which a worker sees at the latest that the partitions of a topic are others than before.
+pub const KAFKA_TOPICS_S: u64 = 10;
 /// Bytes of the prefix of topics' names.
 pub const KAFKA_PREFIX_BYTES_MAX: usize = 100;
 /// Seconds until an issuer of tokens must have given one.

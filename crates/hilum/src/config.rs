@@ -242,6 +242,8 @@ pub struct Source {
     /// By what it is known.
     #[serde(rename = "match")]
     pub rules: SourceMatch,
+    /// Whether what comes from it has a topic of its own. Not one of its settings: no message means anything else by it.
+    pub topic: bool,
     /// What is particular to it.
     #[serde(flatten)]
     pub settings: SourceSettings,
@@ -355,6 +357,9 @@ impl Config {
                     groups.join(", ")
                 );
             }
+            if source.topic && self.log.engine != LogEngine::Kafka {
+                bail!("sources.{name}.topic: a log in a file has no topics: it needs log.engine = \"kafka\"");
+            }
             check_zone(&format!("sources.{name}.zone"), &source.settings.zone)?;
             check_charset(&format!("sources.{name}.charset"), source.settings.charset.as_deref())?;
             let fallback = source.settings.charset_fallback.as_deref();
@@ -381,6 +386,10 @@ impl Config {
         }
         if mllp.listeners.contains_key(hilum_adt::sources::DEFAULT) {
             bail!("mllp.listeners.default: that is mllp.listen; take another name");
+        }
+        let own_topics = self.sources.values().filter(|source| source.topic).count();
+        if own_topics > hilum_engines::limits::LOG_TOPICS_MAX {
+            bail!("sources: at most {} with `topic = true`", hilum_engines::limits::LOG_TOPICS_MAX);
         }
         if self.sources.len() > adt::SOURCES_MAX {
             bail!("sources: at most {}", adt::SOURCES_MAX);

@@ -493,9 +493,13 @@ async fn open_log(
                 .with_context(|| format!("{}", path.display()))
         }
         LogEngine::Kafka => {
+            // Who has no door for messages makes no topic for them, and needs no right to.
+            let has_door = config.roles.has(ProcessRole::Gateway);
+            let own_topics = config.sources.iter().filter(|(_, source)| source.topic && has_door);
             let place = KafkaConfig {
                 owner: Some(key.id("Installation", &[])),
                 group_suffix: group_suffix(config),
+                own_topics: own_topics.map(|(name, _)| name.clone()).collect(),
                 ..config.log.clone().with_secrets(folder.settings()?)?.kafka(config.allow_weak_log)?
             };
             Kafka::open(place, clock, entropy).await.map(Log::Kafka).with_context(|| {

@@ -1,7 +1,7 @@
 //! What the process says of itself when it is asked: `/readyz`, the top bar, `/metrics`.
 
 use hilum_adt::sources::SourceHealth;
-use hilum_chart::{PartitionHealth, Paused, ProjectionHealth};
+use hilum_chart::{Cause, PartitionHealth, Paused, ProjectionHealth};
 use hilum_engines::tables::TablesError;
 use hilum_web::shell::{FeedHealth, FeedState, PausedPartition, Readiness};
 
@@ -12,8 +12,10 @@ use crate::relay;
 use crate::watch::Watch;
 
 fn paused_partitions(fold: &ProjectionHealth) -> Vec<PausedPartition> {
-    let paused =
-        fold.partitions.iter().filter(|one| one.is_here).filter_map(|one| Some((one, one.paused.clone()?)));
+    // A partition whose topic is gone is given to nobody: every worker says so.
+    let is_gone = |one: &PartitionHealth| one.paused.as_ref().is_some_and(|one| one.cause == Cause::Gone);
+    let ours = fold.partitions.iter().filter(|one| one.is_here || is_gone(one));
+    let paused = ours.filter_map(|one| Some((one, one.paused.clone()?)));
     paused
         .map(|(one, Paused { cause, why })| PausedPartition {
             projection: fold.projection,
@@ -63,6 +65,7 @@ pub fn readiness(house: &House, watch: &Watch, is_stopping: bool) -> Readiness {
     }
     notes.extend(log.damaged.iter().map(damaged_end::note));
     notes.extend(watch.went_back());
+    notes.extend(log.gone);
     notes.extend(of_others(house, watch));
     notes.extend(watch.gateways.states(house.clock.now()).iter().filter_map(|source| {
         let ahead_s = source.clock_ahead_s?;

@@ -35,13 +35,11 @@ pub async fn interleave<P: Projection>(
 ) -> usize {
     let random = Entropy::seeded(seed);
     let below = |n: usize| u32::from_le_bytes(random.bytes()) as usize % n;
-    let progress = Progress::new(P::NAME, P::STREAMS, log.partitions());
+    let progress = Progress::new(P::NAME, log.places(P::STREAMS));
     let mut left: Vec<Place> = Vec::new();
-    for &stream in P::STREAMS {
-        for partition in 0..log.partitions() {
-            if log.end(stream, partition).await.expect("an end") > 0 {
-                left.push((stream, partition));
-            }
+    for (stream, partition) in log.places(P::STREAMS) {
+        if log.end(stream, partition).await.expect("an end") > 0 {
+            left.push((stream, partition));
         }
     }
     let mut workers: Vec<Option<(Place, Runner<P>)>> = (0..WORKERS).map(|_| None).collect();

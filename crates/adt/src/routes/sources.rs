@@ -9,6 +9,7 @@ use futures::future::join_all;
 use hilum_chart::PartitionHealth;
 use hilum_chart::presence::{AtWork, Process, Seen};
 use hilum_core::{Id, Timestamp};
+use hilum_engines::log::Log;
 use hilum_web::outcome::Fault;
 use hilum_web::route::{Access, READERS, Route, Surface};
 use hilum_web::ui::{Notice, NoticeKind, Spark, Tag, Tone};
@@ -36,6 +37,8 @@ pub fn routes(room: &Room) -> Vec<Route> {
 struct PartitionState {
     stream: &'static str,
     partition: u16,
+    /// The topic in which it stands; absent where the log has none.
+    topic: Option<String>,
     /// Which process works at it; absent where this one is alone, or where nobody does.
     worker: Option<String>,
     applied: u64,
@@ -49,13 +52,14 @@ struct PartitionState {
 }
 
 impl PartitionState {
-    fn of(one: &PartitionHealth, end: u64, worker: Option<(&Process, &AtWork)>) -> Self {
+    fn of(one: &PartitionHealth, end: u64, log: &Log, worker: Option<(&Process, &AtWork)>) -> Self {
         let elsewhere = worker.filter(|_| !one.is_here).map(|(_, said)| (said.conflicts, said.rejected));
         let (conflicts, rejected) = elsewhere.unwrap_or((one.conflicts, one.rejected));
         let lag = end.saturating_sub(one.applied);
         Self {
             stream: one.stream.as_str(),
             partition: one.partition,
+            topic: log.topic(one.stream, one.partition).map(|topic| topic.to_string()),
             worker: worker.map(|(process, _)| process.place()),
             applied: one.applied,
             end,
@@ -156,10 +160,10 @@ async fn gather(room: &Room) -> Result<Answer, Fault> {
     // Behind all that is waited for: what is said of all sources and of each process is then of the same moment.
     let seen = room.gateways.presence().map(|presence| presence.seen()).unwrap_or_default();
     let workers = seen.workers(at);
-    let partitions = health
-        .iter()
-        .zip(ends)
-        .map(|(one, end)| PartitionState::of(one, end, workers.get(&(one.stream, one.partition)).copied()));
+    let partitions = health.iter().zip(ends).map(|(one, end)| {
+        let worker = workers.get(&(one.stream, one.partition)).copied();
+        PartitionState::of(one, end, &room.log, worker)
+    });
     let partitions = partitions.collect();
     let log = room.log.health();
     Ok(Answer {
@@ -259,6 +263,8 @@ impl ProcessRow {
 struct PartitionRow {
     state: PartitionState,
     oldest: Option<String>,
+    /// The topic, where a source has it to itself.
+    topic: Option<String>,
 }
 
 #[derive(Template)]
@@ -300,7 +306,10 @@ async fn page(State(room): State<Room>, caller: Caller) -> Result<Response, Faul
     let w = caller.words();
     let answer = gather(&room).await?;
     let at = answer.freshness.as_of;
+    let streams: Vec<_> =
+        answer.partitions.iter().filter(|one| one.partition == 0).map(|one| &one.topic).collect();
     let partitions = answer.partitions.iter().map(|state| PartitionRow {
+        topic: state.topic.clone().filter(|_| !streams.contains(&&state.topic)),
         oldest: state.oldest_unapplied.as_ref().map(|oldest| w.ago(oldest, &at)),
         state: state.clone(),
     });

@@ -168,10 +168,10 @@ impl House {
     }
 
     pub fn runners(&self) -> Vec<Runner<Adt>> {
-        let progress = Progress::new("adt", &Stream::ALL, self.log.partitions());
+        let progress = Progress::new("adt", self.log.places(&Stream::ALL));
         let mut runners = Vec::new();
         for stream in [Stream::Decisions, Stream::Hl7In] {
-            for partition in 0..self.log.partitions() {
+            for partition in 0..self.log.partitions(Stream::Hl7In) {
                 runners.push(Runner::new(
                     Arc::clone(&self.projection),
                     self.log.clone(),

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::Runner;
 use crate::claims::Claims;
-use crate::error::Cause;
+use crate::error::{Cause, ChartError};
 use crate::fits::{check_form, refuse_new};
 use crate::foresee::{foresee, places};
 use crate::limits::{BATCHES_IN_FLIGHT_MAX, FORESEE_WAIT, OTHERS_POLL, PAUSE_BACKOFF};
@@ -81,7 +81,7 @@ impl<P: Projection> Crew<P> {
     /// must not keep the others from the board: a correction stands in the partition of what it corrects.
     async fn foreseen(&self, place: (Stream, u16)) {
         let mut foreseen = self.foreseen.subscribe();
-        let count = places::<P>(&self.log).count();
+        let count = places::<P>(&self.log).len();
         let all = foreseen.wait_for(|done| done.len() >= count);
         // Whether they all were says less than the next look.
         tokio::time::timeout_at(self.started + FORESEE_WAIT, all).await.map(drop).ok();
@@ -181,6 +181,14 @@ impl<P: Projection> Crew<P> {
         let mut is_dealt_out = false;
         while !*stop.borrow() {
             let wanted = Arc::clone(&share.borrow_and_update());
+            // A source has a topic of its own since: its partitions are as those that were there from the start. Asked
+            // behind the share, which has none that the log does not name.
+            let known = self.log.places(&Stream::ALL).len();
+            for place in self.progress.add(self.log.places(P::STREAMS)) {
+                if P::FORESEES {
+                    looking.spawn(Arc::clone(&self).look_ahead(place));
+                }
+            }
             for (place, stop) in &here {
                 stop.send_replace(!wanted.contains(place));
             }
@@ -200,6 +208,7 @@ impl<P: Projection> Crew<P> {
                 changed = share.changed(), if !is_dealt_out => is_dealt_out = changed.is_err(),
                 Some(Ok(place)) = tasks.join_next() => drop(here.remove(&place)),
                 () = self.look_at(&others), if !others.is_empty() => {}
+                () = self.log.grown(known) => {}
                 _ = stop.changed() => {}
             }
         }
@@ -226,7 +235,16 @@ async fn look_where<P: Projection>(
     (stream, partition): (Stream, u16),
 ) {
     let applied = port::offset(tables, P::NAME, stream, partition, log.epoch()).await;
-    let end = port::known_end(log, stream, partition).await;
+    let end = port::known_end(log, stream, partition).await.map_err(ChartError::from);
+    let gone = end.as_ref().err().filter(|error| error.cause() == Cause::Gone);
+    // Nobody is given a partition whose topic is gone, so nobody else says so.
+    let gone = gone.map(|error| Paused { cause: Cause::Gone, why: error.to_string() });
+    progress.update(stream, partition, |slot| {
+        let was_gone = slot.paused.as_ref().is_some_and(|paused| paused.cause == Cause::Gone);
+        if !slot.is_here && (gone.is_some() || was_gone) {
+            slot.paused = gone;
+        }
+    });
     if let (Ok(applied), Ok(end)) = (applied, end) {
         let end = end.unwrap_or(applied);
         progress.update(stream, partition, |slot| {
@@ -240,18 +258,16 @@ async fn look_where<P: Projection>(
 /// Looks how far `P` is, each `every`, in a process that does not work at it: what tables and log say is all that it
 /// knows. Ends with [`Running::stop`].
 pub fn follow_all<P: Projection>(log: &Log, tables: &Tables, every: Duration) -> Running {
-    let progress = Progress::new(P::NAME, P::STREAMS, log.partitions());
+    let progress = Progress::new(P::NAME, log.places(P::STREAMS));
     let (stop, mut stopped) = watch::channel(false);
     let (log, tables, seen) = (log.clone(), tables.clone(), progress.clone());
-    let places: Vec<_> = P::STREAMS
-        .iter()
-        .flat_map(|&stream| (0..log.partitions()).map(move |partition| (stream, partition)))
-        .collect();
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
         let looking = async {
             loop {
-                let all = places.iter().map(|&place| look_where::<P>(&log, &tables, &seen, place));
+                let places = log.places(P::STREAMS);
+                seen.add(places.clone());
+                let all = places.into_iter().map(|place| look_where::<P>(&log, &tables, &seen, place));
                 futures::future::join_all(all).await;
                 tokio::time::sleep(every).await;
             }
@@ -299,7 +315,7 @@ fn run<P: Projection>(
     tracer: &Tracer,
     steps_over_gaps: bool,
 ) -> Running {
-    let progress = Progress::new(P::NAME, P::STREAMS, log.partitions());
+    let progress = Progress::new(P::NAME, log.places(P::STREAMS));
     let (stop, stopped) = watch::channel(false);
     let crew = Crew {
         projection: Arc::clone(projection),

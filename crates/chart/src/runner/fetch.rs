@@ -58,10 +58,8 @@ impl<P: Projection> Runner<P> {
         let next = fits::next_offset::<P>(&self.log, &self.tables, self.stream, self.partition).await?;
         if next == 0 {
             // A partition of which nothing was applied does not know its log: its siblings may.
-            for &stream in P::STREAMS {
-                for partition in 0..self.log.partitions() {
-                    port::offset(&self.tables, P::NAME, stream, partition, epoch).await?;
-                }
+            for (stream, partition) in self.log.places(P::STREAMS) {
+                port::offset(&self.tables, P::NAME, stream, partition, epoch).await?;
             }
         }
         self.progress.update(self.stream, self.partition, |slot| {

@@ -417,6 +417,7 @@ impl Embedded {
             read_only: health.read_only.clone(),
             full: health.full.clone(),
             damaged: state.damaged.clone(),
+            gone: Vec::new(),
             held: health.held.then(|| HELD.to_owned()),
             queue_bytes: state.queue_bytes(),
             durability: state.options.sync.as_str(),

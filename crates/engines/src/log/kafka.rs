@@ -1,25 +1,28 @@
-//! The log on Kafka: one topic a stream, one partition for one of ours, the body as value and the envelope in a header
-//! (`docs/EVENTS.md`).
+//! The log on Kafka: one topic a stream and one for each source that has its own, one partition for one of ours, the body
+//! as value and the envelope in a header (`docs/EVENTS.md`).
 //!
 //! - `append` resolves when the brokers have acknowledged as `acks=all` means it; the producer is idempotent. A time-out
 //!   says nothing about the record: [`LogError::Unknown`].
 //! - Offsets are kept in the tables, beside the effects. Kafka's own offsets and transactions are not used.
-//! - Which life of the log this is stands in a topic of its own (`topics`).
+//! - Which life of the log this is, and which topics it has, stands in a topic of its own (`list`); by which numbers their
+//!   partitions are known, `listing` says.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hilum_core::{Clock, Digest, Entropy, Envelope, Epoch, Id, Position, Stream, Timestamp, TraceContext};
+use hilum_core::{Clock, Digest, Entropy, Envelope, Epoch, Position, Stream, Timestamp, TraceContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use tokio::sync::{Semaphore, watch};
 
 use self::client::{Settings, Watched};
+pub use self::config::{Durability, KafkaConfig};
 pub use self::feed::{Feed, Last, Mark, Placed, Tail};
+use self::listing::{Listing, Spot};
 use self::reader::Reader;
 use self::token::Tokens;
 use self::topics::{Found, Making, Names};
@@ -28,12 +31,16 @@ use crate::limits;
 
 pub mod checkup;
 mod client;
+mod config;
 mod feed;
+mod list;
+mod listing;
 mod reader;
 mod share;
 mod token;
 mod topics;
 mod trouble;
+mod watching;
 
 #[cfg(feature = "msk-iam")]
 pub use token::MskIam;
@@ -43,76 +50,6 @@ pub use token::{Oauth, TokenSource};
 pub const ENVELOPE_HEADER: &str = "hilum-envelope";
 /// The header in which its trace stands, as W3C Trace Context says it: for readers who know nothing of envelopes.
 pub const TRACE_HEADER: &str = "traceparent";
-
-/// What a cluster must promise before anything is acknowledged on its word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Durability {
-    /// At least two brokers have each record in memory before it is acknowledged, and no other may lead.
-    #[default]
-    Replicated,
-    /// The broker has each record on disk before it is acknowledged (`flush.messages=1`).
-    Fsync,
-    /// Whatever the cluster does: for a trial, never for patients.
-    Any,
-}
-
-/// Where the log is, and how it is kept.
-#[derive(Clone)]
-pub struct KafkaConfig {
-    /// `host:port`, several with commas between.
-    pub brokers: String,
-    /// What the names of the topics begin with.
-    pub prefix: String,
-    /// Partitions of each stream, when the topics are made.
-    pub partitions: u16,
-    /// Copies of each partition, when the topics are made; absent: as the cluster does by itself.
-    pub copies: Option<u16>,
-    /// What the cluster must promise.
-    pub durability: Durability,
-    /// Whose log it is: a topic set of another owner is refused. A keyed hash, and no secret.
-    pub owner: Option<Id>,
-    /// Behind the name of the group that deals the partitions out, where several tables are made from one log: processes
-    /// that share a group share the work.
-    pub group_suffix: Option<String>,
-    /// Bytes of records that may wait for the brokers.
-    pub queue_bytes_max: usize,
-    /// Until then the brokers must have acknowledged a record.
-    pub delivery_max: Duration,
-    /// Further settings of the client by librdkafka's names (TLS, SASL).
-    pub client: BTreeMap<String, String>,
-    /// Where the tokens come from by which the brokers know us, if they do by tokens.
-    pub token: Option<TokenSource>,
-}
-
-impl KafkaConfig {
-    /// As a server runs.
-    pub fn new(brokers: impl Into<String>, prefix: impl Into<String>) -> Self {
-        Self {
-            brokers: brokers.into(),
-            prefix: prefix.into(),
-            partitions: limits::LOG_PARTITIONS,
-            copies: None,
-            durability: Durability::default(),
-            owner: None,
-            group_suffix: None,
-            queue_bytes_max: limits::LOG_QUEUE_BYTES_MAX,
-            delivery_max: Duration::from_secs(limits::KAFKA_DELIVERY_S_MAX),
-            client: BTreeMap::new(),
-            token: None,
-        }
-    }
-}
-
-/// Prints no setting of the client: passwords are among them.
-impl fmt::Debug for KafkaConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KafkaConfig")
-            .field("brokers", &self.brokers)
-            .field("prefix", &self.prefix)
-            .field("durability", &self.durability)
-            .finish_non_exhaustive()
-    }
-}
 
 /// The log on Kafka. Cheap to clone.
 #[derive(Clone)]
@@ -130,7 +67,16 @@ struct Inner {
     settings: Arc<Settings>,
     names: Names,
     making: Making,
-    found: Found,
+    listing: Arc<Listing>,
+    /// The numbers of the topics of sources that this process writes into them.
+    own_topics: BTreeMap<String, u16>,
+    /// How far `{prefix}.log` is read.
+    list_end: AtomicI64,
+    epoch: Epoch,
+    made: Timestamp,
+    durability: &'static str,
+    /// Brokers that must have a record before it is acknowledged.
+    in_sync: usize,
     /// Whoever asks how the log does may stand outside of it.
     runtime: tokio::runtime::Handle,
     queue_bytes_max: usize,
@@ -140,7 +86,6 @@ struct Inner {
     watched: Watched,
     reader: Arc<Reader>,
     appended: watch::Sender<u64>,
-    floors: Floors,
     closed: AtomicBool,
     /// Why nothing is accepted just now; somebody is looking whether it is over.
     down: Mutex<Option<String>>,
@@ -163,22 +108,33 @@ impl Kafka {
         let settings = Arc::new(Settings::new(&config, tokens)?);
         let appended = watch::Sender::new(0);
         let found = topics::open(&settings, &names, &config, clock, entropy).await?;
+        let Found { listing, list_end, epoch, made, durability, in_sync } = found;
+        let listing = Arc::new(listing);
+        let own_topics = config.own_topics.iter();
+        let own_topics = own_topics
+            .filter_map(|source| Some((source.clone(), listing.number_of(&names.of_source(source))?)))
+            .collect();
         let producer = settings.producer(config.delivery_max)?;
         let watched = settings.watched.clone();
         let reader = Reader::start(
             Arc::clone(&settings),
             &names,
-            found.partitions,
+            Arc::clone(&listing),
             producer.clone(),
             appended.clone(),
         )?;
-        let floors = Floors::new(found.partitions);
         let queue_bytes_max = config.queue_bytes_max.min(Semaphore::MAX_PERMITS);
         let inner = Inner {
             settings,
             names,
             making: Making::of_log(&config),
-            found,
+            listing,
+            own_topics,
+            list_end: AtomicI64::new(list_end),
+            epoch,
+            made,
+            durability,
+            in_sync,
             runtime: tokio::runtime::Handle::current(),
             queue_bytes_max,
             queue: Arc::new(Semaphore::new(queue_bytes_max)),
@@ -186,12 +142,13 @@ impl Kafka {
             watched,
             reader,
             appended,
-            floors,
             closed: AtomicBool::new(false),
             down: Mutex::default(),
             broken: Mutex::default(),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Arc::new(inner);
+        tokio::spawn(Inner::watch_topics(Arc::downgrade(&inner)));
+        Ok(Self { inner })
     }
 
     /// See [`super::Log::append`].
@@ -199,6 +156,25 @@ impl Kafka {
     /// # Errors
     /// As there; [`LogError::TooLarge`] beyond the bound, [`LogError::Engine`] when the digest is not the body's.
     pub async fn append(&self, envelope: Envelope) -> Result<Position, LogError> {
+        let number = match envelope.stream {
+            Stream::Hl7In => self.inner.own_topics.get(envelope.source.as_str()).copied(),
+            Stream::Decisions => None,
+        };
+        self.append_to(number.unwrap_or_default(), envelope).await
+    }
+
+    /// See [`super::Log::append_beside`].
+    ///
+    /// # Errors
+    /// As [`Kafka::append`].
+    pub async fn append_beside(&self, beside: Position, envelope: Envelope) -> Result<Position, LogError> {
+        self.known(beside.stream, beside.partition).await?;
+        let number = beside.partition.checked_div(self.inner.listing.each()).unwrap_or_default();
+        self.append_to(if beside.stream == envelope.stream { number } else { 0 }, envelope).await
+    }
+
+    /// Appends to the topic `number` of the envelope's stream.
+    async fn append_to(&self, number: u16, envelope: Envelope) -> Result<Position, LogError> {
         let inner = &self.inner;
         inner.accepting()?;
         let header = stored::header(&envelope).map_err(|why| LogError::Engine(format!("header: {why}")))?;
@@ -214,7 +190,10 @@ impl Kafka {
         let permit =
             tokio::task::unconstrained(room).await.map_err(|_| LogError::ReadOnly("closed".to_owned()))?;
         let stream = envelope.stream;
-        let partition = partition_of(envelope.key, inner.found.partitions);
+        let each = inner.listing.each();
+        let partition = number * each + partition_of(envelope.key, each);
+        let spot = inner.listing.spot(stream, partition).ok_or_else(|| unknown(stream, partition))?;
+        inner.listing.is_there(&spot.topic)?;
         let key = envelope.key.to_string();
         let mut headers = OwnedHeaders::new_with_capacity(2)
             .insert(Header { key: ENVELOPE_HEADER, value: Some(header.as_slice()) });
@@ -223,27 +202,26 @@ impl Kafka {
         if let Some(trace) = &trace {
             headers = headers.insert(Header { key: TRACE_HEADER, value: Some(trace.as_bytes()) });
         }
-        let record = FutureRecord::to(inner.names.topic(stream))
-            .partition(i32::from(partition))
+        let record = FutureRecord::to(&spot.topic)
+            .partition(spot.partition)
             .key(&key)
             .payload(envelope.body.as_ref())
             .headers(headers);
-        let floor = inner.floors.of(stream, partition);
-        let before = floor.load(Ordering::Acquire);
-        let sent = inner.producer.send_result(record).map_err(|(why, _)| inner.refused(&why, stream))?;
+        let before = inner.listing.floor(&spot);
+        let sent = inner.producer.send_result(record).map_err(|(why, _)| inner.refused(&why, &spot))?;
         let delivered = sent.await.map_err(|_| LogError::Unknown("the producer was closed".to_owned()))?;
         drop(permit);
         match delivered {
             Ok(delivery) => {
                 let offset = placed_at(delivery.offset)?;
                 if offset < before {
-                    return Err(inner.made_anew(stream, partition, before, offset));
+                    return Err(inner.made_anew(&spot, before, offset));
                 }
-                floor.fetch_max(offset + 1, Ordering::AcqRel);
+                inner.listing.raise_floor(&spot, offset + 1);
                 inner.appended.send_modify(|groups| *groups += 1);
                 Ok(Position { stream, partition, offset })
             }
-            Err((why, _)) => Err(inner.failed(&why, stream)),
+            Err((why, _)) => Err(inner.failed(&why, &spot)),
         }
     }
 
@@ -272,7 +250,7 @@ impl Kafka {
         from: u64,
         max: ReadMax,
     ) -> Result<Vec<Record>, LogError> {
-        self.inner.known(stream, partition)?;
+        self.known(stream, partition).await?;
         let reader = Arc::clone(&self.inner.reader);
         blocking(move || reader.read(stream, partition, from, max)).await
     }
@@ -282,7 +260,7 @@ impl Kafka {
     /// # Errors
     /// As there.
     pub async fn get(&self, position: Position) -> Result<Option<Record>, LogError> {
-        self.inner.known(position.stream, position.partition)?;
+        self.known(position.stream, position.partition).await?;
         let reader = Arc::clone(&self.inner.reader);
         blocking(move || reader.get(position)).await
     }
@@ -292,7 +270,7 @@ impl Kafka {
     /// # Errors
     /// [`LogError::Engine`] when there is no such partition, or no broker answers.
     pub async fn end(&self, stream: Stream, partition: u16) -> Result<u64, LogError> {
-        self.inner.known(stream, partition)?;
+        self.known(stream, partition).await?;
         let reader = Arc::clone(&self.inner.reader);
         blocking(move || reader.end(stream, partition)).await
     }
@@ -307,7 +285,7 @@ impl Kafka {
     /// # Errors
     /// [`LogError::Engine`] when the group cannot be asked for.
     pub fn share(&self, name: &str) -> Result<watch::Receiver<Share>, LogError> {
-        share::join(&self.inner.settings, &self.inner.names, name)
+        share::join(&self.inner.settings, &self.inner.listing, name)
     }
 
     /// See [`super::Log::feed`].
@@ -320,13 +298,27 @@ impl Kafka {
     }
 
     /// See [`super::Log::partitions`].
-    pub fn partitions(&self) -> u16 {
-        self.inner.found.partitions
+    pub fn partitions(&self, stream: Stream) -> u16 {
+        self.inner.listing.partitions(stream)
+    }
+
+    /// See [`super::Log::grown`].
+    pub async fn grown(&self, known: usize) {
+        let listing = &self.inner.listing;
+        let each = usize::from(listing.each());
+        let mut topics = listing.grown();
+        // One more for the decisions. It ends with the log.
+        topics.wait_for(|messages| (messages.len() + 1) * each > known).await.map(drop).unwrap_or_default();
+    }
+
+    /// See [`super::Log::topic`].
+    pub fn topic(&self, stream: Stream, partition: u16) -> Option<Arc<str>> {
+        self.inner.listing.spot(stream, partition).map(|spot| spot.topic)
     }
 
     /// See [`super::Log::epoch`].
     pub fn epoch(&self) -> Epoch {
-        self.inner.found.epoch
+        self.inner.epoch
     }
 
     /// See [`super::Log::place`].
@@ -336,7 +328,7 @@ impl Kafka {
 
     /// See [`super::Log::created`].
     pub fn created(&self) -> Timestamp {
-        self.inner.found.made
+        self.inner.made
     }
 
     /// See [`super::Log::health`].
@@ -348,9 +340,20 @@ impl Kafka {
             full: lock(&inner.down).clone(),
             held: None,
             damaged: Vec::new(),
+            gone: inner.listing.all_gone(),
             queue_bytes: inner.queue_bytes(),
-            durability: inner.found.durability,
+            durability: inner.durability,
         }
+    }
+
+    /// Whether there is such a partition: a topic that another process has added since the last look is one.
+    async fn known(&self, stream: Stream, partition: u16) -> Result<(), LogError> {
+        let inner = &self.inner;
+        if inner.listing.spot(stream, partition).is_some() {
+            return Ok(());
+        }
+        inner.read_list().await?;
+        inner.listing.spot(stream, partition).map(drop).ok_or_else(|| unknown(stream, partition))
     }
 
     /// See [`super::Log::close`].
@@ -371,13 +374,6 @@ impl Kafka {
 impl Inner {
     fn queue_bytes(&self) -> usize {
         self.queue_bytes_max.saturating_sub(self.queue.available_permits())
-    }
-
-    fn known(&self, stream: Stream, partition: u16) -> Result<(), LogError> {
-        if partition < self.found.partitions {
-            return Ok(());
-        }
-        Err(LogError::Engine(format!("there is no partition {partition} of {stream}")))
     }
 
     fn fits(&self, size_bytes: usize) -> Result<(), LogError> {
@@ -408,18 +404,17 @@ impl Inner {
     }
 
     /// The producer did not take it.
-    fn refused(self: &Arc<Self>, why: &KafkaError, stream: Stream) -> LogError {
+    fn refused(self: &Arc<Self>, why: &KafkaError, spot: &Spot) -> LogError {
         match why {
             KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => {
                 LogError::Full("the producer's queue is full".to_owned())
             }
-            other => self.failed(other, stream),
+            other => self.failed(other, spot),
         }
     }
 
     /// The brokers did not acknowledge it.
-    fn failed(self: &Arc<Self>, why: &KafkaError, stream: Stream) -> LogError {
-        let topic = self.names.topic(stream);
+    fn failed(self: &Arc<Self>, why: &KafkaError, Spot { topic, .. }: &Spot) -> LogError {
         let denied = |code| self.names.denied(code, "Write", topic);
         if let Some((code, fatal)) = self.producer.client().fatal_error() {
             // Without any topic to write to there is not even a producer.
@@ -428,11 +423,20 @@ impl Inner {
             lock(&self.broken).get_or_insert_with(|| why.clone());
             return LogError::ReadOnly(why);
         }
+        // It waited for a topic that is not there: no reason to refuse what goes elsewhere.
+        if let Err(gone) = self.listing.is_there(topic) {
+            return gone;
+        }
         let code = why.rdkafka_error_code();
         match code {
             Some(RDKafkaErrorCode::MessageSizeTooLarge) => LogError::Engine(
                 "the topic's max.message.bytes is smaller than what it was opened with".to_owned(),
             ),
+            Some(
+                RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownPartition,
+            ) => self.listing.gone(topic),
             // It may stand in the log, or come to stand there.
             Some(
                 RDKafkaErrorCode::MessageTimedOut
@@ -450,8 +454,7 @@ impl Inner {
     }
 
     /// A record stands before one that was acknowledged before it was sent: what that one stood in is gone.
-    fn made_anew(&self, stream: Stream, partition: u16, before: u64, offset: u64) -> LogError {
-        let topic = self.names.topic(stream);
+    fn made_anew(&self, Spot { topic, partition }: &Spot, before: u64, offset: u64) -> LogError {
         let why = format!(
             "topic {topic} was made anew: partition {partition} keeps a record at {offset}, where {before} were kept before. \
              What was acknowledged is not in it: stop every process, restore the topic from a mirror; else `hilum rebuild \
@@ -461,63 +464,14 @@ impl Inner {
         lock(&self.broken).get_or_insert_with(|| why.clone());
         LogError::ReadOnly(why)
     }
-
-    /// Accepts nothing until the brokers answer again, and looks whether they do.
-    fn turn_down(self: &Arc<Self>, why: String) {
-        {
-            let mut down = lock(&self.down);
-            if down.is_some() {
-                return;
-            }
-            tracing::error!(why, "the log does not accept");
-            *down = Some(why);
-        }
-        let inner = Arc::clone(self);
-        self.runtime.spawn(async move {
-            while !inner.closed.load(Ordering::Acquire) {
-                tokio::time::sleep(Duration::from_millis(limits::KAFKA_RETRY_MS)).await;
-                let asked = Arc::clone(&inner);
-                let answer = blocking(move || {
-                    let wait = Duration::from_secs(limits::ENGINE_CONNECT_S_MAX);
-                    topics::all_lead(asked.producer.client(), &asked.names, asked.found.in_sync, wait)
-                });
-                match answer.await {
-                    Ok(()) => break,
-                    Err(why) => {
-                        let said = inner.watched.last_said().map(|said| format!(": {said}"));
-                        *lock(&inner.down) = Some(format!("{why}{}", said.unwrap_or_default()));
-                    }
-                }
-            }
-            inner.watched.forget();
-            *lock(&inner.down) = None;
-            tracing::info!("the log accepts again");
-        });
-    }
-}
-
-/// Of each partition the offset behind what was acknowledged to this process: whatever is sent later comes to stand
-/// there or behind it, or the partition is another one.
-struct Floors {
-    partitions: u16,
-    floors: Vec<AtomicU64>,
-}
-
-impl Floors {
-    fn new(partitions: u16) -> Self {
-        let count = usize::from(partitions) * Stream::ALL.len();
-        Self { partitions, floors: (0..count).map(|_| AtomicU64::new(0)).collect() }
-    }
-
-    fn of(&self, stream: Stream, partition: u16) -> &AtomicU64 {
-        let row = Stream::ALL.iter().position(|&one| one == stream).unwrap_or_default();
-        // The partition is one of ours: a key's place modulo their number.
-        &self.floors[row * usize::from(self.partitions) + usize::from(partition)]
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn unknown(stream: Stream, partition: u16) -> LogError {
+    LogError::Engine(format!("there is no partition {partition} of {stream}"))
 }
 
 /// librdkafka waits in its caller's thread.

@@ -1,7 +1,7 @@
 //! What came in, for good: `append` resolves when the record is durable, `read` gives records back in order.
 //!
-//! One log holds the streams of [`hilum_core::Stream`], each cut into partitions by the envelope's key. Offsets grow by one within
-//! a partition. Nothing is ever changed or dropped.
+//! One log holds the streams of [`hilum_core::Stream`], each cut into partitions by the envelope's key, on Kafka by its source
+//! too where that has a topic of its own. Offsets grow by one within a partition. Nothing is ever changed or dropped.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub mod stored;
 
 pub use kafka::{Feed, Last, Mark, Placed, Tail};
 
-/// The partition of a key among `partitions`. Stored logs depend on it: it never changes.
+/// The partition of a key among the `partitions` of one topic. Stored logs depend on it: it never changes.
 pub fn partition_of(key: Id, partitions: u16) -> u16 {
     let tail = u16::from_be_bytes([key.as_bytes()[14], key.as_bytes()[15]]);
     tail % partitions.max(1)
@@ -71,6 +71,8 @@ pub struct LogHealth {
     pub held: Option<String>,
     /// Partitions whose newest records cannot be read, as seen at the start.
     pub damaged: Vec<DamagedEnd>,
+    /// What is to be said of topics that are gone.
+    pub gone: Vec<String>,
     /// Bytes that wait for the writer.
     pub queue_bytes: usize,
     /// The durability level: `fsync` or `replicated`.
@@ -132,6 +134,19 @@ pub enum LogError {
         /// The partition.
         partition: u16,
     },
+    /// A topic that the log has is not there: what stood in it is not stepped over, and what would go there is not kept.
+    #[error(
+        "topic {topic} is gone, though {list} names it: restore it from a mirror. If it is lost, make it again, empty, with \
+         {partitions} partitions: what was applied of it stays (docs/OPERATIONS.md, a topic of its own)"
+    )]
+    Gone {
+        /// The topic.
+        topic: String,
+        /// The topic in which its name stands.
+        list: String,
+        /// Partitions that it must have.
+        partitions: u16,
+    },
     /// A stored record is whole, but a newer program wrote it: it waits for that program.
     #[error("record {position} has envelope version {version}, which is newer than this program")]
     Newer {
@@ -160,6 +175,7 @@ impl LogError {
             | Self::Unknown(_)
             | Self::Unsure { .. }
             | Self::InUse { .. }
+            | Self::Gone { .. }
             | Self::Engine(_) => Kind::Transient,
             Self::TooLarge { .. } => Kind::TooLarge,
             Self::Corrupt { .. } | Self::Missing { .. } | Self::Newer { .. } => Kind::Internal,
@@ -187,6 +203,19 @@ impl Log {
         match self {
             Self::Embedded(log) => log.append(envelope).await,
             Self::Kafka(log) => log.append(envelope).await,
+        }
+    }
+
+    /// Appends as [`Log::append`] does, but into the topic that holds `beside`: a correction stands in one partition with
+    /// what it corrects, also when its source has another topic since.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub async fn append_beside(&self, beside: Position, envelope: Envelope) -> Result<Position, LogError> {
+        match self {
+            // One topic: the key alone decides.
+            Self::Embedded(log) => log.append(envelope).await,
+            Self::Kafka(log) => log.append_beside(beside, envelope).await,
         }
     }
 
@@ -260,11 +289,9 @@ impl Log {
     /// [`LogError::Engine`].
     pub fn share(&self, name: &str) -> Result<watch::Receiver<Share>, LogError> {
         match self {
-            Self::Embedded(log) => {
-                let all = Stream::ALL
-                    .into_iter()
-                    .flat_map(|stream| (0..log.partitions()).map(move |p| (stream, p)));
-                Ok(watch::channel(Arc::new(all.collect())).1)
+            Self::Embedded(_) => {
+                let all = self.places(&Stream::ALL).into_iter().collect();
+                Ok(watch::channel(Arc::new(all)).1)
             }
             Self::Kafka(log) => log.share(name),
         }
@@ -283,11 +310,34 @@ impl Log {
         }
     }
 
-    /// Number of partitions of each stream.
-    pub fn partitions(&self) -> u16 {
+    /// Number of partitions of a stream, as known now: they are numbered from 0, a number never changes its meaning, and
+    /// there are more of them when a source gets a topic of its own.
+    pub fn partitions(&self, stream: Stream) -> u16 {
         match self {
             Self::Embedded(log) => log.partitions(),
-            Self::Kafka(log) => log.partitions(),
+            Self::Kafka(log) => log.partitions(stream),
+        }
+    }
+
+    /// Every partition of `streams`, as known now.
+    pub fn places(&self, streams: &[Stream]) -> Vec<(Stream, u16)> {
+        let each = streams.iter().map(|&stream| (0..self.partitions(stream)).map(move |one| (stream, one)));
+        each.flatten().collect()
+    }
+
+    /// Comes as soon as all streams together have more than `known` partitions; never, where that cannot be.
+    pub async fn grown(&self, known: usize) {
+        match self {
+            Self::Embedded(_) => std::future::pending().await,
+            Self::Kafka(log) => log.grown(known).await,
+        }
+    }
+
+    /// The topic in which a partition stands, where the engine has topics.
+    pub fn topic(&self, stream: Stream, partition: u16) -> Option<Arc<str>> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Kafka(log) => log.topic(stream, partition),
         }
     }
 

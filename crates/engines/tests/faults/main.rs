@@ -294,7 +294,7 @@ async fn check(what: What, dir: &Path, acks: &[u8]) -> Result<usize, String> {
 async fn check_log(path: &Path, given: &[(u64, u16, u64)]) -> Result<(), String> {
     let log = open_log(path, SyncMode::Off, 0.0).map_err(|why| why.to_string())?;
     let mut found = BTreeMap::new();
-    for partition in 0..log.partitions() {
+    for partition in 0..log.partitions(Stream::Hl7In) {
         let end = log.end(Stream::Hl7In, partition).await.map_err(|why| why.to_string())?;
         let mut from = 0;
         while from < end {

@@ -30,7 +30,7 @@ pub async fn records_come_back_in_the_order_of_append(subject: &mut Subject) -> 
     let positions: Vec<Position> = futures::future::try_join_all(one_key).await?;
     let offsets: Vec<u64> = positions.iter().map(|p| p.offset).collect();
     ensure!(offsets == (0..200).collect::<Vec<_>>(), "offsets do not grow by one, from 0: {offsets:?}");
-    let partition = partition_of(key(3), subject.log.partitions());
+    let partition = partition_of(key(3), subject.log.partitions(Stream::Hl7In));
     ensure!(positions.iter().all(|p| p.partition == partition), "one key, several partitions");
     let want: Vec<String> = (0..200).map(|n| n.to_string()).collect();
     let got = bodies_of(subject, Stream::Hl7In, partition).await?;
@@ -41,14 +41,14 @@ pub async fn records_come_back_in_the_order_of_append(subject: &mut Subject) -> 
 }
 
 pub async fn a_key_always_goes_to_one_partition_and_keys_spread(subject: &mut Subject) -> Outcome {
-    ensure!(subject.log.partitions() == limits::LOG_PARTITIONS, "partitions as made");
+    ensure!(subject.log.partitions(Stream::Hl7In) == limits::LOG_PARTITIONS, "partitions as made");
     for n in 0..32 {
         let first = subject.append(hl7(n)).await?;
         let second = subject.append(hl7(n)).await?;
         ensure!(first.partition == second.partition, "{first} and {second}");
         ensure!(second.offset > first.offset, "{first} before {second}");
     }
-    for partition in 0..subject.log.partitions() {
+    for partition in 0..subject.log.partitions(Stream::Hl7In) {
         let end = subject.log.end(Stream::Hl7In, partition).await?;
         ensure!(end == 8, "partition {partition} holds {end}");
     }
@@ -61,7 +61,7 @@ pub async fn reads_are_bounded_and_empty_at_the_end(subject: &mut Subject) -> Ou
     for _ in 0..10 {
         subject.log.append(envelope(Stream::Decisions, 1, vec![b'x'; 100])).await?;
     }
-    let partition = partition_of(key(1), subject.log.partitions());
+    let partition = partition_of(key(1), subject.log.partitions(Stream::Hl7In));
     let cases = [
         ("all", 0, 100, usize::MAX, 10),
         ("records", 0, 3, usize::MAX, 3),
@@ -128,7 +128,7 @@ pub async fn each_record_knows_when_it_was_durable(subject: &mut Subject) -> Out
 }
 
 pub async fn appending_wakes_who_waits(subject: &mut Subject) -> Outcome {
-    let partition = partition_of(key(1), subject.log.partitions());
+    let partition = partition_of(key(1), subject.log.partitions(Stream::Hl7In));
     // Whoever waits has read to the end.
     ensure!(subject.read(Stream::Hl7In, partition, 0, ALL).await?.is_empty(), "a log that is not new");
     let mut writers = vec![subject.log.clone()];
@@ -219,7 +219,7 @@ pub async fn one_record_is_looked_up_while_others_are_read(subject: &mut Subject
     for n in 0..20 {
         subject.append(envelope(Stream::Hl7In, 1, format!("{n}").into_bytes())).await?;
     }
-    let partition = partition_of(key(1), subject.log.partitions());
+    let partition = partition_of(key(1), subject.log.partitions(Stream::Hl7In));
     let five = ReadMax { records: 5, bytes: usize::MAX };
     for step in 0..4 {
         let got = subject.read(Stream::Hl7In, partition, step * 5, five).await?;
@@ -251,7 +251,7 @@ pub async fn what_was_acknowledged_while_it_closed_is_there(subject: &mut Subjec
     }
     subject.reopen().await;
     let mut there = 0;
-    for partition in 0..subject.log.partitions() {
+    for partition in 0..subject.log.partitions(Stream::Hl7In) {
         there += bodies(&subject.log, Stream::Hl7In, partition).await.len() as u64;
     }
     ensure!(there >= acknowledged, "{acknowledged} acknowledged, {there} there");
@@ -270,7 +270,7 @@ pub async fn two_processes_write_one_log(subject: &mut Subject) -> Outcome {
     let (mine, theirs) = tokio::join!(of(subject.log.clone(), "a"), of(other.clone(), "b"));
     mine?;
     theirs?;
-    let partition = partition_of(key(1), subject.log.partitions());
+    let partition = partition_of(key(1), subject.log.partitions(Stream::Hl7In));
     let (one, two) = (
         bodies(&subject.log, Stream::Hl7In, partition).await,
         bodies(&other, Stream::Hl7In, partition).await,

@@ -83,7 +83,7 @@ async fn what_waits_when_it_closes_is_written_out() {
     }
     let log = open(&path);
     let mut ends = 0;
-    for partition in 0..log.partitions() {
+    for partition in 0..log.partitions(Stream::Hl7In) {
         ends += log.end(Stream::Hl7In, partition).await.expect("end");
     }
     assert_eq!(ends, 50);

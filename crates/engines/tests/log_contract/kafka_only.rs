@@ -257,7 +257,7 @@ async fn a_broker_that_is_silent_leaves_it_unknown_and_pushes_back_until_it_answ
     assert!(matches!(unknown, LogError::Unknown(_)) && unknown.kind() == Kind::Transient, "{unknown:?}");
     assert!(matches!(log.ready(1), Err(LogError::Full(_))), "{:?}", log.health());
     assert!(matches!(log.append(hl7(1)).await, Err(LogError::Full(_))), "refused at once");
-    let partition = partition_of(key(1), log.partitions());
+    let partition = partition_of(key(1), log.partitions(Stream::Hl7In));
     let read = log.read(Stream::Hl7In, partition, 0, crate::sample::ALL).await;
     assert!(matches!(read, Err(LogError::Engine(_))), "{read:?}");
 
@@ -322,7 +322,7 @@ async fn killed_brokers_lose_nothing_that_was_acknowledged() {
     }
     let written = futures::future::join_all(writers).await;
     let mut there = Vec::new();
-    for partition in 0..log.partitions() {
+    for partition in 0..log.partitions(Stream::Hl7In) {
         there.push(bodies(&log, Stream::Hl7In, partition).await);
     }
     let mut acknowledged = 0;

@@ -10,6 +10,7 @@ mod sample;
 mod secured;
 mod subject;
 mod tokens;
+mod topics;
 
 use subject::{EngineUnderTest, Fault, Subject};
 

@@ -13,6 +13,7 @@ use hilum_testkit::kafka::{Kafka as Cluster, Secured};
 use hilum_testkit::tls::Authority;
 
 use crate::sample::{ALL, bodies, envelope, hl7, key, ticking};
+use crate::topics::{of, with_topics};
 
 /// Everybody's password is their name and `-secret`.
 const USERS: &[(&str, &str)] = &[
@@ -23,6 +24,9 @@ const USERS: &[(&str, &str)] = &[
     ("hilum-reader", "hilum-reader-secret"),
     ("analytics", "analytics-secret"),
     ("follower", "follower-secret"),
+    ("ed-program", "ed-program-secret"),
+    ("maker", "maker-secret"),
+    ("literal", "literal-secret"),
     ("nobody", "nobody-secret"),
     ("blind", "blind-secret"),
 ];
@@ -138,6 +142,19 @@ async fn each_role_may_do_what_the_manual_gives_it_and_no_more() {
         let whole = format!("--allow-principal User:blind {rights}");
         commands.push(whole.split_whitespace().map(str::to_owned).collect());
     }
+    for rights in [
+        "--operation Read --operation DescribeConfigs --topic hilum. --resource-pattern-type prefixed",
+        "--operation Describe --group hilum",
+    ] {
+        let whole = format!("--allow-principal User:maker --allow-principal User:literal {rights}");
+        commands.push(whole.split_whitespace().map(str::to_owned).collect());
+    }
+    for whole in [
+        "--allow-principal User:maker --operation Create --topic hilum. --resource-pattern-type prefixed",
+        "--allow-principal User:literal --operation Write --topic hilum.hl7.in",
+    ] {
+        commands.push(whole.split_whitespace().map(str::to_owned).collect());
+    }
     std::thread::scope(|scope| {
         for command in &commands {
             scope.spawn(|| {
@@ -155,7 +172,7 @@ async fn each_role_may_do_what_the_manual_gives_it_and_no_more() {
     for stream in Stream::ALL {
         gateway.append(envelope(stream, 1, "from a gateway")).await.expect("a gateway appends");
     }
-    let partition = partition_of(key(1), gateway.partitions());
+    let partition = partition_of(key(1), gateway.partitions(Stream::Hl7In));
     assert_eq!(bodies(&gateway, Stream::Hl7In, partition).await, ["from a gateway"]);
     let blind = open_as("blind").await.expect("the checks at the start need no more");
     let refused = blind.read(Stream::Hl7In, partition, 0, ALL).await.expect_err("reads no patients");
@@ -164,7 +181,7 @@ async fn each_role_may_do_what_the_manual_gives_it_and_no_more() {
     let worker = open_as("hilum-worker").await.expect("a worker opens");
     assert_eq!(bodies(&worker, Stream::Hl7In, partition).await, ["from a gateway"]);
     let mut share = worker.share("adt").expect("joins");
-    let all = usize::from(worker.partitions()) * Stream::ALL.len();
+    let all = usize::from(worker.partitions(Stream::Hl7In)) * Stream::ALL.len();
     share.wait_for(|share| share.len() == all).await.expect("partitions come");
     let refused = worker.append(hl7(1)).await.expect_err("a worker takes nothing in");
     assert!(refused.to_string().contains("the right Write on topic hilum.hl7.in"), "{refused}");
@@ -181,6 +198,55 @@ async fn each_role_may_do_what_the_manual_gives_it_and_no_more() {
     a_stranger_reads_by_the_form_of_the_manual(&gateway, &worker, partition).await;
     another_follows_what_changes_and_sees_no_patient(&gateway, &worker).await;
     assert_eq!(share.borrow().len(), all, "nobody's share has changed");
+    one_program_reads_one_source(&worker).await;
+    let all = all + usize::from(worker.partitions(Stream::Decisions));
+    share.wait_for(|share| share.len() == all).await.expect("the worker has its partitions too");
+}
+
+/// A topic of a source: who may not make or list it is told which right is missing, and its name; who may read it alone
+/// reads nothing else, and who may read the others not that.
+async fn one_program_reads_one_source(worker: &Log) {
+    let with_ed = |user: &str| with_topics(&config(user, &format!("{user}-secret")), &["ed"]);
+    let refused = open(with_ed("hilum-gateway")).await.expect_err("it makes no topics").to_string();
+    let want =
+        "topic hilum.hl7.in.ed cannot be made: this user has not the right Create on topic hilum.hl7.in.ed";
+    assert!(refused.contains(want), "{refused}");
+    let refused = open(with_ed("maker")).await.expect_err("it may not list it").to_string();
+    assert!(refused.contains("the right Write on topic hilum.log"), "{refused}");
+    // It is made, and not listed: nobody knows it yet.
+    let places = worker.places(&Stream::ALL).len();
+    open(with_ed("hilum-install")).await.expect("lists it");
+    let gateway = open(with_ed("hilum-gateway")).await.expect("now it opens");
+    let position = gateway.append(of("ed", 1)).await.expect("a gateway appends");
+    worker.grown(places).await;
+    assert_eq!(bodies(worker, Stream::Hl7In, position.partition).await, ["MSH|^~\\&|1"]);
+
+    // A gateway from before, with a right on one topic alone: nothing is acknowledged, and the others go on.
+    let literal = open(with_ed("literal")).await.expect("the checks at the start need no more");
+    let refused = literal.append(of("ed", 1)).await.expect_err("may not write there").to_string();
+    assert!(refused.contains("the right Write on topic hilum.hl7.in.ed"), "{refused}");
+    literal.append(of("lab", 1)).await.expect("the other sources go on");
+    let end = worker.end(Stream::Hl7In, position.partition).await.expect("an end");
+    assert_eq!(end, 1, "nothing has come");
+
+    let own = "hilum.hl7.in.ed";
+    for (user, topic, may) in [
+        ("ed-program", own, true),
+        ("ed-program", "hilum.hl7.in", false),
+        ("analytics", "hilum.hl7.in", true),
+        ("analytics", own, false),
+    ] {
+        let read = kcat_to("-C", user, topic).args(["-o", "beginning", "-e", "-f", "%h\\n"]).output();
+        let read = read.expect("kcat runs");
+        let (text, said) = (String::from_utf8_lossy(&read.stdout), String::from_utf8_lossy(&read.stderr));
+        assert_eq!(read.status.success(), may, "{user} {topic}: {text}{said}");
+        if may {
+            let is_of_ed = |line: &str| line.contains(r#""source":"ed""#);
+            assert!(!text.is_empty() && text.lines().all(|line| is_of_ed(line) == (topic == own)), "{text}");
+        } else {
+            assert!(text.is_empty() && said.contains("uthorization"), "{user} {topic}: {text}{said}");
+        }
+    }
 }
 
 /// kcat as `user`, told to print what stands in `hilum.hl7.in`.

@@ -119,7 +119,8 @@ impl Subject {
         match self.fault {
             Some(Fault::LosesARecord) if envelope.body.ends_with(b"7") => {
                 let stream = envelope.stream;
-                let partition = hilum_engines::log::partition_of(envelope.key, self.log.partitions());
+                let partition =
+                    hilum_engines::log::partition_of(envelope.key, self.log.partitions(Stream::Hl7In));
                 let offset = self.log.end(stream, partition).await?;
                 return Ok(Position { stream, partition, offset });
             }
@@ -128,7 +129,8 @@ impl Subject {
         }
         let mut position = self.log.append(envelope).await?;
         if self.fault == Some(Fault::Scatters) {
-            position.partition = (position.partition + position.offset as u16) % self.log.partitions();
+            position.partition =
+                (position.partition + position.offset as u16) % self.log.partitions(Stream::Hl7In);
             self.scattered.lock().expect("whole").insert(position, position.partition);
         }
         Ok(position)

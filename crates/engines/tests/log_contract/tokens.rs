@@ -83,7 +83,7 @@ async fn a_token_opens_the_log_and_is_renewed_and_who_has_none_is_told_why() {
 
     // Every kind of client: the administrator's makes the topics, others write, read, look one up and share.
     let log = open(&config(oauth("hilum", "sesam"))).await.expect("opens");
-    let partition = partition_of(key(1), log.partitions());
+    let partition = partition_of(key(1), log.partitions(Stream::Hl7In));
     let first = log.append(envelope(Stream::Hl7In, 1, "0")).await.expect("appends");
     assert_eq!(bodies(&log, Stream::Hl7In, partition).await, ["0"]);
     assert!(log.get(first).await.expect("looks up").is_some());

@@ -115,11 +115,9 @@ fn is_done(folder: &Path, begun: &Begun, ends: &[End]) -> anyhow::Result<Manifes
 
 async fn ends(house: &House) -> anyhow::Result<Vec<End>> {
     let mut ends = Vec::new();
-    for stream in Stream::ALL {
-        for partition in 0..house.log.partitions() {
-            let offset = house.log.end(stream, partition).await?;
-            ends.push(End { stream, partition, offset });
-        }
+    for (stream, partition) in house.log.places(&Stream::ALL) {
+        let offset = house.log.end(stream, partition).await?;
+        ends.push(End { stream, partition, offset });
     }
     Ok(ends)
 }
@@ -213,7 +211,7 @@ impl Export<'_> {
             program: env!("CARGO_PKG_VERSION").to_owned(),
             installation: begun.installation,
             epoch: begun.epoch,
-            partitions: self.house.log.partitions(),
+            partitions: self.house.log.partitions(Stream::Decisions),
             records: 0,
             unreadable: 0,
             rows: 0,

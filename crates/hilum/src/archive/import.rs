@@ -198,10 +198,8 @@ async fn begin(archive: &Archive, folder: &Folder, log: &Log, tables: &Tables) -
 
 async fn ends(log: &Log) -> anyhow::Result<Vec<End>> {
     let mut ends = Vec::new();
-    for stream in Stream::ALL {
-        for partition in 0..log.partitions() {
-            ends.push(End { stream, partition, offset: log.end(stream, partition).await? });
-        }
+    for (stream, partition) in log.places(&Stream::ALL) {
+        ends.push(End { stream, partition, offset: log.end(stream, partition).await? });
     }
     Ok(ends)
 }
@@ -248,7 +246,10 @@ impl Bringing<'_> {
     /// The ids of all records behind `ends`.
     async fn behind(&self, ends: &[End]) -> anyhow::Result<HashSet<RecordId>> {
         let mut ids = HashSet::new();
-        for &End { stream, partition, offset } in ends {
+        for (stream, partition) in self.log.places(&Stream::ALL) {
+            // A topic of a source that is new since: all of it.
+            let noted = ends.iter().find(|end| (end.stream, end.partition) == (stream, partition));
+            let offset = noted.map_or(0, |end| end.offset);
             let end = self.log.end(stream, partition).await?;
             let mut at = offset;
             while at < end {

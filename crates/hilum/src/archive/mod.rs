@@ -84,7 +84,7 @@ pub struct Manifest {
     installation: Id,
     /// The life of the log that it was made of.
     epoch: Epoch,
-    /// Partitions of each stream of that log.
+    /// Partitions of each stream of that log, of `hl7.in` without the topics of sources.
     partitions: u16,
     /// Records, of all streams.
     pub records: u64,

@@ -396,6 +396,11 @@ const fn way_out(cause: Cause) -> &'static str {
              --without-damaged` goes over the gap and keeps all that stands; ask the senders for what is missing. See that \
              retention.ms is -1 and that nobody else writes to the topic"
         }
+        Cause::Gone => {
+            "restore the topic from a mirror: it goes on by itself. If it is lost, stop every process, make the topic again, \
+             empty, with as many partitions and the same settings, and run `hilum rebuild chart --behind keep`, which \
+             keeps all that was applied; ask the senders for what was not"
+        }
         Cause::DamagedEnd => damaged_end::WAY_OUT_UNSURE,
         Cause::NewerProgram => {
             "start the newer program on this folder: nothing is lost, the record waits for it"
@@ -466,20 +471,18 @@ fn log_is_damaged(house: &House, stream: Stream, partition: u16) -> bool {
 
 async fn last_received(house: &House) -> Result<Option<Timestamp>, LogError> {
     let mut last = None;
-    for stream in hilum_core::Stream::ALL {
-        for partition in 0..house.log.partitions() {
-            let end = match house.log.end(stream, partition).await {
-                Err(LogError::Unsure { .. }) => continue, // it is named above
-                end => end?,
-            };
-            let Some(offset) = end.checked_sub(1) else { continue };
-            let read = match house.log.get(hilum_core::Position { stream, partition, offset }).await {
-                Err(LogError::Missing { .. }) => continue, // all of it is deleted; whoever needs it says so
-                Err(LogError::Corrupt { .. }) if log_is_damaged(house, stream, partition) => continue,
-                read => read?,
-            };
-            last = last.max(read.map(|record| record.envelope.received));
-        }
+    for (stream, partition) in house.log.places(&hilum_core::Stream::ALL) {
+        let end = match house.log.end(stream, partition).await {
+            Err(LogError::Unsure { .. }) => continue, // it is named above
+            end => end?,
+        };
+        let Some(offset) = end.checked_sub(1) else { continue };
+        let read = match house.log.get(hilum_core::Position { stream, partition, offset }).await {
+            Err(LogError::Missing { .. }) => continue, // all of it is deleted; whoever needs it says so
+            Err(LogError::Corrupt { .. }) if log_is_damaged(house, stream, partition) => continue,
+            read => read?,
+        };
+        last = last.max(read.map(|record| record.envelope.received));
     }
     Ok(last)
 }

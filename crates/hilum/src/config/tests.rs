@@ -106,6 +106,11 @@ fn what_a_start_would_refuse_is_refused_by_key_and_file() {
             "[sources.a]\ncharset_fallback = \"CP94\"".to_owned(),
             "hilum.toml: sources.a.charset_fallback: `CP94`: unknown charset; did you mean `CP949`?",
         ),
+        (
+            "topic",
+            "[sources.a]\ntopic = true".to_owned(),
+            "hilum.toml: sources.a.topic: a log in a file has no topics: it needs log.engine = \"kafka\"",
+        ),
         ("name", "[sources.\"a b/../x\"]".to_owned(), "sources.a b/../x: a name has"),
         (
             "peer",

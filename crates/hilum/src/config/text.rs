@@ -187,6 +187,11 @@ pub const REFERENCE: &[(&str, &str)] = &[
         "sources.*.match",
         "By what a source is known: { listeners = [], keys = [], peers = [] }; keys are names of API keys,\npeers addresses or networks. The first of listener, key, peer that matches decides, else `default`.",
     ),
+    (
+        "sources.*.topic",
+        "For `kafka`: whether what comes from it has a topic of its own, {prefix}.hl7.in.NAME, which others may be let read\n\
+         alone. The topic stays when this is turned off; what comes then goes to {prefix}.hl7.in.",
+    ),
     ("sources.*.zone", "IANA zone of times without an offset in a message without one."),
     ("sources.*.charset", "Charset that holds whatever MSH-18 says."),
     ("sources.*.charset_fallback", "Charset of bytes that MSH-18 does not explain and that are not UTF-8."),

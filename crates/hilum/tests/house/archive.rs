@@ -92,7 +92,7 @@ fn assert_same(now: &[String], before: &[String]) {
     }
 }
 
-fn a40(control: &str, new: &str, mrg: &str) -> String {
+pub fn a40(control: &str, new: &str, mrg: &str) -> String {
     let message = a01(control).replace("ADT^A01", "ADT^A40").replace("PV1|", "PD1|");
     message.replace(&format!("0{control}^^^SEOUL"), &format!("0{new}^^^SEOUL")) + mrg
 }
@@ -152,14 +152,16 @@ fn a_house_moves_to_other_engines_and_back() {
     let (kafka, postgres) = (Kafka::start(1, &[]), Postgres::shared());
     let archives = tempdir().unwrap();
     let archive = |name: &str| archives.path().join(name);
-    let old = Place::new("");
+    let old = Place::new("[sources.ed]\n");
     let feed = archives.path().join("feed.hl7");
     let made =
         run(&["bench", "generate", "--messages", MESSAGES, "--seed", "7", "--out", feed.to_str().unwrap()]);
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let server = old.start();
     let key = server.key("mover", "operator");
-    let taken = run(&["import", "hl7", feed.to_str().unwrap(), "--data", old.data().to_str().unwrap()]);
+    let data = old.data();
+    let data = data.to_str().unwrap();
+    let taken = run(&["import", "hl7", feed.to_str().unwrap(), "--source", "ed", "--data", data]);
     assert!(taken.status.success(), "{}", String::from_utf8_lossy(&taken.stderr));
     operators(&server, &key);
     let before = seen(&server, &key);
@@ -181,8 +183,9 @@ fn a_house_moves_to_other_engines_and_back() {
     let mode = |path: &str| one.join(path).metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!([mode("installation.key"), mode("manifest.json"), mode("rows")], [0o600, 0o600, 0o700]);
 
-    // Fewer partitions, so that each holds several of the old ones.
+    // Fewer partitions, so that each holds several of the old ones, and a topic that was none.
     let shared = many::config(&kafka, postgres).replace("[tables]", "partitions = 3\n[tables]");
+    let shared = format!("{shared}\n[sources.ed]\ntopic = true\n");
     let new = Place::new(&shared);
     new.cut(&["import", "archive"], &one, "import:1600");
     let start = Start { config: &shared, ..Start::default() };
@@ -214,6 +217,8 @@ fn a_house_moves_to_other_engines_and_back() {
     let exported_again = new.export(&two);
     assert_eq!(hash(&exported_again), hash(&exported));
     assert_eq!(exported_again["records"], exported["records"], "each record once");
+    let has = |partition: u16| two.join(format!("log/hl7.in/{partition:03}")).is_dir();
+    assert!((0..3).any(has) && (3..6).all(has), "the stream's own topic, and that of a source");
     let back = Place::new("");
     back.cut(&["import", "archive"], &two, "import:2000");
     let imported = back.import(&two).unwrap();

@@ -340,8 +340,9 @@ fn an_older_log_beside_newer_tables_is_refused_by_name_and_nothing_is_lost() {
     // What an older program would have done: it took O4 and O5 under offsets that are passed.
     let log = open_log(&data);
     let first = {
-        let partition =
-            (0..log.partitions()).find(|&one| now(log.end(Stream::Hl7In, one)).unwrap() > 0).unwrap();
+        let partition = (0..log.partitions(Stream::Hl7In))
+            .find(|&one| now(log.end(Stream::Hl7In, one)).unwrap() > 0)
+            .unwrap();
         let max = hilum_engines::log::ReadMax { records: 1, bytes: usize::MAX };
         now(log.read(Stream::Hl7In, partition, 0, max)).unwrap().remove(0)
     };

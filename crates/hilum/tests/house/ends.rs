@@ -14,7 +14,7 @@ const ALL: ReadMax = ReadMax { records: 1_000, bytes: usize::MAX };
 
 /// The partition in which this patient's first message stands, and the id of its newest record.
 fn place_of(log: &Log, id: &str) -> (u16, String) {
-    for partition in 0..log.partitions() {
+    for partition in 0..log.partitions(Stream::Hl7In) {
         let records = now(log.read(Stream::Hl7In, partition, 0, ALL)).unwrap();
         let has = |body: &[u8]| body.windows(id.len()).any(|part| part == id.as_bytes());
         if records.iter().any(|record| has(&record.envelope.body)) {
@@ -160,7 +160,8 @@ fn a_damaged_end_of_decisions_keeps_no_server_from_starting() {
     server.stop();
     let log = open_log(&data);
     let decisions = |partition| now(log.read(Stream::Decisions, partition, 0, ALL)).unwrap().pop();
-    let newest = (0..log.partitions()).find_map(decisions).expect("the settings of the default source");
+    let newest =
+        (0..log.partitions(Stream::Hl7In)).find_map(decisions).expect("the settings of the default source");
     now(log.close());
     drop(log);
     let path = data.join("log.sqlite");

@@ -27,5 +27,6 @@ mod secrets;
 mod server;
 mod sources;
 mod telemetry;
+mod topics;
 mod untied;
 mod watching;

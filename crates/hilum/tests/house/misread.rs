@@ -19,7 +19,9 @@ fn a_record_that_can_be_read_again_is_said_and_a_rebuild_brings_it_in() {
     server.stop();
     // A second message behind the first, durable and not applied, and damaged.
     let log = open_log(&data);
-    let partition = (0..log.partitions()).find(|&one| now(log.end(Stream::Hl7In, one)).unwrap() > 0).unwrap();
+    let partition = (0..log.partitions(Stream::Hl7In))
+        .find(|&one| now(log.end(Stream::Hl7In, one)).unwrap() > 0)
+        .unwrap();
     let one = ReadMax { records: 1, bytes: 0 };
     let first = now(log.read(Stream::Hl7In, partition, 0, one)).unwrap().remove(0);
     let body = Bytes::from(a01("M2"));

@@ -198,7 +198,7 @@ pub fn records(data: &Path) -> Vec<Vec<u8>> {
             Embedded::open(&data.join("log.sqlite"), clock, entropy, Options::default()).unwrap(),
         );
         let mut bodies = Vec::new();
-        for partition in 0..log.partitions() {
+        for partition in 0..log.partitions(Stream::Hl7In) {
             loop {
                 let from = bodies.iter().filter(|(p, _): &&(u16, Vec<u8>)| *p == partition).count() as u64;
                 let max = ReadMax { records: 1_000, bytes: 64 << 20 };

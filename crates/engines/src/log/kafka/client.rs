@@ -210,6 +210,8 @@ impl Settings {
             .set("group.id", self.group_of(name))
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", (limits::KAFKA_MEMBER_S_MAX * 1_000).to_string())
+            // A topic that was gone, and is there again, is dealt out again.
+            .set("topic.metadata.refresh.interval.ms", (limits::KAFKA_TOPICS_S * 1_000).to_string())
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "latest");
@@ -273,8 +275,12 @@ impl ClientContext for Watched {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn error(&self, error: KafkaError, reason: &str) {
-        let mut said = lock(&self.said);
         let code = error.rdkafka_error_code();
+        // That all is read is nothing that went wrong.
+        if code == Some(RDKafkaErrorCode::PartitionEOF) {
+            return;
+        }
+        let mut said = lock(&self.said);
         if code == Some(RDKafkaErrorCode::AllBrokersDown) {
             said.all_down = true;
             return;

@@ -1,5 +1,6 @@
 //! Reading back: one consumer that is told what to read, a queue for each partition.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::client::{Settings, Watched};
+use super::listing::{Listing, Spot};
 use super::topics::Names;
 use super::{ENVELOPE_HEADER, LogError, lock};
 use crate::limits;
@@ -28,18 +30,21 @@ const WAIT: Duration = Duration::from_secs(limits::KAFKA_READ_S_MAX);
 /// Reads every partition that is asked for, ahead of the one who asks.
 pub(super) struct Reader {
     names: Names,
-    partitions: u16,
+    listing: Arc<Listing>,
     /// Asks where partitions end: on a connection on which no fetch waits.
     producer: FutureProducer<Watched>,
     /// Runs of records.
     consumer: Arc<BaseConsumer<Watched>>,
-    tails: Vec<Mutex<Option<Tail>>>,
+    tails: Mutex<BTreeMap<(Stream, u16), Slot>>,
     /// Single records, so that looking one up does not throw away what was read ahead.
     single: Mutex<Option<BaseConsumer<Watched>>>,
     settings: Arc<Settings>,
     appended: watch::Sender<u64>,
     closed: AtomicBool,
 }
+
+/// A partition that is read or not; one at a time reads it.
+type Slot = Arc<Mutex<Option<Tail>>>;
 
 /// What comes next of one partition.
 struct Tail {
@@ -55,6 +60,7 @@ impl Tail {
     fn next_record(
         &mut self,
         names: &Names,
+        topic: &str,
         position: Position,
         wait: Duration,
     ) -> Result<Option<Record>, LogError> {
@@ -78,7 +84,7 @@ impl Tail {
                     Err(missing(position, u64::try_from(message.offset()).unwrap_or_default()))
                 }
                 Some(Ok(message)) => record(position.stream, position.partition, &message).map(Some),
-                Some(Err(why)) => Err(fault(position, names, &why)),
+                Some(Err(why)) => Err(fault(position, names, topic, &why)),
             };
         }
     }
@@ -88,17 +94,16 @@ impl Reader {
     pub(super) fn start(
         settings: Arc<Settings>,
         names: &Names,
-        partitions: u16,
+        listing: Arc<Listing>,
         producer: FutureProducer<Watched>,
         appended: watch::Sender<u64>,
     ) -> Result<Arc<Self>, LogError> {
-        let slots = usize::from(partitions) * Stream::ALL.len();
         let reader = Arc::new(Self {
             names: names.clone(),
-            partitions,
+            listing,
             producer,
             consumer: Arc::new(settings.consumer()?),
-            tails: (0..slots).map(|_| Mutex::default()).collect(),
+            tails: Mutex::default(),
             single: Mutex::default(),
             settings,
             appended,
@@ -123,10 +128,20 @@ impl Reader {
         self.closed.store(true, Ordering::Release);
     }
 
-    fn tail(&self, stream: Stream, partition: u16) -> Result<&Mutex<Option<Tail>>, LogError> {
-        let row = Stream::ALL.iter().position(|&one| one == stream).unwrap_or_default();
-        let slot = row * usize::from(self.partitions) + usize::from(partition);
-        self.tails.get(slot).ok_or_else(|| LogError::Engine(format!("there is no partition {partition}")))
+    /// What comes next of a partition, for whoever reads it: one at a time.
+    fn tail(&self, stream: Stream, partition: u16) -> Slot {
+        Arc::clone(lock(&self.tails).entry((stream, partition)).or_default())
+    }
+
+    /// Where a partition stands.
+    ///
+    /// # Errors
+    /// [`LogError::Gone`] while its topic is not there, [`LogError::Engine`] when no topic has it.
+    fn spot(&self, stream: Stream, partition: u16) -> Result<Spot, LogError> {
+        let spot = self.listing.spot(stream, partition);
+        let spot =
+            spot.ok_or_else(|| LogError::Engine(format!("there is no partition {partition} of {stream}")))?;
+        self.listing.is_there(&spot.topic).map(|()| spot)
     }
 
     /// The offset that the next record will get.
@@ -136,11 +151,12 @@ impl Reader {
 
     /// The offset before which all is deleted, and the one that the next record will get.
     fn bounds(&self, stream: Stream, partition: u16) -> Result<(u64, u64), LogError> {
-        let topic = self.names.topic(stream);
+        let Spot { topic, partition: within } = self.spot(stream, partition)?;
+        let topic = &*topic;
         let client = self.producer.client();
         let until = Instant::now() + WAIT;
         loop {
-            match client.fetch_watermarks(topic, i32::from(partition), WAIT) {
+            match client.fetch_watermarks(topic, within, WAIT) {
                 Ok((begin, end)) => {
                     return Ok((
                         u64::try_from(begin).unwrap_or_default(),
@@ -153,9 +169,11 @@ impl Reader {
                     std::thread::sleep(Duration::from_millis(limits::KAFKA_MOVED_MS));
                 }
                 Err(why) => {
+                    // It may have been found to be gone meanwhile.
+                    self.listing.is_there(topic)?;
                     let denied = self.names.denied(why.rdkafka_error_code(), "Describe", topic);
                     let why = denied.unwrap_or_else(|| why.to_string());
-                    return Err(LogError::Engine(format!("{topic}/{partition}: {why}")));
+                    return Err(LogError::Engine(format!("{topic}/{within}: {why}")));
                 }
             }
         }
@@ -169,7 +187,10 @@ impl Reader {
         from: u64,
         max: ReadMax,
     ) -> Result<Vec<Record>, LogError> {
-        let mut tail = lock(self.tail(stream, partition)?);
+        let tail = self.tail(stream, partition);
+        let mut tail = lock(&tail);
+        let spot =
+            self.spot(stream, partition).inspect_err(|_| self.end_tail(&mut tail, stream, partition))?;
         let mut end = None;
         if tail.as_ref().is_none_or(|tail| tail.next != Some(from)) {
             let (begin, known) = self.bounds(stream, partition)?;
@@ -179,13 +200,18 @@ impl Reader {
             end = Some(known);
         }
         // Also when there is nothing: from now on whatever comes wakes who waits.
-        let tail = self.at(&mut tail, stream, partition, from.min(end.unwrap_or(from)))?;
+        let at = from.min(end.unwrap_or(from));
+        if self.at(&mut tail, &spot, at).is_err() {
+            // The client may have given it up: once more from the beginning.
+            self.end_tail(&mut tail, stream, partition);
+        }
+        let tail = self.at(&mut tail, &spot, at)?;
         let mut records: Vec<Record> = Vec::new();
         let (mut bytes, mut at) = (0, from);
         while records.len() < max.records && end.is_none_or(|end| at < end) {
             let position = Position { stream, partition, offset: at };
             let wait = if end.is_some() && records.is_empty() { WAIT } else { Duration::ZERO };
-            let next = match tail.next_record(&self.names, position, wait) {
+            let next = match tail.next_record(&self.names, &spot.topic, position, wait) {
                 Ok(Some(next)) => next,
                 Ok(None) if !records.is_empty() => break,
                 Ok(None) if end.is_none() => {
@@ -228,21 +254,20 @@ impl Reader {
     fn at<'a>(
         &self,
         tail: &'a mut Option<Tail>,
-        stream: Stream,
-        partition: u16,
+        Spot { topic, partition }: &Spot,
         from: u64,
     ) -> Result<&'a mut Tail, LogError> {
-        let topic = self.names.topic(stream);
+        let partition = *partition;
         let fails = |why: &dyn std::fmt::Display| LogError::Engine(format!("{topic}/{partition}: {why}"));
         let offset = Offset::Offset(i64::try_from(from).map_err(|why| fails(&why))?);
         if tail.is_none() {
             // First split, then read: nothing may get into the common queue.
-            let queue = self.consumer.split_partition_queue(topic, i32::from(partition));
+            let queue = self.consumer.split_partition_queue(topic, partition);
             let mut queue = queue.ok_or_else(|| fails(&"no such partition"))?;
             let appended = self.appended.clone();
             queue.set_nonempty_callback(move || appended.send_modify(|groups| *groups += 1));
             let mut place = TopicPartitionList::new();
-            place.add_partition_offset(topic, i32::from(partition), offset).map_err(|why| fails(&why))?;
+            place.add_partition_offset(topic, partition, offset).map_err(|why| fails(&why))?;
             self.consumer.incremental_assign(&place).map_err(|why| fails(&why))?;
             *tail = Some(Tail { queue, next: Some(from), held: None });
         }
@@ -250,10 +275,23 @@ impl Reader {
         if tail.next != Some(from) {
             tail.held = None;
             tail.next = None;
-            self.consumer.seek(topic, i32::from(partition), offset, WAIT).map_err(|why| fails(&why))?;
+            self.consumer.seek(topic, partition, offset, WAIT).map_err(|why| fails(&why))?;
             tail.next = Some(from);
         }
         Ok(tail)
+    }
+
+    /// Ends reading what is not there: the client has given such a partition up. If it comes again, it is taken up anew.
+    fn end_tail(&self, tail: &mut Option<Tail>, stream: Stream, partition: u16) {
+        if tail.take().is_none() {
+            return;
+        }
+        let Some(Spot { topic, partition: within }) = self.listing.spot(stream, partition) else { return };
+        let mut place = TopicPartitionList::new();
+        place.add_partition(&topic, within);
+        if let Err(why) = self.consumer.incremental_unassign(&place) {
+            tracing::debug!(%why, %topic, "a partition that is gone was not read any more");
+        }
     }
 
     /// As [`crate::log::Log::get`].
@@ -271,15 +309,15 @@ impl Reader {
             Some(consumer) => consumer,
             None => self.settings.consumer()?,
         };
-        let topic = self.names.topic(stream);
+        let Spot { topic, partition: within } = self.spot(stream, partition)?;
         let fails = |why: KafkaError| LogError::Engine(format!("{position}: {why}"));
         let mut place = TopicPartitionList::new();
         let at = Offset::Offset(i64::try_from(offset).unwrap_or(i64::MAX));
-        place.add_partition_offset(topic, i32::from(partition), at).map_err(fails)?;
+        place.add_partition_offset(&topic, within, at).map_err(fails)?;
         consumer.assign(&place).map_err(fails)?;
         let found = match consumer.poll(WAIT) {
             None => Err(self.why_not(position, LogError::Engine(format!("{position}: {NOT_GIVEN}")))),
-            Some(Err(why)) => Err(fault(position, &self.names, &why)),
+            Some(Err(why)) => Err(fault(position, &self.names, &topic, &why)),
             Some(Ok(message)) if message.offset() != i64::try_from(offset).unwrap_or(i64::MAX) => {
                 Err(missing(position, u64::try_from(message.offset()).unwrap_or_default()))
             }
@@ -313,13 +351,13 @@ fn has_moved(why: &KafkaError) -> bool {
     )
 }
 
-fn fault(position: Position, names: &Names, why: &KafkaError) -> LogError {
+fn fault(position: Position, names: &Names, topic: &str, why: &KafkaError) -> LogError {
     match why.rdkafka_error_code() {
         Some(RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::InvalidMessage) => {
             LogError::Corrupt { position, why: "it does not fit its checksum".to_owned() }
         }
         code => {
-            let denied = names.denied(code, "Read", names.topic(position.stream));
+            let denied = names.denied(code, "Read", topic);
             LogError::Engine(format!("{position}: {}", denied.unwrap_or_else(|| why.to_string())))
         }
     }

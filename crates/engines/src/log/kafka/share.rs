@@ -17,25 +17,22 @@ use tokio::sync::watch;
 
 use super::LogError;
 use super::client::{Settings, Watched};
-use super::topics::Names;
+use super::listing::Listing;
 use super::trouble;
 use crate::limits;
 use crate::log::Share;
 
 /// Hears what is dealt out.
 pub(super) struct Member {
-    names: Names,
+    listing: Arc<Listing>,
     watched: Watched,
     share: watch::Sender<Share>,
 }
 
 impl Member {
     fn places(&self, list: &TopicPartitionList) -> Vec<(Stream, u16)> {
-        let stream_of = |topic: &str| Stream::ALL.into_iter().find(|&one| self.names.topic(one) == topic);
         let elements = list.elements();
-        let places = elements
-            .iter()
-            .filter_map(|one| Some((stream_of(one.topic())?, u16::try_from(one.partition()).ok()?)));
+        let places = elements.iter().filter_map(|one| self.listing.place(one.topic(), one.partition()));
         places.collect()
     }
 
@@ -85,19 +82,34 @@ impl ConsumerContext for Member {
 /// Joins the group `name` and stays in it for as long as somebody holds what this returns.
 pub(super) fn join(
     settings: &Settings,
-    names: &Names,
+    listing: &Arc<Listing>,
     name: &str,
 ) -> Result<watch::Receiver<Share>, LogError> {
     let (share, held) = watch::channel(Share::default());
-    let member = Member { names: names.clone(), watched: settings.watched.clone(), share: share.clone() };
+    let mut grown = listing.grown();
+    let member =
+        Member { listing: Arc::clone(listing), watched: settings.watched.clone(), share: share.clone() };
     let consumer: BaseConsumer<Member> = settings.member(name, member)?;
-    let topics: Vec<&str> = names.of_streams().collect();
-    consumer.subscribe(&topics).map_err(|why| LogError::Engine(format!("group {name}: {why}")))?;
-    let of_topic = format!("Describe on topic {}", names.topic(Stream::Hl7In));
+    let subscribe = |consumer: &BaseConsumer<Member>, listing: &Listing| {
+        let topics = listing.all();
+        consumer.subscribe(&topics.iter().map(|topic| &**topic).collect::<Vec<_>>())
+    };
+    grown.mark_unchanged();
+    subscribe(&consumer, listing).map_err(|why| LogError::Engine(format!("group {name}: {why}")))?;
+    let of_topic = listing.spot(Stream::Hl7In, 0).map(|spot| format!("Describe on topic {}", spot.topic));
+    let of_topic = of_topic.unwrap_or_default();
     let of_group = format!("Read on group {}", settings.group_of(name));
+    let listing = Arc::clone(listing);
     let mut said = None;
     let serve = move || {
         while !share.is_closed() {
+            // A source has a topic of its own now. Who does not know it yet gets nothing of it.
+            if grown.has_changed().unwrap_or_default() {
+                grown.mark_unchanged();
+                if let Err(why) = subscribe(&consumer, &listing) {
+                    tracing::error!(%why, "no partition of a new topic comes to this process");
+                }
+            }
             match consumer.poll(Duration::from_millis(limits::KAFKA_RETRY_MS)) {
                 None => {}
                 Some(Ok(_)) => {

@@ -1,30 +1,27 @@
 //! The topics of a log: their names, their making, and whether they keep what we promise.
 //!
-//! `{prefix}.hl7.in` and `{prefix}.decisions` hold the streams. `{prefix}.log` holds one record that says which life of
-//! the log this is: whoever makes the topics writes one, and the first that stands there counts. `{prefix}.chart.changes`
-//! is no part of the log: see `feed`.
+//! `{prefix}.hl7.in` and `{prefix}.decisions` hold the streams, `{prefix}.hl7.in.{source}` what comes from a source that
+//! has a topic of its own. `{prefix}.log` says which life of the log this is, and which topics of sources it has: see
+//! `list`. `{prefix}.chart.changes` is no part of the log: see `feed`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hilum_core::{Clock, Entropy, Epoch, Id, Stream, Timestamp};
+use hilum_core::{Clock, Entropy, Epoch, Stream, Timestamp};
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
 };
 use rdkafka::client::{Client, ClientContext};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message as _;
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
-use rdkafka::{Offset, TopicPartitionList};
-use serde::{Deserialize, Serialize};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::producer::{FutureProducer, Producer as _};
 use tokio::time::Instant;
 
 use super::client::{Settings, Watched, topic_bytes_max};
+use super::list::{self, List};
+use super::listing::{self, Listing};
 use super::trouble;
 use super::{Durability, KafkaConfig, LogError, blocking};
 use crate::limits;
-use crate::log::new_epoch;
 
 /// What a topic is called.
 #[derive(Debug, Clone)]
@@ -32,7 +29,8 @@ pub(super) struct Names {
     prefix: String,
     hl7_in: String,
     decisions: String,
-    identity: String,
+    /// What stands in it: see `list`.
+    pub(super) identity: String,
     pub(super) changes: String,
 }
 
@@ -74,6 +72,17 @@ impl Names {
         trouble::denied(code, &format!("{right} on topic {topic}"), &of_group)
     }
 
+    /// The topic of a source that has one of its own.
+    pub(super) fn of_source(&self, source: &str) -> String {
+        format!("{}.{source}", self.hl7_in)
+    }
+
+    /// Whether a topic is called as one of a source.
+    pub(super) fn is_of_source(&self, topic: &str) -> bool {
+        let source = topic.strip_prefix(&self.hl7_in).and_then(|rest| rest.strip_prefix('.'));
+        source.is_some_and(|source| !source.is_empty())
+    }
+
     pub(super) fn of_streams(&self) -> impl Iterator<Item = &str> {
         Stream::ALL.into_iter().map(|stream| self.topic(stream))
     }
@@ -98,26 +107,15 @@ impl Making {
 /// A log that is there.
 #[derive(Debug)]
 pub(super) struct Found {
-    pub(super) partitions: u16,
+    pub(super) listing: Listing,
+    /// How far `{prefix}.log` is read.
+    pub(super) list_end: i64,
     pub(super) epoch: Epoch,
     pub(super) made: Timestamp,
     /// As [`super::LogHealth`] shows it.
     pub(super) durability: &'static str,
     /// Brokers that must have a record before it is acknowledged.
     pub(super) in_sync: usize,
-}
-
-/// The record of the identity topic, version 1.
-#[derive(Debug, Serialize, Deserialize)]
-struct Identity {
-    v: u8,
-    epoch: Epoch,
-    /// Whose it is: see [`KafkaConfig::owner`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    owner: Option<Id>,
-    /// The topics that it was made with.
-    topics: Vec<String>,
-    made: Timestamp,
 }
 
 /// Finds the topics, makes them when there are none, and checks what they promise.
@@ -129,12 +127,12 @@ pub(super) async fn open(
     entropy: &Entropy,
 ) -> Result<Found, LogError> {
     let (cluster, mut there) = Cluster::of(settings).await?;
-    let mut identity = None;
+    let mut list = List::default();
     if there.partitions(&names.identity).is_some() {
-        identity = read_identity(settings, names).await?;
+        list = list::read(settings, names).await?;
     }
     let missing: Vec<&str> = names.of_streams().filter(|topic| there.partitions(topic).is_none()).collect();
-    if let Some(identity) = &identity
+    if let Some(identity) = &list.identity
         && let Some(gone) = missing.iter().find(|gone| identity.topics.iter().any(|topic| topic == *gone))
     {
         return Err(LogError::Engine(format!(
@@ -143,7 +141,7 @@ pub(super) async fn open(
             names.identity
         )));
     }
-    if identity.is_none() {
+    if list.identity.is_none() {
         let mut wanted: Vec<_> = missing.into_iter().map(|topic| (topic, config.partitions)).collect();
         if there.partitions(&names.identity).is_none() {
             wanted.push((&names.identity, 1));
@@ -163,11 +161,13 @@ pub(super) async fn open(
         }
         partitions = Some(has);
     }
-    let (durability, in_sync) = cluster.promise(names, config.durability).await?;
-    let Identity { epoch, made, owner, .. } = match identity {
-        Some(identity) => identity,
-        None => make_identity(settings, names, config.owner, clock, entropy).await?,
-    };
+    let each = partitions.unwrap_or_default();
+    if list.identity.is_none() {
+        // Before anything is written: what promises too little is no log.
+        cluster.promise(names, config.durability, names.of_streams()).await?;
+        list = list::make_identity(settings, names, config.owner, clock, entropy).await?;
+    }
+    let owner = list.identity.as_ref().and_then(|identity| identity.owner);
     if owner.is_some() && config.owner.is_some() && owner != config.owner {
         return Err(LogError::Engine(format!(
             "the topics {}.* are another installation's: every process of one installation has the same installation \
@@ -175,7 +175,62 @@ pub(super) async fn open(
             config.prefix
         )));
     }
-    Ok(Found { partitions: partitions.unwrap_or_default(), epoch, made, durability, in_sync })
+    if let Some(gone) = list.topics.iter().find(|topic| there.partitions(topic).is_none()) {
+        return Err(listing::gone(names, gone, each));
+    }
+    for source in &config.own_topics {
+        let topic = names.of_source(source);
+        if !list.topics.contains(&topic) {
+            (list, there) = add(&cluster, settings, names, config, there, (&topic, each)).await?;
+        }
+    }
+    for topic in &list.topics {
+        let has = there.partitions(topic).unwrap_or_default();
+        if has != each {
+            return Err(LogError::Engine(format!(
+                "topic {topic} has {has} partitions (0: one of them has no leader): it must have {each}, as all of this \
+                 log, and it never changes"
+            )));
+        }
+    }
+    let listing = Listing::new(names, each, &list.topics);
+    let all = listing.all();
+    let (durability, in_sync) =
+        cluster.promise(names, config.durability, all.iter().map(|one| &**one)).await?;
+    let List { identity: Some(list::Identity { epoch, made, .. }), end: list_end, .. } = list else {
+        return Err(LogError::Engine(format!("topic {} says nothing", names.identity)));
+    };
+    Ok(Found { listing, list_end, epoch, made, durability, in_sync })
+}
+
+/// Makes the topic of a source, unless somebody has, and gives it its number. It is there, and keeps what is promised,
+/// before it is listed: whoever finds it in the list may use it.
+async fn add(
+    cluster: &Cluster<'_>,
+    settings: &Settings,
+    names: &Names,
+    config: &KafkaConfig,
+    mut there: Present,
+    wanted: (&str, u16),
+) -> Result<(List, Present), LogError> {
+    let (topic, each) = wanted;
+    if there.partitions(topic).is_none() {
+        cluster.create(names, &[wanted], Making::of_log(config), there.brokers).await?;
+        there = cluster.wait_for(&[wanted]).await?;
+    }
+    let has = there.partitions(topic).unwrap_or_default();
+    if has != each {
+        return Err(LogError::Engine(format!(
+            "topic {topic} has {has} partitions (0: one of them has no leader): it must have {each}, as all of this log"
+        )));
+    }
+    cluster.promise(names, config.durability, [topic]).await?;
+    let list = list::enlist(settings, names, topic).await?;
+    tracing::info!(topic, "a source has a topic of its own");
+    // Others may have added theirs meanwhile.
+    let wanted: Vec<_> = list.topics.iter().map(|topic| (topic.as_str(), each)).collect();
+    let there = cluster.wait_for(&wanted).await?;
+    Ok((list, there))
 }
 
 /// What the cluster shows us.
@@ -348,14 +403,15 @@ impl<'a> Cluster<'a> {
         found.collect()
     }
 
-    /// Whether the topics keep what is to be promised; gives the level, and the brokers that must have a record.
-    async fn promise(
+    /// Whether `topics` keep what is to be promised; gives the level, and the brokers that must have a record.
+    async fn promise<'t>(
         &self,
         names: &Names,
         durability: Durability,
+        topics: impl IntoIterator<Item = &'t str>,
     ) -> Result<(&'static str, usize), LogError> {
         let (mut is_replicated, mut is_fsync, mut in_sync) = (true, true, 1);
-        for topic in self.topics(names, &names.of_streams().collect::<Vec<_>>()).await? {
+        for topic in self.topics(names, &topics.into_iter().collect::<Vec<_>>()).await? {
             topic
                 .must("cleanup.policy", "`delete`: what came in is the record", |value| value == "delete")?;
             topic.must("retention.ms", "-1: what came in is never dropped", |value| value == "-1")?;
@@ -437,13 +493,13 @@ pub(super) fn options() -> AdminOptions {
 /// Whether every partition has a leader and brokers enough.
 pub(super) fn all_lead<C: ClientContext>(
     client: &Client<C>,
-    names: &Names,
+    listing: &Listing,
     in_sync: usize,
     wait: Duration,
 ) -> Result<(), LogError> {
-    for topic in names.of_streams() {
+    for topic in listing.all() {
         let metadata = client
-            .fetch_metadata(Some(topic), wait)
+            .fetch_metadata(Some(&topic), wait)
             .map_err(|why| LogError::Engine(format!("the brokers do not answer: {why}")))?;
         for partition in metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions) {
             if partition.leader() < 0 || partition.isr().len() < in_sync {
@@ -456,71 +512,4 @@ pub(super) fn all_lead<C: ClientContext>(
         }
     }
     Ok(())
-}
-
-/// The first record of the identity topic, if there is one.
-async fn read_identity(settings: &Settings, names: &Names) -> Result<Option<Identity>, LogError> {
-    let consumer: BaseConsumer<Watched> = settings.consumer()?;
-    let (names, topic) = (names.clone(), names.identity.clone());
-    blocking(move || {
-        let wait = Duration::from_secs(limits::KAFKA_START_S_MAX);
-        let fails = |why: String| LogError::Engine(format!("topic {topic} cannot be read: {why}"));
-        let refused = |why: &KafkaError| {
-            let denied = names.denied(why.rdkafka_error_code(), "Read", &topic);
-            denied.unwrap_or_else(|| why.to_string())
-        };
-        // Another process may have made it this moment: then its leader is not known everywhere.
-        let until = Instant::now() + wait;
-        let (_, end) = loop {
-            match consumer.fetch_watermarks(&topic, 0, wait) {
-                Ok(marks) => break marks,
-                Err(why) if why.rdkafka_error_code().is_some_and(trouble::is_denied) => {
-                    return Err(fails(refused(&why)));
-                }
-                Err(why) if Instant::now() > until => return Err(fails(why.to_string())),
-                Err(_) => std::thread::sleep(Duration::from_millis(limits::KAFKA_RETRY_MS)),
-            }
-        };
-        if end == 0 {
-            return Ok(None);
-        }
-        let mut place = TopicPartitionList::new();
-        place.add_partition_offset(&topic, 0, Offset::Beginning).map_err(|why| fails(why.to_string()))?;
-        consumer.assign(&place).map_err(|why| fails(why.to_string()))?;
-        let message = consumer.poll(wait).ok_or_else(|| fails("no answer".to_owned()))?;
-        let message = message.map_err(|why| fails(refused(&why)))?;
-        serde_json::from_slice(message.payload().unwrap_or_default()).map(Some).map_err(|_| {
-            fails("its first record is none of ours: is the prefix another program's?".to_owned())
-        })
-    })
-    .await
-}
-
-/// Says which life of the log this is, unless another process was first.
-async fn make_identity(
-    settings: &Settings,
-    names: &Names,
-    owner: Option<Id>,
-    clock: &Clock,
-    entropy: &Entropy,
-) -> Result<Identity, LogError> {
-    let identity = Identity {
-        v: 1,
-        epoch: new_epoch(entropy),
-        owner,
-        topics: names.of_streams().map(str::to_owned).collect(),
-        made: clock.now(),
-    };
-    let body = serde_json::to_vec(&identity).map_err(|why| LogError::Engine(why.to_string()))?;
-    let producer = settings.producer(Duration::from_secs(limits::KAFKA_START_S_MAX))?;
-    let record = FutureRecord::<(), _>::to(&names.identity).partition(0).payload(&body);
-    let sent = producer.send_result(record).map_err(|(why, _)| LogError::Engine(why.to_string()))?;
-    let fails = |why: &dyn std::fmt::Display| LogError::Engine(format!("topic {}: {why}", names.identity));
-    let sent = sent.await.map_err(|why| fails(&why))?;
-    sent.map_err(|(why, _)| {
-        let denied = names.denied(why.rdkafka_error_code(), "Write", &names.identity);
-        fails(&denied.unwrap_or_else(|| why.to_string()))
-    })?;
-    let first = read_identity(settings, names).await?;
-    first.ok_or_else(|| fails(&"what was written is not there"))
 }

@@ -80,7 +80,7 @@ pub async fn clocks_of_brokers(house: &House) -> Option<Finding> {
         return None;
     }
     let (mut behind_us, mut ahead_us, mut is_known) = (0, 0, false);
-    for partition in 0..house.log.partitions() {
+    for partition in 0..house.log.partitions(Stream::Hl7In) {
         // What cannot be read is said elsewhere.
         let Ok(end) = house.log.end(Stream::Hl7In, partition).await else { continue };
         let Some(offset) = end.checked_sub(1) else { continue };

@@ -58,10 +58,10 @@ pub fn of_the_processes(house: &House, gateways: &Gateways, now: Timestamp) -> V
         return findings;
     }
     let workers = seen.workers(now);
-    let all = [Stream::Decisions, Stream::Hl7In]
+    let idle: Vec<String> = house
+        .log
+        .places(&[Stream::Decisions, Stream::Hl7In])
         .into_iter()
-        .flat_map(|stream| (0..house.log.partitions()).map(move |partition| (stream, partition)));
-    let idle: Vec<String> = all
         .filter(|place| !workers.contains_key(place))
         .map(|(stream, partition)| format!("{stream}/{partition}"))
         .collect();

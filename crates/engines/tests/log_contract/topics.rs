@@ -1,0 +1,286 @@
+//! Sources with topics of their own: which numbers their partitions have, who sees them and when, and what is said when one
+//! is not there.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use hilum_core::{Entropy, Envelope, Kind, Position, SourceName, Stream};
+use hilum_engines::limits;
+use hilum_engines::log::kafka::{Kafka, KafkaConfig};
+use hilum_engines::log::{Log, LogError, ReadMax, Share, partition_of};
+use hilum_testkit::kafka::leave_a_gap;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use tokio::sync::watch;
+
+use crate::sample::{ALL, bodies, hl7, key, ticking};
+use crate::subject::on_one_broker;
+
+const P: u16 = limits::LOG_PARTITIONS;
+
+/// `config` with topics of their own for these sources.
+pub fn with_topics(config: &KafkaConfig, sources: &[&str]) -> KafkaConfig {
+    let own_topics = sources.iter().map(|&source| source.to_owned()).collect();
+    KafkaConfig { own_topics, ..config.clone() }
+}
+
+async fn try_open(config: &KafkaConfig, sources: &[&str]) -> Result<Log, LogError> {
+    Kafka::open(with_topics(config, sources), &ticking(), &Entropy::seeded(1)).await.map(Log::Kafka)
+}
+
+async fn open(config: &KafkaConfig, sources: &[&str]) -> Log {
+    try_open(config, sources).await.expect("opens")
+}
+
+/// A message of `source`, of the patient `n`.
+pub fn of(source: &str, n: u64) -> Envelope {
+    Envelope { source: SourceName::parse(source).expect("a name"), ..hl7(n) }
+}
+
+fn admin(config: &KafkaConfig) -> AdminClient<DefaultClientContext> {
+    ClientConfig::new().set("bootstrap.servers", &config.brokers).create().expect("a client")
+}
+
+async fn make(config: &KafkaConfig, topic: &str, partitions: u16, settings: &[(&str, &str)]) {
+    let new = NewTopic::new(topic, i32::from(partitions), TopicReplication::Fixed(1));
+    let kept = [("retention.ms", "-1"), ("max.message.bytes", "20000000")];
+    let new = kept.iter().chain(settings).fold(new, |new, (name, value)| new.set(name, value));
+    let begun = Instant::now();
+    loop {
+        let made = admin(config).create_topics([&new], &AdminOptions::new()).await.expect("asks");
+        if made.iter().all(Result::is_ok) {
+            return;
+        }
+        // One that is being deleted is there for a moment.
+        assert!(begun.elapsed() < Duration::from_secs(20), "{made:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Waits until `is` is so.
+async fn wait<T>(what: &str, mut is: impl AsyncFnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = is().await {
+            return found;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(40), "{what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_with_a_topic_has_partitions_behind_those_of_the_others() {
+    let config = on_one_broker();
+    let log = open(&config, &["ed"]).await;
+    let own = format!("{}.hl7.in.ed", config.prefix);
+    assert_eq!((log.partitions(Stream::Hl7In), log.partitions(Stream::Decisions)), (2 * P, P));
+    assert_eq!(log.topic(Stream::Hl7In, P).as_deref(), Some(&*own));
+    assert_eq!(log.topic(Stream::Hl7In, 0).as_deref(), Some(&*format!("{}.hl7.in", config.prefix)));
+    let within = partition_of(key(1), P);
+    let mut places = Vec::new();
+    for source in ["ed", "lab", "ed"] {
+        let Position { partition, offset, .. } = log.append(of(source, 1)).await.expect("appends");
+        places.push((partition, offset));
+    }
+    assert_eq!(places, [(P + within, 0), (within, 0), (P + within, 1)], "offsets of its own");
+    let decision = Envelope { stream: Stream::Decisions, ..of("ed", 1) };
+    assert_eq!(log.append(decision).await.expect("appends").partition, within, "decisions are in one topic");
+    for (partition, want) in [(within, 1), (P + within, 2)] {
+        assert_eq!(log.end(Stream::Hl7In, partition).await.expect("an end"), want);
+        assert_eq!(bodies(&log, Stream::Hl7In, partition).await.len(), want as usize);
+    }
+    let second = Position { stream: Stream::Hl7In, partition: P + within, offset: 1 };
+    let found = log.get(second).await.expect("reads").expect("is there");
+    assert_eq!((found.position, found.envelope.source.as_str()), (second, "ed"));
+    let none = log.read(Stream::Hl7In, 2 * P, 0, ALL).await.expect_err("no such partition").to_string();
+    assert!(none.contains("there is no partition 16 of hl7.in"), "{none}");
+
+    // Turned off: its topic and numbers stay, what comes then goes to the others'. A correction of what stands there
+    // stands there too.
+    let epoch = log.epoch();
+    log.close().await;
+    let log = open(&config, &[]).await;
+    assert_eq!((log.epoch(), log.partitions(Stream::Hl7In)), (epoch, 2 * P));
+    assert_eq!(bodies(&log, Stream::Hl7In, P + within).await.len(), 2);
+    assert_eq!(log.append(of("ed", 1)).await.expect("appends").partition, within);
+    let beside = log.append_beside(second, of("ed", 1)).await.expect("appends");
+    assert_eq!(beside, Position { offset: 2, ..second });
+
+    // And on again: the same numbers, and what stood in the others' is corrected there.
+    let log = open(&config, &["lab", "ed"]).await;
+    assert_eq!(log.topic(Stream::Hl7In, P).as_deref(), Some(&*own));
+    assert_eq!(log.append(of("ed", 1)).await.expect("appends").partition, P + within);
+    assert_eq!(log.append(of("lab", 1)).await.expect("appends").partition, 2 * P + within);
+    let first = Position { stream: Stream::Hl7In, partition: within, offset: 0 };
+    assert_eq!(log.append_beside(first, of("ed", 1)).await.expect("appends").partition, within);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_that_add_topics_at_the_same_moment_give_different_numbers() {
+    let config = on_one_broker();
+    // Also on a log that begins at that moment.
+    for round in 0..2 {
+        let names: Vec<String> = (0..4).map(|n| format!("s{round}{n}")).collect();
+        let sources: Vec<[&str; 2]> = names.iter().map(|one| [one.as_str(), "shared"]).collect();
+        let opened = futures::future::join_all(sources.iter().map(|sources| open(&config, sources))).await;
+        let all = 1 + 4 * (round + 1) + 1;
+        let mut seen = Vec::new();
+        for log in &opened {
+            wait("every process knows all", async || {
+                (log.partitions(Stream::Hl7In) == all * P).then_some(())
+            })
+            .await;
+            let topics = (0..all).filter_map(|number| log.topic(Stream::Hl7In, number * P));
+            seen.push(topics.collect::<Vec<_>>());
+        }
+        assert!(seen.iter().all(|one| *one == seen[0]), "{seen:?}");
+        let different: BTreeSet<_> = seen[0].iter().collect();
+        assert_eq!(different.len(), usize::from(all), "{seen:?}");
+        for (log, [own, _]) in opened.iter().zip(&sources) {
+            let position = log.append(of(own, 7)).await.expect("appends");
+            let topic = log.topic(Stream::Hl7In, position.partition);
+            assert_eq!(topic.as_deref(), Some(&*format!("{}.hl7.in.{own}", config.prefix)));
+            let read = opened[0].get(position).await.expect("reads").expect("is there");
+            assert_eq!(read.envelope.source.as_str(), *own);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_does_not_know_a_topic_yet_asks_before_it_says_that_there_is_none() {
+    let config = on_one_broker();
+    let before = open(&config, &[]).await;
+    let known = before.places(&Stream::ALL).len();
+    let log = open(&config, &["ed"]).await;
+    let position = log.append(of("ed", 1)).await.expect("appends");
+    // At once: before it has looked by itself.
+    let read = before.read(Stream::Hl7In, position.partition, 0, ALL).await.expect("reads");
+    assert_eq!(read.len(), 1);
+    tokio::time::timeout(Duration::from_secs(10), before.grown(known)).await.expect("it says so");
+    assert_eq!(before.places(&Stream::ALL).len(), known + usize::from(P));
+
+    // And by itself, with nobody asking.
+    let known = before.places(&Stream::ALL).len();
+    open(&config, &["lab"]).await;
+    tokio::time::timeout(Duration::from_secs(10), before.grown(known)).await.expect("it says so");
+
+    // Whoever reads on is woken by what others append there.
+    let mut appended = before.appended();
+    let at_end = before.read(Stream::Hl7In, position.partition, 1, ALL).await.expect("reads");
+    assert!(at_end.is_empty());
+    appended.borrow_and_update();
+    log.append(of("ed", 1)).await.expect("appends");
+    tokio::time::timeout(Duration::from_secs(10), appended.changed()).await.expect("wakes").expect("is open");
+    let one = ReadMax { records: 1, bytes: 0 };
+    let next = wait("it comes", async || {
+        before.read(Stream::Hl7In, position.partition, 1, one).await.expect("reads").pop()
+    });
+    assert_eq!(next.await.position.offset, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_take_up_a_new_topic_without_a_restart() {
+    let config = on_one_broker();
+    let (one, other) = (open(&config, &[]).await, open(&config, &[]).await);
+    let mut shares = [one.share("adt").expect("joins"), other.share("adt").expect("joins")];
+    let all = async |shares: &mut [watch::Receiver<Share>; 2], want: usize| {
+        wait("every partition has one worker", async || {
+            let [one, other] = shares.each_ref().map(|share| share.borrow().clone());
+            let is_dealt = one.len() + other.len() == want && one.is_disjoint(&other);
+            (is_dealt && !one.is_empty() && !other.is_empty()).then_some(())
+        })
+        .await;
+    };
+    all(&mut shares, 2 * usize::from(P)).await;
+    let log = open(&config, &["ed"]).await;
+    all(&mut shares, 3 * usize::from(P)).await;
+    let of_ed = |share: &watch::Receiver<Share>| share.borrow().range((Stream::Hl7In, P)..).count();
+    assert_eq!(shares.iter().map(|share| share.borrow().len()).sum::<usize>(), 3 * usize::from(P));
+    assert!(shares.iter().map(of_ed).sum::<usize>() >= usize::from(P), "under the numbers that all know");
+    let position = log.append(of("ed", 1)).await.expect("appends");
+    assert!(shares.iter().any(|share| share.borrow().contains(&(Stream::Hl7In, position.partition))));
+    // One leaves: the other has all of it.
+    let [share, mut last] = shares;
+    drop(share);
+    last.wait_for(|share| share.len() == 3 * usize::from(P)).await.expect("takes over");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gap_in_a_sources_topic_is_named_by_its_number() {
+    let config = on_one_broker();
+    let log = open(&config, &["ed"]).await;
+    let Position { partition, .. } = log.append(of("ed", 1)).await.expect("appends");
+    leave_a_gap(&config.brokers, &format!("{}.hl7.in.ed", config.prefix), partition - P);
+    log.append(of("ed", 1)).await.expect("appends");
+    assert_eq!(log.read(Stream::Hl7In, partition, 0, ALL).await.expect("reads").len(), 1);
+    let gap = log.read(Stream::Hl7In, partition, 1, ALL).await.expect_err("a gap");
+    let LogError::Missing { stream: Stream::Hl7In, partition: at, from: 1, to: 3 } = gap else {
+        panic!("{gap}")
+    };
+    assert_eq!(at, partition);
+}
+
+/// Deleted while all run: nothing is acknowledged for it and nothing of it is taken for read, the others go on. Made
+/// again, it is as empty as it is: its end says so to whoever was further.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_somebody_deletes_is_said_to_be_gone_and_the_others_go_on() {
+    let config = on_one_broker();
+    let log = open(&config, &["ed"]).await;
+    let Position { partition, .. } = log.append(of("ed", 1)).await.expect("appends");
+    let own = format!("{}.hl7.in.ed", config.prefix);
+    assert_eq!(bodies(&log, Stream::Hl7In, partition).await.len(), 1, "who reads on is at its end");
+    admin(&config).delete_topics(&[&own], &AdminOptions::new()).await.expect("deletes");
+    let gone = wait("it is seen", async || {
+        log.append(of("lab", 1)).await.expect("others go on");
+        match log.append(of("ed", 1)).await {
+            Err(why @ LogError::Gone { .. }) => Some(why),
+            // Until then it may be kept, or not: what is acknowledged was taken before the deletion was whole.
+            _ => None,
+        }
+    })
+    .await;
+    assert_eq!(gone.kind(), Kind::Transient);
+    let said = gone.to_string();
+    for want in [&*own, &format!("{}.log names it", config.prefix), "8 partitions"] {
+        assert!(said.contains(want), "{said}");
+    }
+    let end = log.end(Stream::Hl7In, partition).await.expect_err("nobody knows");
+    let read = log.read(Stream::Hl7In, partition, 1, ALL).await.expect_err("nothing is there");
+    let get = log.get(Position { stream: Stream::Hl7In, partition, offset: 0 }).await.expect_err("nor that");
+    for why in [end, read, get] {
+        assert!(matches!(why, LogError::Gone { .. }), "{why}");
+    }
+    log.append(of("lab", 1)).await.expect("others go on");
+    log.ready(1).expect("the log takes what goes elsewhere");
+    assert_eq!(log.health().gone, [said], "whoever asks how it does hears of it");
+    let refused = try_open(&config, &[]).await.expect_err("nor does a process begin without it");
+    assert!(refused.to_string().contains(&own), "{refused}");
+
+    make(&config, &own, P, &[]).await;
+    let end = wait("it is seen", async || log.end(Stream::Hl7In, partition).await.ok()).await;
+    assert_eq!(end, 0, "another one of that name");
+    wait("and taken", async || log.append(of("ed", 1)).await.ok()).await;
+    assert!(log.health().gone.is_empty());
+    let read = async || log.read(Stream::Hl7In, partition, 0, ALL).await.ok().filter(|read| !read.is_empty());
+    let read = wait("and read again by who read the other one", read).await;
+    assert_eq!(read[0].position.offset, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_somebody_else_made_must_be_as_ours() {
+    let config = on_one_broker();
+    open(&config, &[]).await;
+    let topic = |source: &str| format!("{}.hl7.in.{source}", config.prefix);
+    make(&config, &topic("fine"), P, &[]).await;
+    open(&config, &["fine"]).await.append(of("fine", 1)).await.expect("appends");
+    make(&config, &topic("few"), P - 1, &[]).await;
+    make(&config, &topic("forgets"), P, &[("retention.ms", "60000")]).await;
+    for (source, want) in [("few", "has 7 partitions"), ("forgets", "retention.ms=60000")] {
+        let refused = try_open(&config, &[source]).await.expect_err(source).to_string();
+        assert!(refused.contains(&topic(source)) && refused.contains(want), "{refused}");
+    }
+    // Nothing of it is listed: whoever does not ask for it is not held up.
+    assert_eq!(open(&config, &[]).await.partitions(Stream::Hl7In), 2 * P);
+}
