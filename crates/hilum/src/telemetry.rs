@@ -51,6 +51,7 @@ pub fn start(house: &House) -> anyhow::Result<Option<Exporter>> {
     for why in ["queue", "refused", "stopped"] {
         metrics::counter!("hilum_trace_spans_dropped_total", "why" => why).absolute(0);
     }
+    metrics::counter!("hilum_trace_spans_total").absolute(0);
     house.tracer.open();
     tracing::info!(collector = %collector.url, sample = telemetry.sample, "traces are told");
     Ok(Some(Exporter { stop, task: tokio::spawn(collector.run(stopped)) }))

@@ -15,6 +15,8 @@ use crate::{free_port, installed, run, tail};
 
 /// Seconds until a broker must be ready: a busy machine and an election included.
 const READY_S_MAX: u64 = 120;
+/// How often ports are chosen, where somebody else was first.
+const TRIES_MAX: usize = 3;
 
 /// Where `scripts/install-tools` puts it.
 const PLACE: &str = "kafka-4.3.1";
@@ -98,6 +100,19 @@ impl Kafka {
     /// # Errors
     /// When Kafka is not installed (with the way out) or does not start (with the end of its log).
     pub fn start(cache: &Path, dir: &Path, shape: &Shape<'_>) -> io::Result<Self> {
+        let mut tries = 1;
+        loop {
+            match Self::attempt(cache, dir, shape) {
+                // Some seconds lie between the choice of a port and the broker that listens there.
+                Err(why) if why.to_string().contains("Address already in use") && tries < TRIES_MAX => {
+                    tries += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn attempt(cache: &Path, dir: &Path, shape: &Shape<'_>) -> io::Result<Self> {
         let java = Java {
             lib: installed(cache, PLACE)?.join("lib"),
             heap_mb: shape.heap_mb,

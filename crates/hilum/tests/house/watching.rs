@@ -21,7 +21,8 @@ impl Drop for Prometheus {
 }
 
 /// What needs a cause that this test does not give: another process, a code without a map, Kafka.
-const CONDITIONAL: &[&str] = &["hilum_process_there", "hilum_adt_unmapped_codes_total", "hilum_relay_"];
+const CONDITIONAL: &[&str] =
+    &["hilum_process_there", "hilum_adt_unmapped_codes_total", "hilum_relay_", "hilum_trace_"];
 
 fn encode(text: &str) -> String {
     text.bytes().fold(String::new(), |mut all, byte| {
