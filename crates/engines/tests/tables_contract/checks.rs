@@ -826,14 +826,14 @@ pub async fn reopening_keeps_all(subject: &mut Subject) -> Outcome {
             ..Batch::default()
         })
         .await?;
-    let lease = subject.lease("l", "a", 0, 100).await?;
+    let lease = subject.lease("l", "a", 0, 1_000).await?;
     let before = subject.get(&ROOM, vec![id(1)]).await?;
     subject.reopen(&TABLES).await?;
     ensure!(subject.get(&ROOM, vec![id(1)]).await? == before, "the row is not as it was");
     ensure!(subject.offset("p", 0, epoch).await? == 5, "the offset");
     ensure!(subject.changes(Seq(0), 10).await?.len() == 1, "the outbox");
     ensure!(subject.tables.now().await? == t, "the newest commit");
-    ensure!(subject.lease("l", "b", 50, 60).await?.is_none(), "the lease {lease:?}");
+    ensure!(subject.lease("l", "b", 50, 1_050).await?.is_none(), "the lease {lease:?}");
     let next = subject.commit(writes(vec![put(&ROOM, room(2, "3W", None))])).await?;
     ensure!(next > t, "t went back: {next} after {t}");
     Ok(())
