@@ -519,8 +519,8 @@ impl Tables {
         each!(self, engine => engine.now().await)
     }
 
-    /// Takes or renews the lease `name` for `holder` until `until`; `None` when another holder has it at `now`. A
-    /// lease runs while `now < until`. A renewal in time keeps its token; one taken anew, also by the same holder
+    /// Takes or renews the lease `name` for `holder` until `until`, at most [`crate::limits::LEASE_S_MAX`] from `now`; `None` when
+    /// another holder has it at `now`. A lease runs while `now < until`. A renewal in time keeps its token; one taken anew, also by the same holder
     /// after it ran out, gets the next. Where others commit too, the server's clock counts: only how long it is from `now`
     /// to `until` matters then.
     ///
@@ -533,6 +533,7 @@ impl Tables {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<Option<Token>, TablesError> {
+        let until = until.min(now.plus_micros(crate::limits::LEASE_S_MAX * 1_000_000));
         each!(self, engine => engine.lease(name, holder, now, until).await)
     }
 

@@ -537,7 +537,7 @@ impl Postgres {
         writer::no_nul("hilum_lease", name)?;
         writer::no_nul("hilum_lease", holder)?;
         // By the server's clock: a process whose own is an hour off neither keeps a lease for longer nor takes another's.
-        // One that runs for longer than any is given was given before the server's clock went back.
+        // One that runs for longer than any is given ([`limits::LEASE_S_MAX`]) was given before the server's clock went back.
         let sql = format!(
             "INSERT INTO {}.hilum_lease AS l \
              VALUES ($1::text, $2::text, (extract(epoch FROM clock_timestamp()) * 1000000)::int8 + $3::int8, 1) \
@@ -545,8 +545,9 @@ impl Postgres {
              token = CASE WHEN l.holder = $2::text AND excluded.until - $3::int8 < l.until \
                  THEN l.token ELSE l.token + 1 END \
              WHERE l.holder = $2::text OR l.until <= excluded.until - $3::int8 \
-                 OR ($3::int8 > 0 AND l.until > excluded.until + $3::int8) RETURNING token",
-            quote(&self.0.schema)
+                 OR ($3::int8 > 0 AND l.until > excluded.until - $3::int8 + {}) RETURNING token",
+            quote(&self.0.schema),
+            limits::LEASE_S_MAX * 1_000_000
         );
         let params = vec![
             Param::One(Item::Text(name)),

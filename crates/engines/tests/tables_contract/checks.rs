@@ -798,8 +798,10 @@ pub async fn leases_are_fenced(subject: &mut Subject) -> Outcome {
     ensure!(subject.lease("publisher", "b", 50, 150).await?.is_none(), "two holders");
     let renewed = subject.lease("publisher", "a", 60, 200).await?;
     ensure!(renewed == Some(first), "a renewal in time: {renewed:?}");
-    ensure!(subject.lease("publisher", "b", 150, 250).await?.is_none(), "it runs until 200");
-    let second = subject.lease("publisher", "b", 260, 460).await?.ok_or("it ran out at 200")?;
+    // To the moment, where the clock is ours; a server's own is some moments further when it is asked.
+    let (last, over) = if subject.allows_two_processes() { (150, 260) } else { (199, 200) };
+    ensure!(subject.lease("publisher", "b", last, 300).await?.is_none(), "it runs until 200");
+    let second = subject.lease("publisher", "b", over, over + 200).await?.ok_or("it ran out at 200")?;
     ensure!(second > first, "{second:?} after {first:?}");
     ensure!(subject.lease("publisher", "a", 300, 400).await?.is_none(), "the old holder is back too soon");
     let third = subject.lease("publisher", "b", 520, 600).await?.ok_or("its own, ran out")?;
@@ -833,7 +835,7 @@ pub async fn reopening_keeps_all(subject: &mut Subject) -> Outcome {
     ensure!(subject.offset("p", 0, epoch).await? == 5, "the offset");
     ensure!(subject.changes(Seq(0), 10).await?.len() == 1, "the outbox");
     ensure!(subject.tables.now().await? == t, "the newest commit");
-    ensure!(subject.lease("l", "b", 50, 1_050).await?.is_none(), "the lease {lease:?}");
+    ensure!(subject.lease("l", "b", 50, 60).await?.is_none(), "whoever wants it for less: {lease:?}");
     let next = subject.commit(writes(vec![put(&ROOM, room(2, "3W", None))])).await?;
     ensure!(next > t, "t went back: {next} after {t}");
     Ok(())
