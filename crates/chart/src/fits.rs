@@ -85,10 +85,11 @@ async fn is_new<P: Projection>(log: &Log, tables: &Tables) -> Result<bool, Chart
 /// # Errors
 /// [`ChartError::NewTables`]; else the engines'.
 pub async fn refuse_new<P: Projection>(log: &Log, tables: &Tables) -> Result<(), ChartError> {
-    if !tables.is_shared() {
+    // What is not new never will be again: the log need not be asked then.
+    if !tables.is_shared() || !is_new::<P>(log, tables).await? {
         return Ok(());
     }
-    // First: who begins both writes the tables down before anything into the log.
+    // Before the tables are asked once more: who begins both writes the tables down before anything into the log.
     let mut records = 0;
     for (stream, partition) in log.places(P::STREAMS) {
         records += port::known_end(log, stream, partition).await?.unwrap_or_default();

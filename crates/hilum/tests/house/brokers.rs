@@ -53,6 +53,46 @@ fn none_is_lost(server: &Server, key: &str, acknowledged: &BTreeSet<u32>) {
     assert!(wrong.is_empty(), "each acknowledged one has one effect: {wrong:?}");
 }
 
+/// One of three brokers gone: nobody notices. Two: a record would stand on one machine alone, so nothing is acknowledged,
+/// the connection closes, HTTP is 503, the chart is shown. Back: it goes on, each message once.
+#[test]
+fn two_of_three_brokers_gone_shut_the_doors_until_they_are_back() {
+    let (kafka, postgres) = (Kafka::start(3, &[]), Postgres::shared());
+    let config = config(&kafka, postgres).replace("\"fsync\"", "\"replicated\"");
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start { config: &config, ..Start::default() });
+    let (viewer, feed) = (server.key("viewer", "viewer"), server.key("feed", "feed"));
+    send(&server, 0..5);
+    kafka.kill(3);
+    let with_two = insist(&server, 5..10);
+    assert_eq!(with_two.len(), 5, "one gone");
+    wait("ten are shown", 60, || (patients(&server, &viewer) == 10).then_some(()));
+
+    kafka.kill(2);
+    let mut mllp = server.connect();
+    mllp.send(&a01("M10"));
+    assert_eq!(mllp.try_answer(), None, "neither AA nor anything else");
+    let post = || {
+        let headers = [("x-api-key", &*feed), ("content-type", "application/hl7-v2")];
+        request(server.http.unwrap(), "POST", "/hl7v2", &headers, a01("M11").as_bytes())
+    };
+    let refused = post();
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert!(refused.header("retry-after").is_some(), "{}", refused.head);
+    let (status, said) = wait("it is said", 40, || Some(state(&server)).filter(|(status, _)| *status == 503));
+    assert_eq!((status, said["state"].as_str()), (503, Some("read-only")), "{said}");
+    assert!(patients(&server, &viewer) >= 10, "the chart is shown");
+
+    kafka.restart(2);
+    wait("ready again", 90, || (state(&server).0 == 200).then_some(()));
+    let acknowledged = insist(&server, 10..15);
+    kafka.restart(3);
+    assert_eq!(post().status, 200);
+    wait("all fifteen", 60, || (patients(&server, &viewer) == 15).then_some(()));
+    none_is_lost(&server, &viewer, &(0..10).chain(acknowledged).collect());
+    server.stop();
+}
+
 /// A small volume of its own, where this machine lets us mount one.
 struct Volume(tempfile::TempDir);
 

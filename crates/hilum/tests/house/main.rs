@@ -19,6 +19,7 @@ mod lifecycle;
 mod many;
 mod misread;
 mod mllp;
+mod plans;
 mod relay;
 mod restored;
 mod roles;
