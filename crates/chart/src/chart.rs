@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use hilum_core::{Authority, Clock, Digest, Id, Seq};
 use hilum_engines::tables::{Batch, Expect, Read, Row, Scan, Tables, TablesError, Value, Write};
-use hilum_fhir::ResourceBody;
+use hilum_fhir::{FhirId, ResourceBody};
 
 use crate::error::ChartError;
 use crate::family::{Head, Ties};
@@ -51,6 +51,8 @@ pub struct Commit {
     pub changes: Changes,
     /// The version that a resource must have now (`If-Match`); 0 = it must not exist.
     pub if_versions: BTreeMap<(&'static str, Id), i64>,
+    /// The logical id of each resource that is no UUID: its id in the chart is a hash of that text.
+    pub logical_ids: BTreeMap<(&'static str, Id), FhirId>,
     /// Rows that the door's decision rests on.
     pub expects: Vec<Expect>,
     /// A head of each patient whose compartment this touches: their families are read and bumped, so that a merge
@@ -292,11 +294,12 @@ impl Chart {
         if !authority.decides() {
             return Err(ChartError::Forbidden);
         }
-        for change in commit.changes.resources.values_mut() {
-            check_body(change)?;
+        let Commit { changes, logical_ids, .. } = &mut commit;
+        for change in changes.resources.values_mut() {
+            check_body(change, logical_ids)?;
         }
-        for register in commit.changes.register_resources.values_mut() {
-            check_body(&mut register.change)?;
+        for register in changes.register_resources.values_mut() {
+            check_body(&mut register.change, logical_ids)?;
         }
         let mut wait = CONFLICT_BACKOFF.0;
         for _ in 1..COMMIT_ATTEMPTS_MAX {
@@ -447,14 +450,18 @@ fn check_version(
 }
 
 /// Checks that a body is the resource that it is said to be, and takes out what the server sets.
-fn check_body(change: &mut ResourceChange) -> Result<(), ChartError> {
+fn check_body(
+    change: &mut ResourceChange,
+    logical_ids: &BTreeMap<(&'static str, Id), FhirId>,
+) -> Result<(), ChartError> {
     let Some(body) = change.body.take() else { return Ok(()) };
     let fault = |error: hilum_fhir::ResourceError| ChartError::Body(error.to_string());
     let parsed = ResourceBody::parse(body.clone().into()).map_err(fault)?;
     if parsed.resource_type().as_str() != change.resource_type {
         return Err(ChartError::Body("resourceType is not the one that is written".to_owned()));
     }
-    if parsed.id().as_str() != change.id.to_string() {
+    let logical = logical_ids.get(&(change.resource_type, change.id)).cloned();
+    if *parsed.id() != logical.unwrap_or_else(|| change.id.into()) {
         return Err(ChartError::Body("id is not the one that is written".to_owned()));
     }
     change.body = Some(hilum_fhir::resource::without_server_meta(&body).map_err(fault)?.into_owned());

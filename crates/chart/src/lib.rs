@@ -4,6 +4,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`chart`] | the door out and the chart-first door in |
+//! | [`discretion`] | what of a projection's resources is shown to whom |
 //! | [`error`] | what the chart refuses or fails at |
 //! | [`family`] | heads and families: what makes many workers agree on who is who |
 //! | [`fits`] | whether log, tables and program belong together |
@@ -18,6 +19,7 @@
 
 pub mod chart;
 mod claims;
+pub mod discretion;
 pub mod error;
 pub mod family;
 pub mod fits;
@@ -34,6 +36,7 @@ pub mod runner;
 mod unreadable;
 
 pub use chart::Chart;
+pub use discretion::{Discretion, Discretions};
 pub use error::{Cause, ChartError};
 pub use presence::Presence;
 pub use progress::{PartitionHealth, Paused, Progress, ProjectionHealth};

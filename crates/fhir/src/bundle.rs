@@ -44,6 +44,21 @@ impl SearchMode {
     }
 }
 
+/// What made a version, for a history's entry.
+#[derive(Debug, Clone, Copy)]
+pub struct Done<'a> {
+    /// `POST`, `PUT` or `DELETE`.
+    pub method: &'a str,
+    /// `Type/id`.
+    pub url: &'a str,
+    /// `201`, `200`, `204`.
+    pub status: &'a str,
+    /// The version.
+    pub version: i64,
+    /// `meta.lastUpdated`.
+    pub updated: &'a str,
+}
+
 /// Writes a Bundle: links and total first, then the entries in the order given.
 ///
 /// ```
@@ -100,6 +115,21 @@ impl Bundle {
             push(out, &[",\"search\":{\"mode\":", &text(mode.as_str()), "}"]);
         }
         out.push('}');
+    }
+
+    /// Adds a version of a history: what was asked for, and what came of it. Without `resource` it was deleted.
+    pub fn version(&mut self, full_url: &str, resource: Option<&str>, done: &Done<'_>) {
+        let out = &mut self.entries;
+        out.push_str(if out.is_empty() { "{" } else { ",{" });
+        push(out, &["\"fullUrl\":", &text(full_url), ","]);
+        if let Some(resource) = resource {
+            push(out, &["\"resource\":", resource, ","]);
+        }
+        let Done { method, url, status, version, updated } = done;
+        push(out, &["\"request\":{\"method\":", &text(method), ",\"url\":", &text(url), "},"]);
+        let etag = text(&format!("W/\"{version}\""));
+        push(out, &["\"response\":{\"status\":", &text(status), ",\"etag\":", &etag]);
+        push(out, &[",\"lastModified\":", &text(updated), "}}"]);
     }
 
     /// The Bundle as JSON. Members that would be empty are left out, as R4 demands.

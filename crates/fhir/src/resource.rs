@@ -213,6 +213,71 @@ pub fn without_server_meta(body: &str) -> Result<Cow<'_, str>, ResourceError> {
     rewrite_meta(body, "").map(Cow::Owned)
 }
 
+/// `body` with this `id`, behind `resourceType` where it had none; everything else keeps its bytes and its order.
+///
+/// # Errors
+/// [`ResourceError::Json`].
+pub fn with_id(body: &str, id: &FhirId) -> Result<String, ResourceError> {
+    let all = members(body)?;
+    let id = serde_json::Value::from(id.as_str()).to_string();
+    let mut out = String::with_capacity(body.len() + id.len() + 8);
+    out.push('{');
+    let has_id = find(&all, "id").is_some();
+    for (name, value) in &all {
+        write_member(&mut out, name, if name == "id" { &id } else { value });
+        if name == "resourceType" && !has_id {
+            write_member(&mut out, "id", &id);
+        }
+    }
+    out.push('}');
+    Ok(out)
+}
+
+/// `body` with the `meta.security` and `meta.tag` of `before`, each where it has none itself: an update that does not
+/// speak of them does not take them away (<https://hl7.org/fhir/R4/resource.html#Meta>).
+///
+/// # Errors
+/// [`ResourceError::Json`], [`ResourceError::Meta`].
+pub fn with_labels_of<'a>(body: &'a str, before: &str) -> Result<Cow<'a, str>, ResourceError> {
+    let (all, old) = (members(body)?, members(before)?);
+    let meta_of = |members: &[(Cow<'_, str>, &'_ str)]| find(members, "meta").map(str::to_owned);
+    let (new_meta, old_meta) = (meta_of(&all), meta_of(&old));
+    let Some(old_meta) = old_meta else { return Ok(Cow::Borrowed(body)) };
+    let new_meta = new_meta.unwrap_or_else(|| "{}".to_owned());
+    let read = |meta: &str| -> Result<Vec<(String, String)>, ResourceError> {
+        let members = members(meta).map_err(|_| ResourceError::Meta)?;
+        Ok(members.into_iter().map(|(name, value)| (name.into_owned(), value.to_owned())).collect())
+    };
+    let (mut meta, kept) = (read(&new_meta)?, read(&old_meta)?);
+    let is_label = |name: &str| name == "security" || name == "tag";
+    let before = meta.len();
+    for (name, value) in kept {
+        if is_label(&name) && meta.iter().all(|(has, _)| *has != name) {
+            meta.push((name, value));
+        }
+    }
+    if meta.len() == before {
+        return Ok(Cow::Borrowed(body));
+    }
+    let mut text = String::from("{");
+    for (name, value) in &meta {
+        write_member(&mut text, name, value);
+    }
+    text.push('}');
+    let mut out = String::with_capacity(body.len() + text.len());
+    out.push('{');
+    let mut has_meta = find(&all, "meta").is_some();
+    for (name, value) in &all {
+        write_member(&mut out, name, if name == "meta" { &text } else { value });
+        if name == "id" && !has_meta {
+            write_member(&mut out, "meta", &text);
+            has_meta = true;
+        }
+    }
+    out.push('}');
+    Ok(Cow::Owned(out))
+}
+
 fn is_server_meta(name: &str) -> bool {
     name == "versionId" || name == "lastUpdated"
 }
@@ -394,6 +459,37 @@ mod tests {
             ResourceBody::parse(Bytes::from(vec![b' '; RESOURCE_BYTES_MAX + 1])),
             Err(ResourceError::TooLarge { .. })
         ));
+    }
+
+    #[test]
+    fn an_id_is_set_and_labels_stay() {
+        let id = FhirId::parse("b").unwrap();
+        let cases = [
+            ("none", r#"{"resourceType":"P","d":1.10}"#, r#"{"resourceType":"P","id":"b","d":1.10}"#),
+            ("another", r#"{"id":"a","resourceType":"P"}"#, r#"{"id":"b","resourceType":"P"}"#),
+        ];
+        for (why, body, want) in cases {
+            assert_eq!(with_id(body, &id).unwrap(), want, "{why}");
+        }
+        let before =
+            r#"{"resourceType":"P","id":"a","meta":{"profile":["p"],"tag":[{"code":"t"}],"security":[]}}"#;
+        let cases = [
+            (
+                "no meta",
+                r#"{"resourceType":"P","id":"a","d":1.10}"#,
+                r#"{"resourceType":"P","id":"a","meta":{"tag":[{"code":"t"}],"security":[]},"d":1.10}"#,
+            ),
+            (
+                "another tag",
+                r#"{"resourceType":"P","id":"a","meta":{"tag":[{"code":"u"}]}}"#,
+                r#"{"resourceType":"P","id":"a","meta":{"tag":[{"code":"u"}],"security":[]}}"#,
+            ),
+        ];
+        for (why, body, want) in cases {
+            assert_eq!(with_labels_of(body, before).unwrap(), want, "{why}");
+        }
+        let plain = r#"{"resourceType":"P","id":"a"}"#;
+        assert_eq!(with_labels_of(plain, plain).unwrap(), plain);
     }
 
     #[test]

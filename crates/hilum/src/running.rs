@@ -12,7 +12,9 @@ use hilum_adt::mllp::{self, Mllp};
 use hilum_adt::project::Adt;
 use hilum_adt::routes::{self, Room};
 use hilum_adt::sources::DEFAULT;
-use hilum_chart::{Chart, Progress, follow_all, run_traced};
+use hilum_adt::view::window::Window;
+use hilum_chart::projection::Projection as _;
+use hilum_chart::{Chart, Discretions, Progress, follow_all, run_traced};
 use hilum_engines::log::LogError;
 use hilum_web::audit::{Durability, is_ours};
 use hilum_web::session::SessionSecret;
@@ -89,6 +91,7 @@ impl Running {
         }
         if roles.has(ProcessRole::Reader) {
             rooms.extend(routes::routes(&room(&house, &watch)));
+            rooms.extend(hilum_records::fhir::routes(&records(&house)));
         }
         let mounted = shell.mount(rooms);
         let socket = Socket::open(&house.folder)?;
@@ -208,6 +211,22 @@ fn bind_mllp(config: &crate::config::Mllp) -> anyhow::Result<Vec<(String, TcpLis
         listeners.push((name.clone(), bind(&format!("mllp.listeners.{name}"), raw)?));
     }
     Ok(listeners)
+}
+
+fn records(house: &House) -> hilum_records::Room {
+    let chart = Chart::open(house.tables.clone(), house.clock.clone());
+    let window = Window {
+        tables: house.tables.clone(),
+        log: house.log.clone(),
+        chart: chart.clone(),
+        key: house.key.clone(),
+    };
+    hilum_records::Room {
+        chart,
+        discretions: Discretions::default().of(Adt::NAME, Arc::new(window)).open_door(hilum_records::DOOR),
+        key: house.key.clone(),
+        entropy: house.entropy.clone(),
+    }
 }
 
 fn room(house: &House, watch: &Watch) -> Room {

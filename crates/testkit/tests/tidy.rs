@@ -19,7 +19,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("chart", &["core", "fhir", "engines"]),
     ("web", &["core", "fhir", "engines"]),
     ("adt", &["core", "hl7v2", "fhir", "engines", "chart", "web"]),
-    ("hilum", &["core", "hl7v2", "fhir", "engines", "chart", "web", "adt", "launch"]),
+    ("records", &["core", "fhir", "engines", "chart", "web"]),
+    ("hilum", &["core", "hl7v2", "fhir", "engines", "chart", "web", "adt", "records", "launch"]),
     ("testkit", &["core", "hl7v2", "fhir", "engines", "chart", "web", "launch"]),
 ];
 

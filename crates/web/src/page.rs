@@ -1,9 +1,11 @@
 //! The frame around every page, and the page that a failure becomes.
 
 use askama::Template;
+use axum::http::response::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hilum_core::{Id, Kind};
+use hilum_fhir::{IssueType, OperationOutcome, Severity};
 use serde_json::json;
 
 use crate::assets::{URLS, Urls};
@@ -225,6 +227,12 @@ pub(crate) fn failure(visit: &Visit, fault: &Fault, bare: Response) -> Response 
         let word = |part: &str| {
             fault.fill(english.get(&format!("fault.{}.{part}", fault.word())).unwrap_or_default())
         };
+        if is_fhir(visit) {
+            let text = format!("{} {}", word("text"), word("help"));
+            let outcome = OperationOutcome::one(Severity::Error, issue_of(fault.kind()), text.trim_end());
+            let body = ([(header::CONTENT_TYPE, FHIR_JSON)], outcome.to_json()).into_response();
+            return joined(parts, body);
+        }
         let error = json!({"error": {
             "kind": fault.kind_name(),
             "message": word("text"),
@@ -239,9 +247,36 @@ pub(crate) fn failure(visit: &Visit, fault: &Fault, bare: Response) -> Response 
         let page = if visit.signed_in().is_none() { page.bare() } else { page };
         page.body(&failure).unwrap_or_else(|_| parts.status.into_response())
     };
+    joined(parts, body)
+}
+
+/// The body's headers and the body under the answer's own.
+fn joined(mut parts: Parts, body: Response) -> Response {
     let (own, body) = body.into_parts();
     parts.headers.extend(own.headers);
     Response::from_parts(parts, body)
+}
+
+/// Whether a client of the FHIR window asked, also for what is not there.
+fn is_fhir(visit: &Visit) -> bool {
+    let path = visit.0.target.split('?').next().unwrap_or_default();
+    visit.0.route.surface == Surface::Fhir || path == "/fhir" || path.starts_with("/fhir/")
+}
+
+/// The media type of FHIR as JSON.
+const FHIR_JSON: &str = "application/fhir+json; charset=utf-8";
+
+const fn issue_of(kind: Kind) -> IssueType {
+    match kind {
+        Kind::Invalid => IssueType::Invalid,
+        Kind::Unauthenticated => IssueType::Login,
+        Kind::Forbidden => IssueType::Forbidden,
+        Kind::NotFound => IssueType::NotFound,
+        Kind::TooLarge => IssueType::TooLong,
+        Kind::Conflict => IssueType::Conflict,
+        Kind::Transient => IssueType::Transient,
+        Kind::Internal => IssueType::Exception,
+    }
 }
 
 /// Where to sign in, and where to come back to: only paths that hold nothing but our own words and ids.

@@ -57,6 +57,8 @@ pub enum Surface {
     Door,
     /// A stream of events.
     Live,
+    /// The FHIR window: failures are OperationOutcomes.
+    Fhir,
 }
 
 impl Surface {
@@ -66,6 +68,7 @@ impl Surface {
             Self::Api => "api",
             Self::Door => "door",
             Self::Live => "live",
+            Self::Fhir => "fhir",
         }
     }
 }
@@ -189,6 +192,16 @@ impl Route {
         S: Clone + Send + Sync + 'static,
     {
         Self::new(Method::POST, path, access, surface, state, handler)
+    }
+
+    /// A `PUT` route; audited as a decision unless it is public.
+    pub fn put<H, T, S>(path: &'static str, access: Access, surface: Surface, state: S, handler: H) -> Self
+    where
+        H: Handler<T, S>,
+        T: 'static,
+        S: Clone + Send + Sync + 'static,
+    {
+        Self::new(Method::PUT, path, access, surface, state, handler)
     }
 
     /// A `DELETE` route; audited as a decision unless it is public.

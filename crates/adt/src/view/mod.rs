@@ -12,6 +12,7 @@ pub mod place;
 pub mod reconcile;
 mod row;
 pub mod search;
+pub mod window;
 pub mod work;
 
 use hilum_core::{Kind, Seq, Timestamp};

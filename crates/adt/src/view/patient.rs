@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 pub use fhir::day_of;
+pub(super) use fhir::referred;
 use fhir::source_of;
 use items::says_none;
 use person::Person;
@@ -385,7 +386,7 @@ fn without_others(json: &str, see_also: &[Record]) -> String {
 }
 
 /// A resource without what tells who a patient's mother is, and where she lives: a newborn's address is hers.
-fn without_kin(json: &str) -> String {
+pub(super) fn without_kin(json: &str) -> String {
     let mut resource: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
     if let Some(extensions) = resource.get_mut("extension").and_then(serde_json::Value::as_array_mut) {
         extensions.retain(|one| {

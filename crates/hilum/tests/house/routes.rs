@@ -54,6 +54,8 @@ fn every_route_answers_every_role_as_the_document_says() {
             let path = line
                 .path
                 .replace("{id}", "01a1fc11-791c-7f68-bc3c-c1d8bbd51639")
+                .replace("{type}", "Patient")
+                .replace("_history/{version}", "_history/1")
                 .replace("{token}", "x")
                 .replace("{version}/{name}", "x/hilum.css");
             // A proxy forwards: what loopback alone may is not given to whoever stands behind it.
@@ -103,6 +105,8 @@ fn every_route_answers_every_account_as_the_document_says() {
             let path = line
                 .path
                 .replace("{id}", "01a1fc11-791c-7f68-bc3c-c1d8bbd51639")
+                .replace("{type}", "Patient")
+                .replace("_history/{version}", "_history/1")
                 .replace("{token}", "x")
                 .replace("{version}/{name}", "x/hilum.css");
             let status = session.send(&server, &line.method, &path, "").status;

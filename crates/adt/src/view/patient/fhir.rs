@@ -21,7 +21,7 @@ pub(super) fn source_of(resource: &Json) -> Option<Id> {
     text(resource, "/meta/source")?.strip_prefix("urn:uuid:")?.parse().ok()
 }
 
-pub(super) fn referred(reference: &Json, kind: &str) -> Option<Id> {
+pub(in crate::view) fn referred(reference: &Json, kind: &str) -> Option<Id> {
     text(reference, "/reference")?.strip_prefix(kind)?.strip_prefix('/')?.parse().ok()
 }
 

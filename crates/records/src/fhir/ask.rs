@@ -1,0 +1,206 @@
+//! What a request says: its type and id, the headers that FHIR gives a meaning, its parameters. What is not understood is
+//! refused by name.
+
+use axum::http::{HeaderMap, HeaderName, header};
+use hilum_core::Id;
+use hilum_fhir::FhirId;
+use hilum_fhir::r4::r4;
+
+use super::answer::Trouble;
+use crate::Room;
+use crate::limits::HEADER_BYTES_MAX;
+use crate::logical::chart_id;
+
+/// A resource's place.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) resource_type: &'static str,
+    pub(super) logical: FhirId,
+    pub(super) id: Id,
+}
+
+impl Place {
+    pub(super) fn parse(room: &Room, (resource_type, id): (&str, &str)) -> Result<Self, Trouble> {
+        let resource_type = type_of(resource_type)?;
+        let logical = FhirId::parse(id).map_err(|_| Trouble::NoId)?;
+        let id = chart_id(&room.key, resource_type, &logical);
+        Ok(Self { resource_type, logical, id })
+    }
+}
+
+/// A resource type of R4, by its name.
+pub(super) fn type_of(name: &str) -> Result<&'static str, Trouble> {
+    r4().resource_types().find(|known| *known == name).ok_or(Trouble::NoType)
+}
+
+/// The text of a header that may stand once; what is no text, or too long, is not understood.
+fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, Trouble> {
+    let mut all = headers.get_all(name).iter();
+    let Some(first) = all.next() else { return Ok(None) };
+    let text = first.to_str().ok().filter(|text| text.len() <= HEADER_BYTES_MAX && all.next().is_none());
+    text.map(|text| Some(text.trim())).ok_or_else(|| Trouble::Header(name.clone()))
+}
+
+/// The version in an ETag: `W/"3"`, also `"3"`, as some clients send it.
+fn version_of(raw: &str) -> Option<i64> {
+    let quoted = raw.strip_prefix("W/").unwrap_or(raw);
+    let digits = quoted.strip_prefix('"')?.strip_suffix('"')?;
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    // One that is too large names no version that there is.
+    is_number.then(|| digits.parse().unwrap_or(i64::MAX))
+}
+
+/// `If-Match`: the version that the client saw.
+pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Trouble> {
+    let Some(raw) = text(headers, &header::IF_MATCH)? else { return Ok(None) };
+    version_of(raw).map(Some).ok_or(Trouble::Header(header::IF_MATCH))
+}
+
+/// What a client has already: `If-None-Match` says by which version, else `If-Modified-Since` by when.
+pub(super) fn is_known(headers: &HeaderMap, version: i64, updated: jiff::Timestamp) -> Result<bool, Trouble> {
+    if let Some(raw) = text(headers, &header::IF_NONE_MATCH)? {
+        if raw == "*" {
+            return Ok(true);
+        }
+        let known: Option<Vec<i64>> = raw.split(',').map(|one| version_of(one.trim())).collect();
+        return known.map(|known| known.contains(&version)).ok_or(Trouble::Header(header::IF_NONE_MATCH));
+    }
+    let Some(raw) = text(headers, &header::IF_MODIFIED_SINCE)? else { return Ok(false) };
+    let since = jiff::fmt::rfc2822::parse(raw).map_err(|_| Trouble::Header(header::IF_MODIFIED_SINCE))?;
+    // HTTP's dates have whole seconds.
+    Ok(updated.as_second() <= since.timestamp().as_second())
+}
+
+/// What a write answers with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Return {
+    Minimal,
+    Representation,
+    Outcome,
+}
+
+/// `Prefer: return=…`. Other preferences are wishes: what is not known of them is let go.
+pub(super) fn wants(headers: &HeaderMap) -> Result<Return, Trouble> {
+    let name = HeaderName::from_static("prefer");
+    let mut wanted = Return::Representation;
+    for value in headers.get_all(&name) {
+        let text = value.to_str().ok().filter(|text| text.len() <= HEADER_BYTES_MAX);
+        for one in text.ok_or_else(|| Trouble::Header(name.clone()))?.split([',', ';']) {
+            match one.trim() {
+                "return=minimal" => wanted = Return::Minimal,
+                "return=representation" => wanted = Return::Representation,
+                "return=OperationOutcome" => wanted = Return::Outcome,
+                _ => {}
+            }
+        }
+    }
+    Ok(wanted)
+}
+
+fn is_json(media: &str) -> bool {
+    let essence = media.split(';').next().unwrap_or_default().trim();
+    ["application/fhir+json", "application/json", "application/json+fhir", "text/json"]
+        .iter()
+        .any(|known| essence.eq_ignore_ascii_case(known))
+}
+
+/// Whether the client takes JSON; it says so by `_format`, else by `Accept`.
+pub(super) fn takes_json(headers: &HeaderMap, format: Option<&str>) -> Result<(), Trouble> {
+    if let Some(format) = format {
+        // A plus sign of an address is a blank when it is read.
+        let format = format.replace(' ', "+");
+        return if format == "json" || is_json(&format) { Ok(()) } else { Err(Trouble::NotAcceptable) };
+    }
+    let mut said = false;
+    for value in headers.get_all(header::ACCEPT) {
+        for one in value.to_str().unwrap_or_default().split(',') {
+            let essence = one.split(';').next().unwrap_or_default().trim();
+            if is_json(one) || ["*/*", "application/*"].contains(&essence) {
+                return Ok(());
+            }
+            said = said || !essence.is_empty();
+        }
+    }
+    if said { Err(Trouble::NotAcceptable) } else { Ok(()) }
+}
+
+/// `_pretty`.
+pub(super) fn is_pretty(pretty: Option<&str>) -> Result<bool, Trouble> {
+    match pretty {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(Trouble::Parameter { known: "_pretty (true or false)".to_owned() }),
+    }
+}
+
+/// Whether the body says that it is JSON.
+pub(super) fn brings_json(headers: &HeaderMap) -> Result<(), Trouble> {
+    match headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default()) {
+        Some(media) if is_json(media) => Ok(()),
+        _ => Err(Trouble::MediaType),
+    }
+}
+
+/// The parameters of an address, those of `known` alone, each once. An empty one counts as absent.
+pub(super) fn parameters<const N: usize>(
+    query: Option<&str>,
+    known: [&'static str; N],
+) -> Result<[Option<String>; N], Trouble> {
+    let mut found = [const { None }; N];
+    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        if value.is_empty() {
+            continue;
+        }
+        let at = known.iter().position(|known| *known == name);
+        let slot =
+            at.and_then(|at| found.get_mut(at)).ok_or(Trouble::Parameter { known: known.join(", ") })?;
+        if slot.is_some() {
+            return Err(Trouble::Parameter { known: known.join(", ") });
+        }
+        *slot = Some(value.into_owned());
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_etags_and_nothing_else() {
+        let cases = [
+            ("weak", r#"W/"3""#, Some(3)),
+            ("strong, as some send it", r#""12""#, Some(12)),
+            ("bare", "3", None),
+            ("a star", "*", None),
+            ("a sign", r#"W/"+3""#, None),
+            ("empty", r#"W/"""#, None),
+            ("larger than any", r#"W/"99999999999999999999""#, Some(i64::MAX)),
+        ];
+        for (why, raw, want) in cases {
+            assert_eq!(version_of(raw), want, "{why}");
+        }
+    }
+
+    #[test]
+    fn json_is_all_there_is() {
+        let cases = [
+            ("nothing said", None, None, true),
+            ("anything", Some("*/*"), None, true),
+            ("a browser", Some("text/html,application/xhtml+xml,*/*;q=0.8"), None, true),
+            ("ours", Some("application/fhir+json; fhirVersion=4.0"), None, true),
+            ("xml", Some("application/fhir+xml"), None, false),
+            ("the address before the header", Some("application/fhir+xml"), Some("json"), true),
+            ("a plus sign became a blank", None, Some("application/fhir json"), true),
+            ("xml by address", Some("*/*"), Some("xml"), false),
+        ];
+        for (why, accept, format, ok) in cases {
+            let mut headers = HeaderMap::new();
+            if let Some(accept) = accept {
+                headers.insert(header::ACCEPT, accept.parse().unwrap());
+            }
+            assert_eq!(takes_json(&headers, format).is_ok(), ok, "{why}");
+        }
+    }
+}

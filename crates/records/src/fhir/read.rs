@@ -1,0 +1,146 @@
+//! Read, vread and the history of a resource (<https://hl7.org/fhir/R4/http.html#read>).
+
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use hilum_chart::Stored;
+use hilum_fhir::bundle::Done;
+use hilum_fhir::json::Json;
+use hilum_fhir::path::{Found, Path as Walk};
+use hilum_fhir::r4::r4;
+use hilum_fhir::{Bundle, BundleType, Reference};
+use hilum_web::visit::Caller;
+
+use super::answer::{self, Trouble};
+use super::ask::{self, Place};
+use crate::Room;
+use crate::limits::{HISTORY_VERSIONS, HISTORY_VERSIONS_MAX};
+use crate::logical;
+
+/// A version as who asks may see it; a deletion is `Gone`. The audit log learns whom it is about.
+async fn shown(room: &Room, caller: &Caller, place: &Place, stored: &Stored) -> Result<String, Trouble> {
+    if !logical::is_of(stored, &place.logical) {
+        return Err(Trouble::NotFound);
+    }
+    let body = room.discretions.show(&caller.authority, stored).await?.ok_or(Trouble::NotFound)?;
+    if stored.deleted {
+        return Err(Trouble::Gone(stored.version));
+    }
+    saw(caller, &body);
+    Ok(body)
+}
+
+/// Tells the audit log in whose compartments a resource lies.
+pub(super) fn saw(caller: &Caller, body: &str) {
+    let Ok(json) = Json::parse(body.as_bytes()) else { return };
+    let ty = json.get("resourceType").and_then(Json::as_str).unwrap_or_default();
+    let Some(shape) = r4().shape(ty) else { return };
+    let patient =
+        |id: Option<&str>| id.and_then(|id| id.parse().ok()).into_iter().for_each(|id| caller.saw(id));
+    if ty == "Patient" {
+        patient(json.get("id").and_then(Json::as_str));
+    }
+    for code in r4().in_compartment("Patient", ty) {
+        let walk = r4().parameter(ty, code).and_then(|parameter| Walk::of(parameter, ty).ok());
+        for found in walk.iter().flat_map(|walk| walk.walk(r4(), &json, shape)) {
+            let Found::Element(element, _) = found else { continue };
+            let reference = element.get("reference").and_then(Json::as_str).and_then(|raw| raw.parse().ok());
+            if let Some(Reference::Relative { resource_type, id, .. }) = reference
+                && resource_type.as_str() == "Patient"
+            {
+                patient(Some(id.as_str()));
+            }
+        }
+    }
+}
+
+pub(super) async fn read(
+    State(room): State<Room>,
+    caller: Caller,
+    Path((ty, id)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Trouble> {
+    let [format, pretty] = ask::parameters(query.as_deref(), ["_format", "_pretty"])?;
+    ask::takes_json(&headers, format.as_deref())?;
+    let pretty = ask::is_pretty(pretty.as_deref())?;
+    let place = Place::parse(&room, (&ty, &id))?;
+    let found = room.chart.read_all(&caller.authority, &[(place.resource_type, place.id)]).await?;
+    let stored = found.into_iter().next().flatten().ok_or(Trouble::NotFound)?;
+    let body = shown(&room, &caller, &place, &stored).await?;
+    if ask::is_known(&headers, stored.version, stored.updated.to_jiff())? {
+        return Ok((StatusCode::NOT_MODIFIED, answer::headers_of(&stored)).into_response());
+    }
+    Ok(answer::resource(StatusCode::OK, &stored, body, pretty))
+}
+
+pub(super) async fn vread(
+    State(room): State<Room>,
+    caller: Caller,
+    Path((ty, id, version)): Path<(String, String, String)>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Trouble> {
+    let [format, pretty] = ask::parameters(query.as_deref(), ["_format", "_pretty"])?;
+    ask::takes_json(&headers, format.as_deref())?;
+    let pretty = ask::is_pretty(pretty.as_deref())?;
+    let place = Place::parse(&room, (&ty, &id))?;
+    let version = version.parse().map_err(|_| Trouble::NotFound)?;
+    let stored = room.chart.version(&caller.authority, place.resource_type, place.id, version).await?;
+    let body = shown(&room, &caller, &place, &stored).await?;
+    Ok(answer::resource(StatusCode::OK, &stored, body, pretty))
+}
+
+/// Newest first. `next` goes on before the last version of the page.
+pub(super) async fn history(
+    State(room): State<Room>,
+    caller: Caller,
+    Path((ty, id)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Trouble> {
+    let known = ["_count", "_before", "_format", "_pretty"];
+    let [count, before, format, pretty] = ask::parameters(query.as_deref(), known)?;
+    ask::takes_json(&headers, format.as_deref())?;
+    let pretty = ask::is_pretty(pretty.as_deref())?;
+    let place = Place::parse(&room, (&ty, &id))?;
+    let wrong = || Trouble::Parameter { known: "_count (a number), _before (a version)".to_owned() };
+    let number = |raw: Option<String>| raw.map(|raw| raw.parse::<u32>().map_err(|_| wrong())).transpose();
+    let count = number(count)?.unwrap_or(HISTORY_VERSIONS).clamp(1, HISTORY_VERSIONS_MAX);
+    let before = number(before)?.map(i64::from);
+    let ty = place.resource_type;
+    let versions = room.chart.history(&caller.authority, ty, place.id, before, count).await?;
+    let base = answer::base(caller.shell(), &headers);
+    let address = format!("{ty}/{}", place.logical);
+    let full_url = format!("{base}/{address}");
+    let mut bundle =
+        Bundle::new(BundleType::History).link("self", &format!("{full_url}/_history?_count={count}"));
+    let mut entries = Vec::new();
+    for stored in &versions {
+        match shown(&room, &caller, &place, stored).await {
+            Ok(body) => entries.push((stored, Some(body))),
+            Err(Trouble::Gone(_)) => entries.push((stored, None)),
+            // One that may not be seen stands in no history; what is behind it may.
+            Err(Trouble::NotFound) => {}
+            Err(other) => return Err(other),
+        }
+    }
+    if entries.is_empty() && before.is_none() {
+        return Err(Trouble::NotFound);
+    }
+    if let Some(last) = versions.last().filter(|last| last.version > 1 && versions.len() == count as usize) {
+        let next = format!("{full_url}/_history?_count={count}&_before={}", last.version);
+        bundle = bundle.link("next", &next);
+    }
+    for (stored, body) in &entries {
+        let (method, status) = match (stored.version, body) {
+            (_, None) => ("DELETE", "204"),
+            (1, Some(_)) => ("PUT", "201"),
+            (_, Some(_)) => ("PUT", "200"),
+        };
+        let updated = stored.updated.to_string();
+        let done = Done { method, url: &address, status, version: stored.version, updated: &updated };
+        bundle.version(&full_url, body.as_deref(), &done);
+    }
+    Ok(answer::json(bundle.finish(), pretty))
+}

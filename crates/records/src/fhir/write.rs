@@ -1,0 +1,223 @@
+//! Create, update, delete, and the check alone (<https://hl7.org/fhir/R4/http.html#create>).
+
+use std::collections::BTreeMap;
+
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use hilum_chart::chart::Commit;
+use hilum_chart::projection::{Changes, ResourceChange};
+use hilum_chart::{ChartError, Stored};
+use hilum_core::RecordId;
+use hilum_fhir::check::check;
+use hilum_fhir::json::Json;
+use hilum_fhir::resource::{with_id, with_labels_of};
+use hilum_fhir::{FhirId, IssueType, OperationOutcome, Severity};
+use hilum_web::visit::Caller;
+
+use super::answer::{self, Trouble};
+use super::ask::{self, Place, Return};
+use crate::limits::WRITE_TRIES_MAX;
+use crate::{DOOR, Room, logical};
+
+/// A body that has the structure of its type.
+fn checked<'b>(resource_type: &str, body: &'b Bytes) -> Result<(Json<'b>, &'b str), Trouble> {
+    let json = Json::parse(body)?;
+    let findings = check(&json);
+    if !findings.is_empty() {
+        return Err(Trouble::Findings(findings));
+    }
+    if json.get("resourceType").and_then(Json::as_str) != Some(resource_type) {
+        return Err(Trouble::Address("resourceType of the body is not the type of the address"));
+    }
+    let text = std::str::from_utf8(body).map_err(|_| answer::broken("a body that was read is no text"))?;
+    Ok((json, text))
+}
+
+/// What stands at a place, if it is what was asked for.
+async fn standing(room: &Room, caller: &Caller, place: &Place) -> Result<Option<Stored>, Trouble> {
+    let found = room.chart.read_all(&caller.authority, &[(place.resource_type, place.id)]).await?;
+    let stored = found.into_iter().next().flatten();
+    match &stored {
+        Some(stored) if stored.owner != DOOR => Err(Trouble::Owned(stored.owner.clone())),
+        Some(stored) if !logical::is_of(stored, &place.logical) => {
+            Err(Trouble::Address("this id stands for another resource"))
+        }
+        _ => Ok(stored),
+    }
+}
+
+/// Commits one version on top of `current`, and nothing else: whoever was first in between makes it a
+/// [`ChartError::Version`].
+async fn commit(
+    room: &Room,
+    caller: &Caller,
+    place: &Place,
+    current: i64,
+    body: Option<String>,
+) -> Result<(), ChartError> {
+    let key = (place.resource_type, place.id);
+    let source = RecordId::new(caller.at(), room.entropy.bytes());
+    let change = ResourceChange { resource_type: place.resource_type, id: place.id, body, source };
+    let commit = Commit {
+        door: DOOR,
+        changes: Changes { resources: BTreeMap::from([(key, change)]), ..Changes::default() },
+        if_versions: BTreeMap::from([(key, current)]),
+        logical_ids: BTreeMap::from([(key, place.logical.clone())]),
+        ..Commit::default()
+    };
+    room.chart.commit(&caller.authority, commit).await.map(drop)
+}
+
+/// Writes what `body` makes of what stands, at the version named or, where none is, at whichever is current. Gives what
+/// stood before.
+async fn write(
+    room: &Room,
+    caller: &Caller,
+    place: &Place,
+    if_match: Option<i64>,
+    body: impl Fn(Option<&Stored>) -> Result<Option<String>, Trouble>,
+) -> Result<Option<Stored>, Trouble> {
+    for _ in 0..WRITE_TRIES_MAX {
+        let before = standing(room, caller, place).await?;
+        let current = before.as_ref().map_or(0, |stored| stored.version);
+        if if_match.is_some_and(|wanted| wanted != current) {
+            return Err(Trouble::Version);
+        }
+        match commit(room, caller, place, current, body(before.as_ref())?).await {
+            Ok(()) => return Ok(before),
+            Err(ChartError::Version { .. }) if if_match.is_none() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Trouble::Busy)
+}
+
+/// What stands now, and the answer that the client wants of it.
+async fn done(
+    room: &Room,
+    caller: &Caller,
+    place: &Place,
+    status: StatusCode,
+    (headers, pretty): (&HeaderMap, bool),
+) -> Result<Response, Trouble> {
+    let stored = room.chart.read(&caller.authority, place.resource_type, place.id).await?;
+    let body = stored.json()?;
+    super::read::saw(caller, &body);
+    let mut response = match ask::wants(headers)? {
+        Return::Representation => answer::resource(status, &stored, body, pretty),
+        Return::Minimal => {
+            let mut headers = answer::headers_of(&stored);
+            headers.remove(header::CONTENT_TYPE);
+            (status, headers).into_response()
+        }
+        Return::Outcome => {
+            let text = "written";
+            let outcome = OperationOutcome::one(Severity::Information, IssueType::Informational, text);
+            (status, answer::headers_of(&stored), outcome.to_json()).into_response()
+        }
+    };
+    let base = answer::base(caller.shell(), headers);
+    let at = format!("{base}/{}/{}/_history/{}", place.resource_type, place.logical, stored.version);
+    if let Ok(at) = HeaderValue::from_str(&at) {
+        response.headers_mut().insert(header::LOCATION, at);
+    }
+    Ok(response)
+}
+
+fn refuse_condition(headers: &HeaderMap) -> Result<(), Trouble> {
+    let name = HeaderName::from_static("if-none-exist");
+    if headers.contains_key(&name) { Err(Trouble::Header(name)) } else { Ok(()) }
+}
+
+pub(super) async fn create(
+    State(room): State<Room>,
+    caller: Caller,
+    Path(ty): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Trouble> {
+    let [format, pretty] = ask::parameters(query.as_deref(), ["_format", "_pretty"])?;
+    ask::takes_json(&headers, format.as_deref())?;
+    let pretty = ask::is_pretty(pretty.as_deref())?;
+    let resource_type = ask::type_of(&ty)?;
+    ask::brings_json(&headers)?;
+    ask::wants(&headers)?;
+    refuse_condition(&headers)?;
+    let (_, text) = checked(resource_type, &body)?;
+    let id = RecordId::new(caller.at(), room.entropy.bytes()).as_id();
+    let place = Place { resource_type, logical: FhirId::from(id), id };
+    let text =
+        with_id(text, &place.logical).map_err(|_| answer::broken("a body that was read has no members"))?;
+    commit(&room, &caller, &place, 0, Some(text)).await?;
+    done(&room, &caller, &place, StatusCode::CREATED, (&headers, pretty)).await
+}
+
+pub(super) async fn update(
+    State(room): State<Room>,
+    caller: Caller,
+    Path((ty, id)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Trouble> {
+    let [format, pretty] = ask::parameters(query.as_deref(), ["_format", "_pretty"])?;
+    ask::takes_json(&headers, format.as_deref())?;
+    let pretty = ask::is_pretty(pretty.as_deref())?;
+    let place = Place::parse(&room, (&ty, &id))?;
+    ask::brings_json(&headers)?;
+    ask::wants(&headers)?;
+    let if_match = ask::if_match(&headers)?;
+    let (json, text) = checked(place.resource_type, &body)?;
+    if json.get("id").and_then(Json::as_str) != Some(place.logical.as_str()) {
+        return Err(Trouble::Address("id of the body is not the id of the address"));
+    }
+    let before = write(&room, &caller, &place, if_match, |before| {
+        let kept = before.filter(|before| !before.deleted).map(Stored::text).transpose()?;
+        let labelled = kept.map_or(Ok(text.into()), |kept| with_labels_of(text, kept));
+        labelled.map(|text| Some(text.into_owned())).map_err(|_| answer::broken("meta cannot be joined"))
+    })
+    .await?;
+    let is_new = before.is_none_or(|before| before.deleted);
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    done(&room, &caller, &place, status, (&headers, pretty)).await
+}
+
+pub(super) async fn delete(
+    State(room): State<Room>,
+    caller: Caller,
+    Path((ty, id)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Trouble> {
+    let [] = ask::parameters(query.as_deref(), [])?;
+    let place = Place::parse(&room, (&ty, &id))?;
+    let if_match = ask::if_match(&headers)?;
+    let before = write(&room, &caller, &place, if_match, |_| Ok(None)).await?;
+    if let Some(before) = before.filter(|before| !before.deleted) {
+        super::read::saw(&caller, before.text()?);
+    }
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `POST /fhir/Type/$validate` with the resource itself as body: 200 with what was found.
+pub(super) async fn validate(
+    Path(ty): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Trouble> {
+    let [format, pretty] = ask::parameters(query.as_deref(), ["_format", "_pretty"])?;
+    ask::takes_json(&headers, format.as_deref())?;
+    let pretty = ask::is_pretty(pretty.as_deref())?;
+    let resource_type = ask::type_of(&ty)?;
+    ask::brings_json(&headers)?;
+    let found = match checked(resource_type, &body) {
+        Ok(_) => Vec::new(),
+        Err(Trouble::Findings(findings)) => findings,
+        Err(other) => return Err(other),
+    };
+    Ok(answer::json(answer::outcome_of(&found).to_json(), pretty))
+}

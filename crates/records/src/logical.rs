@@ -1,0 +1,40 @@
+//! Ids of clients. A FHIR id is up to 64 letters, digits, `-` and `.`; the chart's are 16 bytes.
+
+use hilum_chart::Stored;
+use hilum_core::{Id, InstallationKey};
+use hilum_fhir::{FhirId, ResourceBody};
+
+/// What stands for a logical id in the chart: a UUID as it is written by us stands for itself, any other text is a keyed
+/// hash of it and its type. Whether a stored resource is the one that was asked for is seen by its body ([`is_of`]): a hash
+/// alone decides nothing.
+pub fn chart_id(key: &InstallationKey, resource_type: &str, id: &FhirId) -> Id {
+    let itself = id.as_id().filter(|parsed| parsed.to_string() == id.as_str());
+    itself.unwrap_or_else(|| key.id("fhir-id", &[resource_type.as_bytes(), id.as_str().as_bytes()]))
+}
+
+/// Whether `stored` is the resource of this logical id. A deletion has no body to ask.
+pub fn is_of(stored: &Stored, id: &FhirId) -> bool {
+    stored.deleted || ResourceBody::parse(stored.body.clone()).is_ok_and(|body| body.id() == id)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_uuid_is_itself_and_other_texts_are_hashes_by_type() {
+        let key = InstallationKey::new([7; 32]);
+        let id = |raw: &str| FhirId::parse(raw).unwrap();
+        let ours = "0190a7c2-5b7e-8f31-9c0d-2a41f3b7e655";
+        assert_eq!(chart_id(&key, "Patient", &id(ours)).to_string(), ours);
+        let cases = ["a", "0190A7C2-5B7E-8F31-9C0D-2A41F3B7E655", "0190a7c25b7e8f319c0d2a41f3b7e655"];
+        let mut all: Vec<Id> = cases.iter().map(|raw| chart_id(&key, "Patient", &id(raw))).collect();
+        all.push(chart_id(&key, "Goal", &id("a")));
+        all.push(ours.parse().unwrap());
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count, "two ids became one");
+    }
+}
