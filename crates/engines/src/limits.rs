@@ -50,6 +50,12 @@ pub const TABLES_QUEUE_BYTES_MAX: usize = 64 << 20;
 pub const TABLES_GROUP_WRITES_MAX: usize = 50_000;
 /// Reads (gets and rows asked for) that the tables answer on the caller's own thread; more goes to a blocking thread.
 pub const TABLES_INLINE_READS_MAX: usize = 200;
+/// Sources, probes and checks of one query.
+pub const QUERY_PARTS_MAX: usize = 1_000;
+/// Checks and sources within each other in one query.
+pub const QUERY_DEPTH_MAX: usize = 24;
+/// Subjects that one query is given.
+pub const QUERY_VALUES_MAX: usize = 10_000;
 /// Outbox entries that one step of pruning removes.
 pub const PRUNE_ROWS_MAX: u32 = 10_000;
 /// Bytes of values in one batch.

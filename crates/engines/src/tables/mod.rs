@@ -9,6 +9,7 @@ use bytes::Bytes;
 use hilum_core::{Epoch, Id, Kind, RecordId, Seq, Stream, Timestamp};
 
 pub mod postgres;
+pub mod query;
 pub(crate) mod shape;
 pub mod sqlite;
 
@@ -456,6 +457,22 @@ impl Tables {
     /// As [`Tables::read`].
     pub async fn count(&self, scan: &Scan, cap: u64) -> Result<u64, TablesError> {
         each!(self, engine => engine.count(scan, cap).await)
+    }
+
+    /// Subjects that meet all criteria, in the order asked for: one statement, one snapshot.
+    ///
+    /// # Errors
+    /// As [`Tables::read`].
+    pub async fn query(&self, query: &query::Query) -> Result<Vec<query::Found>, TablesError> {
+        each!(self, engine => engine.query(query).await)
+    }
+
+    /// How many subjects meet the criteria, whatever `after` and `limit` say, exact up to `cap`.
+    ///
+    /// # Errors
+    /// As [`Tables::read`].
+    pub async fn query_count(&self, query: &query::Query, cap: u64) -> Result<u64, TablesError> {
+        each!(self, engine => engine.query_count(query, cap).await)
     }
 
     /// Outbox entries behind `after`, in commit order, whole commits: at least one commit, then up to `limit`.

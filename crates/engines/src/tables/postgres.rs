@@ -17,7 +17,7 @@
 //! | `commit` | 4 (begin, counter, sign, commit), 1 for each table that is expected of and 1 for the gate, 1 for each table and kind of write, 2 for an offset (and the gate), 1 for the outbox |
 //! | `read` | 1 for all gets of a table, 1 for each scan |
 //! | `changes` | 2; one more where the first commit alone is larger than the limit |
-//! | `count`, `applied`, `now`, `ready`, `lease`, `prune` | 1 |
+//! | `query`, `query_count`, `count`, `applied`, `now`, `ready`, `lease`, `prune` | 1 |
 //!
 //! | file | what lives there |
 //! |---|---|
@@ -27,6 +27,7 @@
 //! | [`hold`] | who works on a schema, together or alone |
 //! | [`open`] | the tables opened, at once or as soon as the server answers |
 //! | [`plan`] | statements as text, scans as index ranges; pure |
+//! | [`query`] | queries over several tables, one statement each |
 //! | [`server`] | what a server promises, and whether that is enough |
 //! | [`tape`] | what changed rows, written down for `hilum bench` |
 //! | [`trouble`] | errors of the server, and the way out |
@@ -63,6 +64,7 @@ mod ddl;
 mod hold;
 mod open;
 mod plan;
+mod query;
 mod server;
 mod tape;
 mod trouble;

@@ -76,7 +76,12 @@ fn check_declaration(table: &Table) -> Result<(), TablesError> {
 }
 
 /// Checks one value against its column. `in_write` allows [`Value::ThisCommit`].
-fn check_value(table: &Table, at: usize, value: &Value, in_write: bool) -> Result<(), TablesError> {
+pub(super) fn check_value(
+    table: &Table,
+    at: usize,
+    value: &Value,
+    in_write: bool,
+) -> Result<(), TablesError> {
     let column = &table.columns[at];
     let fits = match value {
         Value::Null => column.optional,

@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use self::schema::TableSql;
 use self::writer::{Job, Writer};
+use super::query::{Found, Query};
 use super::shape::Schema;
 use super::{Anew, Applied, Batch, Change, Read, Row, Scan, Table, TablesError, Token};
 use crate::limits;
@@ -22,6 +23,7 @@ use crate::sqlite_file::{
     Fault, OwnError, Owned, Reader, Readers, SyncMode, Tuning, open_writer, prepare_writer,
 };
 
+mod query;
 mod read;
 mod schema;
 mod tape;
@@ -326,6 +328,24 @@ impl Sqlite {
         let scan = scan.clone();
         let small = cap <= limits::TABLES_INLINE_READS_MAX as u64;
         self.read_with(small, move |state, conn| read::count(state, conn, &scan, cap)).await
+    }
+
+    /// See [`super::Tables::query`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn query(&self, query: &Query) -> Result<Vec<Found>, TablesError> {
+        let asked = query.clone();
+        self.read_with(false, move |state, conn| query::find(state, conn, &asked)).await
+    }
+
+    /// See [`super::Tables::query_count`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn query_count(&self, query: &Query, cap: u64) -> Result<u64, TablesError> {
+        let asked = query.clone();
+        self.read_with(false, move |state, conn| query::count(state, conn, &asked, cap)).await
     }
 
     /// See [`super::Tables::changes`].

@@ -6,10 +6,17 @@
 mod checks;
 mod postgres_only;
 mod proxy;
+mod queries;
 mod sample;
 mod subject;
 
 use subject::{EngineUnderTest, Fault, Subject};
+
+/// All checks.
+mod run {
+    pub use crate::checks::*;
+    pub use crate::queries::*;
+}
 
 macro_rules! contract {
     ($($check:ident)+) => {
@@ -17,14 +24,14 @@ macro_rules! contract {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $check() {
                 let mut subject = super::Subject::new(super::EngineUnderTest::Sqlite).await;
-                super::checks::$check(&mut subject).await.unwrap();
+                super::run::$check(&mut subject).await.unwrap();
             }
         )+ }
         mod postgres { $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $check() {
                 let mut subject = super::Subject::new(super::EngineUnderTest::Postgres).await;
-                super::checks::$check(&mut subject).await.unwrap();
+                super::run::$check(&mut subject).await.unwrap();
             }
         )+ }
     };
@@ -55,6 +62,9 @@ contract! {
     commits_wake_who_waits
     newer_schemas_are_refused
     schemas_grow
+    queries
+    queries_page_by_page
+    queries_that_do_not_fit
 }
 
 /// A check that no fault can fail proves nothing: each planted fault turns its checks red, on each engine.
@@ -62,11 +72,11 @@ macro_rules! planted {
     ($($name:ident: $fault:ident => $($check:ident)+;)+) => { mod planted { $(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
-            use super::{EngineUnderTest, Fault, Subject, checks};
+            use super::{EngineUnderTest, Fault, Subject, run};
             for engine in [EngineUnderTest::Sqlite, EngineUnderTest::Postgres] {
                 $(
                     let mut subject = Subject::planted(engine, Fault::$fault).await;
-                    let outcome = checks::$check(&mut subject).await;
+                    let outcome = run::$check(&mut subject).await;
                     assert!(outcome.is_err(), "{engine:?}: {} does not find {:?}", stringify!($check), Fault::$fault);
                 )+
             }
@@ -86,4 +96,6 @@ planted! {
     repeated_cursor: RepeatsTheCursor => scans pages;
     one_token: ForgetsToCountTokens => leases_are_fenced;
     lost_write: LosesAWrite => put_and_get all_or_nothing;
+    over: ShowsWhatIsOver => queries;
+    forgotten_check: ForgetsACheck => queries queries_page_by_page;
 }

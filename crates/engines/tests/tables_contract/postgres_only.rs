@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hilum_core::{Epoch, Kind, Seq, Stream};
 use hilum_engines::tables::postgres::{Postgres, PostgresConfig};
+use hilum_engines::tables::query::{Check, Probe, Query, Sort, Source, Term};
 use hilum_engines::tables::{
     Anew, Batch, Column, OffsetMove, Read, Scan, Table, TablesError, Type, Value, Write,
 };
@@ -128,6 +129,13 @@ async fn each_operation_is_as_many_statements_as_documented() {
     tables.read(&gets).await.unwrap();
     count!("gets of a table", 1, tables.read(&gets));
     let scan = || Scan::by_index(ROOM.name, "by_place", vec![text("3W")]);
+    let walk = Probe::by_index(ROOM.name, "by_place", vec![Term::Is(text("3W"))]);
+    let same = Check::Has(Probe::by_key(ROOM.name, vec![Term::Subject]));
+    let query = Query { checks: vec![same], ..Query::new(Source::Walk { probe: walk, subject: "id" }) };
+    tables.query(&query).await.unwrap();
+    tables.query_count(&query, 10).await.unwrap();
+    count!("a query", 1, tables.query(&query));
+    count!("its count", 1, tables.query_count(&query, 10));
     let reads =
         [gets[0].clone(), gets[1].clone(), Read::Scan(scan()), Read::Scan(Scan::by_key(PAIR.name, vec![]))];
     count!("gets and two scans", 3, tables.read(&reads));
@@ -455,6 +463,94 @@ async fn plans_walk_indexes() {
     }
     assert!(counted.1 > 80, "the counts do not come: {counted:?}");
     assert!(counted.0 < 1_000, "{} rows were read by scanning the table", counted.0);
+}
+
+/// At 100,000 rows a query drives from what it is told to and asks of each subject what it is told to: no table is read
+/// whole, and no check reads more than the rows of its subject.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plans_of_queries_walk_indexes() {
+    const PEOPLE: u64 = 10_000;
+    let server = Server::shared();
+    let config = PostgresConfig::new(server.url(), server.fresh_schema());
+    let tables = Postgres::open(config, &TABLES).await.unwrap();
+    let fact = |kind: i64, value: String, who: u64| {
+        put(
+            &FACT,
+            vec![
+                Value::Int(kind),
+                text(&value),
+                id(who),
+                Value::Int(1),
+                Value::Null,
+                Value::Int(who as i64 % 9),
+            ],
+        )
+    };
+    for part in 0..10 {
+        let of = |who: u64| {
+            let mut rows: Vec<Write> =
+                (0..9).map(|kind| fact(kind, format!("{}", (who * 7 + kind as u64) % 500), who)).collect();
+            rows.push(put(&REFERS, vec![Value::Int(1), id(who), id(who / 3)]));
+            rows
+        };
+        tables
+            .commit(writes((part * PEOPLE / 10..(part + 1) * PEOPLE / 10).flat_map(of).collect()))
+            .await
+            .unwrap();
+    }
+    let kind = |kind: i64| Term::Is(Value::Int(kind));
+    let seven = || Probe::by_key(FACT.name, vec![kind(3), Term::Is(text("7"))]);
+    let of_one = |value: &str| Probe {
+        from: Some(text(value)),
+        ..Probe::by_index(FACT.name, "by_who", vec![kind(4), Term::Subject])
+    };
+    let back = || Probe::by_index(REFERS.name, "by_whom", vec![kind(1), Term::Subject]);
+    let to = || Probe::by_key(REFERS.name, vec![kind(1), Term::Subject]);
+    let from = || Query { limit: 20, ..Query::new(Source::Walk { probe: seven(), subject: "who" }) };
+    let sort = Sort {
+        probe: Probe::by_index(FACT.name, "by_who", vec![kind(5), Term::Subject]),
+        column: "value",
+        descending: true,
+    };
+    let each = |probe, subject| Check::Each { probe, subject, check: Box::new(Check::Has(of_one("3"))) };
+    let queries = [
+        ("one", from()),
+        (
+            "and another",
+            Query {
+                checks: vec![Check::Has(of_one("2")), Check::Not(Box::new(Check::Has(of_one("9"))))],
+                ..from()
+            },
+        ),
+        ("sorted", Query { sort: vec![sort], ..from() }),
+        ("a chain", Query { checks: vec![each(to(), "whom")], ..from() }),
+        ("the other way", Query { checks: vec![each(back(), "who")], ..from() }),
+        (
+            "driven through",
+            Query::new(Source::Follow { of: Box::new(from().from), probe: back(), subject: "who" }),
+        ),
+        (
+            "any",
+            Query::new(Source::Any(vec![
+                from().from,
+                Source::Follow { of: Box::new(from().from), probe: to(), subject: "whom" },
+            ])),
+        ),
+    ];
+    for (why, query) in queries {
+        assert!(!tables.query(&query).await.unwrap().is_empty(), "{why}");
+        let plan = tables.explain_query(&query).await.unwrap();
+        for bad in ["Seq Scan", "Bitmap", "Hash", "Merge Join"] {
+            assert!(!plan.contains(bad), "{why}: {bad} in\n{plan}");
+        }
+        for line in plan.lines().filter(|line| line.contains("Scan using") || line.contains("Rows Removed")) {
+            let rows = line.split_once("(actual rows=").map_or(line, |(_, rest)| rest);
+            let rows: String =
+                rows.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+            assert!(rows.parse::<u64>().unwrap() <= 60, "{why}: {line} in\n{plan}");
+        }
+    }
+    tables.close().await;
 }
 
 /// Processes that start at once make the schema one after the other, and all of them work.

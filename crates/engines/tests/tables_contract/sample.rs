@@ -58,8 +58,36 @@ pub static CODE: Table = Table {
     register: Some("stamp"),
 };
 
+/// What is known of whom from when to when: as an index of a chart is.
+pub static FACT: Table = Table {
+    name: "sample_fact",
+    key_len: 4,
+    columns: &[
+        Column::new("kind", Type::Int),
+        Column::new("value", Type::Text),
+        Column::new("who", Type::Id),
+        Column::new("from_t", Type::Int),
+        Column::optional("to_t", Type::Int),
+        Column::optional("rank", Type::Int),
+    ],
+    indexes: &[
+        Index { name: "by_who", columns: &["kind", "who", "value"] },
+        Index { name: "by_rank", columns: &["kind", "rank"] },
+    ],
+    register: None,
+};
+
+/// Who refers to whom.
+pub static REFERS: Table = Table {
+    name: "sample_refers",
+    key_len: 3,
+    columns: &[Column::new("kind", Type::Int), Column::new("who", Type::Id), Column::new("whom", Type::Id)],
+    indexes: &[Index { name: "by_whom", columns: &["kind", "whom"] }],
+    register: None,
+};
+
 /// What every engine of the suite opens.
-pub static TABLES: [&Table; 3] = [&ROOM, &PAIR, &CODE];
+pub static TABLES: [&Table; 5] = [&ROOM, &PAIR, &CODE, &FACT, &REFERS];
 
 pub fn id(n: u64) -> Value {
     let mut bytes = [0; 16];

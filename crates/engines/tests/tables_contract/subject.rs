@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use hilum_core::{Epoch, Seq, Stream, Timestamp};
 use hilum_engines::tables::postgres::{Postgres, PostgresConfig};
+use hilum_engines::tables::query::{Check, Found, Query};
 use hilum_engines::tables::sqlite::{Options, Sqlite};
 use hilum_engines::tables::{
     Batch, Change, OffsetMove, Read, Row, Scan, Table, Tables, TablesError, Token, Value, Write,
@@ -42,6 +43,10 @@ pub enum Fault {
     ForgetsToCountTokens,
     /// Says that it is committed, and forgets the last write.
     LosesAWrite,
+    /// Rows are not held to what a query keeps: those that are over count.
+    ShowsWhatIsOver,
+    /// Of several checks the last one is forgotten.
+    ForgetsACheck,
 }
 
 /// One engine with a place of its own to keep things.
@@ -183,6 +188,24 @@ impl Subject {
 
     pub async fn scan(&self, scan: Scan) -> Result<Vec<Row>, TablesError> {
         Ok(self.read(&[Read::Scan(scan)]).await?.into_iter().flatten().collect())
+    }
+
+    pub async fn query(&self, query: &Query) -> Result<Vec<Found>, TablesError> {
+        let mut query = query.clone();
+        match self.fault {
+            Some(Fault::ShowsWhatIsOver) => {
+                for check in &mut query.checks {
+                    if let Check::Has(probe) | Check::Each { probe, .. } = check {
+                        probe.keep.clear();
+                    }
+                }
+            }
+            Some(Fault::ForgetsACheck) => {
+                query.checks.pop();
+            }
+            _ => {}
+        }
+        self.tables.query(&query).await
     }
 
     pub async fn changes(&self, after: Seq, limit: u32) -> Result<Vec<Change>, TablesError> {

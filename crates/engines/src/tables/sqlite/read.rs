@@ -14,7 +14,7 @@ use crate::tables::{Applied, Change, Read, Row, Scan, Table, TablesError, Value}
 
 // By value, for `map_err`.
 #[allow(clippy::needless_pass_by_value)]
-fn engine(why: rusqlite::Error) -> TablesError {
+pub(super) fn engine(why: rusqlite::Error) -> TablesError {
     TablesError::Engine(why.to_string())
 }
 
