@@ -88,6 +88,12 @@
     if (source) source.close();
     source = null;
   };
+  // The page anew, as soon as there is one: what is shown stays until then, marked as not live, in the place of a failure.
+  const again = () => {
+    fetch(location.href, { headers: { "Hilum-Live": "1" }, cache: "no-store" })
+      .then((answer) => { if (answer.status >= 500) throw new Error("not yet"); location.reload(); })
+      .catch(() => { lost(); clearTimeout(retry); retry = setTimeout(again, 3000); });
+  };
   const start = () => {
     if (topics === undefined || document.hidden || source) return;
     const from = last ? `&from=${encodeURIComponent(last)}` : "";
@@ -110,7 +116,7 @@
         body.dispatchEvent(new CustomEvent(`change:${topic}`, { detail }));
       }
     });
-    source.addEventListener("end", () => { stop(); location.reload(); });
+    source.addEventListener("end", () => { stop(); again(); });
     source.onerror = () => {
       lost();
       if (source && source.readyState === EventSource.CLOSED) {
@@ -120,6 +126,7 @@
     };
   };
   document.addEventListener("visibilitychange", () => (document.hidden ? stop() : start()));
+  if ($("[data-again]")) retry = setTimeout(again, 5000);
   window.addEventListener("pagehide", stop);
   window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
   start();

@@ -190,6 +190,8 @@ struct Failure {
     home: Option<&'static str>,
     home_word: String,
     is_now: bool,
+    /// Whether the page asks again by itself: what an engine could not say just now.
+    is_tried_again: bool,
 }
 
 fn failure_of(visit: &Visit, fault: &Fault) -> Failure {
@@ -210,6 +212,7 @@ fn failure_of(visit: &Visit, fault: &Fault) -> Failure {
         home: (fault.kind() != Kind::Unauthenticated).then_some(home),
         home_word: words.t("fault.home").to_owned(),
         is_now: matches!(fault.kind(), Kind::Internal | Kind::Transient),
+        is_tried_again: fault.kind() == Kind::Transient && visit.0.route.method == axum::http::Method::GET,
     }
 }
 

@@ -108,7 +108,13 @@ impl<P: Projection> Runner<P> {
                     pause = PAUSE_BACKOFF.0;
                     Duration::ZERO
                 }
-                Err(error) => self.pause(&error, &mut pause),
+                Err(error) => {
+                    let wait = self.pause(&error, &mut pause);
+                    if matches!(error, ChartError::Tables(_)) {
+                        self.look_how_far().await;
+                    }
+                    wait
+                }
             };
             if !wait.is_zero() {
                 tokio::select! {
@@ -116,6 +122,13 @@ impl<P: Projection> Runner<P> {
                     _ = stop.changed() => {}
                 }
             }
+        }
+    }
+
+    /// What comes in while the partition stands still waits too: an operator goes by how much that is.
+    async fn look_how_far(&self) {
+        if let Ok(end) = self.log.end(self.stream, self.partition).await {
+            self.progress.update(self.stream, self.partition, |slot| slot.end = slot.end.max(end));
         }
     }
 

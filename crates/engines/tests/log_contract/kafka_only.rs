@@ -282,6 +282,27 @@ async fn a_broker_that_is_silent_leaves_it_unknown_and_pushes_back_until_it_answ
     assert_eq!(bodies(&log, Stream::Hl7In, partition).await.len(), kept + 1);
 }
 
+/// Who looks a record up after a broker was away is given it at once: what was told meanwhile, while nobody asked, is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_over_keeps_no_record_from_who_looks_it_up() {
+    let cluster = Cluster::start(1, &[]);
+    let mut config = KafkaConfig::new(cluster.brokers(), "over");
+    config.durability = Durability::Any;
+    let log = open(&config).await.expect("opens");
+    let position = log.append(hl7(1)).await.expect("appends");
+    assert!(log.get(position).await.expect("a broker that is there").is_some());
+    cluster.kill(1);
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    cluster.restart(1);
+    wait_until_ready(&log).await;
+    log.append(hl7(2)).await.expect("accepts again");
+    for _ in 0..3 {
+        let found = log.get(position).await;
+        assert!(matches!(found, Ok(Some(_))), "{found:?}");
+    }
+    log.close().await;
+}
+
 async fn wait_until_ready(log: &Log) {
     let begun = Instant::now();
     while let Err(why) = log.ready(1) {

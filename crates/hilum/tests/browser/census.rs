@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use hilum_testkit::postgres::Postgres;
 use serde_json::Value;
 use tempfile::tempdir;
 
@@ -188,4 +189,37 @@ async fn keys_language_and_a_silent_source() {
 
     let log = browser.log();
     assert!(log.is_empty(), "the browser complains: {log:#?}");
+}
+
+/// While the database is away the rows stay, and say since when they are not live; when it is back, so are they.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_census_outlives_the_database() {
+    let postgres = Postgres::start(&[]);
+    let config = format!(
+        "[tables]\nengine = \"postgres\"\nurl = \"{}\"\nschema = \"{}\"\n",
+        postgres.url(),
+        postgres.fresh_schema()
+    );
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start { config: &config, ..Start::default() });
+    let browser = Browser::start().await;
+    browser.sign_in(&server, "viewer").await;
+    let mut mllp = server.connect();
+    let admit = |id: &str, name: &str| message("A01", id, 1, name, "ICU^101^1", "");
+    assert_eq!(field(&mllp.ask(&admit("7001", "HONG^GILDONG")), "MSA", 1), "AA");
+    open_census(&browser, &server).await;
+    browser.wait("admitted", 15, "return document.body.innerText.includes('HONG')").await;
+
+    tokio::task::block_in_place(|| postgres.kill());
+    browser.wait("not live", 30, "return document.body.classList.contains('is-not-live')").await;
+    assert_eq!(field(&mllp.ask(&admit("7002", "KIM^YUSIN")), "MSA", 1), "AA");
+    for _ in 0..8 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let text = browser.text().await;
+        assert!(text.contains("HONG") && text.contains("Not live since"), "{text}");
+    }
+    tokio::task::block_in_place(|| postgres.restart());
+    let all = "return document.body.innerText.includes('HONG') && document.body.innerText.includes('KIM') \
+               && !document.body.classList.contains('is-not-live')";
+    browser.wait("live again", 60, all).await;
 }

@@ -53,6 +53,13 @@ fn a_gateway_acknowledges_without_the_database() {
     assert_eq!(refused.status, 503, "{}", refused.text());
     assert!(refused.header("retry-after").is_some(), "{}", refused.head);
     wait("the reader cannot show", 20, || (state(&reader).0 == 503).then_some(()));
+    // An operator goes by how much waits.
+    wait("the worker knows how much waits", 30, || {
+        let told = request(worker.http.unwrap(), "GET", "/metrics", &[], b"").text();
+        let lags = told.lines().filter(|line| line.starts_with("hilum_lag_records{stream=\"hl7.in\""));
+        let sum: f64 = lags.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum();
+        (sum >= 12.0).then_some(())
+    });
 
     postgres.restart();
     wait("the reader shows again", 60, || (state(&reader).0 == 200).then_some(()));

@@ -315,13 +315,18 @@ impl Reader {
         let at = Offset::Offset(i64::try_from(offset).unwrap_or(i64::MAX));
         place.add_partition_offset(&topic, within, at).map_err(fails)?;
         consumer.assign(&place).map_err(fails)?;
-        let found = match consumer.poll(WAIT) {
-            None => Err(self.why_not(position, LogError::Engine(format!("{position}: {NOT_GIVEN}")))),
-            Some(Err(why)) => Err(fault(position, &self.names, &topic, &why)),
-            Some(Ok(message)) if message.offset() != i64::try_from(offset).unwrap_or(i64::MAX) => {
-                Err(missing(position, u64::try_from(message.offset()).unwrap_or_default()))
-            }
-            Some(Ok(message)) => record(stream, partition, &message).map(Some),
+        let until = Instant::now() + WAIT;
+        let found = loop {
+            break match consumer.poll(until.saturating_duration_since(Instant::now())) {
+                None => Err(self.why_not(position, LogError::Engine(format!("{position}: {NOT_GIVEN}")))),
+                // What is told here may be long over: of brokers that were away while nobody asked.
+                Some(Err(why)) if has_passed(&why) && Instant::now() < until => continue,
+                Some(Err(why)) => Err(fault(position, &self.names, &topic, &why)),
+                Some(Ok(message)) if message.offset() != i64::try_from(offset).unwrap_or(i64::MAX) => {
+                    Err(missing(position, u64::try_from(message.offset()).unwrap_or_default()))
+                }
+                Some(Ok(message)) => record(stream, partition, &message).map(Some),
+            };
         };
         // It reads on otherwise.
         consumer.assign(&TopicPartitionList::new()).map_err(fails)?;
@@ -348,6 +353,15 @@ fn has_moved(why: &KafkaError) -> bool {
                 | RDKafkaErrorCode::UnknownPartition
                 | RDKafkaErrorCode::UnknownTopicOrPartition
         )
+    )
+}
+
+/// Whether an error is one of connections, which the client makes again by itself.
+fn has_passed(why: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
+    matches!(
+        why.rdkafka_error_code(),
+        Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve)
     )
 }
 
