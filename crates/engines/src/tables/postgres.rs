@@ -26,6 +26,7 @@
 //! | [`ddl`] | the schema: made, extended, checked |
 //! | [`hold`] | who works on a schema, together or alone |
 //! | [`open`] | the tables opened, at once or as soon as the server answers |
+//! | [`patience`] | how long a server is waited for |
 //! | [`plan`] | statements as text, scans as index ranges; pure |
 //! | [`query`] | queries over several tables, one statement each |
 //! | [`server`] | what a server promises, and whether that is enough |
@@ -53,6 +54,8 @@ use crate::limits;
 use back::Behind;
 use hold::Held;
 pub use hold::Hold;
+pub use patience::Patience;
+use patience::{silent, to_connect, within};
 use plan::Planned;
 pub(crate) use plan::quote;
 use trouble::{engine, pool_error};
@@ -63,6 +66,7 @@ pub mod checkup;
 mod ddl;
 mod hold;
 mod open;
+mod patience;
 mod plan;
 mod query;
 mod server;
@@ -98,6 +102,8 @@ pub struct PostgresConfig {
     /// The newest commit that was seen of this schema before, 0 for none: one that is not there any more is not made anew,
     /// and one that is older goes on behind it.
     pub seen: Seq,
+    /// How long the server is waited for.
+    pub patience: Patience,
     /// Where the statements that change rows are written down, for `hilum bench`; absent in a server.
     pub tape: Option<PathBuf>,
 }
@@ -115,6 +121,7 @@ impl PostgresConfig {
             anew: None,
             allow_weak: false,
             seen: Seq(0),
+            patience: Patience::default(),
             tape: None,
         }
     }
@@ -158,6 +165,7 @@ struct Shared {
     pool: Pool,
     orders: mpsc::Sender<writer::Order>,
     behind: Arc<Behind>,
+    patience: Patience,
     opened: watch::Sender<open::Opened>,
     hold: Hold,
     holder: String,
@@ -226,15 +234,9 @@ fn client_config(config: &PostgresConfig) -> Result<tokio_postgres::Config, Tabl
     Ok(client)
 }
 
-/// Bounds the wait for a server that does not answer.
-async fn within_silence<T>(asked: impl Future<Output = Result<T, TablesError>>) -> Result<T, TablesError> {
-    let limit = Duration::from_secs(limits::ENGINE_SILENCE_S_MAX);
-    let silent = |_| TablesError::Engine("postgresql: no answer in time".to_owned());
-    tokio::time::timeout(limit, asked).await.map_err(silent)?
-}
-
 async fn connect(config: &tokio_postgres::Config) -> Result<Client, TablesError> {
-    let (client, connection) = config.connect(NoTls).await.map_err(|e| engine("connect", &e))?;
+    let asked = async { config.connect(NoTls).await.map_err(|e| engine("connect", &e)) };
+    let (client, connection) = within("connect", to_connect(config), asked).await?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             // The caller of the broken call gets the error; here is nobody to tell.
@@ -255,6 +257,11 @@ impl Call<'_> {
     /// Whether it writes what a batch holds.
     fn is_write(&self) -> bool {
         matches!(self.step, "delete" | "put" | "put if newer" | "outbox")
+    }
+
+    /// Whether it may take as long as a commit: it removes as many rows as there are.
+    fn is_long(&self) -> bool {
+        self.step == "prune"
     }
 }
 
@@ -516,7 +523,11 @@ impl Postgres {
         }
         self.is_held().await?;
         let client: Object = self.0.pool.get().await.map_err(|e| pool_error(&e))?;
-        behind.look(&client).await
+        let limit = self.0.patience.answer;
+        match tokio::time::timeout(limit, behind.look(&client)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.give_up(client, "counter", limit)),
+        }
     }
 
     /// See [`super::Tables::went_back`].
@@ -628,15 +639,26 @@ impl Postgres {
         }
         self.is_open()?;
         let client: Object = self.0.pool.get().await.map_err(|e| pool_error(&e))?;
-        let statements =
-            futures::future::try_join_all(calls.iter().map(|call| client.prepare_cached(&call.sql)))
-                .await
-                .map_err(|e| engine("prepare", &e))?;
-        let mut rows = Vec::with_capacity(calls.len());
-        for (answer, call) in fly(&client, &statements, calls).await.into_iter().zip(calls) {
-            rows.push(answer.map_err(|e| engine(call.step, &e))?);
+        let is_long = calls.iter().any(Call::is_long);
+        let limit = if is_long { self.0.patience.commit } else { self.0.patience.answer };
+        match tokio::time::timeout(limit, answers(&client, calls)).await {
+            Ok(answers) => answers,
+            Err(_) => Err(self.give_up(client, calls.first().map_or("read", |call| call.step), limit)),
         }
-        Ok(rows)
+    }
+
+    /// Drops a connection on which there was no answer, and with it all that wait for their next question: they lead to
+    /// the same server, and whoever took its place is found by a new one. The error says what was asked.
+    fn give_up(&self, client: Object, step: &str, limit: Duration) -> TablesError {
+        let question = client.cancel_token();
+        drop(Object::take(client));
+        self.0.pool.retain(|_, _| false);
+        let limit_to_connect = to_connect(&self.0.client);
+        tokio::spawn(async move {
+            // One that is only slow must not go on with what nobody waits for. If it cannot be told, it does.
+            tokio::time::timeout(limit_to_connect, question.cancel_query(NoTls)).await.map(drop).ok();
+        });
+        silent(step, limit)
     }
 
     async fn ask_value<T>(&self, call: Call<'_>) -> Result<Option<T>, TablesError>
@@ -649,6 +671,18 @@ impl Postgres {
             None => Ok(None),
         }
     }
+}
+
+/// Makes all calls on `client`: one round trip, once their statements are prepared there.
+async fn answers(client: &Object, calls: &[Call<'_>]) -> Result<Vec<Vec<PgRow>>, TablesError> {
+    let statements = futures::future::try_join_all(calls.iter().map(|call| client.prepare_cached(&call.sql)))
+        .await
+        .map_err(|e| engine("prepare", &e))?;
+    let mut rows = Vec::with_capacity(calls.len());
+    for (answer, call) in fly(client, &statements, calls).await.into_iter().zip(calls) {
+        rows.push(answer.map_err(|e| engine(call.step, &e))?);
+    }
+    Ok(rows)
 }
 
 fn first_value<T>(rows: &[PgRow], step: &str) -> Result<Option<T>, TablesError>

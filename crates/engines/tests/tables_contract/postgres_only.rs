@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hilum_core::{Epoch, Kind, Seq, Stream};
-use hilum_engines::tables::postgres::{Postgres, PostgresConfig};
 use hilum_engines::tables::query::{Check, Probe, Query, Sort, Source, Term};
+use hilum_engines::tables::postgres::{Patience, Postgres, PostgresConfig};
 use hilum_engines::tables::{
     Anew, Batch, Column, OffsetMove, Read, Scan, Table, TablesError, Type, Value, Write,
 };
@@ -376,6 +376,122 @@ async fn a_server_that_is_weakened_takes_no_more_commits() {
     let operator = raw(&server.url()).await;
     operator.batch_execute("ALTER ROLE postgres RESET synchronous_commit").await.unwrap();
     tables.commit(both(2)).await.expect("goes on by itself");
+}
+
+/// Weakened while a commit is in the air: neither it nor the next one is acknowledged until that is mended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_weakened_in_mid_flight_takes_no_more_commits() {
+    let server = Server::start(&[]);
+    let proxy = Proxy::start(server.port()).await;
+    let mut config = PostgresConfig::new(server.url_at(proxy.port), "w");
+    config.patience.ask = Duration::from_secs(1);
+    let tables = Postgres::open(config, &TABLES).await.unwrap();
+    tables.commit(both(1)).await.unwrap();
+    let operator = raw(&server.url()).await;
+    for (n, mode) in [(2, Mode::DeliverLate), (3, Mode::LoseTheAnswer)] {
+        operator.batch_execute("ALTER ROLE postgres SET synchronous_commit = off").await.unwrap();
+        proxy.arm(mode);
+        let broken = tables.commit(both(n)).await;
+        assert!(matches!(broken, Err(TablesError::Engine(_))), "{mode:?}: {broken:?}");
+        proxy.reached().await;
+        let next = tables.commit(both(n + 10)).await;
+        assert!(
+            matches!(&next, Err(error) if error.to_string().contains("synchronous_commit (user)")),
+            "{mode:?}: {next:?}"
+        );
+        operator.batch_execute("ALTER ROLE postgres RESET synchronous_commit").await.unwrap();
+        tables.commit(both(n + 10)).await.expect("goes on by itself");
+        assert_eq!(there(&tables, n).await, if mode == Mode::LoseTheAnswer { 2 } else { 0 }, "{mode:?}");
+    }
+}
+
+/// A commit breaks in mid-flight, and what answers behind it lacks the last commits: the next one goes behind all that
+/// was seen, as whoever finds it so at the start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_that_go_back_in_mid_flight_go_on_behind_what_was_seen() {
+    let server = Server::shared();
+    let proxy = Proxy::start(server.port()).await;
+    let tables = through(&proxy).await;
+    for n in 1..=5 {
+        tables.commit(both(n)).await.unwrap();
+    }
+    let (seen, s) = (*tables.committed().borrow(), tables.schema());
+    // As a standby that has not had the last two.
+    let back = format!(
+        "UPDATE {s}.hilum_counter SET t = t - 2; UPDATE {s}.hilum_writer SET seq = seq - 2, base = base - 2"
+    );
+    raw(&server.url()).await.batch_execute(&back).await.unwrap();
+    proxy.arm(Mode::DeliverLate);
+    let broken = tables.commit(both(6)).await;
+    assert!(matches!(broken, Err(TablesError::Engine(_))), "{broken:?}");
+    proxy.reached().await;
+    let t = tables.commit(both(7)).await.unwrap();
+    assert!(t > seen, "{t} was given before: {seen} was seen");
+    let said = tables.went_back().borrow().expect("it is said");
+    assert_eq!((said.from, said.to), (seen, Seq(3)));
+    proxy.release();
+    proxy.reached().await; // the late one: its signature was made impossible
+    assert_eq!(there(&tables, 6).await, 0);
+}
+
+/// Why a call ended that had no answer.
+async fn silent<T: std::fmt::Debug>(
+    what: &str,
+    asked: impl Future<Output = Result<T, TablesError>>,
+) -> String {
+    let answer = tokio::time::timeout(Duration::from_secs(6), asked).await;
+    match answer.unwrap_or_else(|_| panic!("{what}: no end")) {
+        Err(TablesError::Engine(why)) => why,
+        other => panic!("{what}: {other:?}"),
+    }
+}
+
+/// A server that stands still (its machine hangs, its disk does not answer) keeps its connections and says nothing: reads
+/// and commits end in bounded time, in every step. When it goes on, so does the same handle, and nothing is there twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_stands_still_is_not_waited_for() {
+    let server = Server::start(&[]);
+    let (answer, ask) = (Duration::from_secs(2), Duration::from_secs(1));
+    let mut config = PostgresConfig::new(format!("{}?connect_timeout=2", server.url()), "still");
+    config.patience = Patience { answer, commit: answer, ask };
+    let tables = Postgres::open(config.clone(), &TABLES).await.unwrap();
+    let other = Postgres::open(config, &TABLES).await.unwrap();
+    tables.commit(both(1)).await.unwrap();
+    other.commit(both(2)).await.unwrap();
+    assert_eq!(there(&tables, 2).await, 2);
+    server.freeze();
+    let reads = [get(&ROOM, vec![id(1)])];
+    let (read, commit, prepare) = tokio::join!(
+        silent("a read", tables.read(&reads)),
+        silent("a commit", tables.commit(both(3))),
+        // A statement that its connection does not know yet.
+        silent("a statement", other.commit(writes(vec![delete(&ROOM, vec![id(2)])]))),
+    );
+    assert!(read.contains("get: no answer within 2s"), "{read}");
+    assert!(commit.contains("cannot be asked what became of it"), "{commit}");
+    assert!(prepare.contains("prepare: no answer within 2s"), "{prepare}");
+    let commit = silent("another commit", tables.commit(both(4))).await;
+    assert!(!commit.contains("cannot be asked"), "nothing is sent: {commit}");
+    // Nor is the schema held by a connection that says nothing: another server may have taken this one's place.
+    let begun = std::time::Instant::now();
+    while let Err(why) = tables.ready().await
+        && !why.to_string().contains("hold")
+    {
+        assert!(begun.elapsed() < Duration::from_secs(10), "that nobody holds the schema is not said: {why}");
+    }
+    server.thaw();
+
+    let begun = std::time::Instant::now();
+    while let Err(why) = tables.commit(both(5)).await {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it does not go on by itself: {why}");
+    }
+    // Nobody could say what became of the one in the air: whoever tries it again has it once.
+    let again = tables.commit(both(3)).await;
+    assert!(matches!(again, Ok(_) | Err(TablesError::Conflict(_))), "{again:?}");
+    assert_eq!((there(&tables, 2).await, there(&tables, 3).await, there(&tables, 4).await), (2, 2, 0));
+    let entries = tables.changes(Seq(0), 100).await.unwrap();
+    let rows = tables.count(&Scan::by_key(ROOM.name, vec![]), 100).await.unwrap();
+    assert_eq!((entries.len() as u64, rows), (4, 4), "outbox and rows");
 }
 
 /// A server that is not there, a wrong password, a schema's bad name: an error that tells, without the password.

@@ -9,7 +9,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_postgres::{Client, NoTls};
 
-use super::{engine, within_silence};
+use super::{Patience, engine, within};
 use crate::limits;
 use crate::tables::TablesError;
 
@@ -33,7 +33,7 @@ pub(super) struct Held {
 
 /// A connection that holds the lock, and the news of its end.
 struct Link {
-    _client: Client,
+    client: Client,
     ended: oneshot::Receiver<()>,
 }
 
@@ -42,6 +42,7 @@ struct Lock {
     client: tokio_postgres::Config,
     schema: String,
     hold: Hold,
+    answer: Duration,
 }
 
 impl Lock {
@@ -69,7 +70,7 @@ impl Lock {
         loop {
             let got = client.query_one(lock, &[&name]).await.and_then(|row| row.try_get::<_, bool>(0));
             if got.map_err(|e| failed(&e))? {
-                return Ok(Link { _client: client, ended });
+                return Ok(Link { client, ended });
             }
             if tokio::time::Instant::now() >= until {
                 break;
@@ -101,11 +102,12 @@ impl Held {
         schema: &str,
         hold: Hold,
         holder: &str,
+        patience: Patience,
     ) -> Result<Self, TablesError> {
         let mut client = client.clone();
         client.application_name(holder);
-        let lock = Lock { client, schema: schema.to_owned(), hold };
-        let link = within_silence(lock.take()).await?;
+        let lock = Lock { client, schema: schema.to_owned(), hold, answer: patience.answer };
+        let link = within("hold", lock.answer, lock.take()).await?;
         let (say, lost) = watch::channel(None);
         let mut keeper = JoinSet::new();
         keeper.spawn(keep(lock, link, say));
@@ -140,11 +142,26 @@ impl Held {
     }
 }
 
+/// Waits until the connection is gone, or a server that others may have taken the place of answers nothing on it. Whoever
+/// is alone must not lose what it is at by a moment's silence: nobody else has its lock while the connection stands.
+async fn lost_link(link: &mut Link, lock: &Lock) {
+    loop {
+        tokio::select! {
+            // However it ended.
+            _ = &mut link.ended => return,
+            () = tokio::time::sleep(lock.answer), if lock.hold == Hold::Shared => {}
+        }
+        let asked = async { link.client.simple_query("").await.map_err(|e| engine("hold", &e)) };
+        if within("hold", lock.answer, asked).await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Says when the lock is lost, and takes it again where others may have had it meanwhile.
 async fn keep(lock: Lock, mut link: Link, lost: watch::Sender<Option<String>>) {
     loop {
-        // However it ended.
-        (&mut link.ended).await.ok();
+        lost_link(&mut link, &lock).await;
         let schema = &lock.schema;
         lost.send_replace(Some(format!("postgresql: the connection that holds schema {schema} is gone")));
         tracing::warn!(
@@ -155,7 +172,7 @@ async fn keep(lock: Lock, mut link: Link, lost: watch::Sender<Option<String>>) {
             return; // others may have written since: whoever wanted to be alone begins anew
         }
         link = loop {
-            match within_silence(lock.take()).await {
+            match within("hold", lock.answer, lock.take()).await {
                 Ok(link) => break link,
                 Err(why) => drop(lost.send_replace(Some(why.to_string()))),
             }

@@ -13,7 +13,10 @@ use super::back::Behind;
 use super::hold::Held;
 use super::plan::Planned;
 use super::tape::Tape;
-use super::{Catalog, Postgres, PostgresConfig, Shared, client_config, connect, ddl, server, writer};
+use super::{
+    Catalog, Postgres, PostgresConfig, Shared, client_config, connect, ddl, server, to_connect, within,
+    writer,
+};
 use crate::limits;
 use crate::tables::shape::{Schema, shape};
 use crate::tables::{Table, TablesError};
@@ -87,7 +90,7 @@ impl Postgres {
             .max_size(config.pool_size.max(1))
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(Duration::from_secs(limits::ENGINE_SILENCE_S_MAX)))
-            .create_timeout(Some(Duration::from_secs(limits::ENGINE_CONNECT_S_MAX)))
+            .create_timeout(Some(to_connect(&client)))
             .build()
             .map_err(|_| TablesError::Engine("postgresql: no pool".to_owned()))?;
         let behind = Arc::new(Behind::new(&config.schema, config.seen));
@@ -99,6 +102,7 @@ impl Postgres {
             schema: config.schema.clone(),
             tables: catalog.clone(),
             behind: behind.clone(),
+            patience: config.patience,
             tape,
         });
         let not_yet = TablesError::Engine("postgresql: not open yet".to_owned());
@@ -111,6 +115,7 @@ impl Postgres {
             pool,
             orders,
             behind,
+            patience: config.patience,
             opened: watch::Sender::new(Err(not_yet)),
             hold: config.hold,
             holder: config.holder,
@@ -124,16 +129,19 @@ impl Postgres {
     async fn prepare(&self) -> Result<(), TablesError> {
         let shared = &self.0;
         let mut client = connect(&shared.client).await?;
-        let described = server::check(&client, shared.allow_weak).await?;
+        let limit = shared.patience.answer;
+        let checked = server::check(&client, shared.allow_weak);
+        let described = within("server settings", limit, checked).await?;
         if shared.held.get().is_none() {
-            let held = Held::take(&shared.client, &shared.schema, shared.hold, &shared.holder).await?;
+            let (client, patience) = (&shared.client, shared.patience);
+            let held = Held::take(client, &shared.schema, shared.hold, &shared.holder, patience).await?;
             // Nobody else prepares.
             drop(shared.held.set(held));
         }
         let must_be_there = shared.seen > Seq(0);
         let wanted = ddl::Wanted { tables: &shared.declared, anew: shared.anew, must_be_there };
         ddl::migrate(&mut client, &shared.schema, &wanted).await?;
-        shared.behind.look(&client).await?;
+        within("counter", limit, shared.behind.look(&client)).await?;
         drop(client);
         tracing::info!(schema = shared.schema, engine = described, "the tables are open");
         shared.opened.send_modify(|opened| *opened = Ok(described));

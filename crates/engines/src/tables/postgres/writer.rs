@@ -21,7 +21,7 @@ use self::group::{Waiting, take_group};
 use self::sql::Sql;
 use super::back::Behind;
 use super::tape::Tape;
-use super::{Catalog, heard};
+use super::{Catalog, Patience, heard};
 use crate::limits;
 use crate::tables::{Batch, TablesError};
 
@@ -47,6 +47,7 @@ pub(super) struct Setup {
     pub(super) schema: String,
     pub(super) tables: Arc<Catalog>,
     pub(super) behind: Arc<Behind>,
+    pub(super) patience: Patience,
     pub(super) tape: Option<Tape>,
 }
 

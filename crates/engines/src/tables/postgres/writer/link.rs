@@ -9,8 +9,7 @@ use uuid::Uuid;
 use super::flight::Flight;
 use super::group::Waiting;
 use super::{Identity, Landing, Link, Verdict, Writer};
-use crate::limits;
-use crate::tables::postgres::{Call, connect, engine, fly, server};
+use crate::tables::postgres::{Call, connect, engine, fly, server, within};
 use crate::tables::{Batch, TablesError};
 
 impl Writer {
@@ -19,13 +18,19 @@ impl Writer {
         let identity = self.ready().await?;
         let batches: Vec<&Batch> = group.iter().map(|waiting| &waiting.checked.batch).collect();
         let flight = Flight::new(&self.setup.tables, &self.sql, &batches, identity)?;
-        let Some(link) = &mut self.link else {
-            return Err(TablesError::Engine("postgresql: no connection".to_owned()));
+        let patience = self.setup.patience;
+        let Some(link) = &mut self.link else { return Err(no_connection()) };
+        let prepared = within("prepare", patience.answer, link.prepare(&flight.calls)).await;
+        let statements = match prepared {
+            Ok(statements) => statements,
+            Err(error) => {
+                self.link = None;
+                return Err(error);
+            }
         };
-        let statements = link.prepare(&flight.calls).await?;
         hilum_core::failpoint::hit("commit");
-        let limit = Duration::from_secs(limits::COMMIT_S_MAX);
-        let answers = tokio::time::timeout(limit, fly(&link.client, &statements, &flight.calls)).await;
+        let flying = fly(&link.client, &statements, &flight.calls);
+        let answers = tokio::time::timeout(patience.commit, flying).await;
         let landing = match answers {
             Ok(answers) => flight.land(answers),
             Err(_) => Landing::Unknown,
@@ -50,26 +55,30 @@ impl Writer {
         Ok(landing)
     }
 
-    /// Connects if need be, and makes sure that this process has its row and no flight of unknown end.
+    /// Connects if need be, and makes sure that this process has its row and no flight of unknown end. What fails there
+    /// leaves no connection behind: the next one is looked at from its beginning.
     async fn ready(&mut self) -> Result<Identity, TablesError> {
+        let ready = within("ready", self.setup.patience.answer, self.make_ready()).await;
+        if ready.is_err() {
+            self.link = None;
+        }
+        ready
+    }
+
+    async fn make_ready(&mut self) -> Result<Identity, TablesError> {
         if self.link.as_ref().is_some_and(|link| link.client.is_closed()) {
             self.link = None;
         }
         let fresh = self.link.is_none();
         if fresh {
-            let client = connect(&self.setup.client).await?;
-            // Also after a restart: the server may have come back with other settings.
-            server::check(&client, self.setup.allow_weak).await?;
-            self.link = Some(Link { client, statements: HashMap::new() });
+            self.connect().await?;
         }
         if let Some(identity) = self.identity
             && identity.unknown
         {
             self.ask(identity).await?;
         }
-        let Some(Link { client, .. }) = &self.link else {
-            return Err(TablesError::Engine("postgresql: no connection".to_owned()));
-        };
+        let Some(Link { client, .. }) = &self.link else { return Err(no_connection()) };
         if let Some(identity) = self.identity {
             if fresh {
                 self.setup.behind.look(client).await?;
@@ -88,25 +97,32 @@ impl Writer {
         Ok(identity)
     }
 
+    /// Makes a connection to a server that keeps what it acknowledges: it may have come back with other settings, or be
+    /// another one.
+    async fn connect(&mut self) -> Result<(), TablesError> {
+        let client = connect(&self.setup.client).await?;
+        server::check(&client, self.setup.allow_weak).await?;
+        self.link = Some(Link { client, statements: HashMap::new() });
+        Ok(())
+    }
+
     /// Finds out what became of a flight whose connection broke, for as long as the server may need to come back.
     pub(super) async fn resolve(&mut self) -> Landing {
         let Some(identity) = self.identity else { return Landing::Unknown };
-        let until = tokio::time::Instant::now() + Duration::from_secs(limits::COMMIT_ASK_S_MAX);
+        let until = tokio::time::Instant::now() + self.setup.patience.ask;
         let mut pause = Duration::from_millis(50);
         loop {
-            let asked = match connect(&self.setup.client).await {
-                Ok(client) => {
-                    self.link = Some(Link { client, statements: HashMap::new() });
-                    self.ask(identity).await
-                }
-                Err(error) => Err(error),
-            };
+            let left = until.saturating_duration_since(tokio::time::Instant::now());
+            let asked = within("ask for a commit", left, async {
+                self.connect().await?;
+                self.ask(identity).await
+            })
+            .await;
+            // Whether its tables are older than what was seen, the next flight finds on a connection of its own.
+            self.link = None;
             match asked {
                 Ok(landing) => return landing,
-                Err(error) => {
-                    self.link = None;
-                    tracing::warn!(%error, "the end of a commit is not known yet");
-                }
+                Err(error) => tracing::warn!(%error, "the end of a commit is not known yet"),
             }
             if tokio::time::Instant::now() + pause > until {
                 return Landing::Unknown;
@@ -119,9 +135,7 @@ impl Writer {
     /// Asks once. Either the flight has signed, or this makes its signature impossible: there is no third.
     async fn ask(&mut self, identity: Identity) -> Result<Landing, TablesError> {
         let failed = |e: &tokio_postgres::Error| engine("ask for a commit", e);
-        let Some(Link { client, .. }) = &self.link else {
-            return Err(TablesError::Engine("postgresql: no connection".to_owned()));
-        };
+        let Some(Link { client, .. }) = &self.link else { return Err(no_connection()) };
         let asked = identity.seq + 1;
         let known = Identity { seq: asked, unknown: false, ..identity };
         let fenced =
@@ -144,6 +158,7 @@ impl Writer {
         let seq: i64 = row.try_get(0).map_err(|e| failed(&e))?;
         let base: Option<i64> = row.try_get(1).map_err(|e| failed(&e))?;
         let bad: Option<Vec<i32>> = row.try_get(2).map_err(|e| failed(&e))?;
+        // Lower than it was where the tables went back: the next flight finds that out before it begins.
         self.identity = Some(Identity { seq, ..known });
         Ok(match base {
             Some(base) if seq == asked => Landing::Committed { base, refused: refused_by(bad.as_deref()) },
@@ -169,6 +184,10 @@ impl Link {
         }
         Ok(calls.iter().filter_map(|call| self.statements.get(&call.sql).cloned()).collect())
     }
+}
+
+fn no_connection() -> TablesError {
+    TablesError::Engine("postgresql: no connection".to_owned())
 }
 
 fn refused_by(bad: Option<&[i32]>) -> BTreeMap<usize, Verdict> {
