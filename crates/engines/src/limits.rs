@@ -72,8 +72,9 @@ pub const ENGINE_SILENCE_S_MAX: u64 = 30;
 pub const ENGINE_REOPEN_MS: u64 = 250;
 /// Seconds at most between two tries to open tables whose server does not answer.
 pub const ENGINE_REOPEN_S_MAX: u64 = 5;
-/// Seconds for which a lease is given at most: one that runs for longer was given before a server's clock went back.
-pub const LEASE_S_MAX: i64 = 60;
+/// Seconds for which a lease is given at most. One that runs for more than twice as long was given before a server's clock
+/// went back; a clock that is set by less frees none that runs.
+pub const LEASE_S_MAX: i64 = 180;
 /// Seconds that `hilum doctor` waits for an engine.
 pub const CHECKUP_S_MAX: u64 = 20;
 /// Seconds until a commit must have answered.

@@ -536,13 +536,13 @@ impl Tables {
         each!(self, engine => engine.now().await)
     }
 
-    /// Takes or renews the lease `name` for `holder` until `until`, at most [`crate::limits::LEASE_S_MAX`] from `now`; `None` when
-    /// another holder has it at `now`. A lease runs while `now < until`. A renewal in time keeps its token; one taken anew, also by the same holder
+    /// Takes or renews the lease `name` for `holder` until `until`, at most [`crate::limits::LEASE_S_MAX`] from `now`; `None`
+    /// when another holder has it at `now`. A lease runs while `now < until`. A renewal in time keeps its token; one taken anew, also by the same holder
     /// after it ran out, gets the next. Where others commit too, the server's clock counts: only how long it is from `now`
     /// to `until` matters then.
     ///
     /// # Errors
-    /// As [`Tables::read`].
+    /// [`TablesError::Shape`] for a longer one; else as [`Tables::read`].
     pub async fn lease(
         &self,
         name: &str,
@@ -550,7 +550,9 @@ impl Tables {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<Option<Token>, TablesError> {
-        let until = until.min(now.plus_micros(crate::limits::LEASE_S_MAX * 1_000_000));
+        if until.micros_since(now) > crate::limits::LEASE_S_MAX * 1_000_000 {
+            return Err(shape::shape("hilum_lease", "it is asked for longer than LEASE_S_MAX"));
+        }
         each!(self, engine => engine.lease(name, holder, now, until).await)
     }
 

@@ -550,7 +550,8 @@ impl Postgres {
         writer::no_nul("hilum_lease", name)?;
         writer::no_nul("hilum_lease", holder)?;
         // By the server's clock: a process whose own is an hour off neither keeps a lease for longer nor takes another's.
-        // One that runs for longer than any is given ([`limits::LEASE_S_MAX`]) was given before the server's clock went back.
+        // One that runs for far longer than any is given was given before the server's clock went back; one that is set by a
+        // moment, as NTP does, makes a lease run for a moment more than it was given for, and frees none.
         let sql = format!(
             "INSERT INTO {}.hilum_lease AS l \
              VALUES ($1::text, $2::text, (extract(epoch FROM clock_timestamp()) * 1000000)::int8 + $3::int8, 1) \
@@ -560,7 +561,7 @@ impl Postgres {
              WHERE l.holder = $2::text OR l.until <= excluded.until - $3::int8 \
                  OR ($3::int8 > 0 AND l.until > excluded.until - $3::int8 + {}) RETURNING token",
             quote(&self.0.schema),
-            limits::LEASE_S_MAX * 1_000_000
+            2 * limits::LEASE_S_MAX * 1_000_000
         );
         let params = vec![
             Param::One(Item::Text(name)),

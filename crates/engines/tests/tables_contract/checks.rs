@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hilum_core::{Epoch, RecordId, Seq, Stream};
+use hilum_engines::limits::LEASE_S_MAX;
 use hilum_engines::tables::{Applied, Batch, Change, OffsetMove, Read, Row, Scan, Table, TablesError, Value};
 
 use crate::sample::*;
@@ -807,6 +808,12 @@ pub async fn leases_are_fenced(subject: &mut Subject) -> Outcome {
     let third = subject.lease("publisher", "b", 520, 600).await?.ok_or("its own, ran out")?;
     ensure!(third > second, "the same holder after it ran out: {third:?} after {second:?}");
     ensure!(subject.lease("other", "a", 0, 1).await?.is_some(), "another lease");
+    // What is given is what was asked for: one that would be cut short is refused.
+    let most = 520 + LEASE_S_MAX * 100;
+    ensure!(subject.lease("long", "a", 520, most).await?.is_some(), "as long as any is given");
+    let longer = subject.lease("long", "a", 520, most + 1).await;
+    ensure!(matches!(longer, Err(TablesError::Shape { .. })), "longer than any is given: {longer:?}");
+    ensure!(subject.lease("long", "b", 520, 600).await?.is_none(), "whoever wants it for less");
     let subject: &Subject = subject;
     let rivals = (0..8).map(|n| {
         let holder = format!("h{n}");
