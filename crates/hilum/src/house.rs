@@ -176,7 +176,11 @@ impl House {
             (Ok(fit), _) => OnceLock::from(fit),
             (
                 Err(ChartError::Tables(
-                    TablesError::Engine(_) | TablesError::InUse { .. } | TablesError::Gone { .. },
+                    TablesError::Engine(_)
+                    | TablesError::InUse { .. }
+                    | TablesError::Gone { .. }
+                    // Workers are upgraded first: what comes in meanwhile goes into the log.
+                    | TablesError::Newer { .. },
                 )),
                 true,
             ) => OnceLock::new(),

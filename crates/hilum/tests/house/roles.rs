@@ -96,6 +96,34 @@ fn a_gateway_acknowledges_without_the_database() {
     }
 }
 
+/// Workers are upgraded first, and make the schema theirs: a gateway of before that starts then takes what comes.
+#[test]
+fn a_gateway_starts_beside_newer_tables() {
+    let (kafka, postgres) = (Kafka::shared(), Postgres::shared());
+    let config = config(kafka, postgres);
+    let schema = config.rsplit_once("schema = \"").unwrap().1.trim().trim_matches('"');
+    let first = tempdir().unwrap();
+    let server = Server::start(&first, &Start { config: &config, ..Start::default() });
+    let viewer = server.key("viewer", "viewer");
+    postgres.rows(&format!("UPDATE {schema}.hilum_version SET version = version + 1"));
+    let (folder, gateway) = part(&first, &config, "gateway");
+    send(&gateway, 0..5);
+    let (status, said) = state(&gateway);
+    assert_eq!((status, said["state"].as_str()), (200, Some("ready")), "{said}");
+    let log = std::fs::read_to_string(folder.path().join("stderr")).unwrap();
+    assert!(log.contains("the tables are not open yet") && log.contains("newer"), "{log}");
+    wait("five on the board", 30, || (patients(&server, &viewer) == 5).then_some(()));
+    // Who shows rows or works on them needs them.
+    for roles in ["worker", "reader"] {
+        let other = sibling(&first);
+        let start = Start { config: &config, arguments: &["--roles", roles], ..Start::default() };
+        assert!(Server::try_start(&other, &start).is_none(), "{roles}");
+    }
+    postgres.rows(&format!("UPDATE {schema}.hilum_version SET version = version - 1"));
+    gateway.stop();
+    server.stop();
+}
+
 /// A gateway that began without the database takes what comes. When it finds that the rows there are of another log, it
 /// takes nothing any more: what it took would be passed over.
 #[test]
