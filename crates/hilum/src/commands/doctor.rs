@@ -7,6 +7,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use hilum_adt::view::reconcile::{Differs, Reconciler};
@@ -16,6 +17,7 @@ use hilum_engines::log::LogError;
 use hilum_engines::tables::TablesError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::{ConfigFile, DataFolder};
 use crate::admin::{self, Ask};
@@ -283,7 +285,8 @@ fn limits_of_process(config: &Config) -> Option<Finding> {
 /// What only whoever holds the folder can see.
 pub async fn inside(house: &House) -> Vec<Finding> {
     let mut findings = Vec::new();
-    house.log.look().await;
+    // What it finds not to answer, it says itself.
+    timeout(CHECKUP_MAX, house.log.look()).await.ok();
     let log = house.log.health();
     findings.push(match (&log.read_only, &log.full, &log.held) {
         (Some(why), ..) => Finding::bad(
@@ -305,13 +308,16 @@ pub async fn inside(house: &House) -> Vec<Finding> {
         findings.push(Finding::bad("log", damaged_end::found(end), damaged_end::way_out(end)));
     }
     let now = house.clock.now();
-    match house.tables.now().await {
-        Ok(t) => findings.push(Finding::ok("tables", format!("{}, at commit {t}", house.tables.describe()))),
-        Err(error) => {
-            let remedy = "see that the database runs and tables.url is right";
-            let remedy = if matches!(error, TablesError::Gone { .. }) { "as it says" } else { remedy };
+    let t = timeout(CHECKUP_MAX, house.tables.now()).await;
+    match &t {
+        Ok(Ok(t)) => {
+            findings.push(Finding::ok("tables", format!("{}, at commit {t}", house.tables.describe())));
+        }
+        Ok(Err(error)) => {
+            let remedy = if matches!(error, TablesError::Gone { .. }) { "as it says" } else { TABLES_AWAY };
             findings.push(Finding::bad("tables", error.to_string(), remedy));
         }
+        Err(_) => findings.push(Finding::bad("tables", silent(), TABLES_AWAY)),
     }
     if let Some(why) = house.unfit() {
         findings.push(Finding::bad("log", why.to_string(), House::way_out(why)));
@@ -320,7 +326,36 @@ pub async fn inside(house: &House) -> Vec<Finding> {
         findings.extend(of_the_fold(watch));
         findings.extend(watch.went_back().map(|found| Finding::warn("tables", found, WAY_OUT_BACK)));
     }
-    // That the tables do not answer is said above.
+    // That the tables do not answer is said above: each question would only wait for that once more.
+    let answers = matches!(t, Ok(Ok(_)));
+    if answers {
+        findings.extend(of_the_rows(house).await);
+    }
+    let of_engines = engines::look(&house.config, house.folder.path(), &house.clock);
+    let (of_records, of_engines) =
+        futures::future::join(timeout(CHECKUP_MAX, of_the_records(house, now)), of_engines).await;
+    findings.extend(of_records.unwrap_or_else(|_| vec![Finding::bad("log", silent(), LOG_AWAY)]));
+    findings.extend(of_engines);
+    if answers || house.watch.get().is_some() {
+        let gateways = processes::gateways(house).await;
+        findings.extend(processes::of_the_processes(house, &gateways, now));
+        findings.extend(processes::of_the_sources(&gateways, now));
+    }
+    findings
+}
+
+/// For how long each engine is waited for.
+const CHECKUP_MAX: Duration = Duration::from_secs(hilum_engines::limits::CHECKUP_S_MAX);
+const TABLES_AWAY: &str = "see that the database runs and tables.url is right";
+const LOG_AWAY: &str = "see that the brokers (or the disk) answer, then look again";
+
+fn silent() -> String {
+    format!("gives no answer within {} s", CHECKUP_MAX.as_secs())
+}
+
+/// What the tables tell.
+async fn of_the_rows(house: &House) -> Vec<Finding> {
+    let mut findings = Vec::new();
     let records = passed_over::count(&house.tables).await.unwrap_or_default();
     if records > 0 {
         findings.push(Finding::bad(
@@ -330,7 +365,8 @@ pub async fn inside(house: &House) -> Vec<Finding> {
             ),
             passed_over::WAY_OUT,
         ));
-        let readable = passed_over::readable(&house.log, &house.tables).await.unwrap_or_default();
+        let readable = timeout(CHECKUP_MAX, passed_over::readable(&house.log, &house.tables)).await;
+        let readable = readable.map(Result::unwrap_or_default).unwrap_or_default();
         if readable > 0 {
             let found = format!("{readable} of {records} records that were passed over can be read again");
             findings.push(Finding::bad("log", found, passed_over::WAY_OUT_READABLE));
@@ -342,6 +378,12 @@ pub async fn inside(house: &House) -> Vec<Finding> {
     }
     findings.extend(of_the_census(house).await);
     findings.extend(of_the_feed(house).await);
+    findings
+}
+
+/// What the newest records tell.
+async fn of_the_records(house: &House, now: Timestamp) -> Vec<Finding> {
+    let mut findings = Vec::new();
     match last_received(house).await {
         Ok(Some(last)) if last.micros_since(now) > 60_000_000 => findings.push(Finding::bad(
             "clock",
@@ -350,15 +392,16 @@ pub async fn inside(house: &House) -> Vec<Finding> {
         )),
         Ok(Some(last)) => findings.push(Finding::ok("log", format!("last record at {last}"))),
         Ok(None) => findings.push(Finding::ok("log", "holds nothing yet")),
+        // Each further one would wait for the same.
+        Err(error @ LogError::Engine(_)) => {
+            findings.push(Finding::bad("log", error.to_string(), LOG_AWAY));
+            return findings;
+        }
         Err(error) => {
             findings.push(Finding::bad("log", error.to_string(), "restore the log from the backup"));
         }
     }
     findings.extend(engines::clocks_of_brokers(house).await);
-    findings.extend(engines::look(&house.config, house.folder.path(), &house.clock).await);
-    let gateways = processes::gateways(house).await;
-    findings.extend(processes::of_the_processes(house, &gateways, now));
-    findings.extend(processes::of_the_sources(&gateways, now));
     findings
 }
 

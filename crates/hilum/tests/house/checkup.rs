@@ -2,6 +2,7 @@
 //! server and without one.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use hilum_testkit::kafka::Kafka;
 use hilum_testkit::postgres::Postgres;
@@ -10,6 +11,9 @@ use tempfile::tempdir;
 
 use crate::many::{patients, send};
 use crate::server::{Server, Start, run, wait};
+
+/// Each engine is waited for on its own, and once.
+const BOUND: Duration = Duration::from_secs(50);
 
 /// Findings as (level, about, found, remedy), and the exit code.
 fn doctor(data: &Path, config: &Path) -> (Vec<[String; 4]>, i32) {
@@ -114,7 +118,9 @@ fn each_setting_that_breaks_a_promise_is_found() {
     // Servers that do not answer are findings too, in bounded time.
     postgres.kill();
     drop(kafka);
+    let begun = Instant::now();
     let (away, code) = doctor(&data, &file);
+    assert!(begun.elapsed() < BOUND, "{:?}", begun.elapsed());
     assert_eq!(code, 1);
     for about in ["postgresql", "kafka"] {
         assert!(away.iter().any(|one| one[1] == about && one[0] == "bad" && !one[3].is_empty()), "{away:#?}");
@@ -123,4 +129,33 @@ fn each_setting_that_breaks_a_promise_is_found() {
     for findings in [&well, &sick, &stopped, &away] {
         assert!(!format!("{findings:?}").contains(&password), "a password among the findings");
     }
+}
+
+/// Beside a server that runs the doctor asks what that has open: brokers or a database that are away cost their bound once,
+/// however many partitions there are.
+#[test]
+fn engines_that_are_away_from_a_running_server_cost_their_bound_once() {
+    let (kafka, postgres) = (Kafka::start(1, &[]), Postgres::start(&[]));
+    let config = crate::many::config(&kafka, &postgres).replacen("[log]\n", "[log]\npartitions = 24\n", 1);
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start { config: &config, ..Start::default() });
+    send(&server, 0..30);
+    let (data, file) = (server.data.clone(), folder.path().join("hilum.toml"));
+    drop(kafka);
+    for (why, about) in [("brokers away", "kafka"), ("and a database that says nothing", "postgresql")] {
+        if about == "postgresql" {
+            postgres.freeze();
+        }
+        let begun = Instant::now();
+        let (away, code) = doctor(&data, &file);
+        let took = begun.elapsed();
+        assert!(took < BOUND, "{why}: {took:?}");
+        assert_eq!(code, 1, "{why}");
+        for about in ["log", about] {
+            let said = away.iter().find(|one| one[1] == about && one[0] == "bad");
+            assert!(said.is_some_and(|one| !one[3].is_empty()), "{why}, {about}: {away:#?}");
+        }
+    }
+    postgres.thaw();
+    server.signal("KILL");
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use hilum_core::{Clock, Position, Stream};
 use hilum_engines::checkup::{Grade, Noted};
-use hilum_engines::log::kafka;
+use hilum_engines::log::{LogError, kafka};
 use hilum_engines::tables::postgres::{self, PostgresConfig};
 
 use super::{Finding, Level};
@@ -81,11 +81,19 @@ pub async fn clocks_of_brokers(house: &House) -> Option<Finding> {
     }
     let (mut behind_us, mut ahead_us, mut is_known) = (0, 0, false);
     for partition in 0..house.log.partitions(Stream::Hl7In) {
-        // What cannot be read is said elsewhere.
-        let Ok(end) = house.log.end(Stream::Hl7In, partition).await else { continue };
+        // What cannot be read is said elsewhere; where the brokers do not answer, it would be waited for each time.
+        let end = match house.log.end(Stream::Hl7In, partition).await {
+            Ok(end) => end,
+            Err(LogError::Engine(_)) => break,
+            Err(_) => continue,
+        };
         let Some(offset) = end.checked_sub(1) else { continue };
         let position = Position { stream: Stream::Hl7In, partition, offset };
-        let Ok(Some(record)) = house.log.get(position).await else { continue };
+        let record = match house.log.get(position).await {
+            Ok(Some(record)) => record,
+            Err(LogError::Engine(_)) => break,
+            _ => continue,
+        };
         let Some(durable) = record.durable else { continue };
         is_known = true;
         behind_us = behind_us.max(record.envelope.received.micros_since(durable));
