@@ -213,6 +213,27 @@ async fn a_partition_that_cannot_be_looked_through_holds_up_no_other() {
     assert_eq!(standing(&tables).await, oracle(&messages));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_partition_whose_look_ahead_panics_says_so_and_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, tables, random) = (open_log(folder.path()), open_tables(), Entropy::seeded(22));
+    let messages: Vec<Message> = (0..7).map(note).collect();
+    let mut places = Vec::new();
+    for message in &messages {
+        places.push(log.append(envelope(message, &random)).await.unwrap());
+    }
+    let is_free = Arc::new(AtomicBool::new(false));
+    let toy = Toy { breaks: Some((places[0].partition, Arc::clone(&is_free))), ..Toy::default() };
+    let running = run_all(&Arc::new(toy), &log, &tables, &clock());
+    let paused = until_paused(&running).await;
+    assert!(paused.cause == Cause::Program && paused.why.contains("tried again"), "{paused:?}");
+    assert!(!running.progress().applied(places[0]), "nothing of it is applied before");
+    is_free.store(true, Ordering::Relaxed);
+    caught_up(&running).await;
+    running.stop().await;
+    assert_eq!(standing(&tables).await, oracle(&messages));
+}
+
 /// Three notes on one account, the record at `at` of them damaged in the file; where, to mend it.
 async fn three_with_one_damaged(folder: &Path, at: usize) -> (Vec<Message>, u16, Vec<usize>) {
     let random = Entropy::seeded(14);

@@ -1,9 +1,11 @@
 //! The runners of one projection over all its streams and partitions.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use hilum_core::{Clock, Stream, Tracer};
 use hilum_engines::log::{Log, Share};
 use hilum_engines::tables::Tables;
@@ -59,6 +61,28 @@ struct Crew<P: Projection> {
 }
 
 impl<P: Projection> Crew<P> {
+    /// Does `work` for a partition until it has ended by itself, or `stop` says true. A panic in it (a record that nobody
+    /// can look through, say) would leave the partition where it is without a word: it is said, and tried again.
+    async fn until_done<W: Future<Output = ()>>(
+        self: Arc<Self>,
+        (stream, partition): (Stream, u16),
+        mut stop: watch::Receiver<bool>,
+        work: impl Fn(Arc<Self>) -> W,
+    ) {
+        let mut pause = PAUSE_BACKOFF.0;
+        while AssertUnwindSafe(work(Arc::clone(&self))).catch_unwind().await.is_err() {
+            tracing::error!(projection = P::NAME, %stream, partition, "a partition failed, begun again");
+            self.progress.update(stream, partition, |slot| {
+                let why = "it failed before it was begun, and is tried again".to_owned();
+                slot.paused = Some(Paused { cause: Cause::Program, why });
+            });
+            if tokio::time::timeout(pause, stop.wait_for(|&stop| stop)).await.is_ok() {
+                return;
+            }
+            pause = (pause * 2).min(PAUSE_BACKOFF.1);
+        }
+    }
+
     /// Looks through what of one partition is not applied yet, until it has been possible.
     async fn look_ahead(self: Arc<Self>, place: (Stream, u16)) {
         // What waits is seen meanwhile.
@@ -168,8 +192,13 @@ impl<P: Projection> Crew<P> {
     async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         // Ends with this.
         let mut looking = JoinSet::new();
+        let stopping = stop.clone();
+        let look_ahead = |place| {
+            let look_ahead = move |crew: Arc<Self>| crew.look_ahead(place);
+            Arc::clone(&self).until_done(place, stopping.clone(), look_ahead)
+        };
         for place in places::<P>(&self.log) {
-            looking.spawn(Arc::clone(&self).look_ahead(place));
+            looking.spawn(look_ahead(place));
         }
         let mut share = tokio::select! {
             share = self.share() => share,
@@ -186,7 +215,7 @@ impl<P: Projection> Crew<P> {
             let known = self.log.places(&Stream::ALL).len();
             for place in self.progress.add(self.log.places(P::STREAMS)) {
                 if P::FORESEES {
-                    looking.spawn(Arc::clone(&self).look_ahead(place));
+                    looking.spawn(look_ahead(place));
                 }
             }
             for (place, stop) in &here {
@@ -197,7 +226,8 @@ impl<P: Projection> Crew<P> {
                     let (stop, stopped) = watch::channel(false);
                     let crew = Arc::clone(&self);
                     tasks.spawn(async move {
-                        crew.run_one(place, stopped).await;
+                        let run = |crew: Arc<Self>| crew.run_one(place, stopped.clone());
+                        crew.until_done(place, stopped.clone(), run).await;
                         place
                     });
                     stop

@@ -1,7 +1,10 @@
 //! What a batch says of the messages in it whose traces are told: `apply`, and behind it `commit`.
 //!
 //! Told are those that their door chose; the ones that are set aside, and the one that a partition stood still at, whoever
-//! chose, as far as the pace allows. Of the others nothing is done but looking at one flag.
+//! chose, as far as the pace allows. Of the others nothing is done but looking at one flag, and in a batch of which some
+//! are set aside, whether it is one of them.
+
+use std::collections::BTreeMap;
 
 use hilum_core::trace::{Said, Span, SpanKind};
 use hilum_core::{Envelope, Position, Seq, Timestamp, TraceContext, Tracer};
@@ -45,13 +48,17 @@ impl<P: Projection> Runner<P> {
             return;
         }
         let now = self.clock.now();
+        let rules: BTreeMap<Position, &'static str> = done.rejected.iter().copied().collect();
         for (at, place) in done.places.iter().enumerate() {
-            let rule = done.rejected.iter().find(|(position, _)| *position == place.position);
             let stood = stood.filter(|_| at == 0);
             let is_chosen = place.trace.is_some_and(|trace| trace.is_sampled);
+            if !is_chosen && stood.is_none() && rules.is_empty() {
+                continue;
+            }
+            let rule = rules.get(&place.position).copied();
             let is_odd = rule.is_some() || stood.is_some();
             if is_chosen || is_odd && self.tracer.may_begin(now) {
-                self.tell_one(done, place, rule.map(|(_, rule)| *rule), stood, now);
+                self.tell_one(done, place, rule, stood, now);
             }
         }
     }

@@ -146,6 +146,8 @@ pub struct Toy {
     pub by_arrival: bool,
     /// A partition of `hl7.in` that is not looked through before this is let go.
     pub stuck: Option<(u16, Arc<AtomicBool>)>,
+    /// A partition of `hl7.in` that cannot be looked through without a panic before this is let go.
+    pub breaks: Option<(u16, Arc<AtomicBool>)>,
 }
 
 /// A fact as it is folded: time, then digest.
@@ -253,6 +255,11 @@ impl Projection for Toy {
     }
 
     fn foresee(&self, record: &Record, _out: &mut Changes) {
+        if let Some((partition, is_free)) = &self.breaks
+            && (record.position.stream, record.position.partition) == (Stream::Hl7In, *partition)
+        {
+            assert!(is_free.load(Ordering::Relaxed), "planted");
+        }
         if let Some((partition, is_free)) = &self.stuck
             && (record.position.stream, record.position.partition) == (Stream::Hl7In, *partition)
         {
