@@ -642,23 +642,29 @@ impl Postgres {
         let client: Object = self.0.pool.get().await.map_err(|e| pool_error(&e))?;
         let is_long = calls.iter().any(Call::is_long);
         let limit = if is_long { self.0.patience.commit } else { self.0.patience.answer };
-        match tokio::time::timeout(limit, answers(&client, calls)).await {
-            Ok(answers) => answers,
-            Err(_) => Err(self.give_up(client, calls.first().map_or("read", |call| call.step), limit)),
+        if let Ok(answers) = tokio::time::timeout(limit, answers(&client, calls)).await {
+            return answers;
         }
+        // What removes rows may go on: it would never come to its end.
+        if !is_long {
+            self.call_off(&client);
+        }
+        Err(self.give_up(client, calls.first().map_or("read", |call| call.step), limit))
+    }
+
+    /// Tells a server that is only slow not to go on with what nobody waits for. One that cannot be told goes on.
+    fn call_off(&self, client: &Object) {
+        let (question, limit) = (client.cancel_token(), to_connect(&self.0.client));
+        tokio::spawn(async move {
+            tokio::time::timeout(limit, question.cancel_query(NoTls)).await.map(drop).ok();
+        });
     }
 
     /// Drops a connection on which there was no answer, and with it all that wait for their next question: they lead to
     /// the same server, and whoever took its place is found by a new one. The error says what was asked.
     fn give_up(&self, client: Object, step: &str, limit: Duration) -> TablesError {
-        let question = client.cancel_token();
         drop(Object::take(client));
         self.0.pool.retain(|_, _| false);
-        let limit_to_connect = to_connect(&self.0.client);
-        tokio::spawn(async move {
-            // One that is only slow must not go on with what nobody waits for. If it cannot be told, it does.
-            tokio::time::timeout(limit_to_connect, question.cancel_query(NoTls)).await.map(drop).ok();
-        });
         silent(step, limit)
     }
 

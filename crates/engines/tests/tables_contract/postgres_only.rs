@@ -494,6 +494,33 @@ async fn a_server_that_stands_still_is_not_waited_for() {
     assert_eq!((entries.len() as u64, rows), (4, 4), "outbox and rows");
 }
 
+/// A question that takes too long is called off at the server too, and whoever asks next has a connection of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_that_takes_too_long_is_called_off() {
+    let server = Server::start(&[]);
+    let mut config = PostgresConfig::new(server.url(), "slow");
+    config.pool_size = 1;
+    config.patience.answer = Duration::from_secs(1);
+    let tables = Postgres::open(config, &TABLES).await.unwrap();
+    tables.commit(both(1)).await.unwrap();
+    let operator = raw(&server.url()).await;
+    operator.batch_execute(&format!("BEGIN; LOCK TABLE slow.{}", ROOM.name)).await.unwrap();
+    let why = silent("a read", tables.read(&[get(&ROOM, vec![id(1)])])).await;
+    assert!(why.contains("no answer within 1s"), "{why}");
+    let read = tables.read(&[get(&PAIR, vec![text("n"), Value::Int(1)])]).await.unwrap();
+    assert_eq!(read[0].len(), 1, "another table, at once");
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    for n in 0.. {
+        if operator.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+            break;
+        }
+        assert!(n < 50, "it waits on");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    operator.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(there(&tables, 1).await, 2);
+}
+
 /// A server that is not there, a wrong password, a schema's bad name: an error that tells, without the password.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_opened_says_why() {
