@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hilum_core::{Epoch, Kind, Seq, Stream};
-use hilum_engines::tables::query::{Check, Probe, Query, Sort, Source, Term};
 use hilum_engines::tables::postgres::{Patience, Postgres, PostgresConfig};
+use hilum_engines::tables::query::{Check, Probe, Query, Sort, Source, Term};
 use hilum_engines::tables::{
     Anew, Batch, Column, OffsetMove, Read, Scan, Table, TablesError, Type, Value, Write,
 };
