@@ -9,9 +9,11 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::Producer as _;
 
-use super::client::{Settings, Watched, topic_bytes_max};
+use super::client::{Settings, Watched};
+use super::cluster::{Cluster, options};
+use super::names::Names;
+use super::promise::{self, Holds, Topic};
 use super::token::Tokens;
-use super::topics::{Cluster, Names, Topic, options};
 use super::{Durability, KafkaConfig, LogError, blocking};
 use crate::checkup::Noted;
 use crate::limits::CHECKUP_S_MAX;
@@ -65,7 +67,7 @@ async fn look_at(config: &KafkaConfig, clock: &Clock) -> Result<Vec<Noted>, LogE
     };
     let settings = Settings::new(config, tokens)?;
     let (cluster, _) = Cluster::of(&settings).await?;
-    let overview = overview(&settings, &config.prefix).await?;
+    let overview = overview(&settings, &names).await?;
     let mut noted = of_brokers(config, &overview);
     noted.extend(of_version(&settings, &overview, config.durability).await);
     let own: Vec<&str> = overview.topics.keys().map(String::as_str).collect();
@@ -102,9 +104,9 @@ fn topic_value(topic: &Topic<'_>, setting: &str) -> String {
 }
 
 /// Brokers, and the log's own topics with what stands in them.
-async fn overview(settings: &Settings, prefix: &str) -> Result<Overview, LogError> {
+async fn overview(settings: &Settings, names: &Names) -> Result<Overview, LogError> {
     let (asker, consumer): (_, BaseConsumer<Watched>) = (settings.asker()?, settings.consumer()?);
-    let (streams, decisions) = (format!("{prefix}.hl7.in"), format!("{prefix}.decisions"));
+    let names = names.clone();
     blocking(move || {
         let wait = Duration::from_secs(CHECKUP_S_MAX / 2);
         let fails =
@@ -113,8 +115,7 @@ async fn overview(settings: &Settings, prefix: &str) -> Result<Overview, LogErro
         let mut topics = BTreeMap::new();
         for topic in metadata.topics() {
             let name = topic.name();
-            let is_of_source = name.strip_prefix(&streams).is_some_and(|rest| rest.starts_with('.'));
-            if name != streams && name != decisions && !is_of_source {
+            if !names.is_of_stream(name) {
                 continue;
             }
             let mut shown = Shown { copies: usize::MAX, in_sync: usize::MAX, ..Shown::default() };
@@ -220,44 +221,21 @@ fn version_of(says: Option<&str>) -> Noted {
 fn of_topic(config: &KafkaConfig, name: &str, shown: &Shown, value: &dyn Fn(&str) -> String) -> Vec<Noted> {
     let about = format!("{ABOUT} {name}");
     let mut noted = Vec::new();
-    let mut must = |setting: &str, wanted: &str, holds: bool, why: &str| {
-        if holds {
-            return;
+    for demand in promise::demands(Holds::Messages, config.durability) {
+        let promise::Demand { setting, or, .. } = &demand;
+        let has = value(setting);
+        if demand.holds(&has) {
+            continue;
         }
         let remedy = format!(
             "kafka-configs.sh --bootstrap-server {} --alter --entity-type topics --entity-name {name} --add-config \
-             {setting}={wanted}",
-            config.brokers
+             {setting}={}",
+            config.brokers,
+            demand.value()
         );
-        noted.push(Noted::mend(&about, format!("{setting} is {}: {why}", value(setting)), remedy));
-    };
-    let forgets = "acknowledged messages are dropped by age or size";
-    must(
-        "cleanup.policy",
-        "delete",
-        value("cleanup.policy") == "delete",
-        "older messages of a patient are dropped",
-    );
-    must("retention.ms", "-1", value("retention.ms") == "-1", forgets);
-    must("retention.bytes", "-1", value("retention.bytes") == "-1", forgets);
-    let bytes = topic_bytes_max();
-    let has = value("max.message.bytes").parse::<usize>().unwrap_or_default();
-    must("max.message.bytes", &bytes.to_string(), has >= bytes, "large messages cannot be kept");
-    let in_sync = value("min.insync.replicas").parse::<usize>().unwrap_or(1);
-    match config.durability {
-        Durability::Replicated => {
-            let alone = "an acknowledged message may stand on one machine alone";
-            must("min.insync.replicas", "2", in_sync >= 2, alone);
-            let unclean = value("unclean.leader.election.enable") != "true";
-            let lacks = "a broker that lacks acknowledged messages may lead";
-            must("unclean.leader.election.enable", "false", unclean, lacks);
-        }
-        Durability::Fsync => {
-            let memory = "an acknowledged message may stand in memory alone";
-            must("flush.messages", "1", value("flush.messages") == "1", memory);
-        }
-        Durability::Any => {}
+        noted.push(Noted::mend(&about, format!("{setting} is {has}: {or}"), remedy));
     }
+    let in_sync = value("min.insync.replicas").parse::<usize>().unwrap_or(1);
     if value("message.timestamp.type") != "LogAppendTime" {
         let remedy = "set it to LogAppendTime: it tells when a record was durable";
         noted.push(Noted::look(&about, "message.timestamp.type is not LogAppendTime", remedy));
@@ -273,8 +251,9 @@ fn of_topic(config: &KafkaConfig, name: &str, shown: &Shown, value: &dyn Fn(&str
     }
     if noted.is_empty() {
         let (partitions, copies, records) = (shown.partitions, shown.copies, shown.records);
+        let bytes = value("max.message.bytes");
         let found = format!(
-            "{partitions} partitions, {copies} copies, min.insync.replicas={in_sync}, max.message.bytes={has}, kept for \
+            "{partitions} partitions, {copies} copies, min.insync.replicas={in_sync}, max.message.bytes={bytes}, kept for \
              ever, {records} records"
         );
         noted.push(Noted::fine(&about, found));
@@ -312,6 +291,7 @@ fn of_copies(config: &KafkaConfig, about: &str, shown: &Shown, in_sync: usize) -
 
 #[cfg(test)]
 mod tests {
+    use super::super::client::topic_bytes_max;
     use super::*;
     use crate::checkup::Grade;
 

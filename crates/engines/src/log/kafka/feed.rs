@@ -17,7 +17,10 @@ use rdkafka::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 
 use super::client::{Settings, Watched};
-use super::topics::{Cluster, Making, Names};
+use super::cluster::Cluster;
+use super::names::Names;
+use super::promise::{Holds, demands};
+use super::topics::Making;
 use super::{LogError, blocking};
 use crate::limits;
 use crate::tables::Change;
@@ -109,12 +112,7 @@ impl Feed {
                 )));
             }
             for topic in cluster.topics(names, &[topic]).await? {
-                topic.must(
-                    "cleanup.policy",
-                    "`delete`: each entry counts, not the last of a key",
-                    |value| value == "delete",
-                )?;
-                topic.must_acknowledge(making.durability)?;
+                topic.must(&demands(Holds::Changes, making.durability))?;
             }
         }
         let producer = settings.sequencer()?;

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::client::{Settings, Watched};
-use super::topics::Names;
+use super::names::Names;
 use super::{LogError, blocking, trouble};
 use crate::limits;
 use crate::log::new_epoch;

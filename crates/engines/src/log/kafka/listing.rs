@@ -13,7 +13,7 @@ use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::watch;
 
-use super::topics::Names;
+use super::names::Names;
 use super::{LogError, lock};
 use crate::limits;
 

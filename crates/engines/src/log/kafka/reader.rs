@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::client::{Settings, Watched};
 use super::listing::{Listing, Spot};
-use super::topics::Names;
+use super::names::Names;
 use super::{ENVELOPE_HEADER, LogError, lock};
 use crate::limits;
 use crate::log::stored::{self, Unreadable};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rdkafka::producer::Producer as _;
 
-use super::{Inner, LogError, blocking, list, lock, topics};
+use super::{Inner, LogError, blocking, cluster, list, lock};
 use crate::limits;
 
 impl Inner {
@@ -61,7 +61,7 @@ impl Inner {
                 let asked = Arc::clone(&inner);
                 let answer = blocking(move || {
                     let wait = Duration::from_secs(limits::ENGINE_CONNECT_S_MAX);
-                    topics::all_lead(asked.producer.client(), &asked.listing, asked.in_sync, wait)
+                    cluster::all_lead(asked.producer.client(), &asked.listing, asked.in_sync, wait)
                 });
                 match answer.await {
                     Ok(()) => break,
