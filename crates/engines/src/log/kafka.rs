@@ -195,7 +195,8 @@ impl Kafka {
             tokio::task::unconstrained(room).await.map_err(|_| LogError::ReadOnly("closed".to_owned()))?;
         let stream = envelope.stream;
         let each = inner.listing.each();
-        let partition = number * each + partition_of(envelope.key, each);
+        let partition = inner.listing.numbered(number, partition_of(envelope.key, each));
+        let partition = partition.ok_or_else(|| unknown(stream, number))?;
         let spot = inner.listing.spot(stream, partition).ok_or_else(|| unknown(stream, partition))?;
         inner.listing.is_there(&spot.topic)?;
         let key = envelope.key.to_string();

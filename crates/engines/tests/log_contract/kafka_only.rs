@@ -106,6 +106,68 @@ async fn topics_that_do_not_keep_what_is_promised_are_refused_by_name() {
     assert!(refused.contains("decisions has 6 partitions"), "{refused}");
 }
 
+/// `{prefix}.log` made by somebody else, or changed since: without what stands in it no process starts, so it must be kept
+/// as the messages are. One of its records that is lost would give a topic's number twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_topic_that_lists_the_others_must_keep_what_they_keep() {
+    let (fsync, replicated) = (Durability::Fsync, Durability::Replicated);
+    let promised = |durability| {
+        let further: &[_] = match durability {
+            Durability::Replicated => {
+                &[("min.insync.replicas", "2"), ("unclean.leader.election.enable", "false")]
+            }
+            _ => &[("flush.messages", "1")],
+        };
+        let kept = [("retention.ms", "-1"), ("max.message.bytes", "20000000")];
+        kept.iter().chain(further).copied().collect::<BTreeMap<_, _>>()
+    };
+    let cases = [
+        (fsync, "retention.ms", "604800000"),
+        (fsync, "retention.bytes", "1000000"),
+        (fsync, "cleanup.policy", "compact"),
+        (fsync, "flush.messages", "10000"),
+        (replicated, "min.insync.replicas", "1"),
+        (replicated, "unclean.leader.election.enable", "true"),
+    ];
+    for (durability, setting, value) in cases {
+        let config = KafkaConfig { durability, ..on_one_broker() };
+        make_topics(&config, [8, 8], &promised(durability)).await;
+        let list = format!("{}.log", config.prefix);
+        let mut settings = promised(durability);
+        settings.insert(setting, value);
+        let new = NewTopic::new(&list, 1, TopicReplication::Fixed(1));
+        let new = settings.iter().fold(new, |new, (name, value)| new.set(name, value));
+        let made = admin(&config).create_topics(&[new], &AdminOptions::new()).await.expect("asks");
+        assert!(made.iter().all(Result::is_ok), "{made:?}");
+        let refused = open(&config).await.expect_err(setting).to_string();
+        assert!(refused.contains(&format!("{list} has {setting}={value}")), "{setting}: {refused}");
+        assert!(read_all(&config.brokers, &list).is_empty(), "{setting}: no log is begun");
+    }
+
+    let config = KafkaConfig { durability: fsync, ..on_one_broker() };
+    let log = open(&config).await.expect("makes it as it must be");
+    let list = format!("{}.log", config.prefix);
+    let wanted = ["--alter", "--entity-type", "topics", "--entity-name", &list, "--add-config"];
+    Cluster::shared().tool("kafka.admin.ConfigCommand", &[&wanted[..], &["retention.ms=604800000"]].concat());
+    let refused = open(&config).await.expect_err("in a week it would be gone").to_string();
+    assert!(refused.contains(&format!("{list} has retention.ms=604800000")), "{refused}");
+    log.append(hl7(1)).await.expect("who runs goes on");
+}
+
+/// As many partitions as the bound are a log, more are not: their numbers would run into those of the next topic.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn topics_of_more_partitions_than_the_bound_are_refused_by_name() {
+    let config = on_one_broker();
+    let kept = BTreeMap::from([("retention.ms", "-1"), ("max.message.bytes", "20000000")]);
+    make_topics(&config, [257, 257], &kept).await;
+    let refused = open(&config).await.expect_err("too many").to_string();
+    let topics = [format!("{}.hl7.in", config.prefix), format!("{}.decisions", config.prefix)];
+    let want = format!("topic {} has 257 partitions: a topic of a log has at most 256", topics[0]);
+    assert!(refused.contains(&want), "{refused}");
+    let topics = topics.each_ref().map(String::as_str);
+    admin(&config).delete_topics(&topics, &AdminOptions::new()).await.expect("deletes");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_opens_first_makes_the_log_and_all_see_the_same() {
     let config = on_one_broker();

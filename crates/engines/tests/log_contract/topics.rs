@@ -8,10 +8,12 @@ use hilum_core::{Entropy, Envelope, Kind, Position, SourceName, Stream};
 use hilum_engines::limits;
 use hilum_engines::log::kafka::{Kafka, KafkaConfig};
 use hilum_engines::log::{Log, LogError, ReadMax, Share, partition_of};
-use hilum_testkit::kafka::leave_a_gap;
+use hilum_testkit::kafka::{leave_a_gap, read_all};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use tokio::sync::watch;
 
 use crate::sample::{ALL, bodies, hl7, key, ticking};
@@ -266,6 +268,76 @@ async fn a_topic_that_somebody_deletes_is_said_to_be_gone_and_the_others_go_on()
     let read = async || log.read(Stream::Hl7In, partition, 0, ALL).await.ok().filter(|read| !read.is_empty());
     let read = wait("and read again by who read the other one", read).await;
     assert_eq!(read[0].position.offset, 0);
+}
+
+fn topics_of(config: &KafkaConfig) -> BTreeSet<String> {
+    let client: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", &config.brokers).create().unwrap();
+    let metadata = client.fetch_metadata(None, Duration::from_secs(10)).expect("answers");
+    let topics = metadata.topics().iter().map(|topic| topic.name().to_owned());
+    topics.filter(|topic| topic.starts_with(&format!("{}.", config.prefix))).collect()
+}
+
+async fn write(config: &KafkaConfig, topic: &str, records: &[String]) {
+    let producer: FutureProducer =
+        ClientConfig::new().set("bootstrap.servers", &config.brokers).create().expect("a client");
+    for record in records {
+        let record = FutureRecord::<(), _>::to(topic).partition(0).payload(record);
+        producer.send(record, Duration::from_secs(10)).await.expect("writes");
+    }
+}
+
+/// `{prefix}.log` deleted while all run: it is said, what comes in is kept as before and the other topics are watched
+/// still; no process makes another one beside topics in which records stand, for its sources' topics might have other
+/// numbers. With its records written again, as the manual says, all is as it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_that_somebody_deletes_is_said_to_be_lost_and_nobody_makes_another() {
+    let config = on_one_broker();
+    let log = open(&config, &["ed", "lab"]).await;
+    let position = log.append(of("lab", 1)).await.expect("appends");
+    log.append(of("ed", 1)).await.expect("appends");
+    let list = format!("{}.log", config.prefix);
+    let own = format!("{}.hl7.in.ed", config.prefix);
+    let records: Vec<_> = read_all(&config.brokers, &list).into_iter().map(|record| record.value).collect();
+    assert_eq!(records.len(), 3, "{records:?}");
+    admin(&config).delete_topics(&[&list], &AdminOptions::new()).await.expect("deletes");
+    let said = wait("it is seen", async || log.health().gone.pop()).await;
+    for want in [&*format!("topic {list} is gone"), "docs/OPERATIONS.md", "another prefix"] {
+        assert!(said.contains(want), "{said}");
+    }
+    log.append(of("ed", 2)).await.expect("what comes in is kept");
+    log.append_beside(position, of("lab", 1)).await.expect("and beside what stands");
+    assert_eq!(bodies(&log, Stream::Hl7In, position.partition).await.len(), 2, "and read");
+
+    let before = topics_of(&config);
+    let refused = try_open(&config, &["ed"]).await.expect_err("nobody begins another").to_string();
+    for want in [&*list, "though records stand in", "docs/OPERATIONS.md"] {
+        assert!(refused.contains(want), "{refused}");
+    }
+    assert_eq!(topics_of(&config), before, "nothing is made");
+
+    // Made by somebody, and empty: no log of its own either.
+    make(&config, &list, 1, &[]).await;
+    let refused = try_open(&config, &["ed"]).await.expect_err("nor in an empty one").to_string();
+    assert!(refused.contains(&format!("topic {list} is empty, though records stand in")), "{refused}");
+    wait("it is seen", async || {
+        log.health().gone.iter().any(|said| said.contains("has lost records")).then_some(())
+    })
+    .await;
+
+    // The others are looked at all the while.
+    admin(&config).delete_topics(&[&own], &AdminOptions::new()).await.expect("deletes");
+    wait("the loss of another one is seen", async || {
+        log.health().gone.iter().any(|said| said.contains(&own)).then_some(())
+    })
+    .await;
+    make(&config, &own, P, &[]).await;
+
+    write(&config, &list, &records).await;
+    wait("all is as it was", async || log.health().gone.is_empty().then_some(())).await;
+    let again = open(&config, &["ed", "lab"]).await;
+    assert_eq!((again.epoch(), again.partitions(Stream::Hl7In)), (log.epoch(), 3 * P));
+    assert_eq!(again.append(of("lab", 1)).await.expect("appends").partition, position.partition);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

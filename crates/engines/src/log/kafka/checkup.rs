@@ -12,9 +12,9 @@ use rdkafka::producer::Producer as _;
 use super::client::{Settings, Watched};
 use super::cluster::{Cluster, options};
 use super::names::Names;
-use super::promise::{self, Holds, Topic};
+use super::promise::{self, Holds};
 use super::token::Tokens;
-use super::{Durability, KafkaConfig, LogError, blocking};
+use super::{Durability, KafkaConfig, LogError, blocking, listing};
 use crate::checkup::Noted;
 use crate::limits::CHECKUP_S_MAX;
 
@@ -78,11 +78,14 @@ async fn look_at(config: &KafkaConfig, clock: &Clock) -> Result<Vec<Noted>, LogE
         noted.push(Noted::look(ABOUT, found, remedy));
         return Ok(noted);
     }
+    noted.extend(of_list(&names, &overview.topics));
     for (name, shown) in &overview.topics {
+        let Some(holds) = names.holds(name) else { continue };
         match cluster.topics(&names, &[name.as_str()]).await {
             Ok(described) => {
                 for topic in &described {
-                    noted.extend(of_topic(config, name, shown, &|setting| topic_value(topic, setting)));
+                    let value = |setting: &str| topic.value(setting).to_owned();
+                    noted.extend(of_topic(config, (name, holds), shown, &value));
                 }
             }
             Err(why) => noted.push(Noted::look(
@@ -99,8 +102,14 @@ async fn look_at(config: &KafkaConfig, clock: &Clock) -> Result<Vec<Noted>, LogE
     Ok(noted)
 }
 
-fn topic_value(topic: &Topic<'_>, setting: &str) -> String {
-    topic.value(setting).to_owned()
+/// A log without the topic that says which one it is.
+fn of_list(names: &Names, topics: &BTreeMap<String, Shown>) -> Option<Noted> {
+    if topics.contains_key(&names.identity) {
+        return None;
+    }
+    let (topic, _) = topics.iter().find(|(_, shown)| shown.records + shown.gone > 0)?;
+    let found = format!("topic {} is not to be seen, though records stand in {topic}", names.identity);
+    Some(Noted::mend(ABOUT, found, format!("{}, or give hilum's user Describe on it", listing::LIST_WAY_OUT)))
 }
 
 /// Brokers, and the log's own topics with what stands in them.
@@ -115,7 +124,7 @@ async fn overview(settings: &Settings, names: &Names) -> Result<Overview, LogErr
         let mut topics = BTreeMap::new();
         for topic in metadata.topics() {
             let name = topic.name();
-            if !names.is_of_stream(name) {
+            if names.holds(name).is_none() {
                 continue;
             }
             let mut shown = Shown { copies: usize::MAX, in_sync: usize::MAX, ..Shown::default() };
@@ -218,10 +227,15 @@ fn version_of(says: Option<&str>) -> Noted {
 }
 
 /// Settings, copies and records of one topic of the log.
-fn of_topic(config: &KafkaConfig, name: &str, shown: &Shown, value: &dyn Fn(&str) -> String) -> Vec<Noted> {
+fn of_topic(
+    config: &KafkaConfig,
+    (name, holds): (&str, Holds),
+    shown: &Shown,
+    value: &dyn Fn(&str) -> String,
+) -> Vec<Noted> {
     let about = format!("{ABOUT} {name}");
     let mut noted = Vec::new();
-    for demand in promise::demands(Holds::Messages, config.durability) {
+    for demand in promise::demands(holds, config.durability) {
         let promise::Demand { setting, or, .. } = &demand;
         let has = value(setting);
         if demand.holds(&has) {
@@ -242,12 +256,15 @@ fn of_topic(config: &KafkaConfig, name: &str, shown: &Shown, value: &dyn Fn(&str
     }
     noted.extend(of_copies(config, &about, shown, in_sync));
     if shown.gone > 0 {
-        noted.push(Noted::mend(
-            &about,
-            format!("{} records that once stood at its beginning are gone", shown.gone),
-            "what was applied stays in the chart, and a rebuild would lose it: export from a mirror, see that retention \
-             is -1, and that nobody deletes records",
-        ));
+        let remedy = match holds {
+            Holds::List => listing::LIST_WAY_OUT,
+            Holds::Messages | Holds::Changes => {
+                "what was applied stays in the chart, and a rebuild would lose it: export from a mirror, see that \
+                 retention is -1, and that nobody deletes records"
+            }
+        };
+        let found = format!("{} records that once stood at its beginning are gone", shown.gone);
+        noted.push(Noted::mend(&about, found, remedy));
     }
     if noted.is_empty() {
         let (partitions, copies, records) = (shown.partitions, shown.copies, shown.records);
@@ -314,6 +331,7 @@ mod tests {
     fn a_topic_that_forgets_is_said_with_its_remedy() {
         let config = KafkaConfig::new("127.0.0.1:9", "x");
         let shown = Shown { partitions: 8, copies: 3, in_sync: 3, records: 7, ..Shown::default() };
+        let messages = ("x.hl7.in", Holds::Messages);
         let bytes = topic_bytes_max().to_string();
         let good = |setting: &str| match setting {
             "cleanup.policy" => "delete",
@@ -324,7 +342,7 @@ mod tests {
             "message.timestamp.type" => "LogAppendTime",
             _ => "",
         };
-        let noted = of_topic(&config, "x.hl7.in", &shown, &|setting| good(setting).to_owned());
+        let noted = of_topic(&config, messages, &shown, &|setting| good(setting).to_owned());
         assert_eq!(noted.iter().map(|one| one.grade).collect::<Vec<_>>(), [Grade::Fine], "{noted:?}");
         let planted = [
             ("cleanup.policy", "compact", Grade::Mend),
@@ -336,16 +354,50 @@ mod tests {
         ];
         for (name, value, want) in planted {
             let with = |setting: &str| if setting == name { value } else { good(setting) }.to_owned();
-            let noted = of_topic(&config, "x.hl7.in", &shown, &with);
+            let noted = of_topic(&config, messages, &shown, &with);
             let [one] = noted.as_slice() else { panic!("{name}: {noted:?}") };
             assert!(one.grade == want && one.found.contains(name) && !one.remedy.is_empty(), "{one:?}");
         }
         let gone = Shown { gone: 5, ..shown };
-        let noted = of_topic(&config, "x.hl7.in", &gone, &|setting| good(setting).to_owned());
+        let noted = of_topic(&config, messages, &gone, &|setting| good(setting).to_owned());
         assert!(
             noted.iter().any(|one| one.grade == Grade::Mend && one.found.contains("5 records")),
             "{noted:?}"
         );
+    }
+
+    #[test]
+    fn the_topic_that_lists_the_others_is_held_to_the_same() {
+        let config = KafkaConfig::new("127.0.0.1:9", "x");
+        let names = Names::new("x").unwrap();
+        let shown = Shown { partitions: 1, copies: 3, in_sync: 3, records: 1, ..Shown::default() };
+        let list = (names.identity.as_str(), names.holds(&names.identity).unwrap());
+        let good = |setting: &str| match setting {
+            "cleanup.policy" => "delete",
+            "retention.ms" | "retention.bytes" => "-1",
+            "min.insync.replicas" => "2",
+            "message.timestamp.type" => "LogAppendTime",
+            // What stands there is small.
+            "max.message.bytes" => "1048588",
+            _ => "",
+        };
+        for (name, value) in [
+            ("retention.ms", "604800000"),
+            ("min.insync.replicas", "1"),
+            ("unclean.leader.election.enable", "true"),
+        ] {
+            let with = |setting: &str| if setting == name { value } else { good(setting) }.to_owned();
+            let noted = of_topic(&config, list, &shown, &with);
+            let [one] = noted.as_slice() else { panic!("{name}: {noted:?}") };
+            assert!(one.grade == Grade::Mend && one.found.contains(name), "{one:?}");
+        }
+        let mut topics = BTreeMap::from([("x.hl7.in".to_owned(), shown.clone())]);
+        let lost = of_list(&names, &topics).expect("records, and nobody says whose");
+        assert!(lost.grade == Grade::Mend && lost.found.contains("x.log"), "{lost:?}");
+        topics.insert(names.identity.clone(), shown.clone());
+        assert!(of_list(&names, &topics).is_none());
+        let new = BTreeMap::from([("x.hl7.in".to_owned(), Shown { records: 0, ..shown })]);
+        assert!(of_list(&names, &new).is_none(), "made by hand for a first start");
     }
 
     #[test]

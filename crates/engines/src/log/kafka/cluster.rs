@@ -26,8 +26,14 @@ pub(super) struct Present {
 }
 
 impl Present {
-    pub(super) fn partitions(&self, topic: &str) -> Option<u16> {
-        self.topics.get(topic).map(|&partitions| partitions as u16)
+    /// Partitions of a topic that is there; 0 while one of them has no leader.
+    pub(super) fn partitions(&self, topic: &str) -> Option<usize> {
+        self.topics.get(topic).copied()
+    }
+
+    /// All topics, with their partitions.
+    pub(super) fn topics(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.topics.iter().map(|(topic, &partitions)| (topic.as_str(), partitions))
     }
 }
 
@@ -87,6 +93,11 @@ impl<'a> Cluster<'a> {
         Ok((cluster, there))
     }
 
+    /// What it shows now.
+    pub(super) async fn look(&self) -> Result<Present, LogError> {
+        look(&self.asker, self.brokers, self.watched).await
+    }
+
     /// Makes topics. Another process may do the same now: then they are there.
     pub(super) async fn create(
         &self,
@@ -140,7 +151,7 @@ impl<'a> Cluster<'a> {
     pub(super) async fn wait_for(&self, wanted: &[(&str, u16)]) -> Result<Present, LogError> {
         let rounds = limits::KAFKA_START_S_MAX * 1_000 / limits::KAFKA_RETRY_MS;
         for _ in 0..rounds {
-            let there = look(&self.asker, self.brokers, self.watched).await?;
+            let there = self.look().await?;
             if wanted.iter().all(|(topic, _)| there.partitions(topic).is_some_and(|has| has > 0)) {
                 return Ok(there);
             }
@@ -189,16 +200,21 @@ impl<'a> Cluster<'a> {
         found.collect()
     }
 
-    /// Whether `topics` keep what is to be promised; gives the level, and the brokers that must have a record.
+    /// Whether `topics`, and the one that lists them, keep what is to be promised; gives the level of `topics`, and the
+    /// brokers that must have a record.
     pub(super) async fn promise(
         &self,
         names: &Names,
         durability: Durability,
         topics: &[&str],
     ) -> Result<(&'static str, usize), LogError> {
+        let of_list = promise::demands(Holds::List, durability);
+        for list in self.topics(names, &[&names.identity]).await? {
+            list.must(&of_list)?;
+        }
         let topics = self.topics(names, topics).await?;
-        let demands = promise::demands(Holds::Messages, durability);
-        topics.iter().try_for_each(|topic| topic.must(&demands))?;
+        let of_messages = promise::demands(Holds::Messages, durability);
+        topics.iter().try_for_each(|topic| topic.must(&of_messages))?;
         Ok(promise::level(&topics))
     }
 }

@@ -4,6 +4,7 @@
 //! of two processes that add one at the same moment, the first that stands there counts, and the other takes the next
 //! number. Nothing is ever taken back (ADR 20).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hilum_core::{Clock, Entropy, Epoch, Id, Stream, Timestamp};
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::client::{Settings, Watched};
+use super::listing::list_lost;
 use super::names::Names;
 use super::{LogError, blocking, trouble};
 use crate::limits;
@@ -107,24 +109,13 @@ pub(super) fn read_by(consumer: &BaseConsumer<Watched>, names: &Names) -> Result
         let denied = names.denied(why.rdkafka_error_code(), "Read", topic);
         fails(&denied.unwrap_or_else(|| why.to_string()))
     };
-    // Another process may have made it this moment: then its leader is not known everywhere.
-    let until = Instant::now() + wait;
-    let (begin, end) = loop {
-        match consumer.fetch_watermarks(topic, 0, wait) {
-            Ok(marks) => break marks,
-            Err(why) if why.rdkafka_error_code().is_some_and(trouble::is_denied) => {
-                return Err(refused(&why));
-            }
-            Err(why) if Instant::now() > until => return Err(fails(&why)),
-            Err(_) => std::thread::sleep(Duration::from_millis(limits::KAFKA_RETRY_MS)),
-        }
-    };
+    let (begin, end) = marks(consumer, names, (topic, 0), "Read")?;
     let mut list = List { end, ..List::default() };
     if end == 0 {
         return Ok(list);
     }
     if begin > 0 {
-        return Err(fails(&"its first records are deleted: it must keep all (retention.ms=-1)"));
+        return Err(list_lost(names, "has lost its first records (it must keep all: retention.ms=-1)"));
     }
     let mut place = TopicPartitionList::new();
     place.add_partition_offset(topic, 0, Offset::Beginning).map_err(|why| fails(&why))?;
@@ -141,6 +132,41 @@ pub(super) fn read_by(consumer: &BaseConsumer<Watched>, names: &Names) -> Result
             }
         }
     }
+}
+
+/// Where a partition of a topic that is there begins and ends. Who may not is told that `right` is missing.
+pub(super) fn marks(
+    consumer: &BaseConsumer<Watched>,
+    names: &Names,
+    (topic, partition): (&str, i32),
+    right: &str,
+) -> Result<(i64, i64), LogError> {
+    let fails = |why: String| LogError::Engine(format!("topic {topic} cannot be read: {why}"));
+    let wait = Duration::from_secs(limits::KAFKA_START_S_MAX);
+    // Another process may have made it this moment: then its leader is not known everywhere.
+    let until = Instant::now() + wait;
+    loop {
+        match consumer.fetch_watermarks(topic, partition, wait) {
+            Ok(marks) => return Ok(marks),
+            Err(why) if why.rdkafka_error_code().is_some_and(trouble::is_denied) => {
+                let denied = names.denied(why.rdkafka_error_code(), right, topic);
+                return Err(fails(denied.unwrap_or_else(|| why.to_string())));
+            }
+            Err(why) if Instant::now() > until => return Err(fails(why.to_string())),
+            Err(_) => std::thread::sleep(Duration::from_millis(limits::KAFKA_RETRY_MS)),
+        }
+    }
+}
+
+/// The records of a list, as they would be written again.
+pub(super) fn lines(names: &Names, epoch: Epoch, made: Timestamp, of_sources: &[Arc<str>]) -> Vec<String> {
+    let topics = names.of_streams().map(str::to_owned).collect();
+    let identity = Identity { v: 1, epoch, owner: None, topics, made };
+    let further = of_sources.iter().zip(1..).map(|(topic, number)| {
+        serde_json::to_string(&Further { v: 2, stream: Stream::Hl7In, topic: topic.to_string(), number })
+    });
+    // Neither has a value that cannot be written.
+    std::iter::once(serde_json::to_string(&identity)).chain(further).filter_map(Result::ok).collect()
 }
 
 /// Says which life of the log this is, unless another process was first.
@@ -216,6 +242,21 @@ mod tests {
     fn a_further_topic_is_as_its_golden_file() {
         let golden = include_str!("../../../tests/golden/log-topic-v2.json").trim_end();
         assert_eq!(String::from_utf8(further("hilum.hl7.in.ed", 1)).unwrap(), golden);
+    }
+
+    #[test]
+    fn a_list_that_is_written_again_says_the_same() {
+        let names = Names::new("p").unwrap();
+        let epoch = new_epoch(&Entropy::seeded(1));
+        let of_sources = ["p.hl7.in.ed", "p.hl7.in.lab"].map(Arc::from);
+        let mut list = List::default();
+        for line in lines(&names, epoch, Timestamp::from_micros(7), &of_sources) {
+            list.take(&names, line.as_bytes()).unwrap();
+        }
+        let identity = list.identity.unwrap();
+        assert_eq!((identity.epoch, identity.made), (epoch, Timestamp::from_micros(7)));
+        assert_eq!(identity.topics, ["p.hl7.in", "p.decisions"]);
+        assert_eq!(list.topics, ["p.hl7.in.ed", "p.hl7.in.lab"]);
     }
 
     #[test]

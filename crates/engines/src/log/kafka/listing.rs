@@ -17,6 +17,10 @@ use super::names::Names;
 use super::{LogError, lock};
 use crate::limits;
 
+/// What to do about `{prefix}.log` that is not what it was.
+pub(super) const LIST_WAY_OUT: &str = "restore it from a mirror, or write its records again (docs/OPERATIONS.md, the list of topics is lost); a new log takes another \
+                            prefix";
+
 /// A partition as Kafka knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Spot {
@@ -31,6 +35,8 @@ pub(super) struct Listing {
     /// Partitions of each topic.
     each: u16,
     decisions: Arc<str>,
+    /// `{prefix}.log`.
+    list: Arc<str>,
     /// Those of `hl7.in` by their numbers: its own, then those of sources.
     messages: watch::Sender<Arc<Vec<Arc<str>>>>,
     absent: Mutex<Absent>,
@@ -46,6 +52,10 @@ struct Absent {
     once: BTreeSet<Arc<str>>,
     /// At two looks in a row.
     gone: BTreeSet<Arc<str>>,
+    /// Whether records of `{prefix}.log` were missing at the last look.
+    list_cut_once: bool,
+    /// And at two looks in a row: a broker that leads since a moment ago may not know all of them.
+    list_cut: bool,
 }
 
 impl Listing {
@@ -56,6 +66,7 @@ impl Listing {
             names: names.clone(),
             each,
             decisions: Arc::from(names.topic(Stream::Decisions)),
+            list: Arc::from(names.identity.as_str()),
             messages: watch::Sender::new(Arc::new(messages.collect())),
             absent: Mutex::default(),
             floors: Mutex::default(),
@@ -93,8 +104,12 @@ impl Listing {
         if topic == &*self.decisions {
             return Some((Stream::Decisions, within));
         }
-        let number = self.number_of(topic)?;
-        Some((Stream::Hl7In, number.checked_mul(self.each)?.checked_add(within)?))
+        Some((Stream::Hl7In, self.numbered(self.number_of(topic)?, within)?))
+    }
+
+    /// The number of a partition of the topic `number`.
+    pub(super) fn numbered(&self, number: u16, within: u16) -> Option<u16> {
+        number.checked_mul(self.each)?.checked_add(within)
     }
 
     /// The number of a topic of `hl7.in`.
@@ -160,7 +175,39 @@ impl Listing {
 
     /// What is to be said of those that are not there.
     pub(super) fn all_gone(&self) -> Vec<String> {
-        lock(&self.absent).gone.iter().map(|topic| self.gone(topic).to_string()).collect()
+        let gone: Vec<_> =
+            lock(&self.absent).gone.iter().filter(|topic| **topic != self.list).cloned().collect();
+        let gone = gone.iter().map(|topic| self.gone(topic).to_string());
+        gone.chain(self.list_lost()).collect()
+    }
+
+    /// What is to be said of `{prefix}.log`, if it is not what it was.
+    pub(super) fn list_lost(&self) -> Option<String> {
+        let absent = lock(&self.absent);
+        let how = match () {
+            () if absent.gone.contains(&self.list) => "is gone",
+            () if absent.list_cut => "has lost records",
+            () => return None,
+        };
+        Some(list_lost(&self.names, how).to_string())
+    }
+
+    /// Takes in where `{prefix}.log` begins and ends, of which everything before `known` was read.
+    pub(super) fn look_at_list(&self, begin: i64, end: i64, known: i64) {
+        let is_cut = begin > 0 || end < known;
+        let mut absent = lock(&self.absent);
+        absent.list_cut = is_cut && absent.list_cut_once;
+        absent.list_cut_once = is_cut;
+    }
+
+    /// Whether the brokers did not know `{prefix}.log` at the last look.
+    pub(super) fn is_list_absent(&self) -> bool {
+        lock(&self.absent).once.contains(&self.list)
+    }
+
+    /// The topics of sources, by their numbers from 1.
+    pub(super) fn of_sources(&self) -> Vec<Arc<str>> {
+        self.messages.borrow().get(1..).unwrap_or_default().to_vec()
     }
 
     /// What is said of a topic that is listed and not there.
@@ -171,7 +218,7 @@ impl Listing {
     /// Looks whether the brokers know all topics.
     pub(super) fn look<C: ClientContext>(&self, client: &Client<C>) -> Result<(), LogError> {
         let mut absent = BTreeSet::new();
-        for topic in self.all() {
+        for topic in self.all().into_iter().chain([Arc::clone(&self.list)]) {
             let wait = Duration::from_secs(limits::ENGINE_CONNECT_S_MAX);
             let metadata = client
                 .fetch_metadata(Some(&topic), wait)
@@ -186,7 +233,8 @@ impl Listing {
         }
         let mut known = lock(&self.absent);
         let gone: BTreeSet<_> = absent.intersection(&known.once).cloned().collect();
-        for topic in gone.difference(&known.gone) {
+        // What is to be said of the list takes what stood in it: see `watching`.
+        for topic in gone.difference(&known.gone).filter(|topic| **topic != self.list) {
             tracing::error!(why = %self.gone(topic), "nothing is read of it, and nothing accepted for it");
         }
         for topic in known.gone.difference(&gone) {
@@ -197,7 +245,7 @@ impl Listing {
                 lock(&self.floors).retain(|spot, _| spot.topic != *topic);
             }
         }
-        *known = Absent { once: absent, gone };
+        (known.once, known.gone) = (absent, gone);
         Ok(())
     }
 }
@@ -205,6 +253,15 @@ impl Listing {
 /// What is said of a topic that is listed and not there.
 pub(super) fn gone(names: &Names, topic: &str, partitions: u16) -> LogError {
     LogError::Gone { topic: topic.to_owned(), list: names.identity.clone(), partitions }
+}
+
+/// What is said of `{prefix}.log` when it is not what it was.
+pub(super) fn list_lost(names: &Names, how: &str) -> LogError {
+    let list = &names.identity;
+    LogError::Engine(format!(
+        "topic {list} {how}: it says which log this is and which topics it has, and no process starts without it: \
+         {LIST_WAY_OUT}"
+    ))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use hilum_core::Stream;
 use rdkafka::error::RDKafkaErrorCode;
 
+use super::promise::Holds;
 use super::{LogError, trouble};
 use crate::limits;
 
@@ -66,9 +67,13 @@ impl Names {
         source.is_some_and(|source| !source.is_empty())
     }
 
-    /// Whether records of a stream stand in a topic that is called so.
-    pub(super) fn is_of_stream(&self, topic: &str) -> bool {
-        topic == self.hl7_in || topic == self.decisions || self.is_of_source(topic)
+    /// What stands in a topic that is called so; absent for one that is no part of the log.
+    pub(super) fn holds(&self, topic: &str) -> Option<Holds> {
+        if topic == self.identity {
+            return Some(Holds::List);
+        }
+        let is_of_stream = self.of_streams().any(|one| one == topic) || self.is_of_source(topic);
+        is_of_stream.then_some(Holds::Messages)
     }
 
     pub(super) fn of_streams(&self) -> impl Iterator<Item = &str> {

@@ -57,6 +57,8 @@ impl Demand {
 pub(super) enum Holds {
     /// Records of a stream.
     Messages,
+    /// Which log this is and which topics it has: see `list`.
+    List,
     /// What `feed` publishes: how long it stays is for whoever reads it to say.
     Changes,
 }
@@ -72,6 +74,15 @@ pub(super) fn demands(holds: Holds, durability: Durability) -> Vec<Demand> {
                 Demand::is("retention.ms", "-1", forgets),
                 Demand::is("retention.bytes", "-1", forgets),
                 Demand { setting: "max.message.bytes", wanted: large, or: "large messages cannot be kept" },
+            ]
+        }
+        Holds::List => {
+            let forgets =
+                "which log this is, and which topics it has, is dropped, and no process starts any more";
+            vec![
+                Demand::is("cleanup.policy", "delete", forgets),
+                Demand::is("retention.ms", "-1", forgets),
+                Demand::is("retention.bytes", "-1", forgets),
             ]
         }
         Holds::Changes => {

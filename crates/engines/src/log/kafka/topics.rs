@@ -4,14 +4,19 @@
 //! has a topic of its own. `{prefix}.log` says which life of the log this is, and which topics of sources it has: see
 //! `list`. `{prefix}.chart.changes` is no part of the log: see `feed`.
 
+use std::time::Duration;
+
 use hilum_core::{Clock, Entropy, Epoch, Timestamp};
+use tokio::time::Instant;
 
 use super::client::Settings;
 use super::cluster::{Cluster, Present};
 use super::list::{self, List};
 use super::listing::{self, Listing};
 use super::names::Names;
-use super::{Durability, KafkaConfig, LogError};
+use super::promise::Holds;
+use super::{Durability, KafkaConfig, LogError, blocking};
+use crate::limits;
 
 /// How topics are made, and what they must promise.
 #[derive(Debug, Clone, Copy)]
@@ -52,9 +57,11 @@ pub(super) async fn open(
     entropy: &Entropy,
 ) -> Result<Found, LogError> {
     let (cluster, mut there) = Cluster::of(settings).await?;
-    let mut list = List::default();
-    if there.partitions(&names.identity).is_some() {
-        list = list::read(settings, names).await?;
+    let mut list = listed(settings, names, &there).await?;
+    if list.identity.is_none()
+        && let Some(topic) = with_records(settings, names, &there).await?
+    {
+        (there, list) = begun(&cluster, settings, names, &topic).await?;
     }
     let missing: Vec<&str> = names.of_streams().filter(|topic| there.partitions(topic).is_none()).collect();
     if let Some(identity) = &list.identity
@@ -76,17 +83,7 @@ pub(super) async fn open(
             there = cluster.wait_for(&wanted).await?;
         }
     }
-    let mut partitions = None;
-    for topic in names.of_streams() {
-        let has = there.partitions(topic).unwrap_or_default();
-        if has == 0 || partitions.is_some_and(|other| other != has) {
-            return Err(LogError::Engine(format!(
-                "topic {topic} has {has} partitions: all streams of a log have the same number, and it never changes"
-            )));
-        }
-        partitions = Some(has);
-    }
-    let each = partitions.unwrap_or_default();
+    let each = partitions(names, &there)?;
     if list.identity.is_none() {
         // Before anything is written: what promises too little is no log.
         cluster.promise(names, config.durability, &names.of_streams().collect::<Vec<_>>()).await?;
@@ -111,7 +108,7 @@ pub(super) async fn open(
     }
     for topic in &list.topics {
         let has = there.partitions(topic).unwrap_or_default();
-        if has != each {
+        if has != usize::from(each) {
             return Err(LogError::Engine(format!(
                 "topic {topic} has {has} partitions (0: one of them has no leader): it must have {each}, as all of this \
                  log, and it never changes"
@@ -126,6 +123,85 @@ pub(super) async fn open(
         return Err(LogError::Engine(format!("topic {} says nothing", names.identity)));
     };
     Ok(Found { listing, list_end, epoch, made, durability, in_sync })
+}
+
+/// What `{prefix}.log` says, if it is there.
+async fn listed(settings: &Settings, names: &Names, there: &Present) -> Result<List, LogError> {
+    match there.partitions(&names.identity) {
+        Some(_) => list::read(settings, names).await,
+        None => Ok(List::default()),
+    }
+}
+
+/// A topic of ours in which something stands, or has stood.
+async fn with_records(
+    settings: &Settings,
+    names: &Names,
+    there: &Present,
+) -> Result<Option<String>, LogError> {
+    let ours = there.topics().filter(|(topic, _)| names.holds(topic) == Some(Holds::Messages));
+    let ours: Vec<_> = ours.map(|(topic, partitions)| (topic.to_owned(), partitions)).collect();
+    let (consumer, names) = (settings.end_reader()?, names.clone());
+    blocking(move || {
+        for (topic, partitions) in ours {
+            for partition in (0..).take(partitions) {
+                let (_, end) = list::marks(&consumer, &names, (&topic, partition), "Describe")?;
+                if end > 0 {
+                    return Ok(Some(topic));
+                }
+            }
+        }
+        Ok(None)
+    })
+    .await
+}
+
+/// The list of a log in which something stands. Another process may have begun it this moment, and said so before it
+/// wrote: a broker may not have heard of that yet. Else it is lost, and a new one would be another log with the same
+/// records, whose topics may have other numbers.
+async fn begun(
+    cluster: &Cluster<'_>,
+    settings: &Settings,
+    names: &Names,
+    topic: &str,
+) -> Result<(Present, List), LogError> {
+    let until = Instant::now() + Duration::from_secs(limits::ENGINE_CONNECT_S_MAX);
+    loop {
+        let there = cluster.look().await?;
+        let list = listed(settings, names, &there).await?;
+        if list.identity.is_some() {
+            return Ok((there, list));
+        }
+        if Instant::now() > until {
+            let how = match there.partitions(&names.identity) {
+                None => "is not there, or this user has not the right Describe on it",
+                Some(_) => "is empty",
+            };
+            return Err(listing::list_lost(names, &format!("{how}, though records stand in {topic}")));
+        }
+        tokio::time::sleep(Duration::from_millis(limits::KAFKA_RETRY_MS)).await;
+    }
+}
+
+/// How many partitions each topic has.
+fn partitions(names: &Names, there: &Present) -> Result<u16, LogError> {
+    let mut each = None;
+    for topic in names.of_streams() {
+        let has = there.partitions(topic).unwrap_or_default();
+        if has > usize::from(limits::LOG_PARTITIONS_MAX) {
+            return Err(LogError::Engine(format!(
+                "topic {topic} has {has} partitions: a topic of a log has at most {}",
+                limits::LOG_PARTITIONS_MAX
+            )));
+        }
+        if has == 0 || each.is_some_and(|other| other != has) {
+            return Err(LogError::Engine(format!(
+                "topic {topic} has {has} partitions: all streams of a log have the same number, and it never changes"
+            )));
+        }
+        each = Some(has);
+    }
+    Ok(each.and_then(|each| u16::try_from(each).ok()).unwrap_or_default())
 }
 
 /// Makes the topic of a source, unless somebody has, and gives it its number. It is there, and keeps what is promised,
@@ -144,7 +220,7 @@ async fn add(
         there = cluster.wait_for(&[wanted]).await?;
     }
     let has = there.partitions(topic).unwrap_or_default();
-    if has != each {
+    if has != usize::from(each) {
         return Err(LogError::Engine(format!(
             "topic {topic} has {has} partitions (0: one of them has no leader): it must have {each}, as all of this log"
         )));

@@ -12,20 +12,13 @@ use crate::limits;
 impl Inner {
     /// Sees topics that another process adds, and those that somebody takes away, for as long as the log is open.
     pub(super) async fn watch_topics(weak: Weak<Self>) {
+        let mut was_lost = false;
         loop {
             tokio::time::sleep(Duration::from_millis(limits::KAFKA_LIST_MS)).await;
             let open = weak.upgrade().filter(|inner| !inner.closed.load(Ordering::Acquire));
             let Some(inner) = open else { return };
             let asked = Arc::clone(&inner);
-            let looked = blocking(move || {
-                let client = asked.producer.client();
-                let wait = Duration::from_secs(limits::ENGINE_CONNECT_S_MAX);
-                let ends = client.fetch_watermarks(&asked.names.identity, 0, wait);
-                let (_, end) = ends.map_err(|why| LogError::Engine(why.to_string()))?;
-                asked.listing.look(client)?;
-                Ok(end > asked.list_end.load(Ordering::Acquire))
-            });
-            let looked = match looked.await {
+            let looked = match blocking(move || asked.look()).await {
                 Ok(true) => inner.read_list().await,
                 other => other.map(drop),
             };
@@ -33,7 +26,29 @@ impl Inner {
                 // Whoever reads or appends says more.
                 tracing::debug!(%why, "which topics there are cannot be seen");
             }
+            let lost = inner.listing.list_lost();
+            if let Some(why) = lost.as_ref().filter(|_| !was_lost) {
+                let records = list::lines(&inner.names, inner.epoch, inner.made, &inner.listing.of_sources())
+                    .join("\n");
+                tracing::error!(why, records, "what runs goes on, and what stood in the list is known here");
+            }
+            was_lost = lost.is_some();
         }
+    }
+
+    /// Looks whether all topics are there, and whether the list has grown.
+    fn look(&self) -> Result<bool, LogError> {
+        let client = self.producer.client();
+        self.listing.look(client)?;
+        if self.listing.is_list_absent() {
+            return Ok(false);
+        }
+        let wait = Duration::from_secs(limits::ENGINE_CONNECT_S_MAX);
+        let marks = client.fetch_watermarks(&self.names.identity, 0, wait);
+        let (begin, end) = marks.map_err(|why| LogError::Engine(why.to_string()))?;
+        let known = self.list_end.load(Ordering::Acquire);
+        self.listing.look_at_list(begin, end, known);
+        Ok(end > known)
     }
 
     /// Takes in the topics that others have added.
