@@ -15,6 +15,9 @@ pub const RANGE_ROWS_MAX: usize = 50_000;
 pub const BATCHES_IN_FLIGHT_MAX: usize = 2;
 /// How long a runner that was woken waits for more records before it reads.
 pub const WAKE_COALESCE: Duration = Duration::from_millis(4);
+/// Microseconds for which a runner that reads on does not ask again where its partition ends: so old the lag that it shows
+/// may be.
+pub const END_ASKED_US: i64 = 1_000_000;
 /// How often an idle runner looks at the log without being woken.
 pub const IDLE_POLL: Duration = Duration::from_secs(1);
 /// How long partitions that were looked through wait for the others before they go on without them.

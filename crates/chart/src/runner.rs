@@ -155,6 +155,8 @@ pub struct Runner<P: Projection> {
     progress: Progress,
     /// The offset behind the last commit; absent until asked.
     next: Option<u64>,
+    /// When the log was asked where it ends.
+    end_asked: Option<Timestamp>,
     /// Decoded records that come next.
     queue: VecDeque<Item<P::Event>>,
     /// Records in the next batch.
@@ -198,6 +200,7 @@ impl<P: Projection> Runner<P> {
             partition,
             progress,
             next: None,
+            end_asked: None,
             queue: VecDeque::new(),
             size: BATCH_RECORDS_MAX,
             size_max: BATCH_RECORDS_MAX,
@@ -284,6 +287,7 @@ impl<P: Projection> Runner<P> {
     fn forget(&mut self) {
         self.stage = Stage::Start;
         self.next = None;
+        self.end_asked = None;
         self.queue.clear();
     }
 }

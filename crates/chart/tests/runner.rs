@@ -7,14 +7,14 @@ mod toy;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use hilum_chart::projection::Projection;
 use hilum_chart::rebuild::{Damaged, rebuild};
 use hilum_chart::runner::Stepped;
 use hilum_chart::{Cause, Chart, Paused, Progress, Runner, Running, family, resources, run_all};
-use hilum_core::{Authority, Digest, Entropy, Id, Position, Stream};
+use hilum_core::{Authority, Clock, Digest, Entropy, Id, Position, Stream, Timestamp};
 use hilum_engines::log::partition_of;
 use hilum_engines::log::{Log, ReadMax};
 use hilum_engines::tables::sqlite::{self, Sqlite};
@@ -508,4 +508,49 @@ async fn a_commit_that_is_fenced_or_conflicts_has_no_effect() {
     }
     assert_eq!(other.step().await.unwrap(), Stepped::Idle, "it asked where the offset stands");
     assert_eq!(tables.now().await.unwrap(), t);
+}
+
+/// Where the log ends is asked once a second while there is something to read: on a log of many machines each question
+/// is a round trip. What is shown is so old at most, and the end of what there is to read is asked for every time.
+#[tokio::test]
+async fn a_runner_that_reads_on_asks_once_a_second_where_the_log_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, tables, random) = (open_log(folder.path()), open_tables(), Entropy::seeded(6));
+    let message = note(1);
+    append(&log, &vec![message.clone(); 7], &random).await;
+    let partition = partition_of(envelope(&message, &random).key, log.partitions(Stream::Hl7In));
+    let place = (Stream::Hl7In, partition);
+    let now = Arc::new(AtomicI64::new(1_700_000_000_000_000));
+    let read_clock = Arc::clone(&now);
+    let clock = Clock::new(move || Timestamp::from_micros(read_clock.load(Ordering::Relaxed)));
+    let progress = Progress::new(Toy::NAME, log.places(Toy::STREAMS));
+    let runner = Runner::new(toy::toy(), log.clone(), tables.clone(), clock, place, progress.clone());
+    let mut runner = runner.batches_of(2);
+    let end = || {
+        let partitions = progress.health().partitions;
+        partitions.iter().find(|one| (one.stream, one.partition) == place).unwrap().end
+    };
+    let mut batch = async || {
+        loop {
+            match runner.step().await.unwrap() {
+                Stepped::Committed { records, .. } => return records,
+                Stepped::Idle => return 0,
+                _ => {}
+            }
+        }
+    };
+    assert_eq!((batch().await, end()), (2, 7), "the first time");
+    append(&log, &vec![message.clone(); 3], &random).await;
+    assert_eq!((batch().await, end()), (2, 7), "not within the second");
+    now.fetch_add(1_000_000, Ordering::Relaxed);
+    assert_eq!((batch().await, end()), (2, 10), "a second later");
+    append(&log, std::slice::from_ref(&message), &random).await;
+    now.fetch_sub(3_600_000_000, Ordering::Relaxed);
+    assert_eq!((batch().await, end()), (2, 11), "the clock was set back");
+    append(&log, std::slice::from_ref(&message), &random).await;
+    assert_eq!((batch().await, end()), (2, 11), "not within that second");
+    assert_eq!((batch().await, end()), (2, 12), "what was read is known to be there");
+    append(&log, std::slice::from_ref(&message), &random).await;
+    assert_eq!((batch().await, end()), (1, 13));
+    assert_eq!((batch().await, end()), (0, 13), "at the end");
 }

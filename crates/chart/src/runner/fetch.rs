@@ -9,7 +9,7 @@ use hilum_engines::log::{LogError, ReadMax, Record};
 use super::traced::of_header;
 use super::{Item, Place, Runner, Stepped, Taken, compute};
 use crate::error::ChartError;
-use crate::limits::BATCH_BYTES_MAX;
+use crate::limits::{BATCH_BYTES_MAX, END_ASKED_US};
 use crate::projection::{Changes, Projection};
 use crate::unreadable::{self, Unread};
 use crate::{fits, port};
@@ -72,18 +72,12 @@ impl<P: Projection> Runner<P> {
 
     /// Reads and decodes records from `next` on into the queue.
     async fn fetch(&mut self, next: u64) -> Result<(), ChartError> {
-        let end = port::known_end(&self.log, self.stream, self.partition).await?.unwrap_or(next);
-        if end < next {
-            return Err(ChartError::LogBehind { stream: self.stream, partition: self.partition, end, next });
-        }
-        // Before it is read: a partition that cannot read on shows how far behind it is.
-        self.progress.update(self.stream, self.partition, |slot| {
-            slot.end = end;
-            slot.target.get_or_insert(end);
-        });
         let max = ReadMax { records: self.size, bytes: BATCH_BYTES_MAX };
         // Also when there is nothing: a log of many processes then knows who waits for what comes.
-        let records = port::records(&self.log, (self.stream, self.partition), next, max).await?;
+        let read = port::records(&self.log, (self.stream, self.partition), next, max).await;
+        // Also when it failed: a partition that cannot read on shows how far behind it is.
+        self.see_end(next, read.as_ref().map_or(0, Vec::len)).await?;
+        let records = read?;
         self.progress.update(self.stream, self.partition, |slot| {
             slot.oldest_unapplied = records.first().map(|record| record.envelope.received);
         });
@@ -111,6 +105,28 @@ impl<P: Projection> Runner<P> {
         })
         .await?;
         self.queue.extend(items?);
+        Ok(())
+    }
+
+    /// Takes in where the partition ends, of which `read` records were read from `next` on. Whoever gave some is not behind
+    /// the offset, so the log is asked now and then only: it may be another machine that answers.
+    async fn see_end(&mut self, next: u64, read: usize) -> Result<(), ChartError> {
+        let (now, behind) = (self.clock.now(), next + read as u64);
+        let is_known =
+            self.end_asked.is_some_and(|asked| (0..END_ASKED_US).contains(&now.micros_since(asked)));
+        if read > 0 && is_known {
+            self.progress.update(self.stream, self.partition, |slot| slot.end = slot.end.max(behind));
+            return Ok(());
+        }
+        let end = port::known_end(&self.log, self.stream, self.partition).await?.unwrap_or(behind);
+        if end < next {
+            return Err(ChartError::LogBehind { stream: self.stream, partition: self.partition, end, next });
+        }
+        self.end_asked = Some(now);
+        self.progress.update(self.stream, self.partition, |slot| {
+            slot.end = end;
+            slot.target.get_or_insert(end);
+        });
         Ok(())
     }
 
