@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hilum_testkit::kafka::Kafka;
 use hilum_testkit::postgres::Postgres;
@@ -16,20 +16,18 @@ use crate::server::{Server, Start, a01, field, request, wait};
 /// Sends `ids` as a sender does whose queue keeps what is not acknowledged, until all of them are.
 fn insist(server: &Server, ids: std::ops::Range<u32>) -> BTreeSet<u32> {
     let mut acknowledged = BTreeSet::new();
+    let until = Instant::now() + Duration::from_mins(2);
     for id in ids {
         loop {
+            assert!(Instant::now() < until, "M{id} is not acknowledged; {acknowledged:?} are");
             let mut mllp = server.connect();
-            if !mllp.try_send(&a01(&format!("M{id}"))) {
-                continue;
+            let is_sent = mllp.try_send(&a01(&format!("M{id}")));
+            if let Some(ack) = is_sent.then(|| mllp.try_answer()).flatten() {
+                assert_eq!(field(&ack, "MSA", 1), "AA", "{ack}");
+                acknowledged.insert(id);
+                break;
             }
-            match mllp.try_answer() {
-                Some(ack) => {
-                    assert_eq!(field(&ack, "MSA", 1), "AA", "{ack}");
-                    acknowledged.insert(id);
-                    break;
-                }
-                None => std::thread::sleep(Duration::from_millis(200)),
-            }
+            std::thread::sleep(Duration::from_millis(200));
         }
     }
     acknowledged
@@ -64,8 +62,8 @@ fn two_of_three_brokers_gone_shut_the_doors_until_they_are_back() {
     let (viewer, feed) = (server.key("viewer", "viewer"), server.key("feed", "feed"));
     send(&server, 0..5);
     kafka.kill(3);
-    let with_two = insist(&server, 5..10);
-    assert_eq!(with_two.len(), 5, "one gone");
+    // At the first try: nobody notices.
+    send(&server, 5..10);
     wait("ten are shown", 60, || (patients(&server, &viewer) == 10).then_some(()));
 
     kafka.kill(2);
@@ -93,16 +91,31 @@ fn two_of_three_brokers_gone_shut_the_doors_until_they_are_back() {
     server.stop();
 }
 
-/// A small volume of its own, where this machine lets us mount one.
+/// Runs a command that takes root, by `sudo` where we are not.
+fn as_root(command: &[&str]) -> Result<(), String> {
+    let mut said = Vec::new();
+    for by in [&[][..], &["sudo", "-n"]] {
+        let whole = [by, command].concat();
+        match Command::new(whole[0]).args(&whole[1..]).output() {
+            Ok(done) if done.status.success() => return Ok(()),
+            Ok(done) => said.push(String::from_utf8_lossy(&done.stderr).into_owned()),
+            Err(why) => said.push(format!("{}: {why}", whole[0])),
+        }
+    }
+    Err(said.join("; "))
+}
+
+/// A small volume of its own. A machine that lets nobody mount one has not what this takes: that is no success.
 struct Volume(tempfile::TempDir);
 
 impl Volume {
-    fn mount(size: &str) -> Option<Self> {
+    fn mount(size: &str) -> Self {
         let folder = tempdir().unwrap();
-        let size = format!("size={size}");
-        let mut mount = Command::new("mount");
-        let done = mount.args(["-t", "tmpfs", "-o", &size, "none"]).arg(folder.path()).output().ok()?;
-        done.status.success().then(|| Self(folder))
+        let place = folder.path().display().to_string();
+        let mount = ["mount", "-t", "tmpfs", "-o", &format!("size={size}"), "none", &place];
+        as_root(&mount)
+            .unwrap_or_else(|said| panic!("a volume for a broker's full disk needs root, or sudo: {said}"));
+        Self(folder)
     }
 
     fn free_kib(&self) -> usize {
@@ -117,7 +130,7 @@ impl Volume {
 
 impl Drop for Volume {
     fn drop(&mut self) {
-        Command::new("umount").arg("-l").arg(self.path()).status().ok();
+        as_root(&["umount", "-l", &self.path().display().to_string()]).ok();
     }
 }
 
@@ -125,10 +138,7 @@ impl Drop for Volume {
 /// again, it goes on, and whatever was acknowledged is there once.
 #[test]
 fn a_broker_whose_disk_is_full_keeps_what_was_acknowledged() {
-    let Some(volume) = Volume::mount("160m") else {
-        eprintln!("no volume can be mounted here: a broker's full disk is not tried");
-        return;
-    };
+    let volume = Volume::mount("160m");
     let dirs = format!("log.dirs={}", volume.path().join("data").display());
     let (kafka, postgres) = (Kafka::start(1, &[&dirs]), Postgres::shared());
     let config = config(&kafka, postgres);
