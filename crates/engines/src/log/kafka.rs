@@ -7,6 +7,7 @@
 //! - Which life of the log this is, and which topics it has, stands in a topic of its own (`list`); by which numbers their
 //!   partitions are known, `listing` says.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -202,8 +203,7 @@ impl Kafka {
         let key = envelope.key.to_string();
         let mut headers = OwnedHeaders::new_with_capacity(2)
             .insert(Header { key: ENVELOPE_HEADER, value: Some(header.as_slice()) });
-        // What came from elsewhere (an archive, say) may be anything.
-        let trace = envelope.trace.as_deref().and_then(TraceContext::parse).map(|trace| trace.to_string());
+        let trace = envelope.trace.as_deref().and_then(trace_header);
         if let Some(trace) = &trace {
             headers = headers.insert(Header { key: TRACE_HEADER, value: Some(trace.as_bytes()) });
         }
@@ -486,6 +486,13 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(|why| LogError::Engine(why.to_string()))?
 }
 
+/// What stands in [`TRACE_HEADER`]. What came from elsewhere (an archive, say) may be anything; our own is as it must be.
+fn trace_header(raw: &str) -> Option<Cow<'_, str>> {
+    let trace = TraceContext::parse(raw)?;
+    // Of a later version there may be more than we know.
+    Some(if raw.starts_with("00-") { Cow::Borrowed(raw) } else { Cow::Owned(trace.to_string()) })
+}
+
 /// Where a broker says that it keeps a record. The client acknowledges by itself, without a place, what it sent before
 /// something that was taken; a broker that knows nothing of the sender yet takes a later request while it still refuses
 /// an earlier one, and then keeps nothing of that.
@@ -496,6 +503,20 @@ fn placed_at(offset: i64) -> Result<u64, LogError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_trace_is_told_in_the_form_that_everybody_reads() {
+        let ours = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let cases = [
+            ("ours", ours.to_owned(), Some(ours)),
+            ("of a later version", format!("{}-Kim", ours.replacen("00", "01", 1)), Some(ours)),
+            ("with more than the form has", format!("{ours}-Kim"), None),
+            ("no trace", "Kim".to_owned(), None),
+        ];
+        for (why, raw, want) in cases {
+            assert_eq!(trace_header(&raw).as_deref(), want, "{why}");
+        }
+    }
 
     #[test]
     fn an_acknowledgment_without_a_place_is_none() {
