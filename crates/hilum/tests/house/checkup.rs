@@ -70,6 +70,7 @@ fn each_setting_that_breaks_a_promise_is_found() {
         ("ok", "kafka", "no clock that is wrong"),
         ("ok", "kafka", "free space of the brokers' disks"),
         ("warn", &format!("kafka {topic}"), "with one broker away it stops"),
+        ("warn", &format!("kafka {prefix}.log"), "with one broker away it stops"),
     ];
     for (level, about, part) in said {
         let found = well.iter().find(|one| one[1] == about && one[2].contains(part));

@@ -18,8 +18,8 @@ use super::{LogError, lock};
 use crate::limits;
 
 /// What to do about `{prefix}.log` that is not what it was.
-pub(super) const LIST_WAY_OUT: &str = "restore it from a mirror, or write its records again (docs/OPERATIONS.md, the list of topics is lost); a new log takes another \
-                            prefix";
+pub(super) const LIST_WAY_OUT: &str =
+    "restore it from a mirror, or write its records again (docs/OPERATIONS.md, the list of topics is lost)";
 
 /// A partition as Kafka knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -260,7 +260,7 @@ pub(super) fn list_lost(names: &Names, how: &str) -> LogError {
     let list = &names.identity;
     LogError::Engine(format!(
         "topic {list} {how}: it says which log this is and which topics it has, and no process starts without it: \
-         {LIST_WAY_OUT}"
+         {LIST_WAY_OUT}; a new log takes another prefix"
     ))
 }
 
