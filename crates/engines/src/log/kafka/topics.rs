@@ -80,8 +80,11 @@ pub(super) async fn open(
         }
         if !wanted.is_empty() {
             cluster.create(names, &wanted, Making::of_log(config), there.brokers).await?;
-            there = cluster.wait_for(&wanted).await?;
         }
+        // Those too that another process makes this moment: they may have no leader yet.
+        let all = names.of_streams().chain([names.identity.as_str()]);
+        let all: Vec<_> = all.map(|topic| (topic, config.partitions)).collect();
+        there = cluster.wait_for(&all).await?;
     }
     let each = partitions(names, &there)?;
     if list.identity.is_none() {
