@@ -406,6 +406,8 @@ impl Config {
             PostgresConfig::new(&self.tables.url, &self.tables.schema)
                 .check()
                 .map_err(|why| anyhow::anyhow!("tables.url: {why}"))?;
+            hilum_engines::tables::postgres::check_schema(&self.tables.schema)
+                .map_err(|why| anyhow::anyhow!("tables.schema: {why}"))?;
         }
         let configured = self
             .sources

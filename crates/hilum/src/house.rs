@@ -156,6 +156,8 @@ impl House {
     }
 
     async fn open_held(folder: Folder, config: Config, hold: Hold) -> anyhow::Result<Self> {
+        // Before a key is made: the archive's is to be the one.
+        archive::refuse_half_imported(&folder)?;
         let (clock, entropy) = (machine::clock(), machine::entropy());
         let key = folder.installation_key(&entropy)?;
         let process = folder.process_id(&entropy)?;
@@ -164,7 +166,6 @@ impl House {
             .iter()
             .map(|(name, source)| (name.clone(), source.rules.clone(), source.settings.clone()));
         let sources = Arc::new(Sources::new(configured, clock.now()).context("configuration")?);
-        archive::refuse_half_imported(&folder)?;
         let engines = Box::pin(open_engines(&folder, &config, hold, &clock, &entropy, &key)).await?;
         let Engines { log, tables, audit } = engines;
         if hold == Hold::Alone && audit.is_shared() && audit.now().await? == Seq(0) {

@@ -54,6 +54,7 @@ use crate::limits;
 use back::Behind;
 use hold::Held;
 pub use hold::Hold;
+pub use open::check_schema;
 pub use patience::Patience;
 use patience::{silent, to_connect, within};
 use plan::Planned;

@@ -531,7 +531,7 @@ async fn what_cannot_be_opened_says_why() {
         (server.url().replace(":test-", ":wrong-"), "fine", "28P01"),
         ("http://nothing".to_owned(), "fine", "no connection url"),
         (server.url(), "Bad-Name", "lower-case"),
-        (server.url(), "pg_own", "lower-case"),
+        (server.url(), "pg_own", "PostgreSQL's own"),
     ];
     for (url, schema, want) in cases {
         let error =

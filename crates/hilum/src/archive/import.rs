@@ -39,13 +39,16 @@ pub struct Imported {
     pub rows: u64,
     /// The chart's canonical hash.
     pub canonical_hash: Digest,
-    /// The archive's: another one only where records could not be exported that the old chart knew.
+    /// The archive's: another one only where records could not be exported that the old chart knew, or where a server took
+    /// messages before the two were compared.
     pub archive_hash: Digest,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum Phase {
+    /// Log and tables are looked at: nothing is appended yet.
+    Opening,
     /// Records are appended: nothing else may be.
     Appending,
     /// All is there, and is applied: by this command, or by a server.
@@ -81,6 +84,16 @@ fn state_path(folder: &Folder) -> PathBuf {
 }
 
 impl State {
+    fn begun(archive: &Archive) -> Self {
+        let (phase, ends) = (Phase::Opening, Vec::new());
+        Self { archive: archive.digest, phase, files: 0, ends, records: 0, already: 0 }
+    }
+
+    fn forget(folder: &Folder) -> anyhow::Result<()> {
+        let path = state_path(folder);
+        std::fs::remove_file(&path).with_context(|| format!("{}", path.display()))
+    }
+
     fn read(folder: &Folder) -> anyhow::Result<Option<Self>> {
         let path = state_path(folder);
         match std::fs::read(&path) {
@@ -103,7 +116,7 @@ impl State {
 /// When it is one.
 pub fn refuse_half_imported(folder: &Folder) -> anyhow::Result<()> {
     match State::read(folder)? {
-        Some(State { phase: Phase::Appending, .. }) => bail!(
+        Some(State { phase: Phase::Opening | Phase::Appending, .. }) => bail!(
             "the import of an archive into {} was broken off: run `hilum import archive` again, which goes on",
             folder.path().display()
         ),
@@ -128,10 +141,24 @@ pub async fn import(
     }
     archive.verify(show)?;
     let key = key_of(archive)?;
-    folder.adopt_installation_key(key)?;
     let mut state = match before {
-        Some(state) if state.phase != Phase::Appending => state,
-        before => bring_in(archive, &folder, &config, &InstallationKey::new(key), before, show).await?,
+        Some(state) if matches!(state.phase, Phase::Applying | Phase::Done) => state,
+        before => {
+            if before.is_none() {
+                // From here on no server may begin here.
+                State::begun(archive).write(&folder)?;
+            }
+            let brought = async {
+                folder.adopt_installation_key(key)?;
+                bring_in(archive, &folder, &config, &InstallationKey::new(key), before, show).await
+            };
+            let brought = brought.await;
+            if brought.is_err() && State::read(&folder)?.is_some_and(|state| state.phase == Phase::Opening) {
+                // Nothing was written: whoever runs here goes on.
+                State::forget(&folder)?;
+            }
+            brought?
+        }
     };
     let house = House::open_alone(folder, config).await?;
     let done = apply(archive, &house, &mut state, show).await;
@@ -167,8 +194,8 @@ async fn bring_in(
     let Engines { log, tables, audit } =
         open_engines(folder, config, Hold::Alone, &clock, &entropy, key).await?;
     let mut state = match before {
-        Some(state) => state,
-        None => begin(archive, folder, &log, &tables).await?,
+        Some(state) if state.phase != Phase::Opening => state,
+        _ => begin(archive, folder, &log, &tables).await?,
     };
     // Written down, so that they are not taken for new ones that lost what they had.
     fits::check::<Adt>(&log, &tables).await?;
@@ -190,8 +217,7 @@ async fn begin(archive: &Archive, folder: &Folder, log: &Log, tables: &Tables) -
             "the tables hold something already: an archive needs empty ones (another --data or tables.schema)"
         );
     }
-    let archive = archive.digest;
-    let state = State { archive, phase: Phase::Appending, files: 0, ends, records: 0, already: 0 };
+    let state = State { phase: Phase::Appending, ends, ..State::begun(archive) };
     state.write(folder)?;
     Ok(state)
 }
@@ -316,7 +342,12 @@ async fn apply(archive: &Archive, house: &House, state: &mut State, show: &Show)
     let chart = Chart::open(house.tables.clone(), house.clock.clone());
     let hash = chart.canonical_hash_of(&Authority::system("import"), Adt::NAME).await?;
     let said = archive.manifest.canonical_hash;
-    if state.phase == Phase::Done || hash == said || archive.manifest.unreadable > 0 {
+    // A server has begun before this was compared: its messages are on the chart, too.
+    let has_grown = ends(&house.log).await?.iter().any(|end| {
+        let noted = state.ends.iter().find(|one| (one.stream, one.partition) == (end.stream, end.partition));
+        noted.is_none_or(|noted| end.offset > noted.offset)
+    });
+    if state.phase == Phase::Done || hash == said || archive.manifest.unreadable > 0 || has_grown {
         state.phase = Phase::Done;
         state.write(&house.folder)?;
         return Ok(hash);
@@ -324,7 +355,7 @@ async fn apply(archive: &Archive, house: &House, state: &mut State, show: &Show)
     let ours = env!("CARGO_PKG_VERSION");
     bail!(
         "all {} records are in the log, but the chart's hash is {hash}, the archive's {said}. The archive is of hilum \
-         {}, this is {ours}: another version may fold otherwise, and so does what came in since the import",
+         {}, this is {ours}: another version may fold otherwise",
         state.records,
         archive.manifest.program
     )

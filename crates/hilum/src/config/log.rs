@@ -180,6 +180,10 @@ impl Log {
                 "log.brokers: engine `kafka` needs them (kafka-1:9092,kafka-2:9092, or HILUM_LOG__BROKERS)"
             );
         }
+        let client = self.client.clone();
+        KafkaConfig { client, ..KafkaConfig::new(&*self.brokers, &*self.prefix) }
+            .check()
+            .map_err(|why| anyhow::anyhow!("log: {why}"))?;
         let mut token = self.token.clone();
         if token.client_secret.is_empty() {
             // It may stand in `secrets/`, which is read with the data folder.

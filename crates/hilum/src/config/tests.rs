@@ -79,6 +79,7 @@ fn unknown_keys_are_refused_with_the_nearest_name() {
 #[test]
 fn what_a_start_would_refuse_is_refused_by_key_and_file() {
     let postgres = "[tables]\nengine = \"postgres\"\nurl = ";
+    let kafka = "[log]\nengine = \"kafka\"\nbrokers = \"127.0.0.1:9092\"\n";
     let cases = [
         (
             "address",
@@ -148,11 +149,22 @@ fn what_a_start_would_refuse_is_refused_by_key_and_file() {
         ),
         ("TLS", format!("{postgres}\"postgres://h@db.example/hilum?sslmode=require\""), "TLS"),
         ("no url", format!("{postgres}\"::\""), "tables.url: "),
+        (
+            "schema",
+            format!("{postgres}\"postgres://h@127.0.0.1/hilum\"\nschema = \"Bad-Name\""),
+            "hilum.toml: tables.schema: table (schema): its name must be lower-case",
+        ),
+        ("prefix", format!("{kafka}prefix = \"a b\""), "the topics' prefix must have 1 to"),
+        (
+            "client",
+            format!("{kafka}client = {{ \"sasl.pasword\" = \"CANARY\" }}"),
+            "kafka setting `sasl.pasword`",
+        ),
     ];
     for (why, toml, want) in &cases {
         let error = format!("{:#}", load(toml, &[]).expect_err(why));
         assert!(error.contains(want), "{why}: {error}");
-        for theirs in ["Value", "default.", "global.", ".rs", "u64", "struct", "figment"] {
+        for theirs in ["CANARY", "Value", "default.", "global.", ".rs", "u64", "struct", "figment"] {
             assert!(!error.contains(theirs), "{why}: {error}");
         }
     }

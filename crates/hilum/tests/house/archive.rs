@@ -228,6 +228,31 @@ fn a_house_moves_to_other_engines_and_back() {
     server.stop();
     let rebuilt = run(&["rebuild", "chart", "--json", "--data", back.data().to_str().unwrap()]);
     assert_eq!(rebuilt.status.code(), Some(0), "{}", String::from_utf8_lossy(&rebuilt.stdout));
+
+    // Killed when all was in the log: a server may begin, and what it takes is no fault of the archive's.
+    let note = |place: &Place| place.data().join("import/archive.json");
+    let done = std::fs::read_to_string(note(&back)).unwrap();
+    std::fs::write(note(&back), done.replace("\"done\"", "\"applying\"")).unwrap();
+    let server = back.start();
+    assert_eq!(field(&server.connect().ask(&a01("SINCE")), "MSA", 1), "AA");
+    server.stop();
+    let imported = back.import(&two).unwrap();
+    assert_ne!(hash(&imported), hash(&exported), "one patient more");
+    // Killed before anything was: no server begins, and the same command goes on.
+    let early = Place::new("");
+    std::fs::create_dir_all(early.data().join("import")).unwrap();
+    let opening = serde_json::json!({ "archive": serde_json::from_str::<Value>(&done).unwrap()["archive"], "phase": "opening",
+        "files": 0, "ends": [], "records": 0, "already": 0 });
+    std::fs::write(note(&early), opening.to_string()).unwrap();
+    let start = Start { config: "", ..Start::default() };
+    assert!(Server::try_start(&early.folder, &start).is_none(), "an installation that is about to be made");
+    assert_eq!(hash(&early.import(&two).unwrap()), hash(&exported));
+    // Refused for what is there already: who runs there goes on.
+    let taken = Place::new("");
+    taken.start().stop();
+    let refused = taken.import(&two).unwrap_err();
+    assert!(refused.contains("holds another installation"), "{refused}");
+    taken.start().stop();
 }
 
 #[test]

@@ -5,9 +5,13 @@ use std::fmt;
 use std::time::Duration;
 
 use hilum_core::Id;
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
 
 use super::TokenSource;
+use super::names::Names;
 use crate::limits;
+use crate::log::LogError;
 
 /// What a cluster must promise before anything is acknowledged on its word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,6 +72,24 @@ impl KafkaConfig {
             client: BTreeMap::new(),
             token: None,
         }
+    }
+
+    /// Whether the topics may have that prefix, and the client knows the settings that it is given. Nobody is asked.
+    ///
+    /// # Errors
+    /// [`LogError::Engine`] names the setting, never its value.
+    pub fn check(&self) -> Result<(), LogError> {
+        Names::new(&self.prefix)?;
+        let mut client = ClientConfig::new();
+        for (name, value) in &self.client {
+            client.set(name, value);
+        }
+        client.create_native_config().map(drop).map_err(|why| match why {
+            KafkaError::ClientConfig(_, why, name, _) => {
+                LogError::Engine(format!("kafka setting `{name}`: {why}"))
+            }
+            other => LogError::Engine(format!("kafka client: {other}")),
+        })
     }
 }
 

@@ -24,6 +24,21 @@ use crate::tables::{Table, TablesError};
 /// How a schema was found: how durable its server is, or why it is not open.
 pub(super) type Opened = Result<String, TablesError>;
 
+/// Whether a schema may have this name.
+///
+/// # Errors
+/// [`TablesError::Shape`] says what it must be.
+pub fn check_schema(name: &str) -> Result<(), TablesError> {
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+    if name.starts_with("pg_") {
+        return Err(shape("(schema)", "names that begin with pg_ are PostgreSQL's own"));
+    }
+    if !name.bytes().all(fits) || !(1..=limits::TABLE_NAME_BYTES_MAX).contains(&name.len()) {
+        return Err(shape("(schema)", "its name must be lower-case letters, digits and _, at most 40 bytes"));
+    }
+    Ok(())
+}
+
 impl Postgres {
     /// Connects, makes or extends the schema as `tables` declare, and starts the writer.
     ///
@@ -67,16 +82,7 @@ impl Postgres {
 
     /// Everything but the server: it is not asked for anything.
     fn unopened(config: PostgresConfig, tables: &[&'static Table]) -> Result<Self, TablesError> {
-        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-        if !config.schema.bytes().all(fits)
-            || !(1..=limits::TABLE_NAME_BYTES_MAX).contains(&config.schema.len())
-            || config.schema.starts_with("pg_")
-        {
-            return Err(shape(
-                "(schema)",
-                "its name must be lower-case letters, digits and _, at most 40 bytes",
-            ));
-        }
+        check_schema(&config.schema)?;
         let schema = Schema::new(tables)?;
         let planned = tables.iter().map(|table| Planned::new(&config.schema, table)).collect();
         let catalog = Arc::new(Catalog { schema, planned });
