@@ -254,6 +254,8 @@ fn what_cannot_be_done_is_said_with_the_way_out() {
             answer.text()
         );
     }
+    let conditional = client.ask("POST", "/Patient", &[("if-none-exist", "active=true")], patient);
+    assert!(conditional.text().contains("leave it out"), "{}", conditional.text());
     let nobody = request(server.http.unwrap(), "GET", "/fhir/Patient/p", &[], b"");
     assert_eq!((nobody.status, code_of(&nobody).as_str()), (401, "login"));
     for (role, read, write) in [("viewer", 404, 403), ("feed", 403, 403), ("admin", 404, 201)] {

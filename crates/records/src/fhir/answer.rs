@@ -166,6 +166,7 @@ fn takes(name: &HeaderName) -> &'static str {
     match *name {
         header::IF_MATCH | header::IF_NONE_MATCH => ": an ETag like W/\"3\" belongs there",
         header::IF_MODIFIED_SINCE => ": a date like Sun, 06 Nov 1994 08:49:37 GMT belongs there",
+        _ if name == "if-none-exist" => ": conditional requests are not there yet; leave it out",
         _ => ": it is no text, too long, or stands twice",
     }
 }

@@ -124,6 +124,13 @@ pub(super) fn takes_json(headers: &HeaderMap, format: Option<&str>) -> Result<()
     if said { Err(Trouble::NotAcceptable) } else { Ok(()) }
 }
 
+/// The form of the answer, where nothing else is asked: whether JSON is laid out.
+pub(super) fn form(query: Option<&str>, headers: &HeaderMap) -> Result<bool, Trouble> {
+    let [format, pretty] = parameters(query, ["_format", "_pretty"])?;
+    takes_json(headers, format.as_deref())?;
+    is_pretty(pretty.as_deref())
+}
+
 /// `_pretty`.
 pub(super) fn is_pretty(pretty: Option<&str>) -> Result<bool, Trouble> {
     match pretty {

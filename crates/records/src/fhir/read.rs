@@ -61,9 +61,7 @@ pub(super) async fn read(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Trouble> {
-    let [format, pretty] = ask::parameters(query.as_deref(), ["_format", "_pretty"])?;
-    ask::takes_json(&headers, format.as_deref())?;
-    let pretty = ask::is_pretty(pretty.as_deref())?;
+    let pretty = ask::form(query.as_deref(), &headers)?;
     let place = Place::parse(&room, (&ty, &id))?;
     let found = room.chart.read_all(&caller.authority, &[(place.resource_type, place.id)]).await?;
     let stored = found.into_iter().next().flatten().ok_or(Trouble::NotFound)?;
@@ -81,9 +79,7 @@ pub(super) async fn vread(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Trouble> {
-    let [format, pretty] = ask::parameters(query.as_deref(), ["_format", "_pretty"])?;
-    ask::takes_json(&headers, format.as_deref())?;
-    let pretty = ask::is_pretty(pretty.as_deref())?;
+    let pretty = ask::form(query.as_deref(), &headers)?;
     let place = Place::parse(&room, (&ty, &id))?;
     let version = version.parse().map_err(|_| Trouble::NotFound)?;
     let stored = room.chart.version(&caller.authority, place.resource_type, place.id, version).await?;

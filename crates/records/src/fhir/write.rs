@@ -139,9 +139,7 @@ pub(super) async fn create(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Trouble> {
-    let [format, pretty] = ask::parameters(query.as_deref(), ["_format", "_pretty"])?;
-    ask::takes_json(&headers, format.as_deref())?;
-    let pretty = ask::is_pretty(pretty.as_deref())?;
+    let pretty = ask::form(query.as_deref(), &headers)?;
     let resource_type = ask::type_of(&ty)?;
     ask::brings_json(&headers)?;
     ask::wants(&headers)?;
@@ -163,9 +161,7 @@ pub(super) async fn update(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Trouble> {
-    let [format, pretty] = ask::parameters(query.as_deref(), ["_format", "_pretty"])?;
-    ask::takes_json(&headers, format.as_deref())?;
-    let pretty = ask::is_pretty(pretty.as_deref())?;
+    let pretty = ask::form(query.as_deref(), &headers)?;
     let place = Place::parse(&room, (&ty, &id))?;
     ask::brings_json(&headers)?;
     ask::wants(&headers)?;
@@ -209,9 +205,7 @@ pub(super) async fn validate(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Trouble> {
-    let [format, pretty] = ask::parameters(query.as_deref(), ["_format", "_pretty"])?;
-    ask::takes_json(&headers, format.as_deref())?;
-    let pretty = ask::is_pretty(pretty.as_deref())?;
+    let pretty = ask::form(query.as_deref(), &headers)?;
     let resource_type = ask::type_of(&ty)?;
     ask::brings_json(&headers)?;
     let found = match checked(resource_type, &body) {
