@@ -5,7 +5,7 @@
 //! work and nothing else: what keeps the chart right is that a commit validates what it read, which also holds
 //! against other processes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hilum_core::Id;
@@ -13,14 +13,24 @@ use tokio::sync::watch;
 
 /// The claims of one process.
 #[derive(Debug)]
-pub(crate) struct Claims {
-    held: Mutex<HashSet<Id>>,
+pub struct Claims {
+    state: Mutex<State>,
     freed: watch::Sender<()>,
 }
 
+#[derive(Debug, Default)]
+struct State {
+    /// Who holds what.
+    held: HashMap<Id, u64>,
+    /// Who waits while it holds something.
+    waiting: HashSet<u64>,
+    last: u64,
+}
+
 impl Claims {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { held: Mutex::default(), freed: watch::Sender::new(()) })
+    /// Nobody holds anything.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), freed: watch::Sender::new(()) })
     }
 
     /// Told when somebody gives claims back.
@@ -28,8 +38,14 @@ impl Claims {
         self.freed.subscribe()
     }
 
-    fn held(&self) -> MutexGuard<'_, HashSet<Id>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which of `ids` are held.
+    pub(crate) fn held_of(&self, ids: impl IntoIterator<Item = Id>) -> HashSet<Id> {
+        let state = self.state();
+        ids.into_iter().filter(|id| state.held.contains_key(id)).collect()
     }
 }
 
@@ -37,37 +53,54 @@ impl Claims {
 #[derive(Debug)]
 pub(crate) struct Claim {
     claims: Arc<Claims>,
+    number: u64,
     mine: HashSet<Id>,
 }
 
 impl Claim {
     pub(crate) fn new(claims: &Arc<Claims>) -> Self {
-        Self { claims: Arc::clone(claims), mine: HashSet::new() }
+        let mut state = claims.state();
+        state.last += 1;
+        Self { claims: Arc::clone(claims), number: state.last, mine: HashSet::new() }
     }
 
     /// Claims `ids` too. False when somebody else holds one: then none of them was added.
     pub(crate) fn add(&mut self, ids: impl IntoIterator<Item = Id>) -> bool {
         let new: HashSet<Id> = ids.into_iter().filter(|id| !self.mine.contains(id)).collect();
-        let mut held = self.claims.held();
-        if new.iter().any(|id| held.contains(id)) {
+        let mut state = self.claims.state();
+        if new.iter().any(|id| state.held.contains_key(id)) {
             return false;
         }
-        held.extend(&new);
+        state.waiting.remove(&self.number);
+        state.held.extend(new.iter().map(|id| (*id, self.number)));
         self.mine.extend(new);
         true
+    }
+
+    /// Whether this may wait for `ids` with what it holds. Not while one of their holders waits itself: nobody waits for
+    /// somebody who waits, so nobody waits in a circle.
+    pub(crate) fn may_wait_for(&self, ids: impl IntoIterator<Item = Id>) -> bool {
+        let mut state = self.claims.state();
+        let waits = |holder: &u64| *holder != self.number && state.waiting.contains(holder);
+        let may = !ids.into_iter().filter_map(|id| state.held.get(&id)).any(waits);
+        if may {
+            state.waiting.insert(self.number);
+        }
+        may
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
+        let mut state = self.claims.state();
+        state.waiting.remove(&self.number);
         if self.mine.is_empty() {
             return;
         }
-        let mut held = self.claims.held();
         for id in &self.mine {
-            held.remove(id);
+            state.held.remove(id);
         }
-        drop(held);
+        drop(state);
         self.claims.freed.send_replace(());
     }
 }
@@ -76,9 +109,12 @@ impl Drop for Claim {
 mod tests {
     use super::*;
 
+    const fn id(n: u8) -> Id {
+        Id::from_bytes([n; 16])
+    }
+
     #[test]
     fn what_one_holds_another_gets_when_it_is_given_back() {
-        let id = |n: u8| Id::from_bytes([n; 16]);
         let claims = Claims::new();
         let freed = claims.freed();
         let (mut one, mut other) = (Claim::new(&claims), Claim::new(&claims));
@@ -86,9 +122,31 @@ mod tests {
         assert!(one.add([id(2), id(3)]), "its own");
         assert!(!other.add([id(4), id(3)]), "held");
         assert!(one.add([id(4)]), "what was refused left no trace");
+        assert_eq!(claims.held_of([id(4), id(5)]), HashSet::from([id(4)]));
         assert!(!freed.has_changed().unwrap());
         drop(one);
         assert!(freed.has_changed().unwrap());
         assert!(other.add([id(1), id(4)]));
+    }
+
+    #[test]
+    fn nobody_waits_with_what_it_holds_for_somebody_who_waits() {
+        let claims = Claims::new();
+        let holding = |n| {
+            let mut claim = Claim::new(&claims);
+            assert!(claim.add([id(n)]));
+            claim
+        };
+        let (mut one, mut two, three) = (holding(1), holding(2), holding(3));
+        assert!(one.may_wait_for([id(2)]));
+        assert!(one.may_wait_for([id(2)]), "asked again");
+        assert!(!two.may_wait_for([id(1)]), "a circle of two");
+        assert!(two.may_wait_for([id(3)]), "a chain");
+        assert!(!three.may_wait_for([id(1)]), "a circle of three");
+        drop(three);
+        assert!(two.add([id(3)]), "waits no more");
+        assert!(!two.may_wait_for([id(1)]));
+        drop(two);
+        assert!(one.add([id(2), id(3)]));
     }
 }

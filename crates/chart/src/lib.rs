@@ -4,6 +4,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`chart`] | the door out and the chart-first door in |
+//! | [`claims`] | which families the batches of one process are at work on |
 //! | [`discretion`] | what of a projection's resources is shown to whom |
 //! | [`error`] | what the chart refuses or fails at |
 //! | [`family`] | heads and families: what makes many workers agree on who is who |
@@ -18,7 +19,7 @@
 //! | [`runner`] | read → needs → apply → commit, for one partition or for all |
 
 pub mod chart;
-mod claims;
+pub mod claims;
 pub mod discretion;
 pub mod error;
 pub mod family;

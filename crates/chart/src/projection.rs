@@ -191,6 +191,22 @@ impl Changes {
     }
 }
 
+impl Changes {
+    /// Adds what other events change: rows and resources of other families, registers of anybody.
+    pub(crate) fn join(&mut self, other: Self) {
+        let Self { rows, registers, resources, register_resources, outbox, unreadable } = other;
+        self.rows.extend(rows);
+        self.resources.extend(resources);
+        self.outbox.extend(outbox);
+        self.unreadable = self.unreadable.or(unreadable);
+        for new in register_resources.into_values() {
+            self.register_resource(new.stamp, new.change);
+        }
+        // `meet` has seen that none of them is written by both.
+        self.registers.extend(registers);
+    }
+}
+
 /// Why an event has no effect; it is quarantined, its neighbours are not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {

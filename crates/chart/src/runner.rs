@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `fetch` | from the log into the queue |
 //! | `gather` | what the batch needs is read |
+//! | `parts` | what a sibling holds waits, the rest is computed meanwhile |
 //! | `compute` | what should stand is computed, and made a commit |
 //! | `commit` | the commit, and what its answer means |
 //! | `fault` | a batch that cannot be applied is cut |
@@ -29,6 +30,7 @@ use hilum_engines::log::Log;
 use hilum_engines::tables::{Batch, Expect, Tables};
 
 use self::fault::Fault;
+use self::parts::Part;
 use self::traced::Stood;
 use crate::claims::{Claim, Claims};
 use crate::error::ChartError;
@@ -43,6 +45,7 @@ mod compute;
 mod fault;
 mod fetch;
 mod gather;
+mod parts;
 mod pause;
 mod traced;
 
@@ -60,6 +63,8 @@ pub enum Stepped {
     },
     /// What should stand is computed.
     Applied,
+    /// That of a part of the batch is: a sibling is at work on families that the rest touches.
+    Parted,
     /// The batch was cut in half because it cannot be applied as a whole.
     Halved,
     /// A sibling is at work on a family that the batch touches: the next step asks again.
@@ -108,6 +113,12 @@ struct Taken<P: Projection> {
     claim: Option<Claim>,
     /// Set when not even the rejection could be committed with what was read for it.
     is_bare: bool,
+    /// Whose families a sibling holds: their turn comes behind the others.
+    later: Vec<Item<P::Event>>,
+    /// What is computed of the batch already.
+    done: Option<Box<Part<P>>>,
+    /// Set when it has to be computed in one piece.
+    is_whole: bool,
 }
 
 /// Nothing: for a record that cannot be read.
@@ -121,6 +132,9 @@ impl<P: Projection> Default for Taken<P> {
             fault: None,
             claim: None,
             is_bare: false,
+            later: Vec::new(),
+            done: None,
+            is_whole: false,
         }
     }
 }
@@ -225,7 +239,8 @@ impl<P: Projection> Runner<P> {
     }
 
     /// Keeps off the families that siblings with the same `claims` are at work on.
-    pub(crate) fn claiming(mut self, claims: Arc<Claims>) -> Self {
+    #[must_use]
+    pub fn claiming(mut self, claims: Arc<Claims>) -> Self {
         self.claims = Some(claims);
         self
     }
@@ -274,7 +289,7 @@ impl<P: Projection> Runner<P> {
     async fn turn(&mut self) -> Result<Stepped, ChartError> {
         loop {
             match self.step().await? {
-                Stepped::Read { .. } | Stepped::Applied | Stepped::Halved => {}
+                Stepped::Read { .. } | Stepped::Applied | Stepped::Parted | Stepped::Halved => {}
                 done @ (Stepped::Idle
                 | Stepped::Waits
                 | Stepped::Fenced

@@ -88,7 +88,7 @@ async fn work() {
                     Ok(Stepped::Idle) => "idle",
                     Ok(Stepped::Read { .. }) => "read",
                     Ok(Stepped::Applied) => "applied",
-                    Ok(Stepped::Halved | Stepped::Waits) => "goes on",
+                    Ok(Stepped::Halved | Stepped::Parted | Stepped::Waits) => "goes on",
                     Err(error) => panic!("{error}"),
                 });
             }

@@ -8,6 +8,7 @@ mod toy;
 
 use std::sync::Arc;
 
+use hilum_chart::claims::Claims;
 use hilum_chart::projection::Projection;
 use hilum_chart::runner::Stepped;
 use hilum_chart::{Progress, Runner};
@@ -132,6 +133,89 @@ async fn registers_keep_the_newest_in_every_schedule() {
     let (wrong, in_the_way) = wrong_days(Toy::default(), places_day, 6, 4, nothing).await;
     assert_eq!(wrong, [], "(day, order)");
     assert!(in_the_way > 10, "{in_the_way}");
+}
+
+/// Accounts that are merged and unmerged: everything is tied to something, and nothing is a register.
+fn ties_day(random: &Entropy, count: u32) -> Vec<Message> {
+    let one = |at| {
+        let (old, new) = (below(random, 24), below(random, 24));
+        match below(random, 8) {
+            0 => Message::Bad,
+            1 => Message::Unmerge { old, new, at },
+            _ => Message::Merge { old, new, at },
+        }
+    };
+    (0..count).map(one).collect()
+}
+
+#[tokio::test]
+async fn siblings_that_compute_what_is_free_end_as_the_oracle_says() {
+    let toy = toy::toy();
+    let mut parted = 0;
+    for seed in 0..30 {
+        let random = Entropy::seeded(seed);
+        let messages = ties_day(&random, 40);
+        let want = oracle(&messages);
+        let folder = tempfile::tempdir().unwrap();
+        let log = open_log(folder.path());
+        append(&log, &messages, &random).await;
+        let (tables, claims) = (open_tables(), Claims::new());
+        let start = |place, progress| {
+            Runner::new(Arc::clone(&toy), log.clone(), tables.clone(), clock(), place, progress)
+                .claiming(Arc::clone(&claims))
+        };
+        parted += interleave(&log, seed, nothing, start).await;
+        assert_eq!(standing(&tables).await, want, "seed {seed}");
+        tables.close().await;
+        log.close().await;
+    }
+    assert!(parted > 100, "batches must have been computed in parts, or nothing was tested: {parted}");
+}
+
+#[tokio::test]
+async fn what_nobody_holds_is_computed_while_the_rest_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, tables, random) = (open_log(folder.path()), open_tables(), Entropy::seeded(1));
+    let progress = Progress::new(Toy::NAME, log.places(Toy::STREAMS));
+    let partition =
+        |message: &Message| partition_of(envelope(message, &random).key, log.partitions(Stream::Hl7In));
+    // One partition merges account 0 with one of another partition, which has that merged once more, and much else.
+    let tie = Message::Merge { old: 1, new: 0, at: 1 };
+    let here = partition(&tie);
+    let others: Vec<u32> =
+        (2..200).filter(|n| partition(&Message::Merge { old: 0, new: *n, at: 0 }) != here).collect();
+    let there = partition(&Message::Merge { old: 0, new: others[0], at: 0 });
+    let there: Vec<u32> = others
+        .into_iter()
+        .filter(|n| partition(&Message::Merge { old: 0, new: *n, at: 0 }) == there)
+        .collect();
+    let mut messages = vec![tie, Message::Merge { old: 1, new: there[0], at: 2 }];
+    messages.extend(there[1..8].iter().map(|&new| Message::Merge { old: new + 1_000, new, at: 3 }));
+    append(&log, &messages, &random).await;
+    let claims = Claims::new();
+    let runner = |message: &Message| {
+        let place = (Stream::Hl7In, partition(message));
+        Runner::new(toy::toy(), log.clone(), tables.clone(), clock(), place, progress.clone())
+            .claiming(Arc::clone(&claims))
+    };
+    let (mut one, mut other) = (runner(&messages[0]), runner(&messages[1]));
+    while one.ready_mut().is_none() {
+        one.step().await.unwrap();
+    }
+    let mut steps = Vec::new();
+    while steps.last() != Some(&Stepped::Waits) {
+        steps.push(other.step().await.unwrap());
+    }
+    assert_eq!(steps, [Stepped::Read { records: 7 }, Stepped::Parted, Stepped::Waits]);
+    assert_eq!(other.step().await.unwrap(), Stepped::Waits, "still held");
+    assert!(matches!(one.step().await.unwrap(), Stepped::Committed { records: 1, .. }));
+    assert_eq!(other.step().await.unwrap(), Stepped::Read { records: 1 }, "the one that had to wait, alone");
+    assert_eq!(other.step().await.unwrap(), Stepped::Applied);
+    assert!(
+        matches!(other.step().await.unwrap(), Stepped::Committed { records: 8, .. }),
+        "both parts in one"
+    );
+    assert_eq!(standing(&tables).await, oracle(&messages));
 }
 
 /// Three notes about one place: the first one's body and the newest one's are the same, the one between differs.

@@ -60,7 +60,7 @@ pub async fn interleave<P: Projection>(
         }
         match runner.step().await.expect("a step") {
             Stepped::Read { .. } | Stepped::Applied | Stepped::Halved | Stepped::Waits => {}
-            Stepped::Conflict => in_the_way += 1,
+            Stepped::Conflict | Stepped::Parted => in_the_way += 1,
             Stepped::Fenced => {
                 in_the_way += 1;
                 *worker = None;

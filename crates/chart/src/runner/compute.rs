@@ -8,6 +8,7 @@ use hilum_engines::limits::BATCH_WRITES_MAX;
 use hilum_engines::tables::{Batch, Expect, OffsetMove, Outgoing, Read, Row, Write};
 
 use super::fault::Fault;
+use super::parts::Together;
 use super::{Place, Ready, Runner, Stage, Stepped, Taken, compute};
 use crate::chart::expectations;
 use crate::claims::Claim;
@@ -41,6 +42,17 @@ impl<P: Projection> Runner<P> {
             }
             return self.cut(taken, Fault::Rows);
         }
+        let (taken, changes, rejected) = match Self::put_together(taken, changes, rejected) {
+            Together::Whole(taken, changes, rejected) => (taken, changes, rejected),
+            Together::Next(taken) => {
+                self.stage = Stage::Gather(taken);
+                return Ok(Stepped::Parted);
+            }
+            Together::Again(taken) => {
+                self.stage = Stage::Gather(taken);
+                return Ok(Stepped::Waits);
+            }
+        };
         let Some((from, to)) = taken.places.first().zip(taken.places.last()) else {
             return Ok(Stepped::Idle);
         };

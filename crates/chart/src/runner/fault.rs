@@ -42,6 +42,7 @@ impl Fault {
 impl<P: Projection> Runner<P> {
     /// Halves the batch, or turns its one event into a rejection.
     pub(super) fn cut(&mut self, mut taken: Taken<P>, fault: Fault) -> Result<Stepped, ChartError> {
+        taken.join();
         let Some(&Place { position, .. }) = taken.places.first() else { return Ok(Stepped::Idle) };
         if taken.events.len() > 1 {
             self.halve(&mut taken);

@@ -4,10 +4,12 @@ use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use hilum_core::Id;
 use hilum_engines::limits::SCAN_ROWS_MAX;
 use hilum_engines::tables::{Key, Read, Row, Scan, Table, Value};
 
 use super::fault::Fault;
+use super::parts::HeldUp;
 use super::{Runner, Stage, Stepped, Taken, compute};
 use crate::claims::Claim;
 use crate::error::ChartError;
@@ -45,10 +47,14 @@ impl<P: Projection> Runner<P> {
                 break Some(Fault::Rounds);
             }
             if !self.claim(&gets, &mut taken) {
-                // What it holds meanwhile would keep others waiting, and what it read is old by then.
-                (taken.claim, taken.rows) = (None, Rows::default());
-                self.stage = Stage::Gather(taken);
-                return Ok(Stepped::Waits);
+                match self.held_up(&gets, taken).await? {
+                    HeldUp::GoesOn(part) => (taken, rounds) = (part, 0),
+                    HeldUp::Waits(taken) => {
+                        self.stage = Stage::Gather(taken);
+                        return Ok(Stepped::Waits);
+                    }
+                }
+                continue;
             }
             if !self.read_rows(gets, scans, &mut taken.rows).await? {
                 break Some(Fault::Range);
@@ -66,13 +72,7 @@ impl<P: Projection> Runner<P> {
     /// Claims the heads and families among `gets` before they are read. False when a sibling holds one.
     fn claim(&self, gets: &[(&'static str, Key)], taken: &mut Taken<P>) -> bool {
         let Some(claims) = &self.claims else { return true };
-        let is_family = |table: &str| family::TABLES.iter().any(|one| one.name == table);
-        let ids =
-            gets.iter().filter(|(table, _)| is_family(table)).filter_map(|(_, key)| match key.first() {
-                Some(Value::Id(id)) => Some(*id),
-                _ => None,
-            });
-        taken.claim.get_or_insert_with(|| Claim::new(claims)).add(ids)
+        taken.claim.get_or_insert_with(|| Claim::new(claims)).add(claimed_of(gets))
     }
 
     /// One round trip, and further ones only for ranges that are longer than one scan gives. False when a range has
@@ -114,6 +114,15 @@ impl<P: Projection> Runner<P> {
         }
         Ok(true)
     }
+}
+
+/// Heads and families among `gets`.
+pub(super) fn claimed_of(gets: &[(&'static str, Key)]) -> impl Iterator<Item = Id> {
+    let is_family = |table: &str| family::TABLES.iter().any(|one| one.name == table);
+    gets.iter().filter(move |(table, _)| is_family(table)).filter_map(|(_, key)| match key.first() {
+        Some(Value::Id(id)) => Some(*id),
+        _ => None,
+    })
 }
 
 /// What was not read yet, each once.

@@ -35,7 +35,7 @@ impl<P: Projection> Runner<P> {
                 }
                 Ok(Stepped::Conflict) => tokio::time::sleep(self.conflict_wait()).await,
                 Ok(Stepped::Fenced) => tokio::time::sleep(CONFLICT_BACKOFF.1).await,
-                Ok(Stepped::Read { .. } | Stepped::Applied | Stepped::Halved) => {}
+                Ok(Stepped::Read { .. } | Stepped::Applied | Stepped::Parted | Stepped::Halved) => {}
                 Err(error) if error.cause() == Cause::Unreadable && self.is_tried_again() => {
                     tokio::time::sleep(UNREADABLE_RETRY).await;
                 }
