@@ -33,6 +33,7 @@ pub enum Open {
 const LOCK: &str = "lock";
 const SECRETS: &str = "secrets";
 const INSTALLATION_KEY: &str = "installation.key";
+const SESSION_KEY: &str = "session.key";
 /// Bytes of a secret.
 pub const SECRET_BYTES: usize = 32;
 /// Bytes of a setting's file: a certificate with its chain and key.
@@ -152,7 +153,7 @@ impl Folder {
     /// # Errors
     /// As [`Folder::installation_key`].
     pub fn session_key(&self, entropy: &Entropy) -> anyhow::Result<[u8; SECRET_BYTES]> {
-        self.secret("session.key", || entropy.bytes())
+        self.secret(SESSION_KEY, || entropy.bytes())
     }
 
     /// The name of this process among others of its installation: made at the first start, the same at the next.
@@ -300,7 +301,7 @@ pub fn open_to_others(path: &Path) -> Vec<(PathBuf, u32)> {
     let secrets = path.join(SECRETS);
     let is_open = |place: &Path| place.metadata().is_ok_and(|metadata| metadata.mode() & 0o077 != 0);
     let mut places =
-        vec![path.to_owned(), secrets.clone(), secrets.join("installation.key"), secrets.join("session.key")];
+        vec![path.to_owned(), secrets.clone(), secrets.join(INSTALLATION_KEY), secrets.join(SESSION_KEY)];
     places.extend(setting_files(&secrets));
     // Files in a folder that nobody else may enter are out of reach whatever their own mode says.
     if is_open(path) {
@@ -314,6 +315,26 @@ pub fn open_to_others(path: &Path) -> Vec<(PathBuf, u32)> {
         }
     }
     found
+}
+
+/// What `doctor` finds about the keys of a folder that was in use: `(path, why)` of each that cannot be read, and whether
+/// a start makes it anew.
+pub fn keys_unread(path: &Path) -> Vec<(PathBuf, String, bool)> {
+    let secrets = path.join(SECRETS);
+    if !secrets.is_dir() {
+        return Vec::new();
+    }
+    let look = |name: &str| -> Option<(PathBuf, String, bool)> {
+        let key = secrets.join(name);
+        match File::open(&key).and_then(|mut file| file.read_exact(&mut [0; SECRET_BYTES])) {
+            Ok(()) => None,
+            Err(why) => {
+                let is_made_anew = why.kind() == std::io::ErrorKind::NotFound && name != INSTALLATION_KEY;
+                Some((key, why.to_string(), is_made_anew))
+            }
+        }
+    };
+    [INSTALLATION_KEY, SESSION_KEY].into_iter().filter_map(look).collect()
 }
 
 #[cfg(test)]
@@ -356,7 +377,20 @@ mod tests {
         assert_eq!(first, folder.session_key(&entropy).expect("read"), "the same at the second start");
         folder.installation_key(&entropy).expect("made");
         assert_eq!(open_to_others(folder.path()), []);
+        let unread = || {
+            let unread = keys_unread(folder.path()).into_iter();
+            unread.map(|(key, _, anew)| (key.file_name().unwrap().to_owned(), anew)).collect::<Vec<_>>()
+        };
+        assert_eq!(unread(), []);
         let key = folder.path().join("secrets/session.key");
+        std::fs::write(&key, "short").unwrap();
+        assert_eq!(unread(), [(SESSION_KEY.into(), false)], "too short");
+        std::fs::remove_file(&key).unwrap();
+        assert_eq!(unread(), [(SESSION_KEY.into(), true)]);
+        std::fs::remove_file(folder.path().join("secrets/installation.key")).unwrap();
+        let both = [(INSTALLATION_KEY.into(), false), (SESSION_KEY.into(), true)];
+        assert_eq!(unread(), both, "ids are made with the one, and nobody else has it");
+        folder.session_key(&entropy).expect("made anew");
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).expect("changed");
         assert!(folder.session_key(&entropy).is_err(), "others may read it");
         assert_eq!(open_to_others(folder.path()), [(key, 0o644)]);

@@ -507,12 +507,8 @@ async fn open_log(
                 own_topics: own_topics.map(|(name, _)| name.clone()).collect(),
                 ..config.log.clone().with_secrets(folder.settings()?)?.kafka(config.allow_weak_log)?
             };
-            Kafka::open(place, clock, entropy).await.map(Log::Kafka).with_context(|| {
-                format!(
-                    "log in topics {}.* (log.durability, or for a trial --allow-weak-log)",
-                    config.log.prefix
-                )
-            })
+            let topics = || format!("log in topics {}.*", config.log.prefix);
+            Kafka::open(place, clock, entropy).await.map(Log::Kafka).with_context(topics)
         }
     }
 }

@@ -351,6 +351,11 @@ impl Kafka {
         }
     }
 
+    /// See [`super::Log::look`]: asked now and then, so that an outage is not first heard of when it has passed.
+    pub fn notice(&self) {
+        self.inner.notice();
+    }
+
     /// Whether there is such a partition: a topic that another process has added since the last look is one.
     async fn known(&self, stream: Stream, partition: u16) -> Result<(), LogError> {
         let inner = &self.inner;

@@ -378,8 +378,8 @@ impl Log {
     pub async fn look(&self) {
         match self {
             Self::Embedded(log) => log.look().await,
-            // The client says by itself that no broker answers.
-            Self::Kafka(_) => {}
+            // The client has said by itself whether any broker answers.
+            Self::Kafka(log) => log.notice(),
         }
     }
 

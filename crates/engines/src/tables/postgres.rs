@@ -236,7 +236,7 @@ fn client_config(config: &PostgresConfig) -> Result<tokio_postgres::Config, Tabl
 }
 
 async fn connect(config: &tokio_postgres::Config) -> Result<Client, TablesError> {
-    let asked = async { config.connect(NoTls).await.map_err(|e| engine("connect", &e)) };
+    let asked = async { config.connect(NoTls).await.map_err(|e| engine(trouble::CONNECT, &e)) };
     let (client, connection) = within("connect", to_connect(config), asked).await?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {

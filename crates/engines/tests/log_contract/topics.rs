@@ -196,6 +196,12 @@ async fn workers_take_up_a_new_topic_without_a_restart() {
         .await;
     };
     all(&mut shares, 2 * usize::from(P)).await;
+    // Messages are the work, and dealt out evenly; decisions are few, and with one of the two.
+    for share in &shares {
+        let of_messages = share.borrow().range(..(Stream::Decisions, 0)).count();
+        assert_eq!(of_messages, usize::from(P) / 2);
+        assert!([0, usize::from(P)].contains(&(share.borrow().len() - of_messages)));
+    }
     let log = open(&config, &["ed"]).await;
     all(&mut shares, 3 * usize::from(P)).await;
     let of_ed = |share: &watch::Receiver<Share>| share.borrow().range((Stream::Hl7In, P)..).count();

@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::Args;
 use hilum_adt::view::reconcile::{Differs, Reconciler};
 use hilum_chart::{Cause, Chart, Paused, RelayHealth};
-use hilum_core::{Stream, Timestamp};
+use hilum_core::{Kind, Stream, Timestamp};
 use hilum_engines::log::LogError;
 use hilum_engines::tables::TablesError;
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use super::{ConfigFile, DataFolder};
 use crate::admin::{self, Ask};
-use crate::config::{Config, Overrides};
+use crate::config::{Config, LogEngine, Overrides};
 use crate::folder;
 use crate::house::House;
 use crate::watch::Watch;
@@ -159,6 +159,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             ("is not there", makes)
         };
         findings.push(Finding::bad("folder", format!("{} {what}", path.display()), remedy));
+        // What it will stand on can be seen before there is anything.
+        findings.extend(config.iter().flat_map(|config| without_house(config, path)));
     }
     show(&findings, arguments.json);
     let is_bad = findings.iter().any(|finding| finding.level == Level::Bad);
@@ -229,6 +231,14 @@ fn folder_itself(path: &Path) -> Vec<Finding> {
             remedy,
         ));
     }
+    for (key, why, is_made_anew) in folder::keys_unread(path) {
+        let found = format!("{} cannot be read: {why}", key.display());
+        findings.push(if is_made_anew {
+            Finding::warn("keys", found, "the next start makes it anew: everybody signs in again")
+        } else {
+            Finding::bad("keys", found, "restore it from the backup: no process starts with it")
+        });
+    }
     if let Ok(volume) = rustix::fs::statvfs(path) {
         let (free, size) = (volume.f_bavail * volume.f_frsize, volume.f_blocks * volume.f_frsize);
         let reserve = (size as f64 * hilum_engines::limits::DISK_RESERVE_RATIO) as u64;
@@ -287,15 +297,19 @@ pub async fn inside(house: &House) -> Vec<Finding> {
     let mut findings = Vec::new();
     // What it finds not to answer, it says itself.
     timeout(CHECKUP_MAX, house.log.look()).await.ok();
-    let log = house.log.health();
+    let (log, is_kafka) = (house.log.health(), house.config.log.engine == LogEngine::Kafka);
     findings.push(match (&log.read_only, &log.full, &log.held) {
+        (Some(why), ..) if is_kafka => {
+            Finding::bad("log", format!("read-only: {why}"), "mend what it names, then restart")
+        }
         (Some(why), ..) => Finding::bad(
             "log",
             format!("read-only: {why}"),
             "mend the disk, then restart: an fsync is never retried",
         ),
         (_, Some(why), _) => {
-            Finding::bad("log", format!("does not accept: {why}"), "make room on the volume")
+            let remedy = if is_kafka { BROKERS_AWAY } else { "make room on the volume" };
+            Finding::bad("log", format!("does not accept: {why}"), remedy)
         }
         (_, _, Some(why)) => Finding::bad(
             "log",
@@ -307,7 +321,6 @@ pub async fn inside(house: &House) -> Vec<Finding> {
     for end in &log.damaged {
         findings.push(Finding::bad("log", damaged_end::found(end), damaged_end::way_out(end)));
     }
-    let now = house.clock.now();
     let t = timeout(CHECKUP_MAX, house.tables.now()).await;
     match &t {
         Ok(Ok(t)) => {
@@ -333,12 +346,16 @@ pub async fn inside(house: &House) -> Vec<Finding> {
     }
     let of_engines = engines::look(&house.config, house.folder.path(), &house.clock);
     let (of_records, of_engines) =
-        futures::future::join(timeout(CHECKUP_MAX, of_the_records(house, now)), of_engines).await;
-    findings.extend(of_records.unwrap_or_else(|_| vec![Finding::bad("log", silent(), LOG_AWAY)]));
+        futures::future::join(timeout(CHECKUP_MAX, of_the_records(house)), of_engines).await;
+    let of_records = of_records.unwrap_or_else(|_| vec![Finding::bad("log", silent(), LOG_AWAY)]);
+    let log_answers = of_records.iter().all(|one| one.remedy != LOG_AWAY);
+    findings.extend(of_records);
     findings.extend(of_engines);
     if answers || house.watch.get().is_some() {
         let gateways = processes::gateways(house).await;
-        findings.extend(processes::of_the_processes(house, &gateways, now));
+        // Asked only now: what was looked at may have taken long, and others went on meanwhile.
+        let now = house.clock.now();
+        findings.extend(processes::of_the_processes(house, &gateways, log_answers, now));
         findings.extend(processes::of_the_sources(&gateways, now));
     }
     findings
@@ -347,6 +364,7 @@ pub async fn inside(house: &House) -> Vec<Finding> {
 /// For how long each engine is waited for.
 const CHECKUP_MAX: Duration = Duration::from_secs(hilum_engines::limits::CHECKUP_S_MAX);
 const TABLES_AWAY: &str = "see that the database runs and tables.url is right";
+const BROKERS_AWAY: &str = "see that the brokers answer and have room: it goes on by itself when they do";
 const LOG_AWAY: &str = "see that the brokers (or the disk) answer, then look again";
 
 fn silent() -> String {
@@ -382,9 +400,11 @@ async fn of_the_rows(house: &House) -> Vec<Finding> {
 }
 
 /// What the newest records tell.
-async fn of_the_records(house: &House, now: Timestamp) -> Vec<Finding> {
+async fn of_the_records(house: &House) -> Vec<Finding> {
     let mut findings = Vec::new();
-    match last_received(house).await {
+    let last = last_received(house).await;
+    let now = house.clock.now();
+    match last {
         Ok(Some(last)) if last.micros_since(now) > 60_000_000 => findings.push(Finding::bad(
             "clock",
             format!("the log holds a record of {last}, now it is {now}"),
@@ -392,8 +412,12 @@ async fn of_the_records(house: &House, now: Timestamp) -> Vec<Finding> {
         )),
         Ok(Some(last)) => findings.push(Finding::ok("log", format!("last record at {last}"))),
         Ok(None) => findings.push(Finding::ok("log", "holds nothing yet")),
+        // Its own text says the way out.
+        Err(error @ LogError::Gone { .. }) => {
+            findings.push(Finding::bad("log", error.to_string(), "as it says"));
+        }
         // Each further one would wait for the same.
-        Err(error @ LogError::Engine(_)) => {
+        Err(error) if error.kind() == Kind::Transient => {
             findings.push(Finding::bad("log", error.to_string(), LOG_AWAY));
             return findings;
         }

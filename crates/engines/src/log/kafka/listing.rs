@@ -118,9 +118,14 @@ impl Listing {
         u16::try_from(number).ok()
     }
 
+    /// The topics of messages.
+    pub(super) fn messages(&self) -> Vec<Arc<str>> {
+        self.messages.borrow().to_vec()
+    }
+
     /// All topics.
     pub(super) fn all(&self) -> Vec<Arc<str>> {
-        let mut all = self.messages.borrow().to_vec();
+        let mut all = self.messages();
         all.push(Arc::clone(&self.decisions));
         all
     }

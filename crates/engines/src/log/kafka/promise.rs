@@ -136,8 +136,15 @@ impl Topic<'_> {
         };
         let Demand { setting, or, .. } = missed;
         let (has, wanted) = (self.value(setting), missed.in_words());
+        let is_level =
+            ["min.insync.replicas", "unclean.leader.election.enable", "flush.messages"].contains(setting);
+        let other = if is_level {
+            " (another log.durability, or for a trial --allow-weak-log, takes it as it is)"
+        } else {
+            ""
+        };
         Err(LogError::Engine(format!(
-            "topic {} has {setting}={has}; it must be {wanted}, or {or}",
+            "topic {} has {setting}={has}; it must be {wanted}, or {or}{other}",
             self.name
         )))
     }

@@ -2,6 +2,9 @@
 //!
 //! The group deals out, and nothing else: no record is read and no offset kept through it. Two processes may hold a
 //! partition at once for a moment; the offset row in the tables lets one of them commit.
+//!
+//! Messages alone are dealt out. Decisions are few, and dealt out beside them their idle partitions would count as work:
+//! they go with the first partition of messages.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -37,7 +40,15 @@ impl Member {
     }
 
     fn change(&self, change: impl FnOnce(&mut BTreeSet<(Stream, u16)>)) {
-        self.share.send_modify(|share| change(Arc::make_mut(share)));
+        self.share.send_modify(|share| {
+            let share = Arc::make_mut(share);
+            change(share);
+            share.retain(|(stream, _)| *stream != Stream::Decisions);
+            if share.contains(&(Stream::Hl7In, 0)) {
+                let decisions = 0..self.listing.partitions(Stream::Decisions);
+                share.extend(decisions.map(|partition| (Stream::Decisions, partition)));
+            }
+        });
     }
 }
 
@@ -91,7 +102,7 @@ pub(super) fn join(
         Member { listing: Arc::clone(listing), watched: settings.watched.clone(), share: share.clone() };
     let consumer: BaseConsumer<Member> = settings.member(name, member)?;
     let subscribe = |consumer: &BaseConsumer<Member>, listing: &Listing| {
-        let topics = listing.all();
+        let topics = listing.messages();
         consumer.subscribe(&topics.iter().map(|topic| &**topic).collect::<Vec<_>>())
     };
     grown.mark_unchanged();

@@ -9,6 +9,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_postgres::{Client, NoTls};
 
+use super::trouble::CONNECT;
 use super::{Patience, engine, within};
 use crate::limits;
 use crate::tables::TablesError;
@@ -47,7 +48,7 @@ struct Lock {
 
 impl Lock {
     async fn connect(&self) -> Result<(Client, oneshot::Receiver<()>), TablesError> {
-        let (client, connection) = self.client.connect(NoTls).await.map_err(|e| engine("connect", &e))?;
+        let (client, connection) = self.client.connect(NoTls).await.map_err(|e| engine(CONNECT, &e))?;
         let (end, ended) = oneshot::channel();
         tokio::spawn(async move {
             // Why it ended is said where the others end.

@@ -23,12 +23,18 @@ fn way_out(code: &SqlState) -> Option<&'static str> {
     })
 }
 
+/// The step before anything is asked.
+pub(super) const CONNECT: &str = "connect";
+
 /// An engine error that names the step and PostgreSQL's code.
 pub(super) fn engine(step: &str, error: &tokio_postgres::Error) -> TablesError {
     let Some(code) = error.code() else {
         let io = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
         let why = match io {
             _ if error.is_closed() => "the connection is closed".to_owned(),
+            // Nothing was sent yet that could be in it.
+            Some(io) if step == CONNECT => format!("{io}: see that the server runs and tables.url is right"),
+            None if step == CONNECT => format!("{error}: see that tables.url is right"),
             Some(io) => format!("the connection failed: {}", io.kind()),
             None => "the connection failed".to_owned(),
         };
@@ -51,7 +57,7 @@ fn of_code(step: &str, code: &SqlState) -> TablesError {
 
 pub(super) fn pool_error(error: &PoolError) -> TablesError {
     match error {
-        PoolError::Backend(error) => engine("connect", error),
+        PoolError::Backend(error) => engine(CONNECT, error),
         PoolError::Timeout(_) => {
             TablesError::Engine("postgresql: no connection became free in time".to_owned())
         }

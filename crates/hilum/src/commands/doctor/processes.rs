@@ -28,8 +28,13 @@ pub async fn gateways(house: &House) -> Gateways {
     Gateways::among(sources, false, Arc::new(presence))
 }
 
-/// Who is there, who is not, and what nobody does.
-pub fn of_the_processes(house: &House, gateways: &Gateways, now: Timestamp) -> Vec<Finding> {
+/// Who is there, who is not, and what nobody does. Where the log does not answer, nobody works at it, and that is said.
+pub fn of_the_processes(
+    house: &House,
+    gateways: &Gateways,
+    log_answers: bool,
+    now: Timestamp,
+) -> Vec<Finding> {
     let Some(presence) = gateways.presence() else { return Vec::new() };
     let seen = presence.seen();
     if !seen.is_fresh(now) {
@@ -53,7 +58,7 @@ pub fn of_the_processes(house: &House, gateways: &Gateways, now: Timestamp) -> V
             Finding::ok(&about, format!("{roles}: there"))
         });
     }
-    if seen.processes.iter().all(|process| !process.is_there(now)) {
+    if !log_answers || seen.processes.iter().all(|process| !process.is_there(now)) {
         // Nothing runs: that nobody works is no news.
         return findings;
     }
