@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use hilum_adt::project::Adt;
 use hilum_chart::Chart;
-use hilum_chart::projection::Projection as _;
 use hilum_core::{Authority, Digest, Epoch, Id, Position, Stream, failpoint};
 use hilum_engines::log::{LogError, ReadMax, Record};
 use hilum_engines::tables::{Table, Tables};
@@ -67,7 +65,7 @@ pub async fn export(house: &House, folder: &Path, damaged: Damaged, show: &Show)
     for end in &ends {
         export.partition(end, show).await?;
     }
-    for &table in rows::CARRIED {
+    for &table in rows::CARRIED.iter().chain(rows::BY_DOORS) {
         export.rows(&house.tables, table, "rows").await?;
     }
     for &table in hilum_web::tables::AUDIT_ALL {
@@ -75,7 +73,8 @@ pub async fn export(house: &House, folder: &Path, damaged: Damaged, show: &Show)
     }
     let key = house.folder.installation_key_bytes(&house.entropy)?;
     export.out.write(folder, PathBuf::from(KEY), &key, Content::Key)?;
-    let canonical_hash = canonical_hash(house).await?;
+    let chart = Chart::open(house.tables.clone(), house.clock.clone());
+    let canonical_hash = chart.canonical_hash(&Authority::system("export"), &[]).await?;
     if there != self::ends(house).await?.iter().map(|end| end.offset).sum::<u64>() {
         bail!(
             "something came in meanwhile: stop every process of this installation, and run the command again, which \
@@ -88,17 +87,6 @@ pub async fn export(house: &House, folder: &Path, damaged: Damaged, show: &Show)
     write_whole(&folder.join(MANIFEST), &text)?;
     std::fs::remove_file(folder.join(PROGRESS))?;
     Ok(manifest)
-}
-
-/// The hash of what the fold made, if that is all there is.
-async fn canonical_hash(house: &House) -> anyhow::Result<Digest> {
-    let chart = Chart::open(house.tables.clone(), house.clock.clone());
-    let authority = Authority::system("export");
-    let hash = chart.canonical_hash_of(&authority, Adt::NAME).await?;
-    if chart.canonical_hash(&authority, &[]).await? != hash {
-        bail!("the chart holds resources that no log gives back: this version's archives do not carry them");
-    }
-    Ok(hash)
 }
 
 /// What stands in the folder already, if it is what would be written.

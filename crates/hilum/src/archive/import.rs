@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use hilum_adt::project::Adt;
-use hilum_chart::projection::Projection as _;
 use hilum_chart::{Chart, fits};
 use hilum_core::{Authority, Digest, Id, InstallationKey, RecordId, Seq, Stream, failpoint};
 use hilum_engines::log::{Log, ReadMax};
@@ -340,7 +339,7 @@ async fn apply(archive: &Archive, house: &House, state: &mut State, show: &Show)
     house.must_fit()?;
     house.fold_all(false, &|left| show.lag(left)).await?;
     let chart = Chart::open(house.tables.clone(), house.clock.clone());
-    let hash = chart.canonical_hash_of(&Authority::system("import"), Adt::NAME).await?;
+    let hash = chart.canonical_hash(&Authority::system("import"), &[]).await?;
     let said = archive.manifest.canonical_hash;
     // A server has begun before this was compared: its messages are on the chart, too.
     let has_grown = ends(&house.log).await?.iter().any(|end| {

@@ -3,6 +3,9 @@
 use anyhow::{Context as _, anyhow, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hilum_adt::project::Adt;
+use hilum_chart::projection::Projection as _;
+use hilum_chart::resources;
 use hilum_core::{Id, Seq, Timestamp};
 use hilum_engines::tables::{Batch, Column, Read, Row, Scan, Table, Tables, Type, Value, Write};
 use serde_json::{Map, Value as Json};
@@ -12,6 +15,21 @@ use crate::limits::{ARCHIVE_FILE_BYTES, ARCHIVE_ROWS};
 /// Tables that an archive carries as they are: accounts, keys, corrections that wait for a second person.
 pub const CARRIED: &[&Table] =
     &[&hilum_web::tables::ACCOUNT, &hilum_web::tables::KEY, &hilum_adt::tables::CORRECTION];
+
+/// Tables of which an archive carries the rows that no projection made: resources that came by a door, with all their
+/// versions. What the chart notes of a row for itself (columns that may be absent) is its own; versions that were made before
+/// the move were so, in the new house, from the moment of the move on.
+pub const BY_DOORS: &[&Table] = &[&resources::RESOURCE, &resources::HISTORY];
+
+fn is_by_door(table: &Table) -> bool {
+    BY_DOORS.iter().any(|one| one.name == table.name)
+}
+
+/// Whether a row goes along.
+fn is_carried(table: &Table, row: &Row) -> bool {
+    let owner = || table.column("owner").and_then(|at| row.values.get(at));
+    !is_by_door(table) || owner() != Some(&Value::Text(Adt::NAME.to_owned()))
+}
 
 /// Tables that end with the old house: who is signed in signs in again, which processes there were is of no use, and the
 /// change feed of another house counts anew.
@@ -86,7 +104,7 @@ impl<'a> Walk<'a> {
             let rows = self.tables.read(&[Read::Scan(scan)]).await?.pop().unwrap_or_default();
             self.ended = rows.len() < ARCHIVE_ROWS as usize;
             self.after = rows.last().map(|row| row.values.iter().take(self.table.key_len).cloned().collect());
-            for row in &rows {
+            for row in rows.iter().filter(|row| is_carried(self.table, row)) {
                 put(&mut out, self.table, row)?;
                 count += 1;
             }
@@ -96,7 +114,8 @@ impl<'a> Walk<'a> {
 }
 
 fn put(out: &mut Vec<u8>, table: &Table, row: &Row) -> anyhow::Result<()> {
-    let columns = table.columns.iter().zip(&row.values);
+    let is_own = |column: &Column| column.optional && is_by_door(table);
+    let columns = table.columns.iter().zip(&row.values).filter(|(column, _)| !is_own(column));
     let line: Map<String, Json> =
         columns.filter_map(|(column, value)| Some((column.name.to_owned(), to_json(value)?))).collect();
     serde_json::to_writer(&mut *out, &line)?;
@@ -109,7 +128,7 @@ fn put(out: &mut Vec<u8>, table: &Table, row: &Row) -> anyhow::Result<()> {
 /// # Errors
 /// When they are not of a form that this program knows; the tables'.
 pub async fn write(tables: &Tables, name: &str, file: &[u8]) -> anyhow::Result<u64> {
-    let table = CARRIED.iter().find(|table| table.name == name);
+    let table = CARRIED.iter().chain(BY_DOORS).find(|table| table.name == name);
     let table =
         table.with_context(|| format!("a table {name} is not known here: start the newer program"))?;
     let lines: Vec<&[u8]> = file.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
@@ -125,7 +144,13 @@ fn take(table: &'static Table, line: &[u8]) -> anyhow::Result<Write> {
     let mut line: Map<String, Json> =
         serde_json::from_slice(line).map_err(|_| anyhow!("a row of {} is no JSON object", table.name))?;
     let values = table.columns.iter().map(|column| from_json(column, line.remove(column.name)));
-    let values = values.collect::<anyhow::Result<Vec<_>>>().context(table.name)?;
+    let mut values = values.collect::<anyhow::Result<Vec<_>>>().context(table.name)?;
+    if is_by_door(table) {
+        // Commits are of the old house.
+        for value in values.iter_mut().filter(|value| matches!(value, Value::Seq(_))) {
+            *value = Value::ThisCommit;
+        }
+    }
     if let Some(name) = line.keys().next() {
         bail!("{} has a column {name} that is not known here: start the newer program", table.name);
     }
@@ -135,16 +160,42 @@ fn take(table: &'static Table, line: &[u8]) -> anyhow::Result<Write> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hilum_chart::projection::Projection as _;
 
     #[test]
     fn every_table_is_folded_carried_or_left_on_purpose() {
-        let folded = [hilum_adt::project::Adt::TABLES, hilum_chart::resources::TABLES].concat();
+        let folded = [Adt::TABLES, resources::TABLES].concat();
         for table in crate::house::schema() {
             let ways = [folded.as_slice(), CARRIED, LEFT];
             let count = ways.iter().filter(|way| way.iter().any(|one| one.name == table.name)).count();
             assert_eq!(count, 1, "{}: say in archive/rows.rs what an archive does with it", table.name);
         }
+    }
+
+    #[test]
+    fn of_the_chart_what_came_by_a_door_goes_along_and_is_of_the_new_houses_commits() {
+        let of = |owner: &str| {
+            let values = resources::RESOURCE.columns.iter().map(|column| match (column.name, column.ty) {
+                _ if column.optional => Value::Null,
+                ("owner", _) => Value::Text(owner.to_owned()),
+                (_, Type::Bool) => Value::Bool(false),
+                (_, Type::Int) => Value::Int(3),
+                (_, Type::Time) => Value::Time(Timestamp::from_micros(5)),
+                (_, Type::Seq) => Value::Seq(Seq(900)),
+                (_, Type::Id) => Value::Id(Id::from_bytes([7; 16])),
+                (_, Type::Text) => Value::Text("Observation".to_owned()),
+                (_, Type::Bytes) => Value::Bytes(vec![1].into()),
+            });
+            Row { values: values.collect(), t: Seq(900) }
+        };
+        let table = &resources::RESOURCE;
+        assert!(!is_carried(table, &of(Adt::NAME)), "made anew from the log");
+        assert!(is_carried(table, &of("fhir")));
+        let mut out = Vec::new();
+        put(&mut out, table, &of("fhir")).expect("written");
+        let Write::Put { values, .. } = take(table, &out).expect("read") else { panic!("a row") };
+        let commits = values.iter().filter(|value| matches!(value, Value::ThisCommit)).count();
+        assert_eq!(commits, 1);
+        assert!(!values.iter().any(|value| matches!(value, Value::Seq(_))));
     }
 
     #[test]

@@ -143,6 +143,40 @@ fn operators(server: &Server, key: &str) {
     }
 }
 
+/// What comes by the FHIR door: two versions of one resource, and one that is deleted.
+fn write_by_the_door(server: &Server, key: &str) {
+    let send = |method: &str, path: &str, value: &str| {
+        let body = format!(
+            r#"{{"resourceType":"Observation","id":"{path}","status":"final","code":{{"text":"{value}"}}}}"#
+        );
+        let headers = [("x-api-key", key), ("content-type", "application/fhir+json")];
+        let body = if method == "DELETE" { String::new() } else { body };
+        let path = format!("/fhir/Observation/{path}");
+        let answer = request(server.http.unwrap(), method, &path, &headers, body.as_bytes());
+        assert!((200..300).contains(&answer.status), "{}", answer.text());
+    };
+    send("PUT", "moved", "first");
+    send("PUT", "moved", "second");
+    send("PUT", "gone", "first");
+    send("DELETE", "gone", "");
+}
+
+/// All of that, as it is read: versions and times too.
+fn by_the_door(server: &Server, key: &str) -> Vec<Value> {
+    let read = |path: &str| {
+        request(server.http.unwrap(), "GET", &format!("/fhir/Observation/{path}"), &[("x-api-key", key)], b"")
+    };
+    let history = |path: &str| {
+        let mut bundle: Value = serde_json::from_str(&read(&format!("{path}/_history")).text()).unwrap();
+        for entry in bundle["entry"].as_array_mut().unwrap() {
+            entry.as_object_mut().unwrap().remove("fullUrl"); // under the port of each server
+        }
+        bundle["entry"].take()
+    };
+    assert_eq!(read("gone").status, 410);
+    vec![serde_json::from_str(&read("moved").text()).unwrap(), history("moved"), history("gone")]
+}
+
 fn hash(report: &Value) -> &str {
     report["canonicalHash"].as_str().unwrap()
 }
@@ -164,6 +198,9 @@ fn a_house_moves_to_other_engines_and_back() {
     let taken = run(&["import", "hl7", feed.to_str().unwrap(), "--source", "ed", "--data", data]);
     assert!(taken.status.success(), "{}", String::from_utf8_lossy(&taken.stderr));
     operators(&server, &key);
+    write_by_the_door(&server, &key);
+    let written = by_the_door(&server, &key);
+    assert_eq!(written[0]["meta"]["versionId"], "2");
     let before = seen(&server, &key);
     assert!(before.len() > 50, "{before:?}");
     assert!(before.iter().filter(|line| line.contains("merge.unpaired")).count() == 2, "{before:?}");
@@ -200,6 +237,7 @@ fn a_house_moves_to_other_engines_and_back() {
     let server = new.start();
     // The key holds, and shows the same.
     assert_same(&seen(&server, &key), &before);
+    assert_eq!(by_the_door(&server, &key), written);
     // The old password holds, and the correction that waited waits.
     let form = ("content-type", "application/x-www-form-urlencoded");
     let body = b"name=two&password=a+long+enough+password";
@@ -225,6 +263,7 @@ fn a_house_moves_to_other_engines_and_back() {
     assert_eq!(hash(&imported), hash(&exported));
     let server = back.start();
     assert_same(&seen(&server, &key), &before);
+    assert_eq!(by_the_door(&server, &key), written);
     server.stop();
     let rebuilt = run(&["rebuild", "chart", "--json", "--data", back.data().to_str().unwrap()]);
     assert_eq!(rebuilt.status.code(), Some(0), "{}", String::from_utf8_lossy(&rebuilt.stdout));
