@@ -11,6 +11,10 @@ pub enum BundleType {
     Collection,
     /// Versions of a resource, newest first.
     History,
+    /// What came of a batch, entry by entry.
+    BatchResponse,
+    /// What came of a transaction, entry by entry.
+    TransactionResponse,
 }
 
 impl BundleType {
@@ -19,6 +23,8 @@ impl BundleType {
             Self::Searchset => "searchset",
             Self::Collection => "collection",
             Self::History => "history",
+            Self::BatchResponse => "batch-response",
+            Self::TransactionResponse => "transaction-response",
         }
     }
 }
@@ -57,6 +63,19 @@ pub struct Done<'a> {
     pub version: i64,
     /// `meta.lastUpdated`.
     pub updated: &'a str,
+}
+
+/// What came of an entry of a batch or transaction.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Answered<'a> {
+    /// `201 Created`.
+    pub status: &'a str,
+    /// Where the version is that was made.
+    pub location: Option<&'a str>,
+    /// The version that stands, and since when.
+    pub version: Option<(i64, &'a str)>,
+    /// What went wrong, an OperationOutcome as JSON.
+    pub outcome: Option<&'a str>,
 }
 
 /// Writes a Bundle: links and total first, then the entries in the order given.
@@ -130,6 +149,31 @@ impl Bundle {
         let etag = text(&format!("W/\"{version}\""));
         push(out, &["\"response\":{\"status\":", &text(status), ",\"etag\":", &etag]);
         push(out, &[",\"lastModified\":", &text(updated), "}}"]);
+    }
+
+    /// Adds what came of an entry of a batch or transaction, with the resource where it is wanted.
+    pub fn answered(&mut self, full_url: Option<&str>, resource: Option<&str>, answered: &Answered<'_>) {
+        let out = &mut self.entries;
+        out.push_str(if out.is_empty() { "{" } else { ",{" });
+        if let Some(url) = full_url {
+            push(out, &["\"fullUrl\":", &text(url), ","]);
+        }
+        if let Some(resource) = resource {
+            push(out, &["\"resource\":", resource, ","]);
+        }
+        let Answered { status, location, version, outcome } = answered;
+        push(out, &["\"response\":{\"status\":", &text(status)]);
+        if let Some(location) = location {
+            push(out, &[",\"location\":", &text(location)]);
+        }
+        if let Some((version, updated)) = version {
+            let etag = text(&format!("W/\"{version}\""));
+            push(out, &[",\"etag\":", &etag, ",\"lastModified\":", &text(updated)]);
+        }
+        if let Some(outcome) = outcome {
+            push(out, &[",\"outcome\":", outcome]);
+        }
+        out.push_str("}}");
     }
 
     /// The Bundle as JSON. Members that would be empty are left out, as R4 demands.

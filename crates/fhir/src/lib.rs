@@ -5,6 +5,7 @@
 //! | [`bundle`] | a Bundle written around raw bodies |
 //! | [`check`] | whether a resource has the structure of R4 |
 //! | [`date`] | dates and times as exact as they were written |
+//! | [`exchange`] | batches and transactions as they come |
 //! | [`json`] | JSON as a tree that keeps digits and refuses what readers take differently |
 //! | [`limits`] | the bounds of this crate |
 //! | [`outcome`] | OperationOutcome |
@@ -16,6 +17,7 @@
 pub mod bundle;
 pub mod check;
 pub mod date;
+pub mod exchange;
 pub mod json;
 pub mod limits;
 pub mod outcome;

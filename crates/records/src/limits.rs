@@ -2,6 +2,8 @@
 
 /// Bytes of a request's body.
 pub const BODY_BYTES_MAX: usize = hilum_fhir::limits::RESOURCE_BYTES_MAX;
+/// Entries of one batch or transaction.
+pub const ENTRIES_MAX: usize = hilum_chart::limits::READ_RESOURCES_MAX;
 /// Versions in one page of a history where the client does not say.
 pub const HISTORY_VERSIONS: u32 = 20;
 /// Versions in one page of a history at most: who asks for more gets these.

@@ -10,17 +10,17 @@ use crate::server::{Answer, Server, Start, a01, field, request, wait};
 
 const FHIR: (&str, &str) = ("content-type", "application/fhir+json");
 
-struct Client<'s> {
+pub struct Client<'s> {
     server: &'s Server,
     key: String,
 }
 
 impl<'s> Client<'s> {
-    fn new(server: &'s Server, name: &str, role: &str) -> Self {
+    pub fn new(server: &'s Server, name: &str, role: &str) -> Self {
         Self { server, key: server.key(name, role) }
     }
 
-    fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let mut all = vec![("x-api-key", self.key.as_str())];
         if method == "POST" || method == "PUT" {
             all.push(FHIR);
@@ -30,12 +30,12 @@ impl<'s> Client<'s> {
         request(self.server.http.unwrap(), method, &format!("/fhir{path}"), &all, body.as_bytes())
     }
 
-    fn get(&self, path: &str) -> Answer {
+    pub fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, &[], "")
     }
 }
 
-fn said(answer: &Answer) -> Value {
+pub fn said(answer: &Answer) -> Value {
     serde_json::from_slice(&answer.body).unwrap_or_else(|_| panic!("no JSON: {}", answer.text()))
 }
 

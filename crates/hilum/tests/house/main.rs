@@ -11,6 +11,7 @@ mod crash;
 mod damage;
 mod doors;
 mod ends;
+mod exchange;
 mod fhir;
 mod files;
 mod form;

@@ -42,6 +42,10 @@ pub(super) enum Trouble {
     Version,
     /// What names no version: the resource changes faster than it can be written.
     Busy,
+    /// What FHIR has and this server has not yet.
+    Unsupported(&'static str),
+    /// A Bundle has more entries than this.
+    Entries(usize),
     /// The resource is a projection's.
     Owned(String),
     /// Everything else.
@@ -151,6 +155,12 @@ impl IntoResponse for Trouble {
                 Status::CONFLICT,
                 Code::Conflict,
                 "others write this resource all the time: read it, and send its ETag as If-Match",
+            ),
+            Self::Unsupported(text) => one(Status::BAD_REQUEST, Code::NotSupported, text),
+            Self::Entries(max) => one(
+                Status::PAYLOAD_TOO_LARGE,
+                Code::TooLong,
+                format!("a Bundle has at most {max} entries: send what belongs together, several times"),
             ),
             Self::Owned(owner) => one(
                 Status::CONFLICT,

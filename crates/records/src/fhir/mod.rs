@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `ask` | what a request says: type, id, headers |
 //! | `answer` | what goes out: a resource with its headers, or an OperationOutcome |
+//! | `exchange` | batch and transaction |
 //! | `read` | read, vread, history of a resource |
 //! | `write` | create, update, delete, `$validate` |
 //! | `capability` | what the server says that it can |
@@ -11,6 +12,7 @@
 mod answer;
 mod ask;
 mod capability;
+mod exchange;
 mod read;
 mod write;
 
@@ -28,6 +30,7 @@ pub fn routes(room: &Room) -> Vec<Route> {
         Route::get(one, readers, fhir, room.clone(), read::read),
         Route::get("/fhir/{type}/{id}/_history", readers, fhir, room.clone(), read::history),
         Route::get("/fhir/{type}/{id}/_history/{version}", readers, fhir, room.clone(), read::vread),
+        Route::post("/fhir", writers, fhir, room.clone(), exchange::take).body_bytes_max(BODY_BYTES_MAX),
         Route::post("/fhir/{type}", writers, fhir, room.clone(), write::create)
             .body_bytes_max(BODY_BYTES_MAX),
         Route::put(one, writers, fhir, room.clone(), write::update).body_bytes_max(BODY_BYTES_MAX),

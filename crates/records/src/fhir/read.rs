@@ -18,7 +18,12 @@ use crate::limits::{HISTORY_VERSIONS, HISTORY_VERSIONS_MAX};
 use crate::logical;
 
 /// A version as who asks may see it; a deletion is `Gone`. The audit log learns whom it is about.
-async fn shown(room: &Room, caller: &Caller, place: &Place, stored: &Stored) -> Result<String, Trouble> {
+pub(super) async fn shown(
+    room: &Room,
+    caller: &Caller,
+    place: &Place,
+    stored: &Stored,
+) -> Result<String, Trouble> {
     if !logical::is_of(stored, &place.logical) {
         return Err(Trouble::NotFound);
     }

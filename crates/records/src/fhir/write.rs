@@ -35,11 +35,9 @@ fn checked<'b>(resource_type: &str, body: &'b Bytes) -> Result<(Json<'b>, &'b st
     Ok((json, text))
 }
 
-/// What stands at a place, if it is what was asked for.
-async fn standing(room: &Room, caller: &Caller, place: &Place) -> Result<Option<Stored>, Trouble> {
-    let found = room.chart.read_all(&caller.authority, &[(place.resource_type, place.id)]).await?;
-    let stored = found.into_iter().next().flatten();
-    match &stored {
+/// What stands at a place, if it is what was asked for and a client's.
+pub(super) fn ours<'s>(stored: Option<&'s Stored>, place: &Place) -> Result<Option<&'s Stored>, Trouble> {
+    match stored {
         Some(stored) if stored.owner != DOOR => Err(Trouble::Owned(stored.owner.clone())),
         Some(stored) if !logical::is_of(stored, &place.logical) => {
             Err(Trouble::Address("this id stands for another resource"))
@@ -48,9 +46,16 @@ async fn standing(room: &Room, caller: &Caller, place: &Place) -> Result<Option<
     }
 }
 
+async fn standing(room: &Room, caller: &Caller, place: &Place) -> Result<Option<Stored>, Trouble> {
+    let found = room.chart.read_all(&caller.authority, &[(place.resource_type, place.id)]).await?;
+    let stored = found.into_iter().next().flatten();
+    ours(stored.as_ref(), place)?;
+    Ok(stored)
+}
+
 /// Commits one version on top of `current`, and nothing else: whoever was first in between makes it a
 /// [`ChartError::Version`].
-async fn commit(
+pub(super) async fn commit(
     room: &Room,
     caller: &Caller,
     place: &Place,
@@ -72,7 +77,7 @@ async fn commit(
 
 /// Writes what `body` makes of what stands, at the version named or, where none is, at whichever is current. Gives what
 /// stood before.
-async fn write(
+pub(super) async fn write(
     room: &Room,
     caller: &Caller,
     place: &Place,

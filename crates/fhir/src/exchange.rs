@@ -1,0 +1,188 @@
+//! What clients send in one piece: Bundles of type batch and transaction (<https://hl7.org/fhir/R4/http.html#transaction>).
+//! Bodies stay the bytes that came.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// What an entry asks for, in the order in which a transaction is executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Method {
+    /// Deletes.
+    Delete,
+    /// Creates.
+    Post,
+    /// Updates.
+    Put,
+    /// Changes parts.
+    Patch,
+    /// Reads, or searches.
+    Get,
+    /// The same without bodies.
+    Head,
+}
+
+/// What an entry asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Request {
+    /// How.
+    pub method: Method,
+    /// Where, relative to the base: `Patient`, `Patient/p1`, `Patient?identifier=…`.
+    pub url: String,
+    /// The version that must be current.
+    pub if_match: Option<String>,
+    /// The version that the client has.
+    pub if_none_match: Option<String>,
+    /// The time of what the client has.
+    pub if_modified_since: Option<String>,
+    /// Creates only where this search finds nothing.
+    pub if_none_exist: Option<String>,
+}
+
+/// One entry.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry<'a> {
+    /// What others of the Bundle call it by.
+    pub full_url: Option<String>,
+    /// The resource as it came.
+    #[serde(borrow)]
+    resource: Option<&'a RawValue>,
+    /// What is asked for.
+    pub request: Option<Request>,
+}
+
+impl<'a> Entry<'a> {
+    /// The resource as it came.
+    pub fn resource(&self) -> Option<&'a str> {
+        self.resource.map(RawValue::get)
+    }
+}
+
+/// A batch or a transaction.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Exchange<'a> {
+    /// `batch` or `transaction`, or something else that a Bundle may be.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its entries.
+    #[serde(borrow, default, rename = "entry")]
+    pub entries: Vec<Entry<'a>>,
+}
+
+impl<'a> Exchange<'a> {
+    /// Reads a Bundle whose structure was checked; absent when it is none.
+    pub fn parse(body: &'a str) -> Option<Self> {
+        serde_json::from_str(body).ok()
+    }
+}
+
+/// Whether the member `name` holds an address: a reference, or a value of one of the types that do.
+fn is_link(name: &str) -> bool {
+    let value_of = |ty: &str| name.strip_prefix("value").is_some_and(|rest| rest == ty);
+    name == "reference" || ["Uri", "Url", "Canonical", "Uuid", "Oid"].into_iter().any(value_of)
+}
+
+/// `body` in which each reference, and each `value[x]` of a type of addresses, is what `to` makes of it; what `to` knows
+/// nothing of, and everything else, keeps its bytes.
+///
+/// ```
+/// use hilum_fhir::exchange::relinked;
+/// let body = r#"{"subject":{"reference":"urn:uuid:1"},"note":[{"text":"urn:uuid:1"}]}"#;
+/// let to = |link: &str| (link == "urn:uuid:1").then(|| "Patient/p".to_owned());
+/// assert_eq!(
+///     relinked(body, to),
+///     r#"{"subject":{"reference":"Patient/p"},"note":[{"text":"urn:uuid:1"}]}"#
+/// );
+/// ```
+pub fn relinked(body: &str, to: impl Fn(&str) -> Option<String>) -> Cow<'_, str> {
+    let mut out = String::new();
+    // Up to where `body` is in `out`, and the last member's name.
+    let (mut copied, mut at, mut name) = (0, 0, String::new());
+    while let Some(open) = body.get(at..).and_then(|rest| rest.find('"')).map(|found| at + found) {
+        let close = end_of_text(body, open);
+        let Some(text) = body.get(open..close) else { break };
+        at = close;
+        let is_name = body.get(close..).is_some_and(|rest| rest.trim_start().starts_with(':'));
+        if is_name {
+            name = serde_json::from_str(text).unwrap_or_default();
+        } else if is_link(&name)
+            && let Ok(link) = serde_json::from_str::<String>(text)
+            && let Some(link) = to(&link)
+        {
+            out.push_str(body.get(copied..open).unwrap_or_default());
+            out.push_str(&serde_json::Value::from(link).to_string());
+            copied = close;
+        }
+    }
+    if copied == 0 {
+        return Cow::Borrowed(body);
+    }
+    out.push_str(body.get(copied..).unwrap_or_default());
+    Cow::Owned(out)
+}
+
+/// Behind the quotation mark that ends the text which begins at `open`.
+fn end_of_text(body: &str, open: usize) -> usize {
+    let mut escaped = false;
+    let bytes = body.as_bytes().iter().enumerate().skip(open + 1);
+    for (at, byte) in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return at + 1,
+            _ => {}
+        }
+    }
+    body.len()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn entries_keep_their_bodies_as_they_came() {
+        let body = r#"{"resourceType":"Bundle","type":"transaction","entry":[
+            {"fullUrl":"urn:uuid:1","resource":{"resourceType" : "Patient", "x":1.50},"request":{"method":"POST","url":"Patient"}},
+            {"request":{"method":"DELETE","url":"Patient/2","ifMatch":"W/\"3\""}}]}"#;
+        let sent = Exchange::parse(body).unwrap();
+        assert_eq!((sent.kind.as_str(), sent.entries.len()), ("transaction", 2));
+        assert_eq!(sent.entries[0].resource(), Some(r#"{"resourceType" : "Patient", "x":1.50}"#));
+        let asked: Vec<Method> =
+            sent.entries.iter().map(|entry| entry.request.as_ref().unwrap().method).collect();
+        assert_eq!(asked, [Method::Post, Method::Delete]);
+        assert!(Method::Delete < Method::Post && Method::Patch < Method::Get, "the order of a transaction");
+        assert_eq!(sent.entries[1].request.as_ref().unwrap().if_match.as_deref(), Some("W/\"3\""));
+    }
+
+    #[test]
+    fn links_alone_are_rewritten() {
+        let to = |link: &str| match link {
+            "urn:uuid:1" => Some("Patient/\"p".to_owned()),
+            _ => None,
+        };
+        let cases = [
+            ("nothing to do", r#"{"a":"b"}"#, r#"{"a":"b"}"#),
+            ("a reference", r#"{"reference" : "urn:uuid:1"}"#, r#"{"reference" : "Patient/\"p"}"#),
+            ("escaped otherwise", r#"{"reference":"urn\u003auuid:1"}"#, r#"{"reference":"Patient/\"p"}"#),
+            ("an extension's", r#"{"valueUri":"urn:uuid:1"}"#, r#"{"valueUri":"Patient/\"p"}"#),
+            ("a text", r#"{"valueString":"urn:uuid:1"}"#, r#"{"valueString":"urn:uuid:1"}"#),
+            ("an identifier", r#"{"value":"urn:uuid:1"}"#, r#"{"value":"urn:uuid:1"}"#),
+            ("a name", r#"{"urn:uuid:1":{"reference":"x"}}"#, r#"{"urn:uuid:1":{"reference":"x"}}"#),
+            (
+                "a mark within a text",
+                r#"{"d":"\"reference\":\"urn:uuid:1\"","reference":"urn:uuid:1"}"#,
+                r#"{"d":"\"reference\":\"urn:uuid:1\"","reference":"Patient/\"p"}"#,
+            ),
+            ("what is no JSON ends", r#"{"reference":"urn"#, r#"{"reference":"urn"#),
+        ];
+        for (why, body, want) in cases {
+            assert_eq!(relinked(body, to), want, "{why}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Batches and transactions over the real socket.
+
+use serde_json::{Value, json};
+use tempfile::tempdir;
+
+use crate::fhir::{Client, said};
+use crate::server::{Server, Start};
+
+fn entry(method: &str, url: &str, more: &Value) -> Value {
+    let mut entry = json!({"request": {"method": method, "url": url}});
+    for (name, value) in more.as_object().unwrap() {
+        match name.as_str() {
+            "ifMatch" | "ifNoneExist" => entry["request"][name] = value.clone(),
+            _ => entry[name] = value.clone(),
+        }
+    }
+    entry
+}
+
+fn bundle(kind: &str, entries: &[Value]) -> String {
+    json!({"resourceType": "Bundle", "type": kind, "entry": entries}).to_string()
+}
+
+fn note(id: &str) -> Value {
+    json!({"resource": {"resourceType": "Observation", "id": id, "status": "final", "code": {"text": "CANARY"}}})
+}
+
+fn statuses(answer: &Value) -> Vec<&str> {
+    let entries = answer["entry"].as_array().unwrap().iter();
+    entries.map(|entry| entry["response"]["status"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_transaction_is_one_commit_and_its_entries_know_each_other() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let client = Client::new(&server, "operator", "operator");
+    let made = client.ask("PUT", "/Observation/gone", &[], &note("gone")["resource"].to_string());
+    assert_eq!(made.status, 201, "{}", made.text());
+    // Each names the other: neither could come first.
+    let patient = json!({"fullUrl": "urn:uuid:7f1d0a52-8b0e-4c1f-9d0e-000000000001", "resource": {"resourceType": "Patient",
+        "generalPractitioner": [{"reference": "urn:uuid:7f1d0a52-8b0e-4c1f-9d0e-000000000002"}]}});
+    let doctor = json!({"fullUrl": "urn:uuid:7f1d0a52-8b0e-4c1f-9d0e-000000000002", "resource": {"resourceType": "Practitioner",
+        "extension": [{"url": "http://example.org/of",
+            "valueReference": {"reference": "urn:uuid:7f1d0a52-8b0e-4c1f-9d0e-000000000001"}}]}});
+    let observation = json!({"resource": {"resourceType": "Observation", "id": "bp", "status": "final",
+        "code": {"text": "urn:uuid:7f1d0a52-8b0e-4c1f-9d0e-000000000001"},
+        "subject": {"reference": "urn:uuid:7f1d0a52-8b0e-4c1f-9d0e-000000000001"}}});
+    let entries = [
+        entry("GET", "Observation/bp", &json!({})),
+        entry("PUT", "Observation/bp", &observation),
+        entry("POST", "Patient", &patient),
+        entry("POST", "Practitioner", &doctor),
+        entry("DELETE", "Observation/gone", &json!({})),
+        entry("DELETE", "Observation/never", &json!({})),
+        entry("GET", "Observation/gone", &json!({})),
+    ];
+    let done = client.ask("POST", "", &[], &bundle("transaction", &entries));
+    assert_eq!(done.status, 200, "{}", done.text());
+    let done = said(&done);
+    assert_eq!(done["type"], "transaction-response");
+    let want = [
+        "200 OK",
+        "201 Created",
+        "201 Created",
+        "201 Created",
+        "204 No Content",
+        "204 No Content",
+        "410 Gone",
+    ];
+    assert_eq!(statuses(&done), want, "as they came, whatever the order in which they were done");
+    let made = |at: usize| {
+        let location = done["entry"][at]["response"]["location"].as_str().unwrap();
+        let (_, path) = location.split_once("/fhir/").unwrap();
+        path.split_once("/_history/").unwrap().0.to_owned()
+    };
+    let (patient, doctor) = (made(2), made(3));
+    let read = |path: &str| said(&client.get(&format!("/{path}")));
+    assert_eq!(read(&patient)["generalPractitioner"][0]["reference"], doctor);
+    assert_eq!(read(&doctor)["extension"][0]["valueReference"]["reference"], patient);
+    let observation = read("Observation/bp");
+    assert_eq!(observation["subject"]["reference"], patient);
+    assert_eq!(
+        observation["code"]["text"], "urn:uuid:7f1d0a52-8b0e-4c1f-9d0e-000000000001",
+        "a text is no reference"
+    );
+    assert_eq!(done["entry"][0]["resource"], observation, "read behind what was written");
+    assert!(done["entry"][1].get("resource").is_none(), "of many only where it is wanted");
+    assert_eq!(client.get("/Observation/gone").status, 410);
+    let wanted = client.ask(
+        "POST",
+        "",
+        &[("prefer", "return=representation"), ("content-type", "application/fhir+json")],
+        &bundle("transaction", &[entry("PUT", "Observation/bp", &note("bp"))]),
+    );
+    assert_eq!(said(&wanted)["entry"][0]["resource"]["meta"]["versionId"], "2");
+}
+
+#[test]
+fn of_a_transaction_that_fails_nothing_is_written_and_the_entry_is_named() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let client = Client::new(&server, "operator", "operator");
+    let many: Vec<Value> =
+        (0..1_001).map(|n| entry("DELETE", &format!("Observation/{n}"), &json!({}))).collect();
+    let with = |more: Value| {
+        let mut all = note("second");
+        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        all
+    };
+    let refers = json!({"resource": {"resourceType": "Observation", "id": "second", "status": "final", "code": {"text": "x"},
+        "subject": {"reference": "urn:uuid:CANARY"}}});
+    let searches = json!({"resource": {"resourceType": "Observation", "id": "second", "status": "final", "code": {"text": "x"},
+        "subject": {"reference": "Patient?identifier=CANARY"}}});
+    let broken =
+        json!({"resource": {"resourceType": "Observation", "id": "second", "status": "CANARY", "code": {}}});
+    type Case = (&'static str, Vec<Value>, u16, &'static str, &'static str);
+    let second = |method: &str, url: &str, more: Value| vec![entry(method, url, &more)];
+    let cases: Vec<Case> = vec![
+        (
+            "another version",
+            second("PUT", "Observation/second", with(json!({"ifMatch": "W/\"9\""}))),
+            412,
+            "conflict",
+            "Bundle.entry[1]",
+        ),
+        (
+            "no such type",
+            second("POST", "Observatoin", note("second")),
+            404,
+            "not-supported",
+            "Bundle.entry[1]",
+        ),
+        ("another type", second("POST", "Patient", note("second")), 400, "invalid", "Bundle.entry[1]"),
+        ("another id", second("PUT", "Observation/third", note("second")), 400, "invalid", "Bundle.entry[1]"),
+        ("twice", second("PUT", "Observation/first", note("first")), 400, "invalid", "Bundle.entry[1]"),
+        ("to nobody", second("PUT", "Observation/second", refers), 400, "invalid", "Bundle.entry[1]"),
+        ("by a search", second("PUT", "Observation/second", searches), 400, "invalid", "Bundle.entry[1]"),
+        (
+            "a code that is none",
+            second("PUT", "Observation/second", broken),
+            422,
+            "code-invalid",
+            "Bundle.entry[1].resource.status",
+        ),
+        (
+            "conditional",
+            second("POST", "Observation", with(json!({"ifNoneExist": "code=CANARY"}))),
+            400,
+            "not-supported",
+            "Bundle.entry[1]",
+        ),
+        (
+            "patch",
+            second("PATCH", "Observation/second", note("second")),
+            400,
+            "not-supported",
+            "Bundle.entry[1]",
+        ),
+        (
+            "a search",
+            second("GET", "Observation?code=CANARY", json!({})),
+            400,
+            "not-supported",
+            "Bundle.entry[1]",
+        ),
+        ("too many", many, 413, "too-long", ""),
+    ];
+    for (why, more, status, code, expression) in cases {
+        let mut entries = vec![entry("PUT", "Observation/first", &note("first"))];
+        entries.extend(more);
+        let refused = client.ask("POST", "", &[], &bundle("transaction", &entries));
+        assert_eq!(refused.status, status, "{why}: {}", refused.text());
+        let outcome = said(&refused);
+        assert_eq!(outcome["issue"][0]["code"], code, "{why}: {outcome}");
+        assert_eq!(
+            outcome["issue"][0]["expression"][0].as_str().unwrap_or_default(),
+            expression,
+            "{why}: {outcome}"
+        );
+        assert!(!refused.text().contains("CANARY"), "{why}: {outcome}");
+        let first = client.get("/Observation/first").status;
+        assert_eq!(first, 404, "{why}");
+    }
+    let one = entry("POST", "Observation", &with(json!({"fullUrl": "urn:uuid:1"})));
+    let two = [one.clone(), one];
+    let refused = client.ask("POST", "", &[], &bundle("transaction", &two));
+    assert!(refused.text().contains("same fullUrl"), "{}", refused.text());
+    let refused = client.ask("POST", "", &[], &note("x")["resource"].to_string());
+    assert!(refused.status == 400 && refused.text().contains("goes to its type"), "{}", refused.text());
+    let refused = client.ask("POST", "", &[], &bundle("collection", &[]));
+    assert!(refused.status == 400 && refused.text().contains("batch or transaction"), "{}", refused.text());
+    let reader = Client::new(&server, "viewer", "viewer");
+    assert_eq!(reader.ask("POST", "", &[], &bundle("batch", &[])).status, 403);
+}
+
+#[test]
+fn of_a_batch_each_entry_stands_alone() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let client = Client::new(&server, "operator", "operator");
+    let broken =
+        json!({"resource": {"resourceType": "Observation", "id": "b", "status": "CANARY", "code": {}}});
+    let entries = [
+        entry("PUT", "Observation/a", &note("a")),
+        entry("PUT", "Observation/b", &broken),
+        entry("PUT", "Observation/c", &note("d")),
+        entry("GET", "Observation/a", &json!({})),
+        entry("GET", "Observation/a/_history/1", &json!({})),
+        entry("POST", "Observation", &note("given by the server")),
+        entry("DELETE", "Observation/a", &json!({})),
+        entry("GET", "Observation/a", &json!({})),
+    ];
+    let done = client.ask("POST", "", &[], &bundle("batch", &entries));
+    assert_eq!(done.status, 200, "{}", done.text());
+    let done = said(&done);
+    assert_eq!(done["type"], "batch-response");
+    let want = [
+        "201 Created",
+        "422 Unprocessable Entity",
+        "400 Bad Request",
+        "200 OK",
+        "200 OK",
+        "201 Created",
+        "204 No Content",
+        "410 Gone",
+    ];
+    assert_eq!(statuses(&done), want);
+    let outcome = &done["entry"][1]["response"]["outcome"]["issue"][0];
+    assert_eq!(outcome["expression"][0], "Bundle.entry[1].resource.status");
+    assert_eq!(done["entry"][2]["response"]["outcome"]["issue"][0]["expression"][0], "Bundle.entry[2]");
+    assert_eq!(done["entry"][3]["resource"]["code"]["text"], "CANARY");
+    assert_eq!(done["entry"][3], done["entry"][4].clone(), "the version is the same");
+}
