@@ -56,6 +56,16 @@ pub const QUERY_PARTS_MAX: usize = 1_000;
 pub const QUERY_DEPTH_MAX: usize = 24;
 /// Subjects that one query is given.
 pub const QUERY_VALUES_MAX: usize = 10_000;
+/// Seconds that one query may take at most: less than a server is waited for, so that what is costly is told from a server
+/// that does not answer.
+pub const QUERY_S_MAX: u64 = 20;
+/// Steps of SQLite's machine between two looks at whether anybody still waits for a query: about 50 µs.
+pub const QUERY_STEPS_UNWATCHED: i32 = 4_000;
+/// Walks in order that are merged into one; more of them are gathered first.
+pub const QUERY_LEGS_MAX: usize = 16;
+/// Statements that one of PostgreSQL's connections keeps prepared before a query makes it forget them all: each shape of a
+/// query is one, and what clients ask has no end of shapes.
+pub const QUERY_STATEMENTS_MAX: usize = 256;
 /// Outbox entries that one step of pruning removes.
 pub const PRUNE_ROWS_MAX: u32 = 10_000;
 /// Bytes of values in one batch.
@@ -153,3 +163,9 @@ pub const LOG_DAMAGED_RECORDS_MAX: u64 = 1 << 16;
 pub const TABLES_HOLD_MS_MAX: u64 = 2_000;
 /// Milliseconds until a schema is asked for again whose lock was lost.
 pub const TABLES_HOLD_RETRY_MS: u64 = 500;
+/// Bits of a number that a commit gives out that tell those of one commit apart.
+pub const NTH_BITS: u32 = 20;
+/// How many numbers one commit can give out.
+pub const NTH_END: u32 = 1 << NTH_BITS;
+/// The first of [`NTH_END`] numbers that no column takes: they stand for those that the commit gives out.
+pub const NTH_BEGIN: i64 = i64::MIN + (1 << 40);

@@ -254,6 +254,11 @@ impl Reader {
         self.conn.as_ref().expect("taken only at its end")
     }
 
+    /// The connection, to be set.
+    pub(crate) fn conn_mut(&mut self) -> &mut Connection {
+        self.conn.as_mut().expect("taken only at its end")
+    }
+
     /// Closes the connection instead of giving it back: its page cache is not to be read again.
     pub(crate) fn discard(mut self) {
         drop(self.conn.take());

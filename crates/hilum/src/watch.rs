@@ -149,6 +149,24 @@ impl Watch {
         if down.is_some() {
             return;
         }
+        tokio::select! {
+            () = self.ask(reads_again) => {}
+            // What is asked waits longer for an answer than an outage that begins meanwhile may stay unseen.
+            () = self.until_silent() => {}
+        }
+    }
+
+    /// Returns when the tables do not answer any more.
+    async fn until_silent(&self) {
+        loop {
+            tokio::time::sleep(WATCH_EVERY).await;
+            if !matches!(tokio::time::timeout(TABLES_ANSWER, self.tables.ready()).await, Ok(Ok(()))) {
+                return;
+            }
+        }
+    }
+
+    async fn ask(&self, reads_again: bool) {
         self.sign_out_if_back().await;
         if !self.remembers.load(Ordering::Relaxed) {
             match self.gateways.remember_rows(&self.tables).await {

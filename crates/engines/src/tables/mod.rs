@@ -129,6 +129,16 @@ pub enum Value {
     Bytes(Bytes),
     /// In a write only, for a [`Type::Seq`] column: the `t` of the commit that writes it.
     ThisCommit,
+    /// In a write only, for a [`Type::Int`] column: a number that no other commit gives, `t · 2²⁰ + n`; `n` is less than
+    /// [`crate::limits::NTH_END`].
+    ThisCommitNth(u32),
+    /// In what a [`query::Query`] keeps only, for a [`Type::Seq`] column: the newest commit that the query sees.
+    ThisSnapshot,
+}
+
+/// What [`Value::ThisCommitNth`] stands for in the commit `t`.
+pub(crate) const fn nth(t: Seq, n: u32) -> i64 {
+    (t.0 << crate::limits::NTH_BITS) | (n as i64)
 }
 
 /// A key: the values of the key columns.
@@ -228,6 +238,17 @@ pub enum Write {
         table: &'static str,
         /// All columns.
         values: Vec<Value>,
+    },
+    /// Writes these columns of the row if it is there, and nothing if it is not: one statement, and no index is touched whose
+    /// columns stay.
+    Set {
+        /// The table's name.
+        table: &'static str,
+        /// The key.
+        key: Key,
+        /// Columns behind the key, each once, with what they become. No text or bytes that stand in an index: how long those
+        /// may be depends on the rest of the row.
+        columns: Vec<(&'static str, Value)>,
     },
     /// Removes the row if it is there.
     Delete {
@@ -378,6 +399,9 @@ pub enum TablesError {
         /// The oldest commit that is still whole.
         oldest: Seq,
     },
+    /// A query took longer than it may: it was called off. Another one, with other criteria, may not.
+    #[error("the query takes longer than it may")]
+    TooCostly,
     /// The disk failed; the process must not write any more (an fsync is never retried).
     #[error("tables are read-only after a disk error: {0}")]
     ReadOnly(String),
@@ -397,6 +421,7 @@ impl TablesError {
             | Self::ReadOnly(_)
             | Self::Engine(_) => Kind::Transient,
             Self::Pruned { .. } => Kind::NotFound,
+            Self::TooCostly => Kind::TooLarge,
             Self::OtherLog { .. } | Self::Shape { .. } | Self::Newer { .. } => Kind::Internal,
         }
     }
@@ -459,20 +484,45 @@ impl Tables {
         each!(self, engine => engine.count(scan, cap).await)
     }
 
-    /// Subjects that meet all criteria, in the order asked for: one statement, one snapshot.
+    /// Subjects that meet all criteria, in the order asked for, and the newest commit that was seen: one snapshot.
+    ///
+    /// Whoever does not wait for it any more (drops the future) calls it off.
     ///
     /// # Errors
-    /// As [`Tables::read`].
-    pub async fn query(&self, query: &query::Query) -> Result<Vec<query::Found>, TablesError> {
+    /// [`TablesError::TooCostly`] beyond its budget; as [`Tables::read`].
+    pub async fn query(&self, query: &query::Query) -> Result<query::Answer, TablesError> {
         each!(self, engine => engine.query(query).await)
     }
 
-    /// How many subjects meet the criteria, whatever `after` and `limit` say, exact up to `cap`.
+    /// How many subjects meet the criteria, whatever `after` and `limit` say, exact up to `cap`; as long as the query may take.
+    ///
+    /// # Errors
+    /// As [`Tables::query`].
+    pub async fn query_count(&self, query: &query::Query, cap: u64) -> Result<u64, TablesError> {
+        let bounds = query::Bounds { cap, rows: None, budget: query.budget };
+        let counted = self.query_counts(std::slice::from_ref(query), bounds).await?;
+        counted.first().copied().flatten().ok_or(TablesError::TooCostly)
+    }
+
+    /// How many subjects meet the criteria of each query, exact up to the cap; absent where that was not found out within the
+    /// bounds. Each is counted in a snapshot of its own; what a query itself says of limit and budget does not count here.
     ///
     /// # Errors
     /// As [`Tables::read`].
-    pub async fn query_count(&self, query: &query::Query, cap: u64) -> Result<u64, TablesError> {
-        each!(self, engine => engine.query_count(query, cap).await)
+    pub async fn query_counts(
+        &self,
+        queries: &[query::Query],
+        bounds: query::Bounds,
+    ) -> Result<Vec<Option<u64>>, TablesError> {
+        each!(self, engine => engine.query_counts(queries, bounds).await)
+    }
+
+    /// How the engine executes a query, for people: it is run for that. What it says may quote values.
+    ///
+    /// # Errors
+    /// As [`Tables::query`].
+    pub async fn explain_query(&self, query: &query::Query) -> Result<String, TablesError> {
+        each!(self, engine => engine.explain_query(query).await)
     }
 
     /// Outbox entries behind `after`, in commit order, whole commits: at least one commit, then up to `limit`.

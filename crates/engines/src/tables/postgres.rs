@@ -14,10 +14,10 @@
 //!
 //! | operation | statements |
 //! |---|---|
-//! | `commit` | 4 (begin, counter, sign, commit), 1 for each table that is expected of and 1 for the gate, 1 for each table and kind of write, 2 for an offset (and the gate), 1 for the outbox |
+//! | `commit` | 4 (begin, counter, sign, commit), 1 for each table that is expected of and 1 for the gate, 1 for each table and kind of write (and columns that are set), 2 for an offset (and the gate), 1 for the outbox |
 //! | `read` | 1 for all gets of a table, 1 for each scan |
 //! | `changes` | 2; one more where the first commit alone is larger than the limit |
-//! | `query`, `query_count`, `count`, `applied`, `now`, `ready`, `lease`, `prune` | 1 |
+//! | `query`, `query_counts` (each), `count`, `applied`, `now`, `ready`, `lease`, `prune` | 1 |
 //!
 //! | file | what lives there |
 //! |---|---|
@@ -257,7 +257,7 @@ struct Call<'a> {
 impl Call<'_> {
     /// Whether it writes what a batch holds.
     fn is_write(&self) -> bool {
-        matches!(self.step, "delete" | "put" | "put if newer" | "outbox")
+        matches!(self.step, "delete" | "put" | "put if newer" | "set" | "outbox")
     }
 
     /// Whether it may take as long as a commit: it removes as many rows as there are.

@@ -17,6 +17,11 @@
 //! assert_eq!(query.limit, hilum_engines::limits::SCAN_ROWS_MAX);
 //! ```
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use hilum_core::Seq;
+
 use super::shape::{Schema, check_value, shape};
 use super::{Column, Table, TablesError, Type, Value};
 use crate::limits;
@@ -28,6 +33,8 @@ pub(crate) mod sql;
 pub enum Term {
     /// This value; [`Value::Null`]: absent.
     Is(Value),
+    /// One of these, none of them absent; of none, no row.
+    In(Vec<Value>),
     /// The subject that is asked about.
     Subject,
 }
@@ -39,12 +46,20 @@ pub enum Test {
     Is(Value),
     /// Another one.
     Not(Value),
+    /// One of these.
+    In(Vec<Value>),
     /// This or less.
     AtMost(Value),
+    /// Less.
+    Below(Value),
+    /// This or greater.
+    AtLeast(Value),
     /// Greater.
     Above(Value),
     /// Absent, or greater.
     AbsentOrAbove(Value),
+    /// A text with this text in it, each character of which stands for itself.
+    Contains(Value),
 }
 
 /// A test of a row's column beside the index: of its visibility, say.
@@ -52,7 +67,7 @@ pub enum Test {
 pub struct Keep {
     /// The column.
     pub column: &'static str,
-    /// What it must be.
+    /// What it must be; [`Value::ThisSnapshot`] stands for the newest commit that the query sees.
     pub test: Test,
 }
 
@@ -99,7 +114,7 @@ pub enum Source {
     Walk {
         /// The range, without a subject.
         probe: Probe,
-        /// The column, never absent.
+        /// The column; a row where it is absent leads nowhere.
         subject: &'static str,
     },
     /// Any of these.
@@ -110,7 +125,7 @@ pub enum Source {
         of: Box<Source>,
         /// Rows that belong to one of them.
         probe: Probe,
-        /// The column with the new subject, never absent.
+        /// The column with the new subject; a row where it is absent leads nowhere.
         subject: &'static str,
     },
 }
@@ -126,7 +141,7 @@ pub enum Check {
     Each {
         /// Rows that belong to the subject.
         probe: Probe,
-        /// The column with the next subject, never absent.
+        /// The column with the next subject; a row where it is absent leads nowhere.
         subject: &'static str,
         /// What is asked of that.
         check: Box<Check>,
@@ -152,6 +167,10 @@ pub struct Sort {
 }
 
 /// Subjects that meet all criteria, each once, ordered by `sort` and then by the subject itself, ascending.
+///
+/// One that drives from a walk whose first columns are all given, and whose next one is the subject, and that is ordered by
+/// the subject alone, is answered from where it starts and stops at its limit; so is one that drives from any of a few such
+/// walks, or has a few values for one of the columns (`limits::QUERY_LEGS_MAX`). Any other looks at all subjects first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
     /// What drives.
@@ -160,17 +179,141 @@ pub struct Query {
     pub checks: Vec<Check>,
     /// What orders them.
     pub sort: Vec<Sort>,
-    /// Start behind this place: the keys, then the subject.
+    /// The other way round, all of it: the last subject first, those that lack a key before those that have it.
+    pub reversed: bool,
+    /// Start behind this place, in the direction that is asked for: the keys, then the subject.
     pub after: Option<Vec<Value>>,
     /// At most this many, itself at most `limits::SCAN_ROWS_MAX`.
     pub limit: u32,
+    /// How long it may take once it runs, itself at most `limits::QUERY_S_MAX`; absent: that long.
+    pub budget: Option<Duration>,
 }
 
 impl Query {
     /// All subjects of `from`, by themselves, up to the bound.
     pub const fn new(from: Source) -> Self {
-        Self { from, checks: Vec::new(), sort: Vec::new(), after: None, limit: limits::SCAN_ROWS_MAX }
+        Self {
+            from,
+            checks: Vec::new(),
+            sort: Vec::new(),
+            reversed: false,
+            after: None,
+            limit: limits::SCAN_ROWS_MAX,
+            budget: None,
+        }
     }
+}
+
+/// How large a query is. Who makes one of what somebody sent looks first: one that is larger than a bound is refused as an
+/// error of the program.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Sources, probes and checks, at most [`limits::QUERY_PARTS_MAX`]; values of which one is looked for are no parts.
+    pub parts: usize,
+    /// Checks and sources within each other, at most [`limits::QUERY_DEPTH_MAX`]; what lies deeper is not counted.
+    pub depth: usize,
+    /// Values in lists, at most [`limits::QUERY_VALUES_MAX`].
+    pub values: usize,
+}
+
+impl Size {
+    /// Whether an engine takes it.
+    pub const fn fits(self) -> bool {
+        self.parts <= limits::QUERY_PARTS_MAX
+            && self.depth <= limits::QUERY_DEPTH_MAX
+            && self.values <= limits::QUERY_VALUES_MAX
+    }
+
+    /// Whether what stands at `depth` is to be looked at.
+    fn part(&mut self, depth: usize) -> bool {
+        self.parts += 1;
+        self.depth = self.depth.max(depth);
+        depth <= limits::QUERY_DEPTH_MAX
+    }
+
+    fn source(&mut self, source: &Source, depth: usize) {
+        if !self.part(depth) {
+            return;
+        }
+        match source {
+            Source::These { values, .. } => self.values += values.len(),
+            Source::Walk { probe, .. } => self.probe(probe),
+            Source::Any(all) => all.iter().for_each(|one| self.source(one, depth + 1)),
+            Source::Follow { of, probe, .. } => {
+                self.source(of, depth + 1);
+                self.probe(probe);
+            }
+        }
+    }
+
+    fn check(&mut self, check: &Check, depth: usize) {
+        if !self.part(depth) {
+            return;
+        }
+        match check {
+            Check::Is(test) => self.test(test),
+            Check::Has(probe) => self.probe(probe),
+            Check::Each { probe, check, .. } => {
+                self.probe(probe);
+                self.check(check, depth + 1);
+            }
+            Check::Not(check) => self.check(check, depth + 1),
+            Check::Any(all) | Check::All(all) => all.iter().for_each(|check| self.check(check, depth + 1)),
+        }
+    }
+
+    fn probe(&mut self, probe: &Probe) {
+        self.parts += 1;
+        for term in &probe.prefix {
+            if let Term::In(values) = term {
+                self.values += values.len();
+            }
+        }
+        probe.keep.iter().for_each(|keep| self.test(&keep.test));
+    }
+
+    fn test(&mut self, test: &Test) {
+        if let Test::In(values) = test {
+            self.values += values.len();
+        }
+    }
+}
+
+impl Query {
+    /// How large it is.
+    pub fn size(&self) -> Size {
+        let mut size = Size::default();
+        size.source(&self.from, 0);
+        self.checks.iter().for_each(|check| size.check(check, 0));
+        self.sort.iter().for_each(|sort| size.probe(&sort.probe));
+        size
+    }
+}
+
+/// What counting may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// As far as it counts.
+    pub cap: u64,
+    /// As many rows of what drives are looked at; a query that has more is not counted, whatever the load. Absent: all.
+    pub rows: Option<u64>,
+    /// How long it may take for all queries together, as in [`Query::budget`].
+    pub budget: Option<Duration>,
+}
+
+/// How long a query may take.
+pub(crate) fn budget(asked: Option<Duration>) -> Duration {
+    let most = Duration::from_secs(limits::QUERY_S_MAX);
+    asked.map_or(most, |asked| asked.min(most))
+}
+
+/// What a query finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The newest commit that it saw: asked for with this `t`, rows with a visibility answer the same later.
+    pub t: Seq,
+    /// The subjects, in the order asked for.
+    pub found: Vec<Found>,
 }
 
 /// One subject of an answer.
@@ -188,12 +331,22 @@ pub(crate) struct Fitting<'q> {
     pub(crate) query: &'q Query,
     pub(crate) keys: Vec<Type>,
     pub(crate) subject: Type,
+    /// What it drives from, where each gives its subjects in the order that is asked for; else none.
+    pub(crate) legs: Vec<Leg<'q>>,
 }
 
-/// Counts what a query is made of, and finds what does not fit.
+/// A walk that meets its subjects in their order, rows of one side by side: all columns before it are given.
+#[derive(Debug)]
+pub(crate) struct Leg<'q> {
+    pub(crate) probe: &'q Probe,
+    pub(crate) subject: &'static str,
+    /// Which value of a list it walks, and where in the prefix.
+    pub(crate) value: Option<(usize, &'q Value)>,
+}
+
+/// Finds what does not fit.
 struct Fit<'s> {
     schema: &'s Schema,
-    parts: usize,
 }
 
 impl Schema {
@@ -202,10 +355,16 @@ impl Schema {
     /// # Errors
     /// [`TablesError::Shape`].
     pub(crate) fn check_query<'q>(&self, query: &'q Query) -> Result<Fitting<'q>, TablesError> {
-        let mut fit = Fit { schema: self, parts: 0 };
-        let subject = fit.source(&query.from, 0)?;
+        if !query.size().fits() {
+            let (parts, depth) = (limits::QUERY_PARTS_MAX, limits::QUERY_DEPTH_MAX);
+            let values = limits::QUERY_VALUES_MAX;
+            let why = format!("more than {parts} parts or {values} values, or nested deeper than {depth}");
+            return Err(shape("(query)", why));
+        }
+        let fit = Fit { schema: self };
+        let subject = fit.source(&query.from)?;
         for check in &query.checks {
-            fit.check(check, subject, 0)?;
+            fit.check(check, subject)?;
         }
         let mut keys = Vec::with_capacity(query.sort.len());
         for sort in &query.sort {
@@ -225,7 +384,56 @@ impl Schema {
             }
             typed("(query)", last, subject)?;
         }
-        Ok(Fitting { query, keys, subject })
+        let mut legs = Vec::new();
+        if !query.sort.is_empty() || !self.legs(&query.from, &mut legs)? {
+            legs.clear();
+        }
+        // A key's order and an index's are two to PostgreSQL: they differ where absent values stand.
+        let by_key = legs.iter().filter(|leg| leg.probe.index.is_none()).count();
+        // What is kept is asked in each of them.
+        let mut size = Size::default();
+        for leg in &legs {
+            size.probe(leg.probe);
+        }
+        let is_large = legs.len() > limits::QUERY_LEGS_MAX || size.values > limits::QUERY_VALUES_MAX;
+        if is_large || (by_key > 0 && by_key < legs.len()) {
+            legs.clear();
+        }
+        Ok(Fitting { query, keys, subject, legs })
+    }
+
+    /// Finds the legs of a source; whether it is made of nothing else.
+    fn legs<'q>(&self, source: &'q Source, legs: &mut Vec<Leg<'q>>) -> Result<bool, TablesError> {
+        let (probe, subject) = match source {
+            Source::Walk { probe, subject } => (probe, *subject),
+            Source::Any(all) => {
+                for one in all {
+                    if legs.len() > limits::QUERY_LEGS_MAX || !self.legs(one, legs)? {
+                        return Ok(false);
+                    }
+                }
+                return Ok(true);
+            }
+            Source::These { .. } | Source::Follow { .. } => return Ok(false),
+        };
+        let table = self.table(probe.table)?;
+        let next = columns(table, probe.index)?.get(probe.prefix.len()).copied();
+        if next.is_none() || next != table.column(subject) || probe.prefix.contains(&Term::Subject) {
+            return Ok(false);
+        }
+        let lists = probe.prefix.iter().enumerate().filter_map(|(at, term)| match term {
+            Term::In(values) => Some((at, values)),
+            Term::Is(_) | Term::Subject => None,
+        });
+        match lists.collect::<Vec<_>>().as_slice() {
+            [] => legs.push(Leg { probe, subject, value: None }),
+            [(at, values)] if (1..=limits::QUERY_LEGS_MAX).contains(&values.len()) => {
+                let once: BTreeSet<&Value> = values.iter().collect();
+                legs.extend(once.into_iter().map(|value| Leg { probe, subject, value: Some((*at, value)) }));
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
     }
 }
 
@@ -243,29 +451,16 @@ fn typed(table: &str, value: &Value, ty: Type) -> Result<(), TablesError> {
         Value::Id(_) => ty == Type::Id,
         Value::Bytes(_) => ty == Type::Bytes,
         Value::Text(text) => ty == Type::Text && !text.contains('\0'),
-        Value::Null | Value::ThisCommit => false,
+        Value::Null | Value::ThisCommit | Value::ThisCommitNth(_) | Value::ThisSnapshot => false,
     };
     if fits { Ok(()) } else { Err(shape(table, format!("a value is not of type {ty:?}, or has NUL"))) }
 }
 
 impl Fit<'_> {
-    fn part(&mut self, depth: usize) -> Result<(), TablesError> {
-        self.parts += 1;
-        if self.parts > limits::QUERY_PARTS_MAX || depth > limits::QUERY_DEPTH_MAX {
-            let (parts, depth) = (limits::QUERY_PARTS_MAX, limits::QUERY_DEPTH_MAX);
-            return Err(shape("(query)", format!("more than {parts} parts, or nested deeper than {depth}")));
-        }
-        Ok(())
-    }
-
     /// The type of its subjects.
-    fn source(&mut self, source: &Source, depth: usize) -> Result<Type, TablesError> {
-        self.part(depth)?;
+    fn source(&self, source: &Source) -> Result<Type, TablesError> {
         match source {
             Source::These { ty, values } => {
-                if values.len() > limits::QUERY_VALUES_MAX {
-                    return Err(shape("(query)", format!("more than {} subjects", limits::QUERY_VALUES_MAX)));
-                }
                 values.iter().try_for_each(|value| typed("(query)", value, *ty))?;
                 Ok(*ty)
             }
@@ -274,7 +469,7 @@ impl Fit<'_> {
                 subject_of(table, subject)
             }
             Source::Any(all) => {
-                let mut types = all.iter().map(|one| self.source(one, depth + 1));
+                let mut types = all.iter().map(|one| self.source(one));
                 let first = types.next().ok_or_else(|| shape("(query)", "any of nothing"))??;
                 for ty in types {
                     if ty? != first {
@@ -284,31 +479,27 @@ impl Fit<'_> {
                 Ok(first)
             }
             Source::Follow { of, probe, subject } => {
-                let of = self.source(of, depth + 1)?;
+                let of = self.source(of)?;
                 let table = self.probe(probe, Some(of))?;
                 subject_of(table, subject)
             }
         }
     }
 
-    fn check(&mut self, check: &Check, subject: Type, depth: usize) -> Result<(), TablesError> {
-        self.part(depth)?;
+    fn check(&self, check: &Check, subject: Type) -> Result<(), TablesError> {
         match check {
-            Check::Is(test) => typed("(query)", value_of(test), subject),
+            Check::Is(test) => tested("(query)", test, subject),
             Check::Has(probe) => self.probe(probe, Some(subject)).map(drop),
             Check::Each { probe, subject: column, check } => {
                 let table = self.probe(probe, Some(subject))?;
-                self.check(check, subject_of(table, column)?, depth + 1)
+                self.check(check, subject_of(table, column)?)
             }
-            Check::Not(check) => self.check(check, subject, depth + 1),
-            Check::Any(all) | Check::All(all) => {
-                all.iter().try_for_each(|check| self.check(check, subject, depth + 1))
-            }
+            Check::Not(check) => self.check(check, subject),
+            Check::Any(all) | Check::All(all) => all.iter().try_for_each(|check| self.check(check, subject)),
         }
     }
 
-    fn probe(&mut self, probe: &Probe, subject: Option<Type>) -> Result<&'static Table, TablesError> {
-        self.part(0)?;
+    fn probe(&self, probe: &Probe, subject: Option<Type>) -> Result<&'static Table, TablesError> {
         let table = self.schema.table(probe.table)?;
         let columns = columns(table, probe.index)?;
         if probe.prefix.len() > columns.len() {
@@ -317,8 +508,13 @@ impl Fit<'_> {
         for (&at, term) in columns.iter().zip(&probe.prefix) {
             match (term, table.columns.get(at)) {
                 (Term::Is(value), _) => check_value(table, at, value, false)?,
+                (Term::In(values), Some(column)) => {
+                    values.iter().try_for_each(|value| typed(table.name, value, column.ty))?;
+                }
                 (Term::Subject, Some(column)) if Some(column.ty) == subject => {}
-                (Term::Subject, _) => return Err(shape(table.name, "query: no subject of this type here")),
+                (Term::Subject | Term::In(_), _) => {
+                    return Err(shape(table.name, "query: no subject of this type here"));
+                }
             }
         }
         for bound in [&probe.from, &probe.to].into_iter().flatten() {
@@ -327,28 +523,39 @@ impl Fit<'_> {
             typed(table.name, bound, next.ty)?;
         }
         for keep in &probe.keep {
-            typed(table.name, value_of(&keep.test), column(table, keep.column)?.ty)?;
+            let ty = column(table, keep.column)?.ty;
+            let is_list = matches!(keep.test, Test::In(_));
+            if is_list || ty != Type::Seq || values_of(&keep.test) != [Value::ThisSnapshot] {
+                tested(table.name, &keep.test, ty)?;
+            }
         }
         Ok(table)
     }
 }
 
-fn value_of(test: &Test) -> &Value {
+fn values_of(test: &Test) -> &[Value] {
     match test {
         Test::Is(value)
         | Test::Not(value)
         | Test::AtMost(value)
+        | Test::Below(value)
+        | Test::AtLeast(value)
         | Test::Above(value)
-        | Test::AbsentOrAbove(value) => value,
+        | Test::AbsentOrAbove(value)
+        | Test::Contains(value) => std::slice::from_ref(value),
+        Test::In(values) => values,
     }
 }
 
-fn subject_of(table: &'static Table, name: &str) -> Result<Type, TablesError> {
-    let column = column(table, name)?;
-    if column.optional {
-        return Err(shape(table.name, format!("column {name}: a subject is never absent")));
+fn tested(table: &str, test: &Test, ty: Type) -> Result<(), TablesError> {
+    if matches!(test, Test::Contains(_)) && ty != Type::Text {
+        return Err(shape(table, "query: no text to look for a text in"));
     }
-    Ok(column.ty)
+    values_of(test).iter().try_for_each(|value| typed(table, value, ty))
+}
+
+fn subject_of(table: &'static Table, name: &str) -> Result<Type, TablesError> {
+    Ok(column(table, name)?.ty)
 }
 
 /// The columns that order an index, as in a scan: its own, then those of the key that it lacks.

@@ -75,7 +75,8 @@ fn check_declaration(table: &Table) -> Result<(), TablesError> {
     Ok(())
 }
 
-/// Checks one value against its column. `in_write` allows [`Value::ThisCommit`].
+/// Checks one value against its column. `in_write` allows [`Value::ThisCommit`] and
+/// [`Value::ThisCommitNth`].
 pub(super) fn check_value(
     table: &Table,
     at: usize,
@@ -86,12 +87,14 @@ pub(super) fn check_value(
     let fits = match value {
         Value::Null => column.optional,
         Value::Bool(_) => column.ty == Type::Bool,
-        Value::Int(_) => column.ty == Type::Int,
+        Value::Int(int) => column.ty == Type::Int && !(in_write && stands_for_nth(*int)),
+        Value::ThisCommitNth(n) => column.ty == Type::Int && in_write && *n < limits::NTH_END,
         Value::Time(_) => column.ty == Type::Time,
         Value::Seq(_) => column.ty == Type::Seq,
         Value::Id(_) => column.ty == Type::Id,
         Value::Bytes(_) => column.ty == Type::Bytes,
         Value::ThisCommit => column.ty == Type::Seq && in_write,
+        Value::ThisSnapshot => false,
         Value::Text(text) => {
             if column.ty == Type::Text && memchr_nul(text) {
                 return Err(shape(table.name, format!("column {}: text with NUL", column.name)));
@@ -108,6 +111,11 @@ pub(super) fn check_value(
         format!("column {}: not of type {:?}", column.name, column.ty)
     };
     Err(shape(table.name, why))
+}
+
+/// Whether a number stands for one that the commit gives out, on PostgreSQL's wire: no engine takes it as itself.
+fn stands_for_nth(int: i64) -> bool {
+    (limits::NTH_BEGIN..limits::NTH_BEGIN + i64::from(limits::NTH_END)).contains(&int)
 }
 
 fn memchr_nul(text: &str) -> bool {
@@ -135,6 +143,24 @@ fn check_values(table: &Table, values: &[Value]) -> Result<(), TablesError> {
     }
     check_key_text(table, &values[..table.key_len])?;
     table.indexes.iter().try_for_each(|index| check_index_text(table, index, values))
+}
+
+/// Checks which columns are set and to what, and brings them into the table's order.
+fn check_set(table: &Table, columns: &mut [(&'static str, Value)]) -> Result<(), TablesError> {
+    for (name, value) in columns.iter() {
+        let behind = table.column(name).filter(|at| *at >= table.key_len);
+        let at = behind.ok_or_else(|| shape(table.name, format!("column {name}: none behind the key")))?;
+        check_value(table, at, value, true)?;
+        let is_long = matches!(table.columns[at].ty, Type::Text | Type::Bytes);
+        if is_long && table.indexes.iter().any(|index| index.columns.contains(name)) {
+            return Err(shape(table.name, format!("column {name}: stands in an index, put the whole row")));
+        }
+    }
+    columns.sort_by_key(|(name, _)| table.column(name));
+    if columns.is_empty() || columns.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+        return Err(shape(table.name, "columns are set twice, or none"));
+    }
+    Ok(())
 }
 
 /// Text and bytes in an index are bounded as in a key, so that every engine can hold them in a page of its tree.
@@ -170,7 +196,10 @@ impl Write {
     /// The table's name.
     pub(crate) const fn table(&self) -> &'static str {
         match self {
-            Self::Put { table, .. } | Self::PutIfNewer { table, .. } | Self::Delete { table, .. } => table,
+            Self::Put { table, .. }
+            | Self::PutIfNewer { table, .. }
+            | Self::Set { table, .. }
+            | Self::Delete { table, .. } => table,
         }
     }
 }
@@ -179,7 +208,7 @@ impl Write {
 pub(crate) fn key_of<'a>(table: &Table, write: &'a Write) -> &'a [Value] {
     match write {
         Write::Put { values, .. } | Write::PutIfNewer { values, .. } => &values[..table.key_len],
-        Write::Delete { key, .. } => key,
+        Write::Set { key, .. } | Write::Delete { key, .. } => key,
     }
 }
 
@@ -248,9 +277,13 @@ impl Schema {
         for Expect { table, key, .. } in &batch.expects {
             self.check_get(table, key)?;
         }
-        for write in &batch.writes {
+        for write in &mut batch.writes {
             let table = self.table(write.table())?;
             match write {
+                Write::Set { key, columns, .. } => {
+                    check_key(table, key, false)?;
+                    check_set(table, columns)?;
+                }
                 Write::Put { values, .. } => check_values(table, values)?,
                 Write::PutIfNewer { values, .. } => {
                     if table.register.is_none() {
@@ -372,7 +405,13 @@ fn size_bytes(batch: &Batch) -> usize {
         values.iter().map(value).sum()
     };
     let expects: usize = batch.expects.iter().map(|expect| of(&expect.key)).sum();
-    let writes: usize = batch.writes.iter().map(|write| of(whole(write))).sum();
+    let set = |write: &Write| match write {
+        Write::Set { columns, .. } => {
+            columns.iter().map(|(_, value)| of(std::slice::from_ref(value))).sum::<usize>()
+        }
+        _ => 0,
+    };
+    let writes: usize = batch.writes.iter().map(|write| of(whole(write)) + set(write)).sum();
     let outbox: usize = batch.outbox.iter().map(|outgoing| 32 + outgoing.body.len()).sum();
     expects + writes + outbox
 }
@@ -380,7 +419,7 @@ fn size_bytes(batch: &Batch) -> usize {
 fn whole(write: &Write) -> &[Value] {
     match write {
         Write::Put { values, .. } | Write::PutIfNewer { values, .. } => values,
-        Write::Delete { key, .. } => key,
+        Write::Set { key, .. } | Write::Delete { key, .. } => key,
     }
 }
 

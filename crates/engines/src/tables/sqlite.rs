@@ -8,14 +8,16 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use hilum_core::{Epoch, Seq, Stream, Timestamp};
 use rusqlite::Connection;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use self::query::{Stop, Waiting};
 use self::schema::TableSql;
 use self::writer::{Job, Writer};
-use super::query::{Found, Query};
+use super::query::{Answer, Bounds, Query, budget as budget_of};
 use super::shape::Schema;
 use super::{Anew, Applied, Batch, Change, Read, Row, Scan, Table, TablesError, Token};
 use crate::limits;
@@ -162,6 +164,18 @@ impl Handle {
         match self {
             Self::Pooled(reader) => read(reader.conn()),
             Self::Shared(conn) => read(&conn.lock().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
+
+    /// Reads until `stop` says that nobody waits for it any more.
+    fn with_until<T>(
+        mut self,
+        stop: &Stop,
+        read: impl FnOnce(&Connection) -> Result<T, TablesError>,
+    ) -> Result<T, TablesError> {
+        match &mut self {
+            Self::Pooled(reader) => stop.watch(reader.conn_mut(), read),
+            Self::Shared(conn) => stop.watch(&mut conn.lock().unwrap_or_else(PoisonError::into_inner), read),
         }
     }
 }
@@ -330,22 +344,62 @@ impl Sqlite {
         self.read_with(small, move |state, conn| read::count(state, conn, &scan, cap)).await
     }
 
+    /// Reads on a blocking thread for as long as `budget` says and somebody waits for it.
+    async fn read_within<T: Send + 'static>(
+        &self,
+        budget: Option<Duration>,
+        read: impl FnOnce(&State, &Connection, &Stop) -> Result<T, TablesError> + Send + 'static,
+    ) -> Result<T, TablesError> {
+        let state = Arc::clone(self.state());
+        let handle = state.source.take().await?;
+        let waiting = Waiting::default();
+        let stop = waiting.stop();
+        let mut reading =
+            tokio::task::spawn_blocking(move || handle.with_until(&stop, |conn| read(&state, conn, &stop)));
+        let answer = if let Ok(answer) = tokio::time::timeout(budget_of(budget), &mut reading).await {
+            answer
+        } else {
+            drop(waiting);
+            reading.await
+        };
+        answer.map_err(|why| engine(&why))?
+    }
+
     /// See [`super::Tables::query`].
     ///
     /// # Errors
     /// As there.
-    pub async fn query(&self, query: &Query) -> Result<Vec<Found>, TablesError> {
+    pub async fn query(&self, query: &Query) -> Result<Answer, TablesError> {
         let asked = query.clone();
-        self.read_with(false, move |state, conn| query::find(state, conn, &asked)).await
+        self.read_within(query.budget, move |state, conn, _| query::find(state, conn, &asked)).await
     }
 
-    /// See [`super::Tables::query_count`].
+    /// See [`super::Tables::explain_query`]: the plan, the steps of SQLite's machine, and how many were found.
     ///
     /// # Errors
     /// As there.
-    pub async fn query_count(&self, query: &Query, cap: u64) -> Result<u64, TablesError> {
+    pub async fn explain_query(&self, query: &Query) -> Result<String, TablesError> {
         let asked = query.clone();
-        self.read_with(false, move |state, conn| query::count(state, conn, &asked, cap)).await
+        self.read_within(query.budget, move |state, conn, _| query::explain(state, conn, &asked)).await
+    }
+
+    /// See [`super::Tables::query_counts`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn query_counts(
+        &self,
+        queries: &[Query],
+        bounds: Bounds,
+    ) -> Result<Vec<Option<u64>>, TablesError> {
+        let asked = queries.to_vec();
+        let read = move |state: &State, conn: &Connection, stop: &Stop| {
+            query::counts(state, conn, &asked, bounds, stop)
+        };
+        match self.read_within(bounds.budget, read).await {
+            Err(TablesError::TooCostly) => Ok(vec![None; queries.len()]), // it did not even begin
+            counted => counted,
+        }
     }
 
     /// See [`super::Tables::changes`].

@@ -1,11 +1,11 @@
 //! What every engine must do. Each check gives `Err` when the engine does not do it, so that a planted fault can be
 //! shown to be found.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hilum_core::{Epoch, RecordId, Seq, Stream};
+use hilum_core::{Entropy, Epoch, RecordId, Seq, Stream};
 use hilum_engines::limits::LEASE_S_MAX;
 use hilum_engines::tables::{Applied, Batch, Change, OffsetMove, Read, Row, Scan, Table, TablesError, Value};
 
@@ -64,6 +64,93 @@ pub async fn deletes(subject: &mut Subject) -> Outcome {
     subject.commit(writes(vec![gone, never])).await?;
     let left = subject.scan(Scan::by_key(PAIR.name, vec![])).await?;
     ensure!(left.len() == 1 && left[0].values == pair("a", 2, "y"), "left: {left:?}");
+    Ok(())
+}
+
+/// What is set changes, in whichever order it is named, and nothing else; where there is no row, there is none afterwards.
+pub async fn sets(subject: &mut Subject) -> Outcome {
+    let dice = Entropy::seeded(8);
+    let below = |n: u64| u64::from_be_bytes(dice.bytes()) % n;
+    let mut model: BTreeMap<u64, (Vec<Value>, Seq)> = BTreeMap::new();
+    let (mut met, mut missed) = (0, 0);
+    for _ in 0..80 {
+        let (mut all, mut keys) = (Vec::new(), BTreeSet::new());
+        let mut next = model.clone();
+        for _ in 0..=below(8) {
+            let n = below(12);
+            if !keys.insert(n) {
+                continue;
+            }
+            if below(4) == 0 {
+                all.push(put(&ROOM, room(n, "3W", None)));
+                next.insert(n, (room(n, "3W", None), Seq(0)));
+                continue;
+            }
+            if below(6) == 0 {
+                all.push(delete(&ROOM, vec![id(n)]));
+                next.remove(&n);
+                continue;
+            }
+            let any = [
+                (7, "t", Value::ThisCommit),
+                (4, "n", Value::Int(below(9) as i64)),
+                (5, "open", Value::Bool(below(2) == 0)),
+                (3, "since", if below(2) == 0 { Value::Null } else { time(below(9) as i64) }),
+                (6, "raw", bytes(&[below(9) as u8])),
+            ];
+            let some: Vec<_> = any.into_iter().filter(|_| below(2) == 0).collect();
+            if some.is_empty() {
+                continue;
+            }
+            if let Some((row, t)) = next.get_mut(&n) {
+                for (at, _, value) in &some {
+                    row[*at] = value.clone();
+                }
+                *t = Seq(0);
+                met += 1;
+            } else {
+                missed += 1;
+            }
+            all.push(set(
+                &ROOM,
+                vec![id(n)],
+                some.into_iter().map(|(_, name, value)| (name, value)).collect(),
+            ));
+        }
+        let now = subject.commit(writes(all)).await?;
+        for (row, t) in next.values_mut().filter(|(_, t)| *t == Seq(0)) {
+            *t = now;
+            row.iter_mut()
+                .filter(|value| **value == Value::ThisCommit)
+                .for_each(|value| *value = Value::Seq(now));
+        }
+        model = next;
+        let got = subject.scan(Scan::by_key(ROOM.name, vec![])).await?;
+        let want: Vec<Row> =
+            model.values().map(|(values, t)| Row { values: values.clone(), t: *t }).collect();
+        ensure!(got == want, "at {now}: {got:?}\nnot\n{want:?}");
+        // What orders an index is found there.
+        let by_n = subject.scan(Scan::by_index(ROOM.name, "by_n", vec![Value::Int(3)])).await?;
+        let want = want.iter().filter(|row| row.values[4] == Value::Int(3)).count();
+        ensure!(by_n.len() == want, "at {now}: {} by its index, not {want}", by_n.len());
+    }
+    ensure!(met > 60 && missed > 20, "{met} met a row, {missed} none");
+
+    // Two at once set other columns of one row: both stand.
+    subject.commit(writes(vec![put(&ROOM, room(1, "3W", None))])).await?;
+    let one = |column| writes(vec![set(&ROOM, vec![id(1)], vec![column])]);
+    let (a, b) =
+        tokio::join!(subject.commit(one(("n", Value::Int(7)))), subject.commit(one(("since", time(7)))));
+    ensure!(a.is_ok() && b.is_ok(), "{a:?} {b:?}");
+    let row = subject.get(&ROOM, vec![id(1)]).await?;
+    ensure!(
+        row.as_ref().is_some_and(|row| row.values[4] == Value::Int(7) && row.values[3] == time(7)),
+        "{row:?}"
+    );
+    // And as any write it stands on what it was based on.
+    let refused = Batch { expects: vec![expect(&ROOM, vec![id(1)], None)], ..one(("n", Value::Int(8))) };
+    let answer = subject.commit(refused).await;
+    ensure!(conflict(&answer), "{answer:?}");
     Ok(())
 }
 
@@ -237,10 +324,37 @@ pub async fn misfits(subject: &mut Subject) -> Outcome {
     };
     let scan = |scan: Scan| Read::Scan(scan);
     let batches = [
+        (
+            "a set key",
+            writes(vec![set(&PAIR, vec![text("a"), Value::Int(1)], vec![("offset", Value::Int(2))])]),
+        ),
+        ("a set column that is none", writes(vec![set(&ROOM, vec![id(1)], vec![("gone", Value::Int(2))])])),
+        ("nothing set", writes(vec![set(&ROOM, vec![id(1)], vec![])])),
+        ("set to another type", writes(vec![set(&ROOM, vec![id(1)], vec![("n", text("hong"))])])),
+        ("set to absent", writes(vec![set(&ROOM, vec![id(1)], vec![("n", Value::Null)])])),
+        ("set text of an index", writes(vec![set(&ROOM, vec![id(1)], vec![("bed", text("hong"))])])),
+        (
+            "set twice",
+            writes(vec![set(&ROOM, vec![id(1)], vec![("n", Value::Int(1)), ("n", Value::Int(2))])]),
+        ),
+        (
+            "set and put",
+            writes(vec![
+                set(&ROOM, vec![id(1)], vec![("n", Value::Int(1))]),
+                put(&ROOM, room(1, "3W", None)),
+            ]),
+        ),
         ("text with NUL", with(1, text("hong\0gildong"))),
         ("optional text with NUL", with(2, text("\0hong"))),
         ("wrong type", with(4, text("hong"))),
         ("absent", with(1, Value::Null)),
+        ("a number of the commit that is too large", with(4, Value::ThisCommitNth(1 << 20))),
+        ("a number of the commit where none belongs", with(7, Value::ThisCommitNth(1))),
+        ("what stands for such a number", with(4, Value::Int(i64::MIN + (1 << 40) + 7))),
+        (
+            "a number of the commit in a key that is removed",
+            writes(vec![delete(&PAIR, vec![text("hong"), Value::ThisCommitNth(1)])]),
+        ),
         ("too long for an index", with(2, text(&"hong".repeat(300)))),
         ("too long for a key", writes(vec![put(&PAIR, pair(&"hong".repeat(300), 1, "x"))])),
         ("key too short", writes(vec![delete(&PAIR, vec![text("hong")])])),
@@ -565,6 +679,45 @@ pub async fn a_failing_batch_leaves_its_neighbours_whole(subject: &mut Subject) 
         told == seen.into_iter().collect::<Vec<_>>(),
         "the outbox is not that of the whole ones: {told:?}"
     );
+    Ok(())
+}
+
+/// A commit gives numbers that no other one gives, in keys and beside them, also among neighbours that ask for the same.
+pub async fn numbers_of_a_commit_are_nobody_elses(subject: &mut Subject) -> Outcome {
+    let nth = Value::ThisCommitNth;
+    let last = hilum_engines::limits::NTH_END - 1;
+    let row = |group: &str, n: u32| vec![text(group), nth(n), text("x"), Value::Null];
+    let calls = (0..40u64).map(|n| {
+        let mut beside = room(n, "3W", None);
+        beside[4] = nth(1);
+        let rows = vec![
+            put(&PAIR, row("n", 0)),
+            put(&PAIR, row("n", 1)),
+            put(&PAIR, row("n", last)),
+            put(&ROOM, beside),
+        ];
+        subject.commit(writes(rows))
+    });
+    let mut commits = Vec::new();
+    for t in futures::future::join_all(calls).await {
+        commits.push(t?);
+    }
+    let number = |t: Seq, n: u32| Value::Int((t.0 << 20) + i64::from(n));
+    let mut want: Vec<Value> = commits.iter().flat_map(|t| [0, 1, last].map(|n| number(*t, n))).collect();
+    want.sort_unstable();
+    let got = subject.scan(Scan::by_key(PAIR.name, vec![text("n")])).await?;
+    let got: Vec<Value> = got.into_iter().filter_map(|row| row.values.into_iter().nth(1)).collect();
+    ensure!(got == want, "numbers in keys: {got:?}, not {want:?}");
+    for (n, t) in commits.iter().enumerate() {
+        let row = subject.read(&[get(&ROOM, vec![id(n as u64)])]).await?.concat();
+        ensure!(row.iter().all(|row| row.values[4] == number(*t, 1)), "beside a key at {t}: {row:?}");
+    }
+    // A row that is there is found again by its number, and written over.
+    subject
+        .commit(writes(vec![put(&PAIR, vec![text("n"), want[0].clone(), text("y"), Value::Null])]))
+        .await?;
+    let again = subject.scan(Scan::by_key(PAIR.name, vec![text("n")])).await?;
+    ensure!(again.len() == want.len() && again[0].values[2] == text("y"), "written over: {again:?}");
     Ok(())
 }
 

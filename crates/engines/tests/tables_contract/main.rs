@@ -40,6 +40,7 @@ macro_rules! contract {
 contract! {
     put_and_get
     deletes
+    sets
     reads_keep_their_order
     scans
     pages
@@ -52,6 +53,7 @@ contract! {
     one_writer_wins
     a_failing_batch_leaves_its_neighbours_whole
     neighbours_see_each_other
+    numbers_of_a_commit_are_nobody_elses
     registers_take_the_newest
     offsets_are_fenced
     changes_skip_nothing
@@ -63,7 +65,12 @@ contract! {
     newer_schemas_are_refused
     schemas_grow
     queries
+    counts_of_queries
     queries_page_by_page
+    queries_of_thousands_of_values
+    queries_that_cost_too_much
+    queries_say_what_they_saw
+    queries_through_absent_subjects
     queries_that_do_not_fit
 }
 
@@ -95,7 +102,12 @@ planted! {
     nulls_last: PutsNullsLast => scans;
     repeated_cursor: RepeatsTheCursor => scans pages;
     one_token: ForgetsToCountTokens => leases_are_fenced;
-    lost_write: LosesAWrite => put_and_get all_or_nothing;
+    lost_write: LosesAWrite => put_and_get all_or_nothing sets;
     over: ShowsWhatIsOver => queries;
     forgotten_check: ForgetsACheck => queries queries_page_by_page;
+    one_way: NeverTurns => queries queries_page_by_page;
+    each_row: GivesEachRow => queries queries_page_by_page;
+    whole_texts: LooksForTheWhole => queries;
+    uncounted: CountsWhatIsTooWide => counts_of_queries;
+    next_commit: SaysTheNextCommit => queries queries_say_what_they_saw;
 }

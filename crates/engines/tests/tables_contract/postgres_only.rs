@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hilum_core::{Epoch, Kind, Seq, Stream};
 use hilum_engines::tables::postgres::{Patience, Postgres, PostgresConfig};
-use hilum_engines::tables::query::{Check, Probe, Query, Sort, Source, Term};
+use hilum_engines::tables::query::{Bounds, Check, Keep, Probe, Query, Sort, Source, Term, Test};
 use hilum_engines::tables::{
     Anew, Batch, Column, OffsetMove, Read, Scan, Table, TablesError, Type, Value, Write,
 };
@@ -117,6 +117,10 @@ async fn each_operation_is_as_many_statements_as_documented() {
     count!("of many rows", 5, tables.commit(only(many)));
     let two = vec![put(&ROOM, room(60, "3W", None)), delete(&ROOM, vec![id(61)])];
     count!("and a delete", 6, tables.commit(only(two)));
+    let closing = |columns: Vec<(&'static str, Value)>| {
+        only((60..90).map(|n| set(&ROOM, vec![id(n)], columns.clone())).collect())
+    };
+    count!("of columns of many rows", 5, tables.commit(closing(vec![("n", Value::Int(1))])));
     // Two tables' expectations and the gate; three writes; the outbox.
     count!("a whole one", 11, tables.commit(both(2)));
     count!("with an offset", 13, tables.commit(Batch { offset: Some(moved(1)), ..both(3) }));
@@ -133,9 +137,11 @@ async fn each_operation_is_as_many_statements_as_documented() {
     let same = Check::Has(Probe::by_key(ROOM.name, vec![Term::Subject]));
     let query = Query { checks: vec![same], ..Query::new(Source::Walk { probe: walk, subject: "id" }) };
     tables.query(&query).await.unwrap();
-    tables.query_count(&query, 10).await.unwrap();
+    let ten = Bounds { cap: 10, rows: None, budget: None };
+    let two = [query.clone(), query.clone()];
+    tables.query_counts(&two, ten).await.unwrap();
     count!("a query", 1, tables.query(&query));
-    count!("its count", 1, tables.query_count(&query, 10));
+    count!("two counts", 2, tables.query_counts(&two, ten));
     let reads =
         [gets[0].clone(), gets[1].clone(), Read::Scan(scan()), Read::Scan(Scan::by_key(PAIR.name, vec![]))];
     count!("gets and two scans", 3, tables.read(&reads));
@@ -527,7 +533,7 @@ async fn what_cannot_be_opened_says_why() {
     let server = Server::shared();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let cases = [
-        (server.url_at(port), "fine", "the connection failed"),
+        (server.url_at(port), "fine", "see that the server runs"),
         (server.url().replace(":test-", ":wrong-"), "fine", "28P01"),
         ("http://nothing".to_owned(), "fine", "no connection url"),
         (server.url(), "Bad-Name", "lower-case"),
@@ -623,7 +629,7 @@ async fn plans_of_queries_walk_indexes() {
                 Value::Int(kind),
                 text(&value),
                 id(who),
-                Value::Int(1),
+                Value::ThisCommit,
                 Value::Null,
                 Value::Int(who as i64 % 9),
             ],
@@ -656,8 +662,55 @@ async fn plans_of_queries_walk_indexes() {
         descending: true,
     };
     let each = |probe, subject| Check::Each { probe, subject, check: Box::new(Check::Has(of_one("3"))) };
+    // Ten thousand subjects: met in their order, so a page stops.
+    let in_order = || Probe::by_index(FACT.name, "by_who", vec![kind(3)]);
+    let all = || Query { from: Source::Walk { probe: in_order(), subject: "who" }, ..from() };
+    let of_values = || Term::In((7..10).map(|n| text(&format!("{n}"))).collect());
+    let walk_of =
+        |term| Source::Walk { probe: Probe::by_key(FACT.name, vec![kind(3), term]), subject: "who" };
+    let now = || {
+        vec![
+            Keep { column: "from_t", test: Test::AtMost(Value::ThisSnapshot) },
+            Keep { column: "to_t", test: Test::AbsentOrAbove(Value::ThisSnapshot) },
+        ]
+    };
+    let two_kinds = || Query {
+        from: Source::Walk {
+            probe: Probe {
+                keep: now(),
+                ..Probe::by_index(FACT.name, "by_who", vec![Term::In(vec![Value::Int(3), Value::Int(4)])])
+            },
+            subject: "who",
+        },
+        checks: vec![Check::Has(of_one("2"))],
+        ..from()
+    };
+    let several = |source| Query { from: source, ..from() };
+    let first = |term| Probe::by_key(FACT.name, vec![kind(4), term, Term::Subject]);
+    let last = |term| Probe::by_index(FACT.name, "by_who", vec![kind(4), Term::Subject, term]);
     let queries = [
         ("one", from()),
+        ("the first of many", all()),
+        ("the next ones", Query { after: Some(vec![id(5_000)]), ..all() }),
+        ("the last ones", Query { reversed: true, ..all() }),
+        ("those before", Query { reversed: true, after: Some(vec![id(5_000)]), ..all() }),
+        ("one of several", several(walk_of(of_values()))),
+        (
+            "one of several, from the middle",
+            Query { after: Some(vec![id(5_000)]), ..several(walk_of(of_values())) },
+        ),
+        ("one of two kinds", two_kinds()),
+        ("one of two kinds, the last ones", Query { reversed: true, ..two_kinds() }),
+        ("who has one of several", Query { checks: vec![Check::Has(first(of_values()))], ..from() }),
+        ("who, and one of several", Query { checks: vec![Check::Has(last(of_values()))], ..from() }),
+        (
+            "of many, who now",
+            Query {
+                from: Source::Walk { probe: Probe { keep: now(), ..in_order() }, subject: "who" },
+                ..all()
+            },
+        ),
+        ("of many, who also", Query { checks: vec![Check::Has(of_one("2"))], ..all() }),
         (
             "and another",
             Query {
@@ -665,7 +718,9 @@ async fn plans_of_queries_walk_indexes() {
                 ..from()
             },
         ),
-        ("sorted", Query { sort: vec![sort], ..from() }),
+        ("sorted", Query { sort: vec![sort.clone()], ..from() }),
+        // An index of another order has the column, too.
+        ("sorted by another column", Query { sort: vec![Sort { column: "rank", ..sort }], ..from() }),
         ("a chain", Query { checks: vec![each(to(), "whom")], ..from() }),
         ("the other way", Query { checks: vec![each(back(), "who")], ..from() }),
         (
@@ -681,11 +736,14 @@ async fn plans_of_queries_walk_indexes() {
         ),
     ];
     for (why, query) in queries {
-        assert!(!tables.query(&query).await.unwrap().is_empty(), "{why}");
+        assert!(!tables.query(&query).await.unwrap().found.is_empty(), "{why}");
         let plan = tables.explain_query(&query).await.unwrap();
         for bad in ["Seq Scan", "Bitmap", "Hash", "Merge Join"] {
             assert!(!plan.contains(bad), "{why}: {bad} in\n{plan}");
         }
+        assert!(!plan.contains("by_rank"), "{why}: an index that nobody named, in\n{plan}");
+        let is_ordered = !["sorted", "sorted by another column", "driven through", "any"].contains(&why);
+        assert!(!is_ordered || !plan.contains("Sort  ("), "{why}: a sort in\n{plan}");
         for line in plan.lines().filter(|line| line.contains("Scan using") || line.contains("Rows Removed")) {
             let rows = line.split_once("(actual rows=").map_or(line, |(_, rest)| rest);
             let rows: String =
@@ -694,6 +752,37 @@ async fn plans_of_queries_walk_indexes() {
         }
     }
     tables.close().await;
+}
+
+/// A query that nobody waits for is over at the server as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_waits_for_is_called_off() {
+    let server = Server::shared();
+    let config = PostgresConfig::new(server.url(), server.fresh_schema());
+    let tables = Postgres::open(config.clone(), &TABLES).await.unwrap();
+    let (rows, _, costly) = crate::queries::a_costly_one();
+    tables.commit(writes(rows)).await.unwrap();
+    let operator = raw(&config.url).await;
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() \
+               AND position($1 IN query) > 0";
+    let active = async || operator.query_one(sql, &[&config.schema]).await.unwrap().get::<_, i64>(0);
+    let asked = tables.clone();
+    let asking = tokio::spawn(async move { asked.query(&costly).await });
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if active().await == 1 {
+            break;
+        }
+    }
+    assert_eq!(active().await, 1, "it runs");
+    asking.abort();
+    for _ in 0..100 {
+        if active().await == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("it runs on");
 }
 
 /// Processes that start at once make the schema one after the other, and all of them work.

@@ -2,8 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use hilum_core::Entropy;
-use hilum_engines::tables::query::{Check, Found, Keep, Probe, Query, Sort, Source, Term, Test};
+use std::time::Duration;
+
+use hilum_core::{Entropy, Seq};
+use hilum_engines::tables::query::{
+    Answer, Bounds, Check, Found, Keep, Probe, Query, Sort, Source, Term, Test,
+};
 use hilum_engines::tables::{Row, Scan, Table, TablesError, Type, Value, Write};
 
 use crate::checks::Outcome;
@@ -34,8 +38,9 @@ impl Dice {
     }
 }
 
-/// All rows of the two tables.
+/// All rows of the two tables, as of a commit.
 struct World {
+    t: Seq,
     facts: Vec<Row>,
     refers: Vec<Row>,
 }
@@ -54,18 +59,21 @@ impl World {
                 continue;
             }
             let from = dice.below(9) as i64;
-            let to =
-                if dice.below(2) == 0 { Value::Null } else { Value::Int(from + 1 + dice.below(5) as i64) };
+            let to = if dice.below(2) == 0 { Value::Null } else { seq(from + 1 + dice.below(5) as i64) };
             let rank = if dice.below(4) == 0 { Value::Null } else { Value::Int(dice.below(5) as i64 - 2) };
-            let key = vec![Value::Int(kind), text(dice.of(&VALUES)), who, Value::Int(from)];
+            let key = vec![Value::Int(kind), text(dice.of(&VALUES)), who, seq(from)];
             if keys.insert((FACT.name, key.clone())) {
                 all.push(put(&FACT, [key, vec![to, rank]].concat()));
             }
         }
-        subject.commit(writes(all)).await?;
+        // In six commits, so that now lies between what began and what is over.
+        let mut t = Seq(0);
+        for part in all.chunks(all.len().div_ceil(6)) {
+            t = subject.commit(writes(part.to_vec())).await?;
+        }
         let facts = subject.scan(Scan::by_key(FACT.name, vec![])).await?;
         let refers = subject.scan(Scan::by_key(REFERS.name, vec![])).await?;
-        Ok(Self { facts, refers })
+        Ok(Self { t, facts, refers })
     }
 
     fn rows(&self, table: &str) -> (&'static Table, &[Row]) {
@@ -91,6 +99,7 @@ impl World {
                 let value = self.value(probe, row, name);
                 match term {
                     Term::Is(wanted) => value == *wanted,
+                    Term::In(wanted) => wanted.contains(&value),
                     Term::Subject => Some(&value) == x,
                 }
             });
@@ -103,7 +112,7 @@ impl World {
                 }
                 _ => true,
             };
-            let kept = |keep: &Keep| passes(&keep.test, &self.value(probe, row, keep.column));
+            let kept = |keep: &Keep| self.passes(&keep.test, &self.value(probe, row, keep.column));
             prefix && bounds && probe.keep.iter().all(kept)
         };
         rows.iter().filter(fits).cloned().collect()
@@ -124,9 +133,40 @@ impl World {
         }
     }
 
+    /// How many rows drive.
+    fn rows_of(&self, source: &Source) -> usize {
+        match source {
+            Source::These { values, .. } => values.len(),
+            Source::Walk { probe, .. } => self.probed(probe, None).len(),
+            Source::Any(all) => all.iter().map(|one| self.rows_of(one)).sum(),
+            Source::Follow { of, probe, .. } => {
+                let of = self.source(of);
+                of.iter().map(|x| self.probed(probe, Some(x)).len()).sum()
+            }
+        }
+    }
+
+    fn passes(&self, test: &Test, value: &Value) -> bool {
+        let is = *value != Value::Null;
+        let now = Value::Seq(self.t);
+        let meant = |other: &Value| if *other == Value::ThisSnapshot { now.clone() } else { other.clone() };
+        match test {
+            Test::Is(other) => is && *value == meant(other),
+            Test::Not(other) => is && *value != meant(other),
+            Test::In(others) => others.contains(value),
+            Test::Below(other) => is && *value < meant(other),
+            Test::AtLeast(other) => is && *value >= meant(other),
+            Test::Contains(Value::Text(part)) => matches!(value, Value::Text(text) if text.contains(part)),
+            Test::Contains(_) => false,
+            Test::AtMost(other) => is && *value <= meant(other),
+            Test::Above(other) => is && *value > meant(other),
+            Test::AbsentOrAbove(other) => !is || *value > meant(other),
+        }
+    }
+
     fn holds(&self, check: &Check, x: &Value) -> bool {
         match check {
-            Check::Is(test) => passes(test, x),
+            Check::Is(test) => self.passes(test, x),
             Check::Has(probe) => !self.probed(probe, Some(x)).is_empty(),
             Check::Each { probe, subject, check } => {
                 let rows = self.probed(probe, Some(x));
@@ -165,30 +205,40 @@ impl World {
             }
             a.subject.cmp(&b.subject)
         });
+        if query.reversed {
+            found.reverse();
+        }
         found
     }
 }
 
-fn passes(test: &Test, value: &Value) -> bool {
-    let is = *value != Value::Null;
-    match test {
-        Test::Is(other) => is && value == other,
-        Test::Not(other) => is && value != other,
-        Test::AtMost(other) => is && value <= other,
-        Test::Above(other) => is && value > other,
-        Test::AbsentOrAbove(other) => !is || value > other,
-    }
+fn kind(dice: &Dice) -> Term {
+    let one = || Value::Int(dice.below(KINDS as u64) as i64);
+    if dice.below(6) == 0 { Term::In((0..dice.below(4)).map(|_| one()).collect()) } else { Term::Is(one()) }
 }
 
-fn kind(dice: &Dice) -> Term {
-    Term::Is(Value::Int(dice.below(KINDS as u64) as i64))
+fn said(dice: &Dice) -> Term {
+    let one = || text(dice.of(&VALUES));
+    if dice.below(4) == 0 { Term::In((0..dice.below(5)).map(|_| one()).collect()) } else { Term::Is(one()) }
 }
 
 fn visible(dice: &Dice) -> Vec<Keep> {
-    let t = Value::Int(dice.below(12) as i64);
-    match dice.below(4) {
+    let t = if dice.below(3) == 0 { Value::ThisSnapshot } else { seq(dice.below(12) as i64) };
+    match dice.below(6) {
         0 => vec![],
         1 => vec![Keep { column: "rank", test: Test::Not(Value::Int(0)) }],
+        2 => {
+            let rank = |test| Keep { column: "rank", test };
+            let said = |test| Keep { column: "value", test };
+            let list = Test::In((0..dice.below(3)).map(|n| Value::Int(n as i64)).collect());
+            let between = [Test::AtLeast(text("A")), Test::Below(text("ab"))].map(said);
+            dice.of(&[
+                vec![rank(list)],
+                vec![rank(Test::AtLeast(Value::Int(0))), rank(Test::Below(Value::Int(2)))],
+                vec![said(Test::Contains(text(dice.of(&["", "a", "b", "가", "%", "_", "\\"]))))],
+                between.to_vec(),
+            ])
+        }
         _ => vec![
             Keep { column: "from_t", test: Test::AtMost(t.clone()) },
             Keep { column: "to_t", test: Test::AbsentOrAbove(t) },
@@ -196,12 +246,14 @@ fn visible(dice: &Dice) -> Vec<Keep> {
     }
 }
 
-/// Facts by value or rank, of anybody.
+/// Facts by value or rank, of anybody; some of them in the order of whom they are of.
 fn walk(dice: &Dice) -> Probe {
-    let probe = match dice.below(4) {
-        0 => Probe::by_key(FACT.name, vec![kind(dice), Term::Is(text(dice.of(&VALUES)))]),
+    let probe = match dice.below(7) {
+        0 | 5 => Probe::by_key(FACT.name, vec![kind(dice), said(dice)]),
         1 => Probe { from: Some(text(dice.of(&VALUES))), ..Probe::by_key(FACT.name, vec![kind(dice)]) },
         2 => Probe { to: Some(Value::Int(1)), ..Probe::by_index(FACT.name, "by_rank", vec![kind(dice)]) },
+        3 => Probe::by_index(FACT.name, "by_who", vec![kind(dice)]),
+        4 => Probe { from: Some(id(4)), ..Probe::by_index(FACT.name, "by_who", vec![kind(dice)]) },
         _ => Probe::by_index(FACT.name, "by_rank", vec![kind(dice), Term::Is(Value::Null)]),
     };
     Probe { keep: visible(dice), ..probe }
@@ -211,10 +263,11 @@ fn walk(dice: &Dice) -> Probe {
 fn of_one(dice: &Dice) -> Probe {
     let probe = Probe::by_index(FACT.name, "by_who", vec![kind(dice), Term::Subject]);
     let value = text(dice.of(&VALUES));
-    let probe = match dice.below(4) {
+    let probe = match dice.below(6) {
         0 => Probe { from: Some(value), ..probe },
         1 => Probe { to: Some(value), ..probe },
-        2 => Probe { prefix: [probe.prefix.clone(), vec![Term::Is(value)]].concat(), ..probe },
+        2 => Probe { prefix: [probe.prefix.clone(), vec![said(dice)]].concat(), ..probe },
+        3 => Probe::by_key(FACT.name, vec![kind(dice), said(dice), Term::Subject]),
         _ => probe,
     };
     Probe { keep: visible(dice), ..probe }
@@ -247,6 +300,7 @@ fn source(dice: &Dice, depth: u64) -> Source {
 fn check(dice: &Dice, depth: u64) -> Check {
     match dice.below(if depth == 0 { 3 } else { 8 }) {
         0 if dice.below(2) == 0 => Check::Is(Test::AtMost(id(18))),
+        0 if dice.below(2) == 0 => Check::Is(Test::In((0..dice.below(9)).map(|n| id(n * 2)).collect())),
         0 => Check::Is(Test::Not(id(dice.below(PEOPLE)))),
         1 | 2 => Check::Has(of_one(dice)),
         3 => Check::Not(Box::new(check(dice, depth - 1))),
@@ -268,6 +322,7 @@ fn sort(dice: &Dice) -> Sort {
 fn query(dice: &Dice) -> Query {
     Query {
         checks: (0..dice.below(4)).map(|_| check(dice, 3)).collect(),
+        reversed: dice.below(3) == 0,
         sort: (0..dice.below(3)).map(|_| sort(dice)).collect(),
         ..Query::new(source(dice, 3))
     }
@@ -285,8 +340,9 @@ pub async fn queries(subject: &mut Subject) -> Outcome {
     for n in 0..600 {
         let query = query(&dice);
         let want = world.all(&query);
-        let got = subject.query(&query).await?;
+        let Answer { t, found: got } = subject.query(&query).await?;
         ensure!(got == want, "{n}: {query:?} gives\n{got:?}\nnot\n{want:?}");
+        ensure!(t == world.t, "{n}: {query:?} saw {t}, not {}", world.t);
         let cap = 1 + dice.below(12);
         let (count, all) = (subject.tables.query_count(&query, cap).await?, want.len() as u64);
         ensure!(count == all.min(cap), "{n}: {query:?} counts {count} up to {cap}, there are {all}");
@@ -296,7 +352,31 @@ pub async fn queries(subject: &mut Subject) -> Outcome {
     Ok(())
 }
 
-/// A walk page by page gives each subject once, over keys that repeat and that are absent.
+/// Counts of several queries at once: exact up to the cap, unless more rows of what drives would have to be looked at.
+pub async fn counts_of_queries(subject: &mut Subject) -> Outcome {
+    let dice = Dice(Entropy::seeded(7));
+    let world = World::make(subject, &dice).await?;
+    let (mut exact, mut wide) = (0, 0);
+    for n in 0..150 {
+        let queries: Vec<Query> = (0..dice.below(4)).map(|_| query(&dice)).collect();
+        let bounds = Bounds { cap: 1 + dice.below(12), rows: Some(dice.below(40)), budget: None };
+        let counted = subject.query_counts(&queries, bounds).await?;
+        ensure!(counted.len() == queries.len(), "{n}: {} counts of {} queries", counted.len(), queries.len());
+        for (query, counted) in queries.iter().zip(counted) {
+            let (want, rows) = (world.all(query).len() as u64, world.rows_of(&query.from) as u64);
+            let want = (rows <= bounds.rows.unwrap_or(0)).then_some(want.min(bounds.cap));
+            ensure!(
+                counted == want,
+                "{n}: {query:?} counts {counted:?} in {bounds:?}, not {want:?} of {rows}"
+            );
+            if want.is_some() { exact += 1 } else { wide += 1 }
+        }
+    }
+    ensure!(exact > 50 && wide > 50, "{exact} counted, {wide} too wide");
+    Ok(())
+}
+
+/// A walk page by page gives each subject once, over keys that repeat and that are absent, and back again.
 pub async fn queries_page_by_page(subject: &mut Subject) -> Outcome {
     let dice = Dice(Entropy::seeded(6));
     let world = World::make(subject, &dice).await?;
@@ -306,7 +386,7 @@ pub async fn queries_page_by_page(subject: &mut Subject) -> Outcome {
         let want = world.all(&query);
         let mut got = Vec::new();
         loop {
-            let page = subject.query(&query).await?;
+            let page = subject.query(&query).await?.found;
             ensure!(page.len() <= query.limit as usize, "{n}: a page of {}", page.len());
             let Some(last) = page.last() else { break };
             query.after = Some(behind(last));
@@ -315,8 +395,151 @@ pub async fn queries_page_by_page(subject: &mut Subject) -> Outcome {
             ensure!(got.len() <= want.len(), "{n}: {query:?} walks\n{got:?}\nnot\n{want:?}");
         }
         ensure!(got == want, "{n}: {query:?} walks\n{got:?}\nnot\n{want:?}");
+        // What stands before the last is what stands behind it, seen from the other end.
+        let Some((last, before)) = want.split_last() else { continue };
+        query = Query { reversed: !query.reversed, after: Some(behind(last)), limit: 3, ..query };
+        let back = subject.query(&query).await?.found;
+        let want: Vec<Found> = before.iter().rev().take(3).cloned().collect();
+        ensure!(back == want, "{n}: {query:?} goes back to\n{back:?}\nnot\n{want:?}");
     }
     ensure!(pages > 100, "{pages} pages");
+    Ok(())
+}
+
+/// Thousands of values are one part: sought where they drive and where they are asked for first, else looked at.
+pub async fn queries_of_thousands_of_values(subject: &mut Subject) -> Outcome {
+    let value = |n: u64| text(&format!("v{n:05}"));
+    let row = |n: u64| vec![Value::Int(1), value(n), id(n), seq(0), Value::Null, Value::Int(n as i64 % 7)];
+    subject.commit(writes((0..4_000).map(|n| put(&FACT, row(n))).collect())).await?;
+    let one = || Term::Is(Value::Int(1));
+    let odd = || Term::In((0..3_000).map(|n| value(n * 2 + 1)).collect());
+    let walk = |prefix| Source::Walk { probe: Probe::by_key(FACT.name, prefix), subject: "who" };
+    let by_who = |prefix| Check::Has(Probe::by_index(FACT.name, "by_who", prefix));
+    let fourth = Check::Is(Test::In((0..1_000).map(|n| id(n * 4 + 1)).collect()));
+    let queries = [
+        ("driving", walk(vec![one(), odd()]), vec![], 2_000),
+        ("as subjects", walk(vec![one()]), vec![fourth.clone()], 1_000),
+        (
+            "sought",
+            walk(vec![one(), odd()]),
+            vec![fourth.clone(), Check::Has(Probe::by_key(FACT.name, vec![one(), odd(), Term::Subject]))],
+            1_000,
+        ),
+        ("looked at", walk(vec![one()]), vec![by_who(vec![one(), Term::Subject, odd()])], 2_000),
+    ];
+    let kinds = Term::In((0..16).map(Value::Int).collect());
+    let ranks = Keep { column: "rank", test: Test::In((0..3_000).map(Value::Int).collect()) };
+    let kept = Probe { keep: vec![ranks], ..Probe::by_index(FACT.name, "by_who", vec![kinds]) };
+    let kept = ("looked at in many walks", Source::Walk { probe: kept, subject: "who" }, vec![], 4_000);
+    for (why, from, checks, want) in queries.into_iter().chain([kept]) {
+        let query = Query { checks, ..Query::new(from) };
+        ensure!(query.size().parts < 8 && query.size().values >= 1_000, "{why}: {:?}", query.size());
+        let got = subject.query(&query).await?.found.len();
+        ensure!(got == want, "{why}: {got} found, not {want}");
+    }
+    Ok(())
+}
+
+/// Rows, a query that finds all 40 of them, and one that would take years.
+pub fn a_costly_one() -> (Vec<Write>, Query, Query) {
+    // Everybody refers to everybody: a chain of seven steps is 40^7 rows.
+    let all = (0..40).flat_map(|who| (0..40).map(move |whom| vec![Value::Int(9), id(who), id(whom)]));
+    let nine = || Term::Is(Value::Int(9));
+    let mut never = Check::Is(Test::Is(id(99)));
+    for _ in 0..7 {
+        let probe = Probe::by_key(REFERS.name, vec![nine(), Term::Subject]);
+        never = Check::Each { probe, subject: "whom", check: Box::new(never) };
+    }
+    let walk = Source::Walk { probe: Probe::by_key(REFERS.name, vec![nine()]), subject: "who" };
+    let cheap = Query::new(walk);
+    let costly = Query { checks: vec![never], ..cheap.clone() };
+    (all.map(|row| put(&REFERS, row)).collect(), cheap, costly)
+}
+
+/// A query that would take years ends at its budget, and one that nobody waits for ends at once: readers are free again.
+pub async fn queries_that_cost_too_much(subject: &mut Subject) -> Outcome {
+    let (rows, cheap, costly) = a_costly_one();
+    subject.commit(writes(rows)).await?;
+    let budget = Some(Duration::from_millis(200));
+
+    let answer = subject.query(&Query { budget, ..costly.clone() }).await;
+    ensure!(matches!(answer, Err(TablesError::TooCostly)), "{answer:?}");
+    let queries = [cheap.clone(), costly.clone(), cheap.clone()];
+    let bounds = Bounds { cap: 100, rows: Some(10_000), budget };
+    let counted = subject.query_counts(&queries, bounds).await?;
+    ensure!(counted.len() == 3 && counted.get(1) == Some(&None), "{counted:?}");
+
+    let (plan, none) = (subject.tables.explain_query(&cheap), Query { budget, ..costly.clone() });
+    let (plan, none) = (plan.await?, subject.tables.explain_query(&none).await);
+    ensure!(plan.lines().count() > 1 && plan.contains("40"), "{plan}");
+    ensure!(matches!(none, Err(TablesError::TooCostly)), "{none:?}");
+
+    // More of them than there are connections to read with.
+    for n in 0..8 {
+        let dropped = tokio::time::timeout(Duration::from_millis(30), subject.query(&costly)).await;
+        ensure!(dropped.is_err(), "{n}: {dropped:?}");
+    }
+    let answer = tokio::time::timeout(Duration::from_secs(10), subject.query(&cheap)).await;
+    ensure!(
+        matches!(&answer, Ok(Ok(answer)) if answer.found.len() == 40),
+        "after the dropped ones: {answer:?}"
+    );
+    Ok(())
+}
+
+/// While others commit, what a query says that it saw is what it saw: all that was there then, nothing that came later.
+pub async fn queries_say_what_they_saw(subject: &mut Subject) -> Outcome {
+    let row = |n| vec![Value::Int(7), text("x"), id(n), Value::ThisCommit, Value::Null, Value::Null];
+    let before = subject.commit(writes(vec![put(&FACT, row(0))])).await?;
+    let tables = subject.tables.clone();
+    let writing = tokio::spawn(async move {
+        for n in 1..=60 {
+            tables.commit(writes(vec![put(&FACT, row(n))])).await?;
+        }
+        Ok::<_, TablesError>(())
+    });
+    let keep = vec![Keep { column: "from_t", test: Test::AtMost(Value::ThisSnapshot) }];
+    let said = Term::Is(text("x"));
+    let probe = Probe { keep, ..Probe::by_key(FACT.name, vec![Term::Is(Value::Int(7)), said]) };
+    let query = Query::new(Source::Walk { probe, subject: "who" });
+    let mut seen = 0;
+    while seen < 61 {
+        let Answer { t, found } = subject.query(&query).await?;
+        ensure!(t.0 - before.0 + 1 == found.len() as i64, "{} found as of {t}, behind {before}", found.len());
+        seen = found.len();
+    }
+    writing.await.expect("no panic")?;
+    Ok(())
+}
+
+/// A row whose subject is absent leads nowhere, wherever it stands.
+pub async fn queries_through_absent_subjects(subject: &mut Subject) -> Outcome {
+    let row = |n: i64, link: Value| put(&PAIR, vec![text("g"), Value::Int(n), text("x"), link]);
+    let rows = vec![row(1, id(1)), row(2, Value::Null), row(3, id(1)), row(4, id(2))];
+    subject.commit(writes(rows)).await?;
+    let all = || Probe::by_key(PAIR.name, vec![Term::Is(text("g"))]);
+    let walk = |probe| Source::Walk { probe, subject: "link" };
+    let these = || Source::These { ty: Type::Id, values: vec![id(7)] };
+    let each = |check| vec![Check::Each { probe: all(), subject: "link", check: Box::new(check) }];
+    let is = |n| Check::Is(Test::Is(id(n)));
+    let not = |check| Check::Not(Box::new(check));
+    let queries = [
+        ("walked", Query::new(walk(all())), 2),
+        ("walked in its order", Query::new(walk(Probe::by_index(PAIR.name, "by_link", vec![]))), 2),
+        ("followed", Query::new(Source::Follow { of: Box::new(these()), probe: all(), subject: "link" }), 2),
+        ("asked", Query { checks: each(is(2)), ..Query::new(these()) }, 1),
+        (
+            "asked for others",
+            Query { checks: each(not(Check::Any(vec![is(1), is(2)]))), ..Query::new(these()) },
+            0,
+        ),
+    ];
+    for (why, query, want) in queries {
+        let got = subject.query(&query).await?.found;
+        ensure!(got.len() == want, "{why}: {got:?}");
+        let counted = subject.query_counts(&[query], Bounds { cap: 9, rows: None, budget: None }).await?;
+        ensure!(counted == [Some(want as u64)], "{why}: {counted:?}");
+    }
     Ok(())
 }
 
@@ -327,6 +550,12 @@ pub async fn queries_that_do_not_fit(subject: &mut Subject) -> Outcome {
     let has = |probe| Query { checks: vec![Check::Has(probe)], ..from(facts(vec![])) };
     let walk = |subject| Query::new(Source::Walk { probe: facts(vec![]), subject });
     let one = || Term::Is(Value::Int(1));
+    let keeps = |column, value| {
+        from(Probe { keep: vec![Keep { column, test: Test::AtMost(value) }], ..facts(vec![]) })
+    };
+    let kept = |column, test| from(Probe { keep: vec![Keep { column, test }], ..facts(vec![]) });
+    let keeps_list = |column, values| kept(column, Test::In(values));
+    let contains = |column, value| kept(column, Test::Contains(value));
     let mut deep = Check::Any(vec![]);
     for _ in 0..40 {
         deep = Check::Not(Box::new(deep));
@@ -340,14 +569,23 @@ pub async fn queries_that_do_not_fit(subject: &mut Subject) -> Outcome {
         ("an absent bound", has(Probe { from: Some(Value::Null), ..facts(vec![]) })),
         ("NUL", from(facts(vec![one(), Term::Is(text("CANARY\0"))]))),
         ("no such column", walk("nothing")),
-        ("a subject that may be absent", walk("rank")),
+        ("a snapshot that is no commit", keeps("rank", Value::ThisSnapshot)),
+        ("a commit that is none yet", keeps("from_t", Value::ThisCommit)),
         ("any of nothing", Query::new(Source::Any(vec![]))),
         ("a cursor of another shape", Query { after: Some(vec![]), ..from(facts(vec![])) }),
         ("a cursor of another type", Query { after: Some(vec![text("CANARY")]), ..from(facts(vec![])) }),
+        ("a list of another type", from(facts(vec![Term::In(vec![text("CANARY")])]))),
+        ("an absent one in a list", from(facts(vec![Term::In(vec![Value::Null])]))),
+        ("a list of snapshots", keeps_list("from_t", vec![Value::ThisSnapshot])),
+        ("part of a number", contains("rank", Value::Int(1))),
+        ("part of a text that is none", contains("value", Value::Int(1))),
+        ("more values than fit", from(facts(vec![Term::In(vec![Value::Int(1); 10_001])]))),
         ("deep", Query { checks: vec![deep], ..from(facts(vec![])) }),
         ("wide", Query { checks: vec![Check::Any(vec![]); 1_001], ..from(facts(vec![])) }),
     ];
     for (why, query) in bad {
+        let of_size = ["deep", "wide", "more values than fit"].contains(&why);
+        ensure!(query.size().fits() != of_size, "{why}: {:?}", query.size());
         let answer = subject.query(&query).await;
         ensure!(matches!(answer, Err(TablesError::Shape { .. })), "{why}: {answer:?}");
         let said = answer.map_or_else(|error| error.to_string(), |_| String::new());

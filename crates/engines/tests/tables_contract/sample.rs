@@ -66,8 +66,8 @@ pub static FACT: Table = Table {
         Column::new("kind", Type::Int),
         Column::new("value", Type::Text),
         Column::new("who", Type::Id),
-        Column::new("from_t", Type::Int),
-        Column::optional("to_t", Type::Int),
+        Column::new("from_t", Type::Seq),
+        Column::optional("to_t", Type::Seq),
         Column::optional("rank", Type::Int),
     ],
     indexes: &[
@@ -93,6 +93,10 @@ pub fn id(n: u64) -> Value {
     let mut bytes = [0; 16];
     bytes[8..].copy_from_slice(&n.to_be_bytes());
     Value::Id(Id::from_bytes(bytes))
+}
+
+pub fn seq(t: i64) -> Value {
+    Value::Seq(Seq(t))
 }
 
 pub fn text(raw: &str) -> Value {
@@ -141,6 +145,10 @@ pub fn put(table: &'static Table, values: Vec<Value>) -> Write {
 
 pub fn put_if_newer(values: Vec<Value>) -> Write {
     Write::PutIfNewer { table: CODE.name, values }
+}
+
+pub fn set(table: &'static Table, key: Key, columns: Vec<(&'static str, Value)>) -> Write {
+    Write::Set { table: table.name, key, columns }
 }
 
 pub fn delete(table: &'static Table, key: Key) -> Write {

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use hilum_core::{Epoch, Seq, Stream, Timestamp};
 use hilum_engines::tables::postgres::{Postgres, PostgresConfig};
-use hilum_engines::tables::query::{Check, Found, Query};
+use hilum_engines::tables::query::{Answer, Bounds, Check, Query, Test};
 use hilum_engines::tables::sqlite::{Options, Sqlite};
 use hilum_engines::tables::{
     Batch, Change, OffsetMove, Read, Row, Scan, Table, Tables, TablesError, Token, Value, Write,
@@ -47,6 +47,16 @@ pub enum Fault {
     ShowsWhatIsOver,
     /// Of several checks the last one is forgotten.
     ForgetsACheck,
+    /// Only ever goes forward.
+    NeverTurns,
+    /// A subject comes once for each of its rows.
+    GivesEachRow,
+    /// A count goes on beyond the rows that it may look at.
+    CountsWhatIsTooWide,
+    /// A text is looked for as a whole, not as a part.
+    LooksForTheWhole,
+    /// A query says that it saw a commit which it did not see.
+    SaysTheNextCommit,
 }
 
 /// One engine with a place of its own to keep things.
@@ -190,7 +200,7 @@ impl Subject {
         Ok(self.read(&[Read::Scan(scan)]).await?.into_iter().flatten().collect())
     }
 
-    pub async fn query(&self, query: &Query) -> Result<Vec<Found>, TablesError> {
+    pub async fn query(&self, query: &Query) -> Result<Answer, TablesError> {
         let mut query = query.clone();
         match self.fault {
             Some(Fault::ShowsWhatIsOver) => {
@@ -203,9 +213,42 @@ impl Subject {
             Some(Fault::ForgetsACheck) => {
                 query.checks.pop();
             }
+            Some(Fault::LooksForTheWhole) => {
+                for check in &mut query.checks {
+                    if let Check::Has(probe) = check {
+                        for keep in &mut probe.keep {
+                            if let Test::Contains(part) = &keep.test {
+                                keep.test = Test::Is(part.clone());
+                            }
+                        }
+                    }
+                }
+            }
+            Some(Fault::NeverTurns) => query.reversed = false,
             _ => {}
         }
-        self.tables.query(&query).await
+        let mut answer = self.tables.query(&query).await?;
+        if self.fault == Some(Fault::GivesEachRow)
+            && let Some(first) = answer.found.first().cloned()
+        {
+            answer.found.insert(0, first);
+            answer.found.truncate(query.limit as usize);
+        }
+        if self.fault == Some(Fault::SaysTheNextCommit) {
+            answer.t = Seq(answer.t.0 + 1);
+        }
+        Ok(answer)
+    }
+
+    pub async fn query_counts(
+        &self,
+        queries: &[Query],
+        mut bounds: Bounds,
+    ) -> Result<Vec<Option<u64>>, TablesError> {
+        if self.fault == Some(Fault::CountsWhatIsTooWide) {
+            bounds.rows = None;
+        }
+        self.tables.query_counts(queries, bounds).await
     }
 
     pub async fn changes(&self, after: Seq, limit: u32) -> Result<Vec<Change>, TablesError> {

@@ -72,11 +72,7 @@ impl Planned {
         let keys: Vec<&Column> = table.columns.iter().take(table.key_len).collect();
         let all: Vec<&Column> = table.columns.iter().collect();
         let columns = list(&all, |c| format!("r.{}", quote(c.name))) + ", r.t_";
-        let same_key = |other: &str| {
-            let each: Vec<String> =
-                keys.iter().map(|c| format!("r.{0} = {other}.{0}", quote(c.name))).collect();
-            each.join(" AND ")
-        };
+        let same_key = |other: &str| same_key(&keys, other);
         let key_names = list(&keys, |c| quote(c.name));
 
         let get = format!(
@@ -92,14 +88,7 @@ impl Planned {
             tell("b, n"),
         );
 
-        let given = list(&all, |c| {
-            let column = quote(c.name);
-            if c.ty == Type::Seq {
-                format!("CASE WHEN u.{column} = '{THIS_COMMIT}'::int8 THEN {BASE} + u.b_ ELSE u.{column} END")
-            } else {
-                format!("u.{column}")
-            }
-        });
+        let given = list(&all, given);
         let set = list(&all, |c| format!("{0} = excluded.{0}", quote(c.name)));
         let insert = |distinct: &str, order: &str, only: &str| {
             format!(
@@ -126,6 +115,44 @@ impl Planned {
         );
         Self { table, name, columns, get, expect, put, put_if_newer, delete }
     }
+
+    /// Sets the columns of `changed` (a bit for each) where the row is there: the batches, then arrays of the key's columns,
+    /// then of these.
+    pub(super) fn set(&self, changed: u64) -> String {
+        let keys: Vec<&Column> = self.table.columns.iter().take(self.table.key_len).collect();
+        let new = self.table.columns.iter().enumerate().filter(|(at, _)| changed & (1 << at) != 0);
+        let new: Vec<&Column> = new.map(|(_, column)| column).collect();
+        let all: Vec<&Column> = keys.iter().chain(&new).copied().collect();
+        format!(
+            "UPDATE {} AS r SET {}, t_ = {BASE} + u.b_ FROM {} WHERE {} AND u.b_ <> ALL ({BAD})",
+            self.name,
+            list(&new, |c| format!("{} = {}", quote(c.name), given(c))),
+            unnest("u", &["int4 b_"], &all),
+            same_key(&keys, "u"),
+        )
+    }
+}
+
+/// What a column is given by `u`: what stands for the commit is resolved.
+fn given(c: &Column) -> String {
+    let column = quote(c.name);
+    if c.ty == Type::Seq {
+        format!("CASE WHEN u.{column} = '{THIS_COMMIT}'::int8 THEN {BASE} + u.b_ ELSE u.{column} END")
+    } else if c.ty == Type::Int {
+        let (begin, last, bits) =
+            (limits::NTH_BEGIN, limits::NTH_BEGIN + i64::from(limits::NTH_END) - 1, limits::NTH_BITS);
+        format!(
+            "CASE WHEN u.{column} BETWEEN '{begin}'::int8 AND '{last}'::int8 THEN (({BASE} + u.b_) << {bits}) \
+             + (u.{column} - '{begin}'::int8) ELSE u.{column} END"
+        )
+    } else {
+        format!("u.{column}")
+    }
+}
+
+fn same_key(keys: &[&Column], other: &str) -> String {
+    let each: Vec<String> = keys.iter().map(|c| format!("r.{0} = {other}.{0}", quote(c.name))).collect();
+    each.join(" AND ")
 }
 
 fn list(columns: &[&Column], each: impl Fn(&Column) -> String) -> String {

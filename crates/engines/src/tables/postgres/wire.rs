@@ -9,6 +9,7 @@ use hilum_core::{Id, Seq, Timestamp};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type as PgType};
 
 use super::super::{Column, TablesError, Type, Value};
+use crate::limits;
 
 /// Microseconds from 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
 const PG_EPOCH_MICROS: i64 = 946_684_800_000_000;
@@ -90,7 +91,8 @@ impl Item<'_> {
 impl<'a> From<&'a Value> for Item<'a> {
     fn from(value: &'a Value) -> Self {
         match value {
-            Value::Null => Self::Null,
+            // A query's statement says itself what it sees.
+            Value::Null | Value::ThisSnapshot => Self::Null,
             Value::Bool(value) => Self::Bool(*value),
             Value::Int(value) => Self::Int8(*value),
             Value::Time(value) => Self::Int8(time_to_pg(*value)),
@@ -99,6 +101,7 @@ impl<'a> From<&'a Value> for Item<'a> {
             Value::Text(value) => Self::Text(value),
             Value::Bytes(value) => Self::Bytes(value),
             Value::ThisCommit => Self::Int8(THIS_COMMIT),
+            Value::ThisCommitNth(n) => Self::Int8(limits::NTH_BEGIN + i64::from(*n)),
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Check, Fitting, Keep, Probe, Query, Sort, Source, Term, Test, columns};
+use super::{Bounds, Check, Fitting, Keep, Leg, Probe, Query, Sort, Source, Term, Test, columns};
 use crate::tables::shape::Schema;
 use crate::tables::{Table, TablesError, Type, Value};
 
@@ -16,12 +16,31 @@ pub(crate) trait Dialect {
     fn table(&self, table: &Table) -> String;
     /// `?3` or `$3::uuid`, for the parameter `n` from 1.
     fn parameter(&self, n: usize, ty: Type) -> String;
+    /// The newest commit that the statement sees, as an expression; absent where it is a parameter as any.
+    fn snapshot(&self) -> Option<&str>;
+    /// `= ANY($3::uuid[])`: one of the values in the parameter `n`; absent where each of them is a parameter.
+    fn among(&self, n: usize, ty: Type) -> Option<String>;
+    /// What selects the values in the parameter `n` as `s`; absent where each of them is a parameter.
+    fn these(&self, n: usize, ty: Type) -> Option<String>;
+    /// That a column is one of several, so that it is looked at in a row and not sought.
+    fn looked_at(&self, column: &str, among: &str) -> String;
+    /// That a text has another in it.
+    fn contains(&self, column: &str, part: &str) -> String;
     /// Behind a table's alias: which index is walked.
     fn hint(&self, table: &Table, index: Option<&str>) -> String;
     /// At the end of a walk: in which order; empty where a hint says the index.
     fn order(&self, by_key: bool, columns: &[String]) -> String;
+    /// Of a walk whose `columns` but the last are given: what selects the last one once for rows side by side, and the order
+    /// of `all` columns, descending or not.
+    fn once(&self, by_key: bool, columns: &[String], all: &[String], descending: bool) -> (String, String);
+    /// Of several walks, each as it is and in its order with each subject once: all subjects in that order, each once, and the
+    /// order in which they are taken out, where that has to be said.
+    fn merged(&self, by_key: bool, legs: &[(String, String)], descending: bool) -> (String, &'static str);
     /// Behind a subquery whose columns are computed once, and not wherever they are named.
     fn fence(&self) -> &'static str;
+    /// The least of what a walk gives, or the greatest, which is none if there is none: walked as it says, whatever else would
+    /// give that order.
+    fn least(&self, walk: &Walk, greatest: bool) -> String;
     /// From each of `of` to rows: `of` has the column `s`, `walk` selects a column `s` where `from` is the alias of `of`.
     fn each(&self, of: &str, from: &str, walk: &Walk) -> String;
 }
@@ -36,9 +55,18 @@ pub(crate) struct Walk {
     pub(crate) conditions: String,
     /// ` ORDER BY …`, or empty.
     pub(crate) order: String,
+    /// Its columns in the index's order.
+    columns: Vec<String>,
 }
 
 impl Walk {
+    fn and(&mut self, condition: &str) {
+        if !self.conditions.is_empty() {
+            self.conditions.push_str(" AND ");
+        }
+        self.conditions.push_str(condition);
+    }
+
     /// As a statement of its own.
     pub(crate) fn select(&self) -> String {
         let filter =
@@ -47,10 +75,16 @@ impl Walk {
     }
 }
 
+/// What a parameter is given.
+pub(crate) enum Given<'q> {
+    One(&'q Value),
+    Many(&'q [Value]),
+}
+
 /// A statement and its parameters.
 pub(crate) struct Statement<'q> {
     pub(crate) sql: String,
-    pub(crate) params: Vec<(&'q Value, Type)>,
+    pub(crate) params: Vec<Given<'q>>,
 }
 
 /// The subjects, their keys first.
@@ -65,6 +99,11 @@ pub(crate) fn select<'q>(
 ) -> Result<Statement<'q>, TablesError> {
     let mut writer = Writer { schema, dialect, params: Vec::new(), aliases: 0 };
     let query = fitting.query;
+    if !fitting.legs.is_empty() {
+        let after = query.after.as_ref().and_then(|after| after.last());
+        let sql = writer.ordered(fitting, after)?;
+        return Ok(Statement { sql: format!("{sql} LIMIT {limit}"), params: writer.params });
+    }
     let mut keys = String::new();
     for (n, sort) in query.sort.iter().enumerate() {
         write!(keys, "{} AS k{n}, ", writer.key(sort, "c.s")?).unwrap_or_default();
@@ -74,17 +113,21 @@ pub(crate) fn select<'q>(
     let mut order = String::new();
     let mut names = String::new();
     for (n, sort) in query.sort.iter().enumerate() {
-        let way = if sort.descending { "DESC" } else { "ASC" };
-        write!(order, "(q.k{n} IS NULL) ASC, q.k{n} {way}, ").unwrap_or_default();
+        let absent = way(query.reversed);
+        let way = way(sort.descending != query.reversed);
+        write!(order, "(q.k{n} IS NULL) {absent}, q.k{n} {way}, ").unwrap_or_default();
         write!(names, "q.k{n}, ").unwrap_or_default();
     }
     let fence = if query.sort.is_empty() { "" } else { dialect.fence() };
-    let sql =
-        format!("SELECT {names}q.s FROM ({meets}{fence}) AS q{after} ORDER BY {order}q.s ASC LIMIT {limit}");
+    let way = way(query.reversed);
+    let sql = format!(
+        "SELECT {names}q.s FROM ({meets}{fence}) AS q{after} ORDER BY {order}q.s {way} LIMIT {limit}"
+    );
     Ok(Statement { sql, params: writer.params })
 }
 
-/// How many there are, up to `cap`, whatever `after` and `limit` say.
+/// How many there are up to the cap, and how many rows of what drives were looked at, one more than may be where there are
+/// more: whatever `after` and `limit` say.
 ///
 /// # Errors
 /// [`TablesError::Shape`].
@@ -92,23 +135,49 @@ pub(crate) fn count<'q>(
     schema: &Schema,
     dialect: &impl Dialect,
     fitting: &Fitting<'q>,
-    cap: u64,
+    bounds: Bounds,
 ) -> Result<Statement<'q>, TablesError> {
     let mut writer = Writer { schema, dialect, params: Vec::new(), aliases: 0 };
-    let meets = writer.candidates(fitting.query, "")?;
-    let cap = i64::try_from(cap).unwrap_or(i64::MAX);
-    let sql = format!("SELECT count(*) FROM ({meets} LIMIT {cap}) AS q");
+    let query = fitting.query;
+    let bound = |bound: u64| i64::try_from(bound).unwrap_or(i64::MAX);
+    let cap = bound(bounds.cap);
+    let sql = if let Some(rows) = bounds.rows {
+        let (from, rows) = (writer.source(&query.from)?, bound(rows).saturating_add(1));
+        let checks = writer.all(&query.checks, "c.s")?;
+        format!(
+            "WITH f AS MATERIALIZED (SELECT d.s FROM ({from}) AS d LIMIT {rows}) SELECT (SELECT count(*) FROM \
+             (SELECT c.s FROM (SELECT DISTINCT f.s FROM f) AS c WHERE {checks} LIMIT {cap}) AS q), (SELECT count(*) FROM f)"
+        )
+    } else {
+        let meets = if fitting.legs.is_empty() {
+            writer.candidates(query, "")?
+        } else {
+            writer.ordered(fitting, None)?
+        };
+        format!("SELECT count(*), count(*) FROM ({meets} LIMIT {cap}) AS q")
+    };
     Ok(Statement { sql, params: writer.params })
 }
+
+/// What such a count says.
+pub(crate) fn counted(bounds: Bounds, count: i64, looked_at: i64) -> Option<u64> {
+    bounds.rows.is_none_or(|rows| looked_at.unsigned_abs() <= rows).then_some(count.unsigned_abs())
+}
+
+const ABSENT: &Value = &Value::Null;
 
 fn quote(name: &str) -> String {
     format!("\"{name}\"")
 }
 
+const fn way(descending: bool) -> &'static str {
+    if descending { "DESC" } else { "ASC" }
+}
+
 struct Writer<'s, 'q, D> {
     schema: &'s Schema,
     dialect: &'s D,
-    params: Vec<(&'q Value, Type)>,
+    params: Vec<Given<'q>>,
     aliases: usize,
 }
 
@@ -119,8 +188,53 @@ impl<'q, D: Dialect> Writer<'_, 'q, D> {
     }
 
     fn bind(&mut self, value: &'q Value, ty: Type) -> String {
-        self.params.push((value, ty));
+        if *value == Value::ThisSnapshot
+            && let Some(snapshot) = self.dialect.snapshot()
+        {
+            return snapshot.to_owned();
+        }
+        self.params.push(Given::One(value));
         self.dialect.parameter(self.params.len(), ty)
+    }
+
+    /// What a column is compared with to be one of `values`, which are some.
+    fn among(&mut self, values: &'q [Value], ty: Type) -> String {
+        if let Some(among) = self.dialect.among(self.params.len() + 1, ty) {
+            self.params.push(Given::Many(values));
+            return among;
+        }
+        // The last one again: absent ones would make what is no member neither true nor false.
+        let fill = values.last().unwrap_or(ABSENT);
+        let all = self.each(values.iter(), fill, ty);
+        format!("IN ({})", all.join(", "))
+    }
+
+    /// A parameter for each value, and `fill` up to a power of two: few texts of statements, so that they are prepared once.
+    fn each(
+        &mut self,
+        values: impl ExactSizeIterator<Item = &'q Value>,
+        fill: &'q Value,
+        ty: Type,
+    ) -> Vec<String> {
+        let count = values.len().next_power_of_two();
+        values.chain(std::iter::repeat(fill)).take(count).map(|value| self.bind(value, ty)).collect()
+    }
+
+    /// That a column is sought for each of `values`: what is walked before it, and the condition.
+    fn sought(&mut self, column: &str, values: &'q [Value], ty: Type) -> (String, String) {
+        if let Some(among) = self.dialect.among(self.params.len() + 1, ty) {
+            self.params.push(Given::Many(values));
+            return (String::new(), format!("{column} {among}"));
+        }
+        // Not a list behind IN: whether one is sought or looked at, the engine would choose.
+        let alias = self.alias().replace('p', "v");
+        // Each once, or its rows would come twice; nothing equals an absent one.
+        let mut once: Vec<&'q Value> = values.iter().collect();
+        once.sort_unstable();
+        once.dedup();
+        let all = self.each(once.into_iter(), ABSENT, ty).join("), (");
+        let before = format!("(VALUES ({all})) AS {alias} CROSS JOIN ");
+        (before, format!("{column} = {alias}.column1"))
     }
 
     fn candidates(&mut self, query: &'q Query, keys: &str) -> Result<String, TablesError> {
@@ -129,14 +243,51 @@ impl<'q, D: Dialect> Writer<'_, 'q, D> {
         Ok(format!("SELECT {keys}c.s AS s FROM (SELECT DISTINCT d.s FROM ({from}) AS d) AS c WHERE {checks}"))
     }
 
+    /// The subjects of walks that meet them in order, behind `after`: nothing is gathered first, so a limit stops it.
+    fn ordered(&mut self, fitting: &Fitting<'q>, after: Option<&'q Value>) -> Result<String, TablesError> {
+        let (query, descending) = (fitting.query, fitting.query.reversed);
+        let is_one = fitting.legs.len() == 1;
+        let (mut by_key, mut legs) = (true, Vec::with_capacity(fitting.legs.len()));
+        for Leg { probe, subject, value } in &fitting.legs {
+            by_key = probe.index.is_none();
+            let mut walk = self.walk_of(probe, subject, None, (true, *value))?;
+            if let Some(after) = after {
+                let operator = if descending { "<" } else { ">" };
+                let after = self.bind(after, fitting.subject);
+                walk.and(&format!("{} {operator} {after}", walk.subject));
+            }
+            if is_one {
+                let checks = self.all(&query.checks, &walk.subject.clone())?;
+                walk.and(&checks);
+            }
+            let once: Vec<String> = walk.columns.iter().take(probe.prefix.len() + 1).cloned().collect();
+            let (select, order) = self.dialect.once(by_key, &once, &walk.columns, descending);
+            let filter = if walk.conditions.is_empty() { "true" } else { &walk.conditions };
+            let rows = format!("FROM {} WHERE {filter}", walk.rows);
+            legs.push((
+                format!("SELECT {} AS s {rows}", walk.subject),
+                format!("{select} AS s {rows}{order}"),
+            ));
+        }
+        if is_one {
+            return Ok(legs.pop().map(|(_, once)| once).unwrap_or_default());
+        }
+        let checks = self.all(&query.checks, "c.s")?;
+        let (merged, order) = self.dialect.merged(by_key, &legs, descending);
+        Ok(format!("SELECT c.s FROM ({merged}) AS c WHERE {checks}{order}"))
+    }
+
     fn source(&mut self, source: &'q Source) -> Result<String, TablesError> {
         Ok(match source {
             Source::These { ty, values } => {
+                if let Some(these) = self.dialect.these(self.params.len() + 1, *ty) {
+                    self.params.push(Given::Many(values));
+                    return Ok(these);
+                }
                 let all: Vec<String> =
                     values.iter().map(|value| format!("({})", self.bind(value, *ty))).collect();
                 if all.is_empty() {
-                    // No value of that type, and of the type all the same.
-                    return Ok(format!("SELECT s FROM ({}) AS v WHERE false", self.nothing(*ty)));
+                    return Ok("SELECT NULL AS s WHERE false".to_owned());
                 }
                 format!("SELECT v.column1 AS s FROM (VALUES {}) AS v", all.join(", "))
             }
@@ -157,22 +308,20 @@ impl<'q, D: Dialect> Writer<'_, 'q, D> {
         })
     }
 
-    fn nothing(&self, ty: Type) -> String {
-        let typed = match ty {
-            Type::Id => "'00000000-0000-0000-0000-000000000000'",
-            Type::Text | Type::Bytes => "''",
-            Type::Int | Type::Seq => "0",
-            Type::Bool => "false",
-            Type::Time => "'epoch'",
-        };
-        // Cast as a parameter of that type is.
-        let cast = self.dialect.parameter(0, ty);
-        let cast = cast.split_once("::").map(|(_, ty)| format!("::{ty}")).unwrap_or_default();
-        format!("SELECT {typed}{cast} AS s")
-    }
-
     /// The walk of a probe, with `x` as the subject.
     fn walk(&mut self, probe: &'q Probe, subject: &str, x: Option<&str>) -> Result<Walk, TablesError> {
+        self.walk_of(probe, subject, x, (true, None))
+    }
+
+    /// The same; `seeks`: one of several values is sought before the subject is, else it is only looked at; `leg`: for the
+    /// list at this place in the prefix, this one.
+    fn walk_of(
+        &mut self,
+        probe: &'q Probe,
+        subject: &str,
+        x: Option<&str>,
+        (mut seeks, leg): (bool, Option<(usize, &'q Value)>),
+    ) -> Result<Walk, TablesError> {
         let table = self.schema.table(probe.table)?;
         let alias = self.alias();
         let columns = columns(table, probe.index)?;
@@ -183,12 +332,32 @@ impl<'q, D: Dialect> Writer<'_, 'q, D> {
                 .map(|column| (format!("{alias}.{}", quote(column.name)), column.ty))
         };
         let mut conditions: Vec<String> = Vec::new();
+        let (mut before, mut is_ordered) = (String::new(), true);
         for (at, term) in probe.prefix.iter().enumerate() {
             let Some((column, ty)) = name(at) else { continue };
             conditions.push(match (term, x) {
                 (Term::Is(Value::Null), _) => format!("{column} IS NULL"),
                 (Term::Is(value), _) => format!("{column} = {}", self.bind(value, ty)),
-                (Term::Subject, Some(x)) => format!("{column} = {x}"),
+                (Term::In(_), _) if leg.is_some_and(|(place, _)| place == at) => {
+                    let value = leg.map_or(ABSENT, |(_, value)| value);
+                    format!("{column} = {}", self.bind(value, ty))
+                }
+                (Term::In(values), _) if values.is_empty() => "false".to_owned(),
+                (Term::In(values), _) if seeks => {
+                    is_ordered = false;
+                    let (first, condition) = self.sought(&column, values, ty);
+                    before.push_str(&first);
+                    condition
+                }
+                (Term::In(values), _) => {
+                    let among = self.among(values, ty);
+                    self.dialect.looked_at(&column, &among)
+                }
+                (Term::Subject, Some(x)) => {
+                    // Few rows belong to a subject: looked at, that is less than a search for each value.
+                    seeks = false;
+                    format!("{column} = {x}")
+                }
                 (Term::Subject, None) => "false".to_owned(),
             });
         }
@@ -201,17 +370,25 @@ impl<'q, D: Dialect> Writer<'_, 'q, D> {
             let ty = super::column(table, column)?.ty;
             conditions.push(self.test(&format!("{alias}.{}", quote(column)), test, ty));
         }
+        if !subject.is_empty() && super::column(table, subject)?.optional {
+            conditions.push(format!("{alias}.{} IS NOT NULL", quote(subject)));
+        }
         let ordered: Vec<String> =
             (0..columns.len()).filter_map(|at| name(at).map(|(name, _)| name)).collect();
         Ok(Walk {
             subject: if subject.is_empty() { "1".to_owned() } else { format!("{alias}.{}", quote(subject)) },
             rows: format!(
-                "{} AS {alias}{}",
+                "{before}{} AS {alias}{}",
                 self.dialect.table(table),
                 self.dialect.hint(table, probe.index)
             ),
             conditions: conditions.join(" AND "),
-            order: self.dialect.order(probe.index.is_none(), &ordered),
+            order: if is_ordered {
+                self.dialect.order(probe.index.is_none(), &ordered)
+            } else {
+                String::new()
+            },
+            columns: ordered,
         })
     }
 
@@ -219,6 +396,17 @@ impl<'q, D: Dialect> Writer<'_, 'q, D> {
         match test {
             Test::Is(value) => format!("{column} = {}", self.bind(value, ty)),
             Test::Not(value) => format!("{column} <> {}", self.bind(value, ty)),
+            Test::In(values) if values.is_empty() => "false".to_owned(),
+            Test::In(values) => {
+                let among = self.among(values, ty);
+                self.dialect.looked_at(column, &among)
+            }
+            Test::Below(value) => format!("{column} < {}", self.bind(value, ty)),
+            Test::AtLeast(value) => format!("{column} >= {}", self.bind(value, ty)),
+            Test::Contains(value) => {
+                let part = self.bind(value, ty);
+                self.dialect.contains(column, &part)
+            }
             Test::AtMost(value) => format!("{column} <= {}", self.bind(value, ty)),
             Test::Above(value) => format!("{column} > {}", self.bind(value, ty)),
             Test::AbsentOrAbove(value) => {
@@ -262,36 +450,37 @@ impl<'q, D: Dialect> Writer<'_, 'q, D> {
     }
 
     fn key(&mut self, sort: &'q Sort, x: &str) -> Result<String, TablesError> {
-        let mut walk = self.walk(&sort.probe, sort.column, Some(x))?;
-        let present = format!("{} IS NOT NULL", walk.subject);
-        walk.conditions =
-            if walk.conditions.is_empty() { present } else { format!("{} AND {present}", walk.conditions) };
-        // As our indexes are ordered; nothing absent is left.
-        let way = if sort.descending { "DESC NULLS LAST" } else { "ASC NULLS FIRST" };
-        walk.order = format!(" ORDER BY {} {way}", walk.subject);
-        Ok(format!("({} LIMIT 1)", walk.select()))
+        let mut walk = self.walk_of(&sort.probe, sort.column, Some(x), (false, None))?;
+        walk.and(&format!("{} IS NOT NULL", walk.subject));
+        Ok(self.dialect.least(&walk, sort.descending))
     }
 
     fn after(&mut self, fitting: &Fitting<'q>) -> String {
-        let Some(after) = &fitting.query.after else { return String::new() };
+        let (query, reversed) = (fitting.query, fitting.query.reversed);
+        let Some(after) = &query.after else { return String::new() };
         let mut same = String::new();
         let mut behind: Vec<String> = Vec::new();
-        let keys = fitting.query.sort.iter().zip(&fitting.keys).zip(after).enumerate();
+        let keys = query.sort.iter().zip(&fitting.keys).zip(after).enumerate();
         for (n, ((sort, ty), value)) in keys {
             let key = format!("q.k{n}");
             if *value == Value::Null {
-                // Nothing stands behind what lacks the key but what lacks it too.
+                // What lacks the key stands at the end: behind it is what lacks it too, and reversed all that have it.
+                if reversed {
+                    behind.push(format!("({same}{key} IS NOT NULL)"));
+                }
                 write!(same, "{key} IS NULL AND ").unwrap_or_default();
                 continue;
             }
-            let operator = if sort.descending { "<" } else { ">" };
+            let operator = if sort.descending == reversed { ">" } else { "<" };
             let value = self.bind(value, *ty);
-            behind.push(format!("({same}({key} IS NULL OR {key} {operator} {value}))"));
+            let absent = if reversed { String::new() } else { format!("{key} IS NULL OR ") };
+            behind.push(format!("({same}({absent}{key} {operator} {value}))"));
             write!(same, "{key} = {value} AND ").unwrap_or_default();
         }
         let Some(subject) = after.last() else { return String::new() };
+        let operator = if reversed { "<" } else { ">" };
         let subject = self.bind(subject, fitting.subject);
-        behind.push(format!("({same}q.s > {subject})"));
+        behind.push(format!("({same}q.s {operator} {subject})"));
         format!(" WHERE {}", behind.join(" OR "))
     }
 }
@@ -306,13 +495,16 @@ fn exists(walk: &Walk, and: &str) -> String {
 }
 
 fn type_of(test: &Test) -> Type {
-    match super::value_of(test) {
-        Value::Bool(_) => Type::Bool,
-        Value::Time(_) => Type::Time,
-        Value::Seq(_) => Type::Seq,
-        Value::Id(_) => Type::Id,
-        Value::Text(_) => Type::Text,
-        Value::Bytes(_) => Type::Bytes,
-        Value::Int(_) | Value::Null | Value::ThisCommit => Type::Int,
+    match super::values_of(test).first() {
+        Some(Value::Bool(_)) => Type::Bool,
+        Some(Value::Time(_)) => Type::Time,
+        Some(Value::Seq(_)) => Type::Seq,
+        Some(Value::Id(_)) => Type::Id,
+        Some(Value::Text(_)) => Type::Text,
+        Some(Value::Bytes(_)) => Type::Bytes,
+        None
+        | Some(
+            Value::Int(_) | Value::Null | Value::ThisCommit | Value::ThisCommitNth(_) | Value::ThisSnapshot,
+        ) => Type::Int,
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn engine(why: rusqlite::Error) -> TablesError {
 }
 
 /// Runs `read` in one snapshot.
-fn in_snapshot<T>(
+pub(super) fn in_snapshot<T>(
     conn: &Connection,
     read: impl FnOnce() -> Result<T, TablesError>,
 ) -> Result<T, TablesError> {

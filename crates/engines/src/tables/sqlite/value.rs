@@ -4,7 +4,7 @@ use bytes::Bytes;
 use hilum_core::{Id, Seq, Timestamp};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 
-use crate::tables::{Type, Value};
+use crate::tables::{Type, Value, nth};
 
 /// The column type of a strict table.
 pub(super) const fn sql_type(ty: Type) -> &'static str {
@@ -24,7 +24,7 @@ pub(super) const fn sql_least(ty: Type) -> &'static str {
     }
 }
 
-/// The value as SQLite takes it; `t` is what [`Value::ThisCommit`] stands for.
+/// The value as SQLite takes it; `t` is what [`Value::ThisCommit`] and [`Value::ThisSnapshot`] stand for.
 pub(super) fn as_sql(value: &Value, t: Seq) -> ToSqlOutput<'_> {
     ToSqlOutput::Borrowed(as_ref(value, t))
 }
@@ -36,7 +36,8 @@ fn as_ref(value: &Value, t: Seq) -> ValueRef<'_> {
         Value::Int(int) => ValueRef::Integer(*int),
         Value::Time(at) => ValueRef::Integer(at.as_micros()),
         Value::Seq(seq) => ValueRef::Integer(seq.0),
-        Value::ThisCommit => ValueRef::Integer(t.0),
+        Value::ThisCommit | Value::ThisSnapshot => ValueRef::Integer(t.0),
+        Value::ThisCommitNth(n) => ValueRef::Integer(nth(t, *n)),
         Value::Id(id) => ValueRef::Blob(id.as_bytes()),
         Value::Text(text) => ValueRef::Text(text.as_bytes()),
         Value::Bytes(bytes) => ValueRef::Blob(bytes),

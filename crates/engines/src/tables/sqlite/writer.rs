@@ -344,6 +344,11 @@ impl Writer {
                         );
                     }
                 }
+                Write::Set { key, columns, .. } => {
+                    let changed = columns.iter().filter_map(|(name, _)| table.column(name));
+                    let changed = changed.fold(0, |changed, i| changed | (1 << i));
+                    self.update(conn, at, changed, columns.iter().map(|(_, value)| value), key, t)?;
+                }
                 Write::Delete { key, .. } => {
                     let mut statement = conn.prepare_cached(&self.state.sql[at].delete)?;
                     bind(&mut statement, 1, key, t)?;
@@ -395,25 +400,34 @@ impl Writer {
                 }
             }
         }
+        let new = values.iter().enumerate().filter(|(i, _)| changed & (1 << i) != 0).map(|(_, value)| value);
+        self.update(conn, at, changed, new, key, t)
+    }
+
+    /// Writes the columns of `changed` (a bit for each), in the table's order, where the row is there.
+    fn update<'v>(
+        &mut self,
+        conn: &Connection,
+        at: usize,
+        changed: u64,
+        new: impl Iterator<Item = &'v Value> + Clone,
+        key: &'v [Value],
+        t: Seq,
+    ) -> Result<(), Failed> {
         if self.updates.len() > limits::SQLITE_UPDATES_MAX {
             self.updates.clear();
         }
+        let state = Arc::clone(&self.state);
+        let (table, sql) = (state.schema.tables()[at], &state.sql[at]);
         let update =
             self.updates.entry((at, changed)).or_insert_with(|| sql.update(table, changed).into()).clone();
         let mut statement = conn.prepare_cached(&update)?;
         statement.raw_bind_parameter(1, t.0)?;
-        let mut next = 2;
-        for (i, value) in values.iter().enumerate() {
-            if changed & (1 << i) != 0 {
-                statement.raw_bind_parameter(next, as_sql(value, t))?;
-                next += 1;
-            }
+        for (i, value) in new.clone().chain(key).enumerate() {
+            statement.raw_bind_parameter(i + 2, as_sql(value, t))?;
         }
-        bind(&mut statement, next, key, t)?;
         statement.raw_execute()?;
         if let Some(tape) = &mut self.tape {
-            let new =
-                values.iter().enumerate().filter(|(i, _)| changed & (1 << i) != 0).map(|(_, value)| value);
             tape.row(&update, [&Value::ThisCommit].into_iter().chain(new).chain(key), t);
         }
         Ok(())

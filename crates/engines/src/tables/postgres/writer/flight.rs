@@ -15,7 +15,7 @@ use crate::tables::postgres::tape::Tape;
 use crate::tables::postgres::wire::{Item, Param};
 use crate::tables::postgres::{Call, Catalog, engine, key_columns};
 use crate::tables::shape::shape;
-use crate::tables::{Batch, Expect, OffsetMove, Outgoing, TablesError, Value, Write};
+use crate::tables::{Batch, Expect, Key, OffsetMove, Outgoing, TablesError, Value, Write};
 
 /// What a call's answer is good for.
 enum Part {
@@ -55,6 +55,7 @@ impl<'a> Flight<'a> {
 
         let mut expects: BTreeMap<&'static str, Vec<(usize, &'a Expect)>> = BTreeMap::new();
         let mut writes: BTreeMap<(&'static str, u8), Rows<'a>> = BTreeMap::new();
+        let mut sets: BTreeMap<(&'static str, u64), Vec<Set<'a>>> = BTreeMap::new();
         let mut offsets: Vec<(usize, &'a OffsetMove)> = Vec::new();
         let mut outbox: Vec<(usize, usize, &'a Outgoing)> = Vec::new();
         for (n, batch) in numbered() {
@@ -63,6 +64,12 @@ impl<'a> Flight<'a> {
             }
             for write in &batch.writes {
                 let (entry, row) = match write {
+                    Write::Set { table, key, columns } => {
+                        sets.entry((*table, changed(tables, table, columns)?))
+                            .or_default()
+                            .push((n, key, columns));
+                        continue;
+                    }
                     Write::Delete { table, key } => ((*table, 0), key),
                     Write::Put { table, values } => ((*table, 1), values),
                     Write::PutIfNewer { table, values } => ((*table, 2), values),
@@ -93,6 +100,18 @@ impl<'a> Flight<'a> {
         for ((table, kind), rows) in &writes {
             let planned = tables.get(table)?;
             flight.push_writes(planned, *kind, rows);
+        }
+        for ((table, changed), rows) in &sets {
+            let planned = tables.get(table)?;
+            let mut params = vec![Param::Many(rows.iter().map(|(n, ..)| int4(*n)).collect())];
+            params.extend(key_columns(planned.table, rows.iter().map(|(_, key, _)| *key)));
+            let width = rows.first().map_or(0, |(_, _, columns)| columns.len());
+            params.extend((0..width).map(|at| {
+                let column =
+                    |columns: &'a Columns| columns.get(at).map_or(Item::Null, |(_, value)| value.into());
+                Param::Many(rows.iter().map(|(_, _, columns)| column(columns)).collect())
+            }));
+            flight.push("set", Part::Done, planned.set(*changed), params);
         }
         if !offsets.is_empty() {
             let mut params = offset_params(&offsets, |moved| moved.to);
@@ -206,6 +225,17 @@ fn ends_the_connection(error: &tokio_postgres::Error) -> bool {
         matches!(said.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
             || said.severity() == "FATAL"
     })
+}
+
+type Columns = Vec<(&'static str, Value)>;
+/// A batch, the key of a row, and what is set there.
+type Set<'a> = (usize, &'a Key, &'a Columns);
+
+/// Which columns are set: a bit for each.
+fn changed(tables: &Catalog, table: &str, columns: &Columns) -> Result<u64, TablesError> {
+    let table = tables.get(table)?.table;
+    let set = columns.iter().filter_map(|(name, _)| table.column(name));
+    Ok(set.fold(0, |changed, at| changed | (1 << at)))
 }
 
 type Rows<'a> = Vec<(usize, &'a Vec<Value>)>;

@@ -9,7 +9,7 @@ use crate::limits;
 use crate::tables::postgres::Catalog;
 use crate::tables::postgres::wire::{THIS_COMMIT, time_fits};
 use crate::tables::shape::{key_of, shape};
-use crate::tables::{Batch, Table, TablesError, Value, Write};
+use crate::tables::{Batch, Column, Table, TablesError, Value, Write};
 
 /// Refuses a text that PostgreSQL cannot hold.
 pub(in crate::tables::postgres) fn no_nul(table: &str, text: &str) -> Result<(), TablesError> {
@@ -26,6 +26,8 @@ pub(in crate::tables::postgres) struct Checked {
     /// Hashes of the registers that it offers: those of neighbours are merged.
     offers: Vec<u64>,
     pub(super) size_bytes: usize,
+    /// Rows that it writes, offers and removes.
+    rows: usize,
 }
 
 fn hash(table: &str, key: &[Value]) -> u64 {
@@ -35,10 +37,19 @@ fn hash(table: &str, key: &[Value]) -> u64 {
     hasher.finish()
 }
 
+/// Whether a key is of the commit that writes it, so that no neighbour can have it: two batches that say the same mean two
+/// rows.
+fn is_new(key: &[Value]) -> bool {
+    key.iter().any(|value| matches!(value, Value::ThisCommit | Value::ThisCommitNth(_)))
+}
+
 /// The size of a row, which PostgreSQL must be able to hold.
-fn size_bytes(table: &Table, values: &[Value]) -> Result<usize, TablesError> {
+fn size_bytes<'v>(
+    table: &Table,
+    values: impl Iterator<Item = (&'v Column, &'v Value)>,
+) -> Result<usize, TablesError> {
     let mut size = 0;
-    for (column, value) in table.columns.iter().zip(values) {
+    for (column, value) in values {
         let why = match value {
             Value::Time(at) if !time_fits(*at) => "outside 4713 BC to 294276 AD",
             Value::Seq(seq) if seq.0 == THIS_COMMIT => "no commit",
@@ -63,15 +74,25 @@ impl Checked {
         let (mut writes, mut offers, mut size) = (Vec::with_capacity(batch.writes.len()), Vec::new(), 0);
         for write in &batch.writes {
             let table = tables.schema.table(write.table())?;
-            let key = hash(table.name, key_of(table, write));
+            let key = key_of(table, write);
+            let (is_new, key) = (is_new(key), hash(table.name, key));
             match write {
                 Write::Put { values, .. } => {
-                    writes.push(key);
-                    size += size_bytes(table, values)?;
+                    if !is_new {
+                        writes.push(key);
+                    }
+                    size += size_bytes(table, table.columns.iter().zip(values))?;
                 }
                 Write::PutIfNewer { values, .. } => {
                     offers.push(key);
-                    size += size_bytes(table, values)?;
+                    size += size_bytes(table, table.columns.iter().zip(values))?;
+                }
+                Write::Set { columns, .. } => {
+                    writes.push(key);
+                    let set = columns
+                        .iter()
+                        .filter_map(|(name, value)| Some((table.columns.get(table.column(name)?)?, value)));
+                    size += size_bytes(table, set)?;
                 }
                 Write::Delete { .. } => writes.push(key),
             }
@@ -86,7 +107,8 @@ impl Checked {
         if size > limits::BATCH_BYTES_MAX {
             return Err(shape("(batch)", format!("more than {} bytes", limits::BATCH_BYTES_MAX)));
         }
-        Ok(Self { batch, reads, writes, offers, size_bytes: size })
+        let rows = batch.writes.len() + usize::from(batch.offset.is_some());
+        Ok(Self { batch, reads, writes, offers, size_bytes: size, rows })
     }
 }
 
@@ -107,9 +129,9 @@ pub(super) fn take_group(waiting: &mut VecDeque<Waiting>) -> Vec<Waiting> {
         if next.reply.is_closed() {
             continue; // nobody waits for it any more
         }
-        let Checked { reads, writes, offers, size_bytes, .. } = &*next.checked;
+        let Checked { reads, writes, offers, size_bytes, rows: own, .. } = &*next.checked;
         let full = group.len() >= limits::TABLES_GROUP_BATCHES_MAX
-            || rows + writes.len() + offers.len() > limits::TABLES_GROUP_WRITES_MAX
+            || rows + own > limits::TABLES_GROUP_WRITES_MAX
             || bytes + size_bytes > limits::TABLES_GROUP_BYTES_MAX;
         if full && !group.is_empty() {
             later.push_back(next);
@@ -122,7 +144,7 @@ pub(super) fn take_group(waiting: &mut VecDeque<Waiting>) -> Vec<Waiting> {
             later.push_back(next);
             continue;
         }
-        rows += writes.len() + offers.len();
+        rows += own;
         bytes += size_bytes;
         written.extend(writes);
         offered.extend(offers);
