@@ -223,7 +223,7 @@ fn is_text_of(text: &str, ty: &str) -> Result<(), &'static str> {
             !text.starts_with(' ')
                 && !text.ends_with(' ')
                 && !text.contains("  ")
-                && !text.contains(['\t', '\n', '\r']),
+                && !text.contains(char::is_control),
             "no white space but single spaces within",
         ),
         "id" => (
@@ -231,7 +231,9 @@ fn is_text_of(text: &str, ty: &str) -> Result<(), &'static str> {
                 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.')),
             "1 to 64 of A-Z a-z 0-9 - .",
         ),
-        "uri" | "url" | "canonical" => (!text.contains(char::is_whitespace), "no white space"),
+        "uri" | "url" | "canonical" => {
+            (!text.contains(|sign: char| sign.is_whitespace() || sign.is_control()), "no white space")
+        }
         "oid" => {
             (text.strip_prefix("urn:oid:").is_some_and(is_oid), "urn:oid: and numbers with dots between")
         }
@@ -423,6 +425,18 @@ mod tests {
                 r#"{"resourceType":"Patient","gender":"f"}"#,
                 "Patient.gender",
                 "no code of administrative-gender",
+            ),
+            (
+                "a control sign in a code",
+                r#"{"resourceType":"Patient","link":[{"other":{"reference":"Patient/1"},"type":"see\u0000also"}]}"#,
+                "Patient.link[0].type",
+                "no code: no white space but single spaces within",
+            ),
+            (
+                "a control sign in an address",
+                r#"{"resourceType":"Patient","implicitRules":"http://x/\u0000"}"#,
+                "Patient.implicitRules",
+                "no uri: no white space",
             ),
             (
                 "no date",

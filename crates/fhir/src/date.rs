@@ -1,6 +1,10 @@
 //! Dates and times as FHIR writes them (<https://hl7.org/fhir/R4/datatypes.html#date>): from a year to a fraction of a
 //! second, each a period as long as what it leaves out.
 
+use hilum_core::Timestamp;
+use jiff::tz::TimeZone;
+use jiff::{ToSpan as _, civil};
+
 /// A `date`, `dateTime` or `instant`, as exact as it was written.
 ///
 /// ```
@@ -86,6 +90,33 @@ impl DateTime {
         }
     }
 
+    /// Its first and its last microsecond; what names no zone is of `zone`. A second lasts to its end, a part of a second for
+    /// as long as its last digit says.
+    pub fn bounds(&self, zone: &TimeZone) -> (Timestamp, Timestamp) {
+        let (month, day) = (self.month.unwrap_or(1), self.day.unwrap_or(1));
+        let Ok(first) = civil::Date::new(self.year as i16, month as i8, day as i8) else {
+            return (Timestamp::from_micros(i64::MIN), Timestamp::from_micros(i64::MAX)); // none that was parsed
+        };
+        if let Some(time) = self.time {
+            let midnight = micros_of(first, &TimeZone::UTC).unwrap_or(i64::MIN);
+            let seconds =
+                (i64::from(time.hour) * 60 + i64::from(time.minute) - i64::from(self.offset_minutes)) * 60;
+            let micros = (seconds + i64::from(time.second)) * 1_000_000 + i64::from(time.micros);
+            let low = midnight.saturating_add(micros);
+            let digits = time.fraction_digits.min(6) as u32;
+            let lasts = 10_i64.pow(6 - digits);
+            return (Timestamp::from_micros(low), Timestamp::from_micros(low.saturating_add(lasts - 1)));
+        }
+        let next = match self.precision() {
+            Precision::Year => first.checked_add(1.year()),
+            Precision::Month => first.checked_add(1.month()),
+            Precision::Day | Precision::Second => first.checked_add(1.day()),
+        };
+        let low = micros_of(first, zone).unwrap_or(i64::MIN);
+        let end = next.ok().and_then(|next| micros_of(next, zone));
+        (Timestamp::from_micros(low), Timestamp::from_micros(end.map_or(i64::MAX, |end| end - 1)))
+    }
+
     /// Whether it names an instant wherever it is read.
     pub const fn has_zone(&self) -> bool {
         self.time.is_some()
@@ -116,6 +147,11 @@ impl Time {
         let fraction_digits = fraction.map_or(0, str::len);
         Some(Self { hour: hour as u8, minute: minute as u8, second: second as u8, micros, fraction_digits })
     }
+}
+
+fn micros_of(date: civil::Date, zone: &TimeZone) -> Option<i64> {
+    let begin = date.to_datetime(civil::Time::midnight());
+    zone.to_timestamp(begin).ok().map(jiff::Timestamp::as_microsecond)
 }
 
 /// A time and its zone in minutes.
@@ -152,7 +188,39 @@ const fn days_in(year: u32, month: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_date_is_a_period_in_the_zone_that_is_given() {
+        let seoul = TimeZone::get("Asia/Seoul").unwrap();
+        let cases = [
+            ("a day in Seoul", "2024-05-01", "2024-04-30T15:00:00Z", "2024-05-01T14:59:59.999999Z"),
+            ("a month", "2024-02", "2024-01-31T15:00:00Z", "2024-02-29T14:59:59.999999Z"),
+            ("a year", "2023", "2022-12-31T15:00:00Z", "2023-12-31T14:59:59.999999Z"),
+            (
+                "its own zone",
+                "2024-05-01T00:00:00-02:00",
+                "2024-05-01T02:00:00Z",
+                "2024-05-01T02:00:00.999999Z",
+            ),
+            ("a tenth", "2024-05-01T00:00:00.5Z", "2024-05-01T00:00:00.5Z", "2024-05-01T00:00:00.599999Z"),
+            (
+                "finer than kept",
+                "2024-05-01T00:00:00.1234567Z",
+                "2024-05-01T00:00:00.123456Z",
+                "2024-05-01T00:00:00.123456Z",
+            ),
+            ("a leap second", "2016-12-31T23:59:60Z", "2017-01-01T00:00:00Z", "2017-01-01T00:00:00.999999Z"),
+        ];
+        let micros = |text: &str| text.parse::<jiff::Timestamp>().unwrap().as_microsecond();
+        for (why, text, low, high) in cases {
+            let (first, last) = DateTime::parse(text).unwrap().bounds(&seoul);
+            assert_eq!((first.as_micros(), last.as_micros()), (micros(low), micros(high)), "{why}");
+        }
+        let last = DateTime::parse("9999").unwrap().bounds(&seoul).1;
+        assert_eq!(last.as_micros(), i64::MAX, "nothing comes behind");
+    }
 
     #[test]
     fn takes_the_dates_that_there_are() {

@@ -13,6 +13,7 @@
 //! | [`r4`] | the definitions: types, elements, codes, search parameters, compartments |
 //! | [`reference`] | references: relative, absolute, contained, urn |
 //! | [`resource`] | a resource kept as the bytes that were accepted |
+//! | [`search`] | what a search asks of a resource |
 
 pub mod bundle;
 pub mod check;
@@ -25,6 +26,7 @@ pub mod path;
 pub mod r4;
 pub mod reference;
 pub mod resource;
+pub mod search;
 
 pub use bundle::{Bundle, BundleType, SearchMode};
 pub use outcome::{IssueType, OperationOutcome, Severity};

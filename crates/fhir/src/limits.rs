@@ -14,3 +14,29 @@ pub const NESTING_MAX: usize = 64;
 pub const NUMBER_BYTES_MAX: usize = 64;
 /// Findings of one check; what is behind them is not looked at.
 pub const FINDINGS_MAX: usize = 50;
+/// Bytes of one search: names and values.
+pub const QUERY_BYTES_MAX: usize = 64 << 10;
+/// Parameters of one search.
+pub const QUERY_PARAMETERS_MAX: usize = 64;
+/// Values of one search, of all its parameters.
+pub const QUERY_VALUES_MAX: usize = 1_000;
+/// Bytes of one value.
+pub const QUERY_VALUE_BYTES_MAX: usize = 2_048;
+/// Digits of a number in a search.
+pub const QUERY_DIGITS_MAX: usize = 30;
+/// Powers of ten of a number in a search, either way.
+pub const QUERY_EXPONENT_MAX: i32 = 200;
+/// References that one criterion follows, one behind the other.
+pub const CHAIN_STEPS_MAX: usize = 5;
+/// Ways that a criterion with references to several types branches into.
+pub const CHAIN_WAYS_MAX: usize = 40;
+/// Keys of one `_sort`.
+pub const SORT_KEYS_MAX: usize = 5;
+/// `_include` and `_revinclude` of one search.
+pub const INCLUDES_MAX: usize = 20;
+/// Values of one resource's search parameters.
+pub const INDEX_ROWS_MAX: usize = 10_000;
+/// Bytes of a unit that is looked up in UCUM.
+pub const UNIT_BYTES_MAX: usize = 64;
+/// Units that are remembered with what they are of their canonical one.
+pub const UNITS_MAX: usize = 4_096;

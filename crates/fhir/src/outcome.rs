@@ -44,6 +44,12 @@ pub enum IssueType {
     Deleted,
     /// Larger than a bound.
     TooLong,
+    /// More work than one request may ask for.
+    TooCostly,
+    /// Several meet what only one may meet.
+    MultipleMatches,
+    /// It was good once.
+    Expired,
     /// Another writer was first.
     Conflict,
     /// An engine does not answer now.

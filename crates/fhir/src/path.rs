@@ -96,6 +96,27 @@ impl Path {
         self.branches.is_empty()
     }
 
+    /// The types that its values may have.
+    pub fn types(&self, r4: &'static Definitions, shape: &'static Shape) -> Vec<&'static str> {
+        fn walk(r4: &'static Definitions, steps: &[Step], ty: &'static str) -> Vec<&'static str> {
+            let Some((step, rest)) = steps.split_first() else { return vec![ty] };
+            match step {
+                Step::Element(name) => {
+                    let fields = r4.shape(ty).into_iter().flat_map(|shape| shape.fields_of(name));
+                    fields.flat_map(|field| walk(r4, rest, field.ty)).collect()
+                }
+                Step::As(wanted) if !ty.eq_ignore_ascii_case(wanted) => Vec::new(),
+                Step::IsSaid => vec!["boolean"],
+                _ => walk(r4, rest, ty),
+            }
+        }
+        let mut types: Vec<&str> =
+            self.branches.iter().flat_map(|steps| walk(r4, steps, shape.path)).collect();
+        types.sort_unstable();
+        types.dedup();
+        types
+    }
+
     /// All values below `from`, in the order of the branches and of the document.
     pub fn walk<'j>(
         &self,
@@ -108,6 +129,109 @@ impl Path {
             walk(r4, steps, (from, shape.path), &mut found);
         }
         found
+    }
+}
+
+/// A path with the members of its elements looked up: what it costs to walk is what it costs to find these.
+#[derive(Debug)]
+pub struct Resolved {
+    branches: Vec<Node>,
+}
+
+#[derive(Debug)]
+enum Node {
+    /// Here, of this type.
+    Here(&'static str),
+    /// Members, and what is behind each.
+    Members {
+        only_first: bool,
+        members: Vec<(&'static str, Node)>,
+    },
+    /// As the steps of the same names.
+    Where {
+        element: &'static str,
+        text: &'static str,
+        rest: Box<Node>,
+    },
+    RefersTo(&'static str, Box<Node>),
+    IsSaid(Vec<&'static str>),
+    /// Below a resource within the resource: which type it is of is said there.
+    Within(Vec<Step>),
+    Nowhere,
+}
+
+impl Path {
+    /// The same path for a type of resource.
+    pub fn resolve(&self, r4: &'static Definitions, shape: &'static Shape) -> Resolved {
+        Resolved { branches: self.branches.iter().map(|steps| Node::of(r4, steps, shape.path)).collect() }
+    }
+}
+
+impl Resolved {
+    /// As [`Path::walk`].
+    pub fn walk<'j>(&self, r4: &'static Definitions, from: &'j Json<'j>, found: &mut Vec<Found<'j>>) {
+        for node in &self.branches {
+            node.walk(r4, from, found);
+        }
+    }
+}
+
+impl Node {
+    fn of(r4: &'static Definitions, steps: &[Step], ty: &'static str) -> Self {
+        let Some((step, rest)) = steps.split_first() else { return Self::Here(ty) };
+        match step {
+            Step::Element(_) if ty == "Resource" => Self::Within(steps.to_vec()),
+            Step::Element(name) => {
+                let Some(shape) = r4.shape(ty) else { return Self::Nowhere };
+                let (only_first, rest) = match rest.split_first() {
+                    Some((Step::First, rest)) => (true, rest),
+                    Some((Step::IsSaid, _)) => {
+                        return Self::IsSaid(shape.fields_of(name).map(|field| &*field.name).collect());
+                    }
+                    _ => (false, rest),
+                };
+                let members = shape.fields_of(name).map(|field| (&*field.name, Self::of(r4, rest, field.ty)));
+                let members = members.filter(|(_, node)| !matches!(node, Self::Nowhere));
+                Self::Members { only_first, members: members.collect() }
+            }
+            Step::As(wanted) if ty.eq_ignore_ascii_case(wanted) => Self::of(r4, rest, ty),
+            Step::Where { element, text } => {
+                Self::Where { element, text, rest: Box::new(Self::of(r4, rest, ty)) }
+            }
+            Step::RefersTo(wanted) => Self::RefersTo(wanted, Box::new(Self::of(r4, rest, ty))),
+            Step::As(_) | Step::First | Step::IsSaid => Self::Nowhere,
+        }
+    }
+
+    fn walk<'j>(&self, r4: &'static Definitions, json: &'j Json<'j>, found: &mut Vec<Found<'j>>) {
+        match self {
+            Self::Here(ty) => found.push(Found::Element(json, ty)),
+            Self::Members { only_first, members } => {
+                for (name, node) in members {
+                    let elements = json.get(name).map_or(&[][..], Json::elements);
+                    let count = if *only_first { 1 } else { elements.len() };
+                    for element in elements.iter().take(count).filter(|element| **element != Json::Null) {
+                        node.walk(r4, element, found);
+                    }
+                }
+            }
+            Self::Where { element, text, rest } => {
+                if json.get(element).and_then(Json::as_str) == Some(text) {
+                    rest.walk(r4, json, found);
+                }
+            }
+            Self::RefersTo(wanted, rest) => {
+                if refers_to(json, wanted) {
+                    rest.walk(r4, json, found);
+                }
+            }
+            Self::IsSaid(names) => {
+                let mut said = names.iter().filter_map(|name| json.get(name));
+                found.push(Found::Truth(said.any(|value| *value != Json::Bool(false))));
+            }
+            Self::Within(steps) => walk(r4, steps, (json, "Resource"), found),
+            Self::Nowhere => {}
+        }
     }
 }
 
@@ -249,7 +373,11 @@ mod tests {
         let ty = json.get("resourceType").and_then(Json::as_str).unwrap().to_owned();
         let parameter = r4().parameter(&ty, code).unwrap();
         let shape = r4().shape(&ty).unwrap();
-        let found = Path::of(parameter, &ty).unwrap().walk(r4(), &json, shape);
+        let path = Path::of(parameter, &ty).unwrap();
+        let found = path.walk(r4(), &json, shape);
+        let mut resolved = Vec::new();
+        path.resolve(r4(), shape).walk(r4(), &json, &mut resolved);
+        assert_eq!(resolved, found, "resolved it leads elsewhere");
         let shown = |found: &Found<'_>| match found {
             Found::Truth(truth) => truth.to_string(),
             Found::Element(Json::String(text), ty) => format!("{ty} {text}"),
@@ -281,23 +409,12 @@ mod tests {
     /// Each step of each path is an element that is there: a name that is not would find nothing, in silence.
     #[test]
     fn every_path_leads_to_elements_that_there_are() {
-        fn types(steps: &[Step], ty: &'static str) -> Vec<&'static str> {
-            let Some((step, rest)) = steps.split_first() else { return vec![ty] };
-            match step {
-                Step::Element(name) => {
-                    let fields = r4().shape(ty).into_iter().flat_map(|shape| shape.fields_of(name));
-                    fields.flat_map(|field| types(rest, field.ty)).collect()
-                }
-                Step::As(wanted) if !ty.eq_ignore_ascii_case(wanted) => Vec::new(),
-                Step::IsSaid => vec!["boolean"],
-                _ => types(rest, ty),
-            }
-        }
         let mut nowhere = Vec::new();
         for ty in r4().resource_types() {
             for parameter in r4().parameters_of(ty).filter(|one| one.ty != ParameterType::Composite) {
                 for branch in Path::of(parameter, ty).unwrap().branches {
-                    if types(&branch, ty).is_empty() {
+                    let branch = Path { branches: vec![branch] };
+                    if branch.types(r4(), r4().shape(ty).unwrap()).is_empty() {
                         nowhere.push(format!("{ty} {}", parameter.id));
                     }
                 }

@@ -146,6 +146,12 @@ impl Definitions {
         &self.parameters
     }
 
+    /// A parameter by its id.
+    pub fn by_id(&self, id: &str) -> Option<&Parameter> {
+        let at = self.parameters.binary_search_by_key(&id, |parameter| parameter.id).ok()?;
+        self.parameters.get(at)
+    }
+
     /// A parameter of a resource type, by its name in a query.
     pub fn parameter(&self, resource_type: &str, code: &str) -> Option<&Parameter> {
         self.parameters.get(*self.by_type.get(resource_type)?.get(code)?)
