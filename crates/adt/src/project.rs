@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use futures::future::BoxFuture;
 use hilum_chart::family::Families;
+use hilum_chart::index::{Indexer, Unsearched};
 use hilum_chart::projection::{Changes, Projection, Reads, Rejected, Rows, Unreadable};
 use hilum_core::{Clock, ContentType, Digest, Id, InstallationKey, RecordId, Stream, Timestamp};
 use hilum_engines::log::{Log, LogError, Record};
 use hilum_engines::tables::{Table, Value};
+use hilum_fhir::json::Json;
 
 use self::apply::Apply;
 use self::batch::{Work, alone, decided, decided_in, heard, named, replaced_in, ties};
@@ -36,8 +38,25 @@ pub struct Adt {
     settings: RwLock<HashMap<Digest, Arc<SourceSettings>>>,
     /// Digests of settings that the log does not hold, though it was looked through for them.
     lost: Mutex<HashSet<Digest>>,
+    indexer: Option<Arc<Indexer>>,
     planted: Option<Planted>,
 }
+
+/// What a search may not find of a Patient: what is left out where the mother or a next of kin is withheld. That is known of
+/// her own record alone, which no commit of this one reads.
+const PATIENT_UNSEARCHED: &[&str] = &[
+    "_source",
+    "address",
+    "address-city",
+    "address-country",
+    "address-postalcode",
+    "address-state",
+    "address-use",
+    "email",
+    "link",
+    "phone",
+    "telecom",
+];
 
 /// A fault that a test plants, to see that it is caught.
 #[doc(hidden)]
@@ -56,7 +75,8 @@ impl Adt {
     /// folded.
     pub fn new(key: InstallationKey, clock: Clock) -> Self {
         let (settings, lost) = (RwLock::default(), Mutex::default());
-        let this = Self { key, clock, acked: Box::new(|_| None), settings, lost, planted: None };
+        let this =
+            Self { key, clock, acked: Box::new(|_| None), settings, lost, indexer: None, planted: None };
         let settings = SourceSettings::default();
         this.know(settings.sha(), settings);
         this
@@ -66,6 +86,13 @@ impl Adt {
     #[must_use]
     pub fn acked_by(mut self, acked: impl Fn(RecordId) -> Option<Timestamp> + Send + Sync + 'static) -> Self {
         self.acked = Box::new(acked);
+        self
+    }
+
+    /// With what makes its resources found by searches.
+    #[must_use]
+    pub fn indexed_by(mut self, indexer: Arc<Indexer>) -> Self {
+        self.indexer = Some(indexer);
         self
     }
 
@@ -221,6 +248,19 @@ impl Projection for Adt {
         ("adt_message", "encounter"),
     ];
     type Event = Event;
+
+    fn indexer(&self) -> Option<Arc<Indexer>> {
+        self.indexer.clone()
+    }
+
+    /// What a reader may not see depends on others; it cannot be found then either. `_source` is a column of the chart.
+    fn unsearched(resource: &Json<'_>) -> Unsearched {
+        match resource.get("resourceType").and_then(Json::as_str) {
+            Some("Patient") => Unsearched::By(PATIENT_UNSEARCHED),
+            Some("RelatedPerson") => Unsearched::All,
+            _ => Unsearched::By(&["_source"]),
+        }
+    }
 
     /// The settings that a door of another process wrote down since this one started.
     fn prepare<'a>(&'a self, log: &'a Log, records: &'a [Record]) -> BoxFuture<'a, Result<(), LogError>> {

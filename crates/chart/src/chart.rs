@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use hilum_core::{Authority, Clock, Digest, Id, Seq};
 use hilum_engines::tables::{Batch, Expect, Read, Row, Scan, Tables, TablesError, Value, Write};
@@ -11,12 +12,15 @@ use hilum_fhir::{FhirId, ResourceBody};
 
 use crate::error::ChartError;
 use crate::family::{Head, Ties};
+use crate::index::Indexer;
+use crate::index::mend::is_whole;
 use crate::limits::{
-    COMMIT_ATTEMPTS_MAX, CONFLICT_BACKOFF, HISTORY_VERSIONS_MAX, READ_RESOURCES_MAX, WALK_PAGE_ROWS,
+    COMMIT_ATTEMPTS_MAX, CONFLICT_BACKOFF, HISTORY_VERSIONS_MAX, INDEX_BELIEVED_US, READ_RESOURCES_MAX,
+    WALK_PAGE_ROWS,
 };
 use crate::port;
 use crate::projection::{Changes, Reads, ResourceChange, Rows};
-use crate::resources::{HISTORY, RESOURCE, Stored, Version, Writer, key, read_current, read_stamp};
+use crate::resources::{HISTORY, Indexing, RESOURCE, Stored, Version, Writer, key, read_current, read_stamp};
 
 /// What a rule is asked about.
 #[derive(Debug, Clone, Copy)]
@@ -75,18 +79,51 @@ pub struct Chart {
     tables: Tables,
     clock: Clock,
     rules: Arc<[CommitRule]>,
+    indexer: Option<Arc<Indexer>>,
+    /// Until when, in µs, that all is indexed need not be asked again.
+    whole_until_us: Arc<AtomicI64>,
 }
 
 impl Chart {
     /// The chart in `tables`, whose schema has [`crate::resources::TABLES`] and [`crate::family::TABLES`].
     pub fn open(tables: Tables, clock: Clock) -> Self {
-        Self { tables, clock, rules: Arc::new([]) }
+        Self { tables, clock, rules: Arc::new([]), indexer: None, whole_until_us: Arc::default() }
     }
 
     /// The same chart with these rules for chart-first commits.
     #[must_use]
     pub fn with_rules(self, rules: impl Into<Arc<[CommitRule]>>) -> Self {
         Self { rules: rules.into(), ..self }
+    }
+
+    /// The same chart with what makes resources found by searches.
+    #[must_use]
+    pub fn with_indexer(self, indexer: Arc<Indexer>) -> Self {
+        Self { indexer: Some(indexer), ..self }
+    }
+
+    /// What makes resources found by searches; absent where there are none.
+    pub fn indexer(&self) -> Option<&Indexer> {
+        self.indexer.as_deref()
+    }
+
+    /// Whether a search would find all that is there. That it would is believed for [`INDEX_BELIEVED_US`].
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn is_indexed(&self) -> Result<bool, ChartError> {
+        let Some(indexer) = &self.indexer else { return Ok(false) };
+        let now_us = self.clock.now().as_micros();
+        let until_us = self.whole_until_us.load(Ordering::Relaxed);
+        // A clock that is set back believes nothing longer.
+        if now_us < until_us && until_us - now_us <= INDEX_BELIEVED_US {
+            return Ok(true);
+        }
+        let is_whole = is_whole(&self.tables, indexer).await?;
+        if is_whole {
+            self.whole_until_us.store(now_us.saturating_add(INDEX_BELIEVED_US), Ordering::Relaxed);
+        }
+        Ok(is_whole)
     }
 
     /// The tables that it stands in.
@@ -353,7 +390,8 @@ impl Chart {
         if let Some((_, rows)) = &families {
             batch.expects.extend(expectations(rows));
         }
-        let writer = Writer { owner: commit.door, now: self.clock.now() };
+        let index = self.indexer.as_ref().map(Indexing::of_door);
+        let writer = Writer { owner: commit.door, now: self.clock.now(), index };
         let mut versions = BTreeMap::new();
         for (place, change) in &changes.resources {
             if let Some(version) = writer.write(&Version::from(change), current.get(place), &mut batch)? {
@@ -423,7 +461,7 @@ impl Chart {
     }
 }
 
-fn may_read(authority: &Authority) -> Result<(), ChartError> {
+pub(crate) fn may_read(authority: &Authority) -> Result<(), ChartError> {
     if authority.reads_charts() { Ok(()) } else { Err(ChartError::NotFound) }
 }
 

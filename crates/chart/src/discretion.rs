@@ -9,6 +9,7 @@ use hilum_core::Authority;
 
 use crate::error::ChartError;
 use crate::resources::Stored;
+use crate::search::Withheld;
 
 /// What a room answers: the resource as who asks may see it, with `meta.versionId` and `meta.lastUpdated`; `None` = as if
 /// there were none.
@@ -19,6 +20,9 @@ pub type Shown<'a> = Pin<Box<dyn Future<Output = Result<Option<String>, ChartErr
 pub trait Discretion: Send + Sync {
     /// The resource as `authority` may see it.
     fn show<'a>(&'a self, authority: &'a Authority, stored: &'a Stored) -> Shown<'a>;
+
+    /// Whom no search may find, as far as that can be said of rows.
+    fn withheld(&self) -> Withheld;
 }
 
 /// The rooms' say, by owner. What nobody has a say on is shown to nobody: a projection that is forgotten in the wiring hides
@@ -41,6 +45,11 @@ impl Discretions {
     pub fn open_door(mut self, owner: &'static str) -> Self {
         self.by_owner.push((owner, None));
         self
+    }
+
+    /// Whom no search may find, by the say of every room.
+    pub fn withheld(&self) -> Vec<Withheld> {
+        self.by_owner.iter().filter_map(|(_, room)| room.as_ref().map(|room| room.withheld())).collect()
     }
 
     /// The resource as `authority` may see it; a deletion has nothing to show and is known to those who may know all.

@@ -193,6 +193,7 @@ impl ChartError {
                 | TablesError::Gone { .. }
                 | TablesError::Conflict(_)
                 | TablesError::Fenced { .. }
+                | TablesError::TooCostly
                 | TablesError::Pruned { .. },
             )
             | Self::Log(

@@ -9,13 +9,16 @@
 //! | [`error`] | what the chart refuses or fails at |
 //! | [`family`] | heads and families: what makes many workers agree on who is who |
 //! | [`fits`] | whether log, tables and program belong together |
+//! | [`index`] | rows by value, for searches |
 //! | [`limits`] | the bounds of this crate |
+//! | [`logical`] | what stands for a client's id |
 //! | [`presence`] | which processes are there, as each says of itself |
 //! | [`progress`] | how far a projection is |
 //! | [`projection`] | the contract of a projection: a pure function between reads and one commit |
 //! | [`rebuild`] | makes what a projection keeps again from the log, and commits only what differs |
 //! | [`relay`] | how far the outbox is published, step by step |
 //! | [`resources`] | how resources, their history and their registers are kept |
+//! | [`search`] | criteria and who asks become one query over the index |
 //! | [`runner`] | read → needs → apply → commit, for one partition or for all |
 
 pub mod chart;
@@ -25,7 +28,9 @@ pub mod error;
 pub mod family;
 pub mod fits;
 mod foresee;
+pub mod index;
 pub mod limits;
+pub mod logical;
 mod port;
 pub mod presence;
 pub mod progress;
@@ -34,6 +39,7 @@ pub mod rebuild;
 pub mod relay;
 pub mod resources;
 pub mod runner;
+pub mod search;
 mod unreadable;
 
 pub use chart::Chart;

@@ -60,3 +60,9 @@ pub const READ_RESOURCES_MAX: usize = 1_000;
 pub const HISTORY_VERSIONS_MAX: u32 = 1_000;
 /// Writes in one commit of a rebuild.
 pub const REBUILD_WRITES_MAX: usize = 5_000;
+/// Types that a reference by id alone may lead to.
+pub const SEARCH_TYPES_MAX: usize = 20;
+/// Microseconds for which it is believed that all is indexed, once it was seen.
+pub const INDEX_BELIEVED_US: i64 = 10_000_000;
+/// Resources of each type whose index rows a check looks at.
+pub const SAMPLE_RESOURCES: u32 = 5;

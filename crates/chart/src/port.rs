@@ -4,6 +4,7 @@
 use futures::future::BoxFuture;
 use hilum_core::{Epoch, Seq, Stream};
 use hilum_engines::log::{Log, LogError, ReadMax, Record};
+use hilum_engines::tables::query::{self, Query};
 use hilum_engines::tables::{Applied, Batch, Read, Row, Tables, TablesError};
 
 type Answer<'a, T> = BoxFuture<'a, Result<T, TablesError>>;
@@ -14,6 +15,18 @@ pub(crate) fn read<'a>(tables: &'a Tables, reads: &'a [Read]) -> Answer<'a, Vec<
 
 pub(crate) fn commit(tables: &Tables, batch: Batch) -> Answer<'_, Seq> {
     Box::pin(tables.commit(batch))
+}
+
+pub(crate) fn query<'a>(tables: &'a Tables, query: &'a Query) -> Answer<'a, query::Answer> {
+    Box::pin(tables.query(query))
+}
+
+pub(crate) fn query_counts<'a>(
+    tables: &'a Tables,
+    queries: &'a [Query],
+    bounds: query::Bounds,
+) -> Answer<'a, Vec<Option<u64>>> {
+    Box::pin(tables.query_counts(queries, bounds))
 }
 
 pub(crate) fn offset<'a>(

@@ -8,11 +8,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::future::ready;
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use hilum_core::{Digest, Epoch, Id, Position, RecordId, Stream, Timestamp};
 use hilum_engines::log::{Log, LogError, Record};
 use hilum_engines::tables::{Key, Outgoing, Row, Scan, Table, Value};
+use hilum_fhir::json::Json;
+
+use crate::index::{Indexer, Unsearched};
 
 /// What a projection wants to read: rows by key and ranges.
 #[derive(Debug, Default)]
@@ -255,6 +259,16 @@ pub trait Projection: Send + Sync + 'static {
     const FORESEES: bool = false;
     /// What a record of the log is to it, decoded once per batch.
     type Event: Send + Sync + 'static;
+
+    /// What makes its resources found by searches; absent where there are none.
+    fn indexer(&self) -> Option<Arc<Indexer>> {
+        None
+    }
+
+    /// What of a resource that it made no search may find.
+    fn unsearched(_resource: &Json<'_>) -> Unsearched {
+        Unsearched::Nothing
+    }
 
     /// Learns from the log what `records` need to be decoded: another process may have written it a moment ago.
     ///

@@ -26,7 +26,7 @@ use crate::limits::{BATCHES_IN_FLIGHT_MAX, REBUILD_WRITES_MAX, WALK_PAGE_ROWS};
 use crate::port;
 use crate::progress::Progress;
 use crate::projection::Projection;
-use crate::resources::{REGISTER, RESOURCE, Stored, Version, Writer};
+use crate::resources::{Indexing, REGISTER, RESOURCE, Stored, Version, Writer};
 use crate::runner::Runner;
 
 /// How one table came out.
@@ -113,7 +113,7 @@ pub async fn rebuild<P: Projection>(
     for &table in P::TABLES {
         tables.push(compare_table::<P>(table, beside, &mut mend).await?);
     }
-    tables.push(compare_resources::<P>(beside, clock, &mut mend).await?);
+    tables.push(compare_resources(projection.as_ref(), beside, clock, &mut mend).await?);
     tables.push(compare_registers::<P>(beside, &mut mend).await?);
     mend.flush().await?;
     for end in &ends {
@@ -169,8 +169,10 @@ async fn replay<P: Projection>(
                     (Arc::clone(projection), log.clone(), beside.clone(), clock.clone());
                 let place = (stream, end.partition);
                 let runner = Runner::new(projection, log, beside, clock, place, progress.clone());
-                let mut runner =
-                    runner.claiming(Arc::clone(&claims)).stepping_over_gaps(damaged == Damaged::PassOver);
+                let mut runner = runner
+                    .claiming(Arc::clone(&claims))
+                    .unindexed()
+                    .stepping_over_gaps(damaged == Damaged::PassOver);
                 async move { runner.run_until(end.to, count).await }
             })
             .await?;
@@ -335,12 +337,13 @@ fn owned<P: Projection>(row: Option<Row>) -> Result<Option<(Row, Stored)>, Chart
 }
 
 async fn compare_resources<P: Projection>(
+    projection: &P,
     beside: &Tables,
     clock: &Clock,
     mend: &mut Mend<'_>,
 ) -> Result<TableReport, ChartError> {
     let mut report = TableReport { table: RESOURCE.name, same: 0, added: 0, changed: 0, removed: 0 };
-    let writer = Writer { owner: P::NAME, now: clock.now() };
+    let writer = Writer { owner: P::NAME, now: clock.now(), index: Indexing::of(projection) };
     let mut pairs = pairs(mend.live, beside, &RESOURCE);
     while let Some((live, beside)) = pairs.next().await? {
         let foreign = live.is_some();

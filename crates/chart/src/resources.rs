@@ -6,13 +6,17 @@
 //! change of the body makes writers conflict.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hilum_core::{Digest, Id, RecordId, Seq, Timestamp};
-use hilum_engines::tables::{Batch, Column, Expect, Key, Outgoing, Read, Row, Table, Type, Value, Write};
+use hilum_engines::tables::{
+    Batch, Column, Expect, Index, Key, Outgoing, Read, Row, Table, Type, Value, Write,
+};
 
 use crate::error::ChartError;
-use crate::projection::{RegisterChange, ResourceChange};
+use crate::index::{self, Indexer, Standing, Unsearch, Unsearched};
+use crate::projection::{Projection, RegisterChange, ResourceChange};
 
 /// The current version of every resource.
 pub const RESOURCE: Table = Table {
@@ -29,8 +33,16 @@ pub const RESOURCE: Table = Table {
         Column::new("source", Type::Id),  // the log record, or the request, that made this version
         Column::new("digest", Type::Bytes), // of the body in clear
         Column::new("body", Type::Bytes), // a format byte and the body; empty when deleted
+        // Of the search index, absent where it is not indexed:
+        Column::optional("row", Type::Int), // what its rows point to, the same for all versions
+        Column::optional("form", Type::Int), // Indexer::form of its rows; 0 = of none that is known
+        Column::optional("base", Type::Seq), // the commit since which its values stand,
+        Column::optional("later", Type::Bytes), // but for these (crate::index::Standing)
     ],
-    indexes: &[],
+    indexes: &[
+        Index { name: "by_row", columns: &["row"] },
+        Index { name: "by_form", columns: &["form"] }, // whether any is not indexed is one look
+    ],
     register: None,
 };
 
@@ -68,7 +80,20 @@ pub const REGISTER: Table = Table {
 };
 
 /// All tables of the chart itself; a projection that uses families adds [`crate::family::TABLES`] to its own.
-pub const TABLES: &[&Table] = &[&RESOURCE, &HISTORY, &REGISTER, &crate::fits::FORM, &crate::fits::LOG];
+pub const TABLES: &[&Table] = &[
+    &RESOURCE,
+    &HISTORY,
+    &REGISTER,
+    &crate::fits::FORM,
+    &crate::fits::LOG,
+    &index::tables::TOKEN,
+    &index::tables::REF,
+    &index::tables::STRING,
+    &index::tables::DATE,
+    &index::tables::NUMBER,
+    &index::tables::URI,
+    &index::tables::PAIR,
+];
 
 /// The topic of the outbox entry that each new version makes.
 pub const TOPIC: &str = "chart.resource";
@@ -268,17 +293,41 @@ impl<'a> From<&'a ResourceChange> for Version<'a> {
 }
 
 /// Who writes a version, and when.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Writer<'a> {
     pub owner: &'a str,
     pub now: Timestamp,
+    /// Absent where there is no search, and where the tables are thrown away.
+    pub index: Option<Indexing>,
+}
+
+/// How versions are indexed.
+#[derive(Debug, Clone)]
+pub(crate) struct Indexing {
+    pub indexer: Arc<Indexer>,
+    pub unsearch: Unsearch,
+    /// Whether a body with more values than there may be is refused. What comes from the log has to be taken: it is found by
+    /// the first ones.
+    pub is_strict: bool,
+}
+
+impl Indexing {
+    /// Of a door that clients write by.
+    pub(crate) fn of_door(indexer: &Arc<Indexer>) -> Self {
+        Self { indexer: Arc::clone(indexer), unsearch: |_| Unsearched::Nothing, is_strict: true }
+    }
+
+    /// Of a projection.
+    pub(crate) fn of<P: Projection>(projection: &P) -> Option<Self> {
+        projection.indexer().map(|indexer| Self { indexer, unsearch: P::unsearched, is_strict: false })
+    }
 }
 
 impl Writer<'_> {
     /// Adds to `batch` what makes `change` current: nothing but an expectation when it is already, else the version,
     /// the earlier one's history and an outbox entry. Returns the new version.
     pub(crate) fn write(
-        self,
+        &self,
         change: &Version<'_>,
         current: Option<&Row>,
         batch: &mut Batch,
@@ -290,7 +339,7 @@ impl Writer<'_> {
 
     /// The same for a register: `stamp` is what is stored as its stamp.
     pub(crate) fn write_register(
-        self,
+        &self,
         register: &RegisterChange,
         current: Option<&Row>,
         stamp: Option<&Row>,
@@ -315,7 +364,7 @@ impl Writer<'_> {
     }
 
     fn put(
-        self,
+        &self,
         change: &Version<'_>,
         current: Option<&Row>,
         batch: &mut Batch,
@@ -331,21 +380,21 @@ impl Writer<'_> {
             }
         };
         let body = change.body;
-        batch.writes.push(Write::Put {
-            table: RESOURCE.name,
-            values: vec![
-                Value::Text(change.resource_type.to_owned()),
-                Value::Id(change.id),
-                Value::Int(version),
-                Value::ThisCommit,
-                Value::Time(self.now),
-                Value::Bool(body.is_none()),
-                Value::Text(self.owner.to_owned()),
-                Value::Id(change.source.as_id()),
-                Value::Bytes(Bytes::copy_from_slice(digest_of(body).as_bytes())),
-                Value::Bytes(body.map(codec::encode).unwrap_or_default()),
-            ],
-        });
+        let of_index = self.index(current, body, batch)?;
+        let mut values = vec![
+            Value::Text(change.resource_type.to_owned()),
+            Value::Id(change.id),
+            Value::Int(version),
+            Value::ThisCommit,
+            Value::Time(self.now),
+            Value::Bool(body.is_none()),
+            Value::Text(self.owner.to_owned()),
+            Value::Id(change.source.as_id()),
+            Value::Bytes(Bytes::copy_from_slice(digest_of(body).as_bytes())),
+            Value::Bytes(body.map(codec::encode).unwrap_or_default()),
+        ];
+        values.extend(of_index);
+        batch.writes.push(Write::Put { table: RESOURCE.name, values });
         batch.outbox.push(Outgoing {
             topic: TOPIC,
             key: change.id,
@@ -356,6 +405,32 @@ impl Writer<'_> {
             .into(),
         });
         Ok(Some(version))
+    }
+}
+
+impl Writer<'_> {
+    /// Brings the index to `body`; gives the columns that say so.
+    fn index(
+        &self,
+        current: Option<&Row>,
+        body: Option<&str>,
+        batch: &mut Batch,
+    ) -> Result<index::Columns, ChartError> {
+        let standing = current.map(Standing::of).transpose()?;
+        let Some(Indexing { indexer, unsearch, is_strict }) = &self.index else {
+            return Ok(index::left_out(standing.as_ref()));
+        };
+        let after = indexer.rows(body, *unsearch);
+        if after.too_many && *is_strict {
+            let max = hilum_fhir::limits::INDEX_ROWS_MAX;
+            return Err(ChartError::Bound { what: "values to be found by", asked: max + 1, max });
+        }
+        let stored = current.map(Stored::current).transpose()?;
+        let before = match &stored {
+            Some(stored) if !stored.deleted => indexer.rows(Some(stored.text()?), *unsearch),
+            _ => index::Rows::default(),
+        };
+        index::write(indexer.form(), standing.as_ref(), (before.rows, &after.rows), batch)
     }
 }
 
@@ -378,7 +453,7 @@ fn same(row: &Row, body: Option<&str>) -> bool {
 
 /// The row of [`HISTORY`] that a current version becomes.
 fn history_of(row: &Row) -> Result<Vec<Value>, ChartError> {
-    let [ty, id, version, t_from, updated, deleted, owner, source, _digest, body] = row.values.as_slice()
+    let [ty, id, version, t_from, updated, deleted, owner, source, _digest, body, ..] = row.values.as_slice()
     else {
         return Err(unreadable(RESOURCE.name, "a column is missing"));
     };
@@ -393,7 +468,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    const WRITER: Writer<'static> = Writer { owner: "toy", now: Timestamp::from_micros(7) };
+    const WRITER: Writer<'static> = Writer { owner: "toy", now: Timestamp::from_micros(7), index: None };
 
     fn change(body: Option<&str>) -> ResourceChange {
         ResourceChange {

@@ -182,6 +182,8 @@ pub struct Runner<P: Projection> {
     unreadable: Option<Unread>,
     /// Goes over offsets at which nothing stands: somebody decided that.
     steps_over_gaps: bool,
+    /// Whether what it writes is found by searches.
+    is_indexed: bool,
     /// Where siblings in this process say what they are at work on.
     claims: Option<Arc<Claims>>,
     /// Takes what is told of messages.
@@ -221,6 +223,7 @@ impl<P: Projection> Runner<P> {
             conflicts: 0,
             unreadable: None,
             steps_over_gaps: false,
+            is_indexed: true,
             claims: None,
             tracer: Tracer::off(),
             at: None,
@@ -249,6 +252,12 @@ impl<P: Projection> Runner<P> {
     /// place of pausing there.
     pub(crate) fn stepping_over_gaps(mut self, steps: bool) -> Self {
         self.steps_over_gaps = steps;
+        self
+    }
+
+    /// Leaves the search index out: its tables are thrown away.
+    pub(crate) fn unindexed(mut self) -> Self {
+        self.is_indexed = false;
         self
     }
 

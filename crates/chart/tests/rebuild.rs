@@ -7,6 +7,7 @@ mod toy;
 use std::sync::Mutex;
 
 use hilum_chart::chart::Commit;
+use hilum_chart::index::{Unsearched, mend};
 use hilum_chart::projection::{Changes, ResourceChange};
 use hilum_chart::rebuild::{Damaged, Report, rebuild};
 use hilum_chart::{Chart, resources, run_all};
@@ -54,7 +55,7 @@ async fn nothing_differs_damage_is_mended_and_empty_is_filled() {
     assert_eq!(standing(&live).await, want);
 
     // What came by another door is nobody's to rebuild.
-    let chart = Chart::open(live.clone(), clock());
+    let chart = Chart::open(live.clone(), clock()).with_indexer(toy::indexer());
     let operator = Authority::system("test");
     let own = id("Survey", 1);
     let mut changes = Changes::default();
@@ -105,12 +106,16 @@ async fn nothing_differs_damage_is_mended_and_empty_is_filled() {
     // Open pages hear that they must read again; nobody is told anything twice.
     let told = live.changes(before, 1_000).await.unwrap();
     assert!(!told.is_empty() && told.iter().all(|change| change.topic == REREAD_TOPIC), "{told:?}");
-    let before = live.now().await.unwrap();
     assert_eq!(
         differing(&report),
         [("toy_fact", 1, 0, 1), ("toy_refused", 0, 1, 0), ("chart_resource", 1, 1, 1)]
     );
     assert_ne!(report.hash_before, report.hash_log);
+    // A resource whose row was lost has another number now: what pointed to the old one goes with the index made anew.
+    let owners: mend::Owners<'_> = &[("toy", |_| Unsearched::Nothing), ("door", |_| Unsearched::Nothing)];
+    let index = mend::rebuild(&live, &toy::indexer(), owners, &|_| ()).await.unwrap();
+    assert!(index.removed > 0);
+    let before = live.now().await.unwrap();
     assert_eq!(standing(&live).await, want);
     assert_eq!(differing(&rebuilt(&log, &live).await), [], "once is enough");
     assert_eq!(

@@ -43,6 +43,8 @@ pub struct Config {
     pub roles: ProcessRoles,
     /// The HTTP door and window.
     pub http: Http,
+    /// The FHIR window.
+    pub fhir: Fhir,
     /// The MLLP door.
     pub mllp: Mllp,
     /// Where what comes in is kept.
@@ -82,6 +84,35 @@ pub struct Http {
 impl Default for Http {
     fn default() -> Self {
         Self { listen: "127.0.0.1:8080".to_owned(), https: false, zone: "UTC".to_owned() }
+    }
+}
+
+/// `[fhir]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Fhir {
+    /// Whether resources can be searched.
+    pub search: bool,
+    /// Addresses under which clients know the window.
+    pub bases: Vec<String>,
+}
+
+impl Default for Fhir {
+    fn default() -> Self {
+        Self { search: true, bases: Vec::new() }
+    }
+}
+
+impl Fhir {
+    fn check(&self) -> anyhow::Result<()> {
+        for base in &self.bases {
+            let host = base.strip_prefix("http://").or_else(|| base.strip_prefix("https://"));
+            let fits = host.is_some_and(|host| !host.is_empty() && !host.contains(char::is_whitespace));
+            if !fits || base.ends_with('/') {
+                bail!("fhir.bases: `{base}` is no address: write https://HOST/fhir, without / at the end");
+            }
+        }
+        Ok(())
     }
 }
 
@@ -348,6 +379,7 @@ impl Config {
             }
         }
         check_zone("http.zone", &self.http.zone)?;
+        self.fhir.check()?;
         for (name, source) in &self.sources {
             let groups = hilum_adt::settings::GROUPS;
             let mut segments = source.settings.segments.keys();

@@ -11,8 +11,9 @@ use hilum_adt::acks::AckTimes;
 use hilum_adt::project::Adt;
 use hilum_adt::sources::Sources;
 use hilum_adt::{announce, import};
+use hilum_chart::index::{Indexer, Unsearched, mend};
 use hilum_chart::projection::Projection as _;
-use hilum_chart::{Cause, ChartError, Paused, fits, run_all, run_over_gaps};
+use hilum_chart::{Cause, Chart, ChartError, Paused, fits, run_all, run_over_gaps};
 use hilum_core::{Clock, Entropy, Id, InstallationKey, Seq, Tracer};
 use hilum_engines::log::Log;
 use hilum_engines::log::embedded::{self, Embedded};
@@ -20,6 +21,7 @@ use hilum_engines::log::kafka::{Kafka, KafkaConfig};
 use hilum_engines::tables::postgres::{Hold, Postgres, PostgresConfig};
 use hilum_engines::tables::sqlite::{self, Sqlite};
 use hilum_engines::tables::{Anew, Batch, Table, Tables, TablesError};
+use hilum_fhir::search::values::Settings;
 use serde_json::Value;
 
 use crate::admin::Progress;
@@ -60,6 +62,8 @@ pub struct House {
     pub door: Door,
     /// What they become.
     pub fold: Arc<Adt>,
+    /// What makes resources found by searches; absent where there are none.
+    pub indexer: Option<Arc<Indexer>>,
     /// Whether log, tables and program belong together.
     pub fit: OnceLock<Fit>,
     /// How it all does, once it runs.
@@ -96,6 +100,20 @@ pub fn schema() -> Vec<&'static Table> {
         hilum_adt::tables::OWN,
     ];
     parts.into_iter().flatten().copied().collect()
+}
+
+/// What of whose resources searches may find.
+pub const OWNERS: mend::Owners<'static> =
+    &[(Adt::NAME, Adt::unsearched), (hilum_records::DOOR, |_| Unsearched::Nothing)];
+
+/// What makes resources found by searches.
+fn indexer(config: &Config, key: &InstallationKey) -> anyhow::Result<Option<Arc<Indexer>>> {
+    if !config.fhir.search {
+        return Ok(None);
+    }
+    let zone = jiff::tz::TimeZone::get(&config.http.zone).context("http.zone")?;
+    let settings = Settings { zone, bases: config.fhir.bases.clone() };
+    Ok(Some(Arc::new(Indexer::new(key.clone(), settings))))
 }
 
 /// A port whose engine is chosen by configuration.
@@ -138,6 +156,15 @@ fn check_engine(folder: &Folder, port: Port, name: &str) -> anyhow::Result<()> {
 }
 
 impl House {
+    /// The chart, with what makes it found by searches.
+    pub fn chart(&self) -> Chart {
+        let chart = Chart::open(self.tables.clone(), self.clock.clone());
+        match &self.indexer {
+            Some(indexer) => chart.with_indexer(Arc::clone(indexer)),
+            None => chart,
+        }
+    }
+
     /// Opens everything that stands in `folder`, beside other processes where the engines are shared with them.
     ///
     /// # Errors
@@ -203,7 +230,12 @@ impl House {
         }
         let acks = Arc::new(AckTimes::default());
         let remembered = Arc::clone(&acks);
+        let indexer = indexer(&config, &key)?;
         let fold = Adt::new(key.clone(), clock.clone()).acked_by(move |record| remembered.get(record));
+        let fold = match &indexer {
+            Some(indexer) => fold.indexed_by(Arc::clone(indexer)),
+            None => fold,
+        };
         let fold = Arc::new(fold);
         for (sha, settings) in known {
             fold.know(sha, settings);
@@ -238,6 +270,7 @@ impl House {
             sources,
             door,
             fold,
+            indexer,
             fit,
             watch: OnceLock::new(),
         })

@@ -214,7 +214,7 @@ fn bind_mllp(config: &crate::config::Mllp) -> anyhow::Result<Vec<(String, TcpLis
 }
 
 fn records(house: &House) -> hilum_records::Room {
-    let chart = Chart::open(house.tables.clone(), house.clock.clone());
+    let chart = house.chart();
     let window = Window {
         tables: house.tables.clone(),
         log: house.log.clone(),

@@ -21,11 +21,16 @@ use crate::limits::PATIENT_RECORDS_MAX;
 use crate::settings::SourceSettings;
 use crate::tables::{BOARD, CONTENT, ENCOUNTER, NUMBER};
 
+/// The codes of `meta.security` that restrict a resource (<http://terminology.hl7.org/CodeSystem/v3-Confidentiality>).
+pub const RESTRICTING: &[&str] = &["R", "V"];
+
 /// Whether a resource's `meta.security` restricts it.
 pub fn is_restricted(resource: &Json) -> bool {
     let security = resource.pointer("/meta/security").and_then(Json::as_array);
     security.is_some_and(|all| {
-        all.iter().any(|one| matches!(one.get("code").and_then(|code| code.as_str()), Some("R" | "V")))
+        all.iter().any(|one| {
+            one.get("code").and_then(|code| code.as_str()).is_some_and(|code| RESTRICTING.contains(&code))
+        })
     })
 }
 

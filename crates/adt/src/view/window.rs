@@ -4,16 +4,22 @@
 use std::collections::BTreeSet;
 
 use hilum_chart::discretion::Shown;
+use hilum_chart::projection::Projection as _;
+use hilum_chart::search::Withheld;
+use hilum_chart::search::withheld::is_patient_labelled;
 use hilum_chart::{Chart, ChartError, Discretion, Stored};
 use hilum_core::{Authority, Id, InstallationKey};
 use hilum_engines::log::Log;
-use hilum_engines::tables::Tables;
+use hilum_engines::tables::query::{Check, Keep, Probe, Term, Test};
+use hilum_engines::tables::{Tables, Value};
 use serde_json::Value as Json;
 
 use super::ViewError;
-use super::confidence::{has_withheld_kin, is_restricted, withheld_among};
+use super::confidence::{RESTRICTING, has_withheld_kin, is_restricted, withheld_among};
 use super::journey::Sight;
 use super::patient::{referred, without_kin};
+use crate::project::Adt;
+use crate::tables::{BOARD, NUMBER};
 
 /// What the window reads through.
 #[derive(Debug, Clone)]
@@ -33,6 +39,28 @@ impl Discretion for Window {
         let Self { tables, log, chart, key } = self;
         let sight = Sight { tables, log, chart, key, authority };
         Box::pin(async move { show(sight, stored).await.map_err(chart_error) })
+    }
+
+    fn withheld(&self) -> Withheld {
+        // The person asks for it, or a stay that is open or expected: as `withheld_among` reads it, of this record and of
+        // the one that replaces it. What only reading shows (a row that cannot be read, kin) stays with `show`.
+        let confidential = Keep { column: "confidential", test: Test::Is(Value::Bool(true)) };
+        let on_board = Probe {
+            keep: vec![confidential],
+            ..Probe::by_index(BOARD.name, "by_patient", vec![Term::Subject])
+        };
+        let asks = Check::Any(vec![Check::Has(on_board), is_patient_labelled(RESTRICTING)]);
+        let survivor = Check::Each {
+            probe: Probe::by_index(NUMBER.name, "by_number", vec![Term::Subject]),
+            subject: "survivor",
+            check: Box::new(asks.clone()),
+        };
+        Withheld {
+            owner: Adt::NAME,
+            patient: Check::Any(vec![asks, survivor]),
+            labels: RESTRICTING,
+            through: &[("Condition", "encounter")],
+        }
     }
 }
 

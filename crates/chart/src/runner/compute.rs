@@ -15,7 +15,7 @@ use crate::claims::Claim;
 use crate::error::ChartError;
 use crate::port;
 use crate::projection::{Changes, Projection, Rejected, Rows};
-use crate::resources::{self, Version, Writer};
+use crate::resources::{self, Indexing, Version, Writer};
 
 impl<P: Projection> Runner<P> {
     pub(super) async fn apply(&mut self, taken: Taken<P>) -> Result<Stepped, ChartError> {
@@ -77,9 +77,10 @@ impl<P: Projection> Runner<P> {
             stored.truncate(changes.resources.len());
             stored.extend(self.stored(&register_reads(&changes)).await?);
         }
-        let writer = Writer { owner: P::NAME, now: self.clock.now() };
+        let index = Indexing::of(self.projection.as_ref()).filter(|_| self.is_indexed);
+        let writer = Writer { owner: P::NAME, now: self.clock.now(), index };
         let (taken, changes_batch) = compute(move || {
-            let batch = build(writer, std::mem::take(&mut taken.expects), changes, stored, outbox);
+            let batch = build(&writer, std::mem::take(&mut taken.expects), changes, stored, outbox);
             (taken, batch)
         })
         .await?;
@@ -168,7 +169,7 @@ fn register_reads(changes: &Changes) -> Vec<Read> {
 
 /// Everything of a commit but the offset.
 fn build(
-    writer: Writer<'_>,
+    writer: &Writer<'_>,
     expects: Vec<Expect>,
     changes: Changes,
     stored: Vec<Option<Row>>,

@@ -7,15 +7,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hilum_chart::family::{self, Head, Rank, Ties};
+use hilum_chart::index::{self, Indexer};
 use hilum_chart::projection::{Changes, Projection, Reads, Rejected, ResourceChange, Rows, Unreadable};
 use hilum_chart::{Chart, resources};
 use hilum_core::{
-    Authority, Clock, Digest, Entropy, Envelope, Id, InstallationKey, Position, RecordId, Stream, Timestamp,
+    Authority, Clock, Digest, Entropy, Envelope, Id, InstallationKey, Position, RecordId, Seq, Stream,
+    Timestamp,
 };
 use hilum_engines::log::embedded::{self, Embedded};
 use hilum_engines::log::{Log, Record};
@@ -23,7 +25,9 @@ use hilum_engines::sqlite_file::SyncMode;
 use hilum_engines::tables::postgres::{Postgres, PostgresConfig};
 use hilum_engines::tables::sqlite::{self, Place, Sqlite};
 use hilum_engines::tables::{Column, Read, Row, Scan, Table, Tables, Type, Value};
+use hilum_fhir::search::values::Settings;
 use hilum_testkit::record;
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 /// What is known about the accounts of a family, one row per event (by digest: a duplicate is the same row).
@@ -242,6 +246,10 @@ impl Projection for Toy {
     const NOT_COMPARED: &'static [(&'static str, &'static str)] = &[("toy_refused", "at")];
     type Event = Event;
 
+    fn indexer(&self) -> Option<Arc<Indexer>> {
+        Some(indexer())
+    }
+
     fn decode(&self, record: &Record) -> Event {
         let message = serde_json::from_slice(&record.envelope.body).unwrap_or(Message::Bad);
         assert!(message != Message::PanicInDecode, "planted");
@@ -380,6 +388,8 @@ fn fact_of(values: &[Value]) -> Fact {
 /// What should stand: bodies by (type, id), and rows of heads, families and facts, `t` left out.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Standing {
+    /// Where the search index is not what the bodies say.
+    pub index_fault: Option<String>,
     pub bodies: BTreeMap<(String, Id), String>,
     pub rows: BTreeMap<&'static str, Vec<Vec<Value>>>,
 }
@@ -455,7 +465,7 @@ pub fn oracle(messages: &[Message]) -> Standing {
 pub async fn standing(tables: &Tables) -> Standing {
     let chart = Chart::open(tables.clone(), clock());
     let authority = Authority::system("test");
-    let mut standing = Standing::default();
+    let mut standing = Standing { index_fault: check_index(tables).await.err(), ..Standing::default() };
     for resource_type in ["Account", "Location"] {
         let mut after = None;
         loop {
@@ -556,4 +566,67 @@ pub fn day(random: &Entropy, count: u32) -> Vec<Message> {
 
 pub fn toy() -> Arc<Toy> {
     Arc::new(Toy::default())
+}
+
+/// What the index of these tests is made with.
+pub fn index_settings() -> (InstallationKey, Settings) {
+    (InstallationKey::new([7; 32]), Settings { zone: TimeZone::UTC, bases: Vec::new() })
+}
+
+/// What makes index rows in these tests.
+pub fn indexer() -> Arc<Indexer> {
+    static INDEXER: OnceLock<Arc<Indexer>> = OnceLock::new();
+    Arc::clone(INDEXER.get_or_init(|| {
+        let (key, settings) = index_settings();
+        Arc::new(Indexer::new(key, settings))
+    }))
+}
+
+/// Every row of the index that is visible at `t`: type and id of its resource, the row as the indexer would say it.
+pub async fn visible(tables: &Tables, t: Seq) -> BTreeSet<(String, Id, String)> {
+    let mut of_row = BTreeMap::new();
+    for row in all(tables, &resources::RESOURCE).await {
+        if let [Value::Text(ty), Value::Id(id), ..] = row.values.as_slice() {
+            of_row.insert(row.values[10].clone(), (ty.clone(), *id));
+        }
+    }
+    let mut found = BTreeSet::new();
+    for table in index::tables::TABLES {
+        let (subject, from_t) = (table.column("subject").unwrap(), table.column("from_t").unwrap());
+        for row in all(tables, table).await {
+            let begins = matches!(row.values[from_t], Value::Seq(from) if from <= t);
+            let ended = matches!(row.values[from_t + 1], Value::Seq(to) if to <= t);
+            if begins && !ended {
+                let value = index::rows::IndexRow::of_row(table, &row.values).unwrap();
+                let (ty, id) =
+                    of_row.get(&row.values[subject]).cloned().unwrap_or_else(|| (String::new(), id("", 0)));
+                let mut one = (ty, id, format!("{value:?}"));
+                while !found.insert(one.clone()) {
+                    one.2.push_str(" once more");
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Whether the index says what the bodies say that stand.
+pub async fn check_index(tables: &Tables) -> Result<(), String> {
+    let mut want = BTreeSet::new();
+    for row in all(tables, &resources::RESOURCE).await {
+        let [Value::Text(ty), Value::Id(id), ..] = row.values.as_slice() else { continue };
+        let [.., Value::Bytes(body), _, form, _, _] = row.values.as_slice() else { continue };
+        if *form == Value::Int(indexer().form()) && !body.is_empty() {
+            let text = std::str::from_utf8(&body[1..]).unwrap();
+            let rows = indexer().rows(Some(text), |_| index::Unsearched::Nothing).rows;
+            want.extend(rows.into_iter().map(|row| (ty.clone(), *id, format!("{row:?}"))));
+        }
+    }
+    let found = visible(tables, tables.now().await.unwrap()).await;
+    if found == want {
+        return Ok(());
+    }
+    let (more, less): (Vec<_>, Vec<_>) =
+        (found.difference(&want).collect(), want.difference(&found).collect());
+    Err(format!("too many: {more:?}\nmissing: {less:?}"))
 }

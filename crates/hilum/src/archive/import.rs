@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use hilum_adt::project::Adt;
+use hilum_chart::index::mend;
 use hilum_chart::{Chart, fits};
 use hilum_core::{Authority, Digest, Id, InstallationKey, RecordId, Seq, Stream, failpoint};
 use hilum_engines::log::{Log, ReadMax};
@@ -20,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::{Archive, Content, KEY, Show, fingerprint, rows, segment, write_whole};
 use crate::config::Config;
 use crate::folder::{Folder, SECRET_BYTES};
-use crate::house::{Engines, House, open_engines};
+use crate::house::{Engines, House, OWNERS, open_engines};
 use crate::limits::{
     ARCHIVE_IN_FLIGHT_BYTES_MAX, ARCHIVE_IN_FLIGHT_MAX, ARCHIVE_READ_BYTES, ARCHIVE_READ_RECORDS,
 };
@@ -338,6 +339,13 @@ async fn apply(archive: &Archive, house: &House, state: &mut State, show: &Show)
     show.begin("log applied", 0);
     house.must_fit()?;
     house.fold_all(false, &|left| show.lag(left)).await?;
+    // What came as rows is found only once it is indexed.
+    if let Some(indexer) = &house.indexer
+        && !mend::is_whole(&house.tables, indexer).await?
+    {
+        show.begin("index", 0);
+        mend::rebuild(&house.tables, indexer, OWNERS, &|_| {}).await?;
+    }
     let chart = Chart::open(house.tables.clone(), house.clock.clone());
     let hash = chart.canonical_hash(&Authority::system("import"), &[]).await?;
     let said = archive.manifest.canonical_hash;

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use clap::Args;
 use hilum_adt::view::reconcile::{Differs, Reconciler};
+use hilum_chart::index::mend;
 use hilum_chart::{Cause, Chart, Paused, RelayHealth};
-use hilum_core::{Kind, Stream, Timestamp};
+use hilum_core::{Id, Kind, Stream, Timestamp};
 use hilum_engines::log::LogError;
 use hilum_engines::tables::TablesError;
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,7 @@ use super::{ConfigFile, DataFolder};
 use crate::admin::{self, Ask};
 use crate::config::{Config, LogEngine, Overrides};
 use crate::folder;
-use crate::house::House;
+use crate::house::{House, OWNERS};
 use crate::watch::Watch;
 use crate::{damaged_end, machine, out, passed_over, relay};
 
@@ -395,6 +396,7 @@ async fn of_the_rows(house: &House) -> Vec<Finding> {
         findings.push(Finding::bad("tables", passed_over::of_rows(on_rows), passed_over::WAY_OUT_ROWS));
     }
     findings.extend(of_the_census(house).await);
+    findings.extend(of_the_index(house).await);
     findings.extend(of_the_feed(house).await);
     findings
 }
@@ -509,6 +511,26 @@ async fn of_the_census(house: &House) -> Option<Finding> {
             ),
             "stop the server and run `hilum rebuild census`",
         )
+    })
+}
+
+/// Whether searches find what there is: all is indexed, and of some resources each row is there.
+async fn of_the_index(house: &House) -> Option<Finding> {
+    let indexer = house.indexer.as_ref()?;
+    let whole = mend::is_whole(&house.tables, indexer).await.ok()?;
+    let remedy = "stop the server and run `hilum rebuild index`";
+    if !whole {
+        let found = "resources are not indexed as the configuration says: searches wait";
+        return Some(Finding::warn("search index", found, remedy));
+    }
+    // Others each time.
+    let mut from = [0; 16];
+    house.entropy.fill(&mut from);
+    let sample = mend::sample(&house.tables, indexer, OWNERS, Id::from_bytes(from)).await.ok()?;
+    let text = format!("{} rows of {} resources looked at", sample.rows, sample.resources);
+    Some(match sample.missing {
+        0 => Finding::ok("search index", text),
+        missing => Finding::bad("search index", format!("{text}: {missing} are not there"), remedy),
     })
 }
 

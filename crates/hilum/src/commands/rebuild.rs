@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use hilum_adt::project::Adt;
+use hilum_chart::index::{Indexer, mend};
 use hilum_chart::rebuild::{Damaged, Report, rebuild};
 use hilum_chart::{ChartError, fits};
 use hilum_engines::log::LogError;
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 use super::{ConfigFile, DataFolder, table};
 use crate::config::{Config, Overrides, ProcessRoles};
 use crate::folder::Folder;
-use crate::house::{House, schema};
+use crate::house::{House, OWNERS, schema};
 use crate::{damaged_end, logging, machine, out};
 
 /// `hilum rebuild`
@@ -26,7 +27,7 @@ use crate::{damaged_end, logging, machine, out};
 #[command(
     after_help = "Computes beside what the log gives, and writes only what differs, as new versions. The server must be \
                         stopped. Exit code 0: it is as the log says; 3: it was not, and now is.\n\n\
-                        Examples:\n  hilum rebuild chart --data /srv/hilum\n  hilum rebuild census --json --data /srv/hilum"
+                        Examples:\n  hilum rebuild chart --data /srv/hilum\n  hilum rebuild census --json --data /srv/hilum\n  hilum rebuild index --data /srv/hilum"
 )]
 pub struct Arguments {
     /// What to make again from the log
@@ -52,6 +53,8 @@ enum What {
     Chart,
     /// The board, the messages' journeys, the work queue
     Census,
+    /// What searches at /fhir find: made from the resources, not from the log
+    Index,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -65,6 +68,7 @@ enum Behind {
 impl What {
     /// One projection makes both, so that they never disagree: both are made again, and one is shown.
     fn shows(self, table: &str) -> bool {
+        // The index is shown by itself.
         (self == Self::Chart) == table.starts_with("chart_")
     }
 }
@@ -89,6 +93,15 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         if arguments.without_damaged {
             house = house.settled().await?;
         }
+        if matches!(arguments.what, What::Index) {
+            house.must_fit()?;
+            let Some(indexer) = &house.indexer else {
+                bail!("fhir.search is false: nothing is indexed, and searches say so");
+            };
+            let report = index(&house, indexer, arguments.json).await;
+            house.close().await;
+            return report.map(Made::Index);
+        }
         let done = match (house.unfit(), arguments.behind) {
             // Rows of another form, and none, are what a plain rebuild is for; nothing can be applied on top of the first.
             (Some(ChartError::OtherForm { .. } | ChartError::NewTables { .. }), None) => {
@@ -103,12 +116,54 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             }
             (None, _) | (Some(_), Some(Behind::Drop)) => compute(&house, arguments).await.map(Some),
         };
+        // Rows of the index that belong to what was damaged are nobody's now.
+        let differed = matches!(&done, Ok(Some(report)) if report.differing() > 0);
+        if let Some(indexer) = house.indexer.as_ref().filter(|_| differed) {
+            index(&house, indexer, arguments.json).await?;
+        }
         house.close().await;
-        done
+        done.map(Made::Chart)
     })?;
-    let Some(report) = report else { return Ok(ExitCode::from(DIFFERED)) };
+    let report = match report {
+        Made::Chart(Some(report)) => report,
+        Made::Chart(None) => return Ok(ExitCode::from(DIFFERED)),
+        Made::Index(report) => {
+            show_index(&report, arguments.json);
+            return Ok(if report.indexed == 0 { ExitCode::SUCCESS } else { ExitCode::from(DIFFERED) });
+        }
+    };
     show(arguments.what, &report, arguments.json);
     Ok(if report.differing() == 0 { ExitCode::SUCCESS } else { ExitCode::from(DIFFERED) })
+}
+
+/// What was made.
+enum Made {
+    Chart(Option<Report>),
+    Index(mend::Report),
+}
+
+/// Indexes what is not, or not as it should be.
+async fn index(house: &House, indexer: &Indexer, json: bool) -> anyhow::Result<mend::Report> {
+    let hidden = json || !machine::is_terminal();
+    let bar = if hidden { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+    let style = ProgressStyle::with_template("{spinner} {pos} resources · {per_sec}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let report = mend::rebuild(&house.tables, indexer, OWNERS, &|count| bar.set_position(count)).await;
+    bar.finish_and_clear();
+    Ok(report?)
+}
+
+fn show_index(report: &mend::Report, json: bool) {
+    let mend::Report { resources, indexed, rows, removed } = *report;
+    if json {
+        let whole = json!({ "resources": resources, "indexed": indexed, "rows": rows, "removed": removed });
+        return out::line(&whole.to_string());
+    }
+    out::line(&format!("{resources} resources, {rows} values that they are found by"));
+    match indexed {
+        0 => out::line("all of them are indexed as they should be"),
+        count => out::line(&format!("{count} resources were not indexed as they should be, and now are")),
+    }
 }
 
 /// Applies the whole log on top of what stands.

@@ -79,7 +79,19 @@ pub const REFERENCE: &[(&str, &str)] = &[
     ),
     ("http.listen", "Address of the HTTP door and of the pages. Port 0 takes a free one."),
     ("http.https", "Whether a proxy in front of it ends https: cookies are then for https alone."),
-    ("http.zone", "IANA zone in which pages show times."),
+    (
+        "http.zone",
+        "IANA zone in which pages show times, and of times without one in searches. After a change: hilum rebuild index.",
+    ),
+    (
+        "fhir.search",
+        "Whether resources can be searched at /fhir: their values are then indexed with each version.",
+    ),
+    (
+        "fhir.bases",
+        "Addresses under which clients know /fhir (https://HOST/fhir): a reference that begins with one is to a resource here.\n\
+         After a change: hilum rebuild index.",
+    ),
     (
         "mllp.listen",
         "Address of the MLLP door that everybody has; its listener is called `default`. Empty = none.",

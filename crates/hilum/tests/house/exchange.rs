@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
+use crate::confidence::{OPEN, SECRET, messages};
 use crate::fhir::{Client, said};
-use crate::server::{Server, Start};
+use crate::server::{Server, Start, field, wait};
 
 fn entry(method: &str, url: &str, more: &Value) -> Value {
     let mut entry = json!({"request": {"method": method, "url": url}});
@@ -135,7 +136,7 @@ fn of_a_transaction_that_fails_nothing_is_written_and_the_entry_is_named() {
         ("another id", second("PUT", "Observation/third", note("second")), 400, "invalid", "Bundle.entry[1]"),
         ("twice", second("PUT", "Observation/first", note("first")), 400, "invalid", "Bundle.entry[1]"),
         ("to nobody", second("PUT", "Observation/second", refers), 400, "invalid", "Bundle.entry[1]"),
-        ("by a search", second("PUT", "Observation/second", searches), 400, "invalid", "Bundle.entry[1]"),
+        ("by a search", second("PUT", "Observation/second", searches), 412, "not-found", "Bundle.entry[1]"),
         (
             "a code that is none",
             second("PUT", "Observation/second", broken),
@@ -145,7 +146,7 @@ fn of_a_transaction_that_fails_nothing_is_written_and_the_entry_is_named() {
         ),
         (
             "conditional",
-            second("POST", "Observation", with(json!({"ifNoneExist": "code=CANARY"}))),
+            second("POST", "Observation", with(json!({"ifNoneExist": "coode=CANARY"}))),
             400,
             "not-supported",
             "Bundle.entry[1]",
@@ -153,13 +154,6 @@ fn of_a_transaction_that_fails_nothing_is_written_and_the_entry_is_named() {
         (
             "patch",
             second("PATCH", "Observation/second", note("second")),
-            400,
-            "not-supported",
-            "Bundle.entry[1]",
-        ),
-        (
-            "a search",
-            second("GET", "Observation?code=CANARY", json!({})),
             400,
             "not-supported",
             "Bundle.entry[1]",
@@ -231,4 +225,134 @@ fn of_a_batch_each_entry_stands_alone() {
     assert_eq!(done["entry"][2]["response"]["outcome"]["issue"][0]["expression"][0], "Bundle.entry[2]");
     assert_eq!(done["entry"][3]["resource"]["code"]["text"], "CANARY");
     assert_eq!(done["entry"][3], done["entry"][4].clone(), "the version is the same");
+}
+
+fn patient(number: &str, more: &Value) -> Value {
+    let mut patient =
+        json!({"resourceType": "Patient", "identifier": [{"system": "urn:ward", "value": number}]});
+    patient.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    patient
+}
+
+#[test]
+fn a_condition_is_met_by_one_or_by_nothing() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let client = Client::new(&server, "operator", "operator");
+    let create = |number: &str| {
+        let condition = format!("identifier=urn:ward|{number}");
+        let headers = [("if-none-exist", condition.as_str()), ("content-type", "application/fhir+json")];
+        client.ask("POST", "/Patient", &headers, &patient(number, &json!({})).to_string())
+    };
+    // Of many at once one creates, and all are told the same.
+    let all: Vec<(u16, Value)> = std::thread::scope(|scope| {
+        let made: Vec<_> = (0..8).map(|_| scope.spawn(|| create("7"))).collect();
+        made.into_iter()
+            .map(|one| one.join().unwrap())
+            .map(|one| (one.status, said(&one)["id"].take()))
+            .collect()
+    });
+    assert_eq!(all.iter().filter(|(status, _)| *status == 201).count(), 1, "{all:?}");
+    assert!(all.iter().all(|(status, id)| [200, 201].contains(status) && *id == all[0].1), "{all:?}");
+    assert_eq!(said(&client.get("/Patient?identifier=urn:ward|7"))["total"], 1);
+
+    let put = |criteria: &str, body: &Value| {
+        client.ask("PUT", &format!("/Patient?{criteria}"), &[], &body.to_string())
+    };
+    let male = json!({"gender": "male"});
+    let updated = put("identifier=urn:ward|7", &patient("7", &male));
+    assert_eq!(
+        (updated.status, said(&updated)["meta"]["versionId"].as_str()),
+        (200, Some("2")),
+        "{}",
+        updated.text()
+    );
+    assert_eq!(said(&updated)["id"], all[0].1);
+    let other = put("identifier=urn:ward|7", &patient("7", &json!({"id": "other"})));
+    assert!(other.status == 400 && other.text().contains("another id"), "{}", other.text());
+    let made = put("identifier=urn:ward|8", &patient("8", &json!({"id": "eight"})));
+    assert_eq!((made.status, said(&made)["id"].as_str()), (201, Some("eight")), "{}", made.text());
+    let made = put("identifier=urn:ward|9", &patient("9", &json!({})));
+    assert_eq!(made.status, 201, "{}", made.text());
+    for (why, answer) in [
+        ("update", put("identifier:missing=false", &patient("7", &json!({})))),
+        ("delete", client.ask("DELETE", "/Patient?identifier:missing=false", &[], "")),
+    ] {
+        assert_eq!(
+            (answer.status, said(&answer)["issue"][0]["code"].as_str()),
+            (412, Some("multiple-matches")),
+            "{why}"
+        );
+    }
+    for (why, criteria) in
+        [("nothing", ""), ("no criteria", "_count=1"), ("an order", "identifier=7&_sort=birthdate")]
+    {
+        assert_eq!(put(criteria, &patient("7", &json!({}))).status, 400, "{why}");
+        assert_eq!(client.ask("DELETE", &format!("/Patient?{criteria}"), &[], "").status, 400, "{why}");
+    }
+    for _ in 0..2 {
+        assert_eq!(client.ask("DELETE", "/Patient?identifier=urn:ward|7", &[], "").status, 204);
+    }
+    let anew = create("7");
+    assert_eq!(anew.status, 201, "{}", anew.text());
+    assert_ne!(said(&anew)["id"], all[0].1, "what was deleted stays deleted");
+
+    // In a transaction: who is there already is referred to, by fullUrl and by a search.
+    let note = |id: &str, subject: &str| {
+        json!({"resource": {"resourceType": "Observation", "id": id, "status": "final", "code": {"text": "x"},
+            "subject": {"reference": subject}}})
+    };
+    let person = |number: &str, full_url: &str| {
+        let condition = format!("identifier=urn:ward|{number}");
+        let more =
+            json!({"fullUrl": full_url, "resource": patient(number, &json!({})), "ifNoneExist": condition});
+        entry("POST", "Patient", &more)
+    };
+    let entries = [
+        person("8", "urn:uuid:8"),
+        person("10", "urn:uuid:10"),
+        entry("PUT", "Observation/of-8", &note("of-8", "urn:uuid:8")),
+        entry("PUT", "Observation/of-9", &note("of-9", "Patient?identifier=urn:ward|9")),
+        entry("PUT", "Observation/of-10", &note("of-10", "urn:uuid:10")),
+        entry("DELETE", "Patient?identifier=urn:ward|7", &json!({})),
+        entry("GET", "Observation?subject:Patient.identifier=urn:ward|8", &json!({})),
+    ];
+    for round in [1, 2] {
+        let done = client.ask("POST", "", &[], &bundle("transaction", &entries));
+        assert_eq!(done.status, 200, "{}", done.text());
+        let done = said(&done);
+        let made = if round == 1 { "201 Created" } else { "200 OK" };
+        let want = ["200 OK", made, made, made, made, "204 No Content", "200 OK"];
+        assert_eq!(statuses(&done), want);
+        assert_eq!(done["entry"][6]["resource"]["total"], 1, "what it wrote it finds");
+    }
+    let subject = |id: &str| said(&client.get(&format!("/Observation/{id}")))["subject"]["reference"].clone();
+    assert_eq!(subject("of-8"), "Patient/eight");
+    let nine = said(&client.get("/Patient?identifier=urn:ward|9"));
+    assert_eq!(subject("of-9"), format!("Patient/{}", nine["entry"][0]["resource"]["id"].as_str().unwrap()));
+    assert_eq!(said(&client.get("/Patient?identifier=urn:ward|10"))["total"], 1, "once, in two rounds");
+}
+
+#[test]
+fn who_may_not_be_found_is_not_made_a_second_time() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let client = Client::new(&server, "operator", "operator");
+    for message in messages() {
+        assert_eq!(field(&server.connect().ask(&message), "MSA", 1), "AA");
+    }
+    let patient = r#"{"resourceType":"Patient"}"#;
+    let of = |number: &str| {
+        let condition = format!("identifier={number}");
+        let headers = [("if-none-exist", condition.as_str()), ("content-type", "application/fhir+json")];
+        client.ask("POST", "/Patient", &headers, patient)
+    };
+    let open = wait("the messages are applied", 60, || {
+        let found = said(&client.get(&format!("/Patient?identifier={OPEN}1")));
+        (found["total"] == 1).then_some(found)
+    });
+    let stands = of(&format!("{OPEN}1"));
+    assert_eq!((stands.status, &said(&stands)["id"]), (200, &open["entry"][0]["resource"]["id"]));
+    assert_eq!(said(&client.get(&format!("/Patient?identifier={SECRET}1")))["total"], 0);
+    assert_eq!(of(&format!("{SECRET}1")).status, 412);
 }

@@ -26,6 +26,7 @@ mod relay;
 mod restored;
 mod roles;
 mod routes;
+mod search;
 mod secrets;
 mod server;
 mod sources;

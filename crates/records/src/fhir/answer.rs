@@ -2,10 +2,13 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use hilum_chart::search::PlanError;
 use hilum_chart::{ChartError, Stored};
 use hilum_core::Kind;
+use hilum_engines::tables::TablesError;
 use hilum_fhir::check::Finding;
 use hilum_fhir::json::JsonError;
+use hilum_fhir::search::query::QueryError;
 use hilum_fhir::{IssueType, OperationOutcome, Severity};
 use hilum_web::outcome::{Fault, own};
 use hilum_web::shell::Shell;
@@ -42,10 +45,28 @@ pub(super) enum Trouble {
     Version,
     /// What names no version: the resource changes faster than it can be written.
     Busy,
+    /// A condition meets several resources.
+    Several,
+    /// A reference by a search is to nothing.
+    Nothing,
     /// What FHIR has and this server has not yet.
     Unsupported(&'static str),
     /// A Bundle has more entries than this.
     Entries(usize),
+    /// The search is not understood.
+    Query(QueryError),
+    /// The search is understood and not answered.
+    Plan(PlanError),
+    /// Nothing is indexed here.
+    NoSearch,
+    /// What stood before the index is not in it yet.
+    NotIndexed,
+    /// The search takes longer than it may.
+    TooCostly,
+    /// The search does not fit into the links of its pages.
+    TooLongForPages,
+    /// A form is wanted.
+    NoForm,
     /// The resource is a projection's.
     Owned(String),
     /// Everything else.
@@ -59,8 +80,15 @@ impl From<ChartError> for Trouble {
             ChartError::Gone { version } => Self::Gone(version),
             ChartError::Version { .. } => Self::Version,
             ChartError::Owned { owner } => Self::Owned(owner),
+            ChartError::Tables(TablesError::TooCostly) => Self::TooCostly,
             other => Self::Fault(Fault::because(other.kind(), &other)),
         }
+    }
+}
+
+impl From<QueryError> for Trouble {
+    fn from(error: QueryError) -> Self {
+        Self::Query(error)
     }
 }
 
@@ -156,11 +184,66 @@ impl IntoResponse for Trouble {
                 Code::Conflict,
                 "others write this resource all the time: read it, and send its ETag as If-Match",
             ),
+            Self::Several => one(
+                Status::PRECONDITION_FAILED,
+                Code::MultipleMatches,
+                "several resources meet the condition: ask for what one alone has",
+            ),
+            Self::Nothing => one(
+                Status::PRECONDITION_FAILED,
+                Code::NotFound,
+                "a reference by a search finds nothing: create it in the same transaction, or before",
+            ),
             Self::Unsupported(text) => one(Status::BAD_REQUEST, Code::NotSupported, text),
             Self::Entries(max) => one(
                 Status::PAYLOAD_TOO_LARGE,
                 Code::TooLong,
                 format!("a Bundle has at most {max} entries: send what belongs together, several times"),
+            ),
+            Self::Query(error) => {
+                let code = match error {
+                    QueryError::Unknown { .. }
+                    | QueryError::Unanswered { .. }
+                    | QueryError::Modifier { .. } => Code::NotSupported,
+                    QueryError::Value { .. } | QueryError::Chain { .. } | QueryError::Twice { .. } => {
+                        Code::Value
+                    }
+                    QueryError::Bound { .. } => Code::TooCostly,
+                };
+                one(Status::BAD_REQUEST, code, error.to_string())
+            }
+            Self::Plan(error) => {
+                let code = match error {
+                    PlanError::Unanswered { .. } => Code::NotSupported,
+                    PlanError::TooComplex => Code::TooCostly,
+                };
+                one(Status::BAD_REQUEST, code, error.to_string())
+            }
+            Self::NoSearch => one(
+                Status::NOT_IMPLEMENTED,
+                Code::NotSupported,
+                "searches are turned off here: set fhir.search = true, stop the server and run hilum rebuild index",
+            ),
+            Self::NotIndexed => {
+                let text = "what is here is not all indexed yet: stop the server and run hilum rebuild index";
+                let mut response = one(Status::SERVICE_UNAVAILABLE, Code::Transient, text);
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("30"));
+                response
+            }
+            Self::TooCostly => one(
+                Status::BAD_REQUEST,
+                Code::TooCostly,
+                "the search takes longer than it may: ask for what fewer resources have (an identifier, a patient, a day)",
+            ),
+            Self::TooLongForPages => one(
+                Status::BAD_REQUEST,
+                Code::TooCostly,
+                "the search is too long for the links of its pages: ask for less, or for all in one page by _count",
+            ),
+            Self::NoForm => one(
+                Status::UNSUPPORTED_MEDIA_TYPE,
+                Code::NotSupported,
+                "parameters come as a form: Content-Type: application/x-www-form-urlencoded",
             ),
             Self::Owned(owner) => one(
                 Status::CONFLICT,
@@ -176,7 +259,6 @@ fn takes(name: &HeaderName) -> &'static str {
     match *name {
         header::IF_MATCH | header::IF_NONE_MATCH => ": an ETag like W/\"3\" belongs there",
         header::IF_MODIFIED_SINCE => ": a date like Sun, 06 Nov 1994 08:49:37 GMT belongs there",
-        _ if name == "if-none-exist" => ": conditional requests are not there yet; leave it out",
         _ => ": it is no text, too long, or stands twice",
     }
 }
@@ -260,6 +342,15 @@ pub(super) fn base(shell: &Shell, headers: &HeaderMap) -> String {
     let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
     let host = if !host.is_empty() && host.bytes().all(is_host) { host } else { "localhost" };
     format!("{}://{host}/fhir", if shell.is_https() { "https" } else { "http" })
+}
+
+/// That a page's link was good once.
+pub(super) fn expired() -> Response {
+    one(
+        StatusCode::GONE,
+        IssueType::Expired,
+        "the link to this page is too old: begin anew by the header Link, rel=\"first\"",
+    )
 }
 
 /// That a handler panicked or an engine fails is the shell's to word.

@@ -5,6 +5,7 @@ use axum::http::{HeaderMap, HeaderName, header};
 use hilum_core::Id;
 use hilum_fhir::FhirId;
 use hilum_fhir::r4::r4;
+use hilum_fhir::search::query::Handling;
 
 use super::answer::Trouble;
 use crate::Room;
@@ -56,6 +57,12 @@ pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Trouble> {
     version_of(raw).map(Some).ok_or(Trouble::Header(header::IF_MATCH))
 }
 
+/// `If-None-Exist`: a search; with or without its question mark.
+pub(super) fn if_none_exist(headers: &HeaderMap) -> Result<Option<&str>, Trouble> {
+    let raw = text(headers, &HeaderName::from_static("if-none-exist"))?;
+    Ok(raw.map(|raw| raw.split_once('?').map_or(raw, |(_, criteria)| criteria)))
+}
+
 /// What a client has already: `If-None-Match` says by which version, else `If-Modified-Since` by when.
 pub(super) fn is_known(headers: &HeaderMap, version: i64, updated: jiff::Timestamp) -> Result<bool, Trouble> {
     if let Some(raw) = text(headers, &header::IF_NONE_MATCH)? {
@@ -71,6 +78,30 @@ pub(super) fn is_known(headers: &HeaderMap, version: i64, updated: jiff::Timesta
     Ok(updated.as_second() <= since.timestamp().as_second())
 }
 
+/// `Prefer: handling=…`.
+pub(super) fn handling(headers: &HeaderMap) -> Result<Handling, Trouble> {
+    let mut handling = Handling::Strict;
+    for one in preferences(headers)? {
+        match one {
+            "handling=lenient" => handling = Handling::Lenient,
+            "handling=strict" => handling = Handling::Strict,
+            _ => {}
+        }
+    }
+    Ok(handling)
+}
+
+fn preferences(headers: &HeaderMap) -> Result<Vec<&str>, Trouble> {
+    let name = HeaderName::from_static("prefer");
+    let mut all = Vec::new();
+    for value in headers.get_all(&name) {
+        let text = value.to_str().ok().filter(|text| text.len() <= HEADER_BYTES_MAX);
+        let text = text.ok_or_else(|| Trouble::Header(name.clone()))?;
+        all.extend(text.split([',', ';']).map(str::trim));
+    }
+    Ok(all)
+}
+
 /// What a write answers with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Return {
@@ -81,17 +112,13 @@ pub(super) enum Return {
 
 /// `Prefer: return=…`. Other preferences are wishes: what is not known of them is let go.
 pub(super) fn wants(headers: &HeaderMap) -> Result<Return, Trouble> {
-    let name = HeaderName::from_static("prefer");
     let mut wanted = Return::Representation;
-    for value in headers.get_all(&name) {
-        let text = value.to_str().ok().filter(|text| text.len() <= HEADER_BYTES_MAX);
-        for one in text.ok_or_else(|| Trouble::Header(name.clone()))?.split([',', ';']) {
-            match one.trim() {
-                "return=minimal" => wanted = Return::Minimal,
-                "return=representation" => wanted = Return::Representation,
-                "return=OperationOutcome" => wanted = Return::Outcome,
-                _ => {}
-            }
+    for one in preferences(headers)? {
+        match one {
+            "return=minimal" => wanted = Return::Minimal,
+            "return=representation" => wanted = Return::Representation,
+            "return=OperationOutcome" => wanted = Return::Outcome,
+            _ => {}
         }
     }
     Ok(wanted)
@@ -146,6 +173,16 @@ pub(super) fn brings_json(headers: &HeaderMap) -> Result<(), Trouble> {
         Some(media) if is_json(media) => Ok(()),
         _ => Err(Trouble::MediaType),
     }
+}
+
+/// Whether the body says that it is a form; an empty one need not.
+pub(super) fn brings_form(headers: &HeaderMap, is_empty: bool) -> Result<(), Trouble> {
+    let said = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
+    let essence = said.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") || (said.is_none() && is_empty) {
+        return Ok(());
+    }
+    Err(Trouble::NoForm)
 }
 
 /// The parameters of an address, those of `known` alone, each once. An empty one counts as absent.

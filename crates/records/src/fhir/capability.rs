@@ -3,14 +3,50 @@
 use axum::extract::RawQuery;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use hilum_fhir::r4::r4;
+use hilum_fhir::r4::{ParameterType, r4};
+use hilum_fhir::search::query::{RULES, Rule};
 use hilum_web::visit::Visit;
 
 use super::answer::{self, Trouble};
 use super::ask;
 
 /// The interactions that each type has.
-const INTERACTIONS: [&str; 6] = ["read", "vread", "update", "delete", "history-instance", "create"];
+const INTERACTIONS: [&str; 7] =
+    ["read", "vread", "update", "delete", "history-instance", "create", "search-type"];
+
+/// The parameters of a type that are answered.
+fn search_parameters(ty: &str) -> String {
+    let answered = r4().parameters_of(ty).filter(|parameter| Rule::answers(parameter));
+    let said = answered.map(|parameter| {
+        format!(
+            "{{\"name\":\"{}\",\"definition\":\"http://hl7.org/fhir/SearchParameter/{}\",\"type\":\"{}\"}}",
+            parameter.code,
+            parameter.id,
+            Rule::of(parameter.ty).name
+        )
+    });
+    said.collect::<Vec<_>>().join(",")
+}
+
+/// What may be included with a type.
+fn includes(ty: &str) -> String {
+    let references = r4().parameters_of(ty).filter(|one| one.ty == ParameterType::Reference);
+    let mut all = vec!["\"*\"".to_owned()];
+    all.extend(references.map(|parameter| format!("\"{ty}:{}\"", parameter.code)));
+    all.join(",")
+}
+
+/// What holds of all parameters of a type, from the table that refuses what is not in it.
+fn documentation() -> String {
+    let answered = RULES.iter().filter(|rule| rule.is_answered);
+    let said = answered.map(|rule| format!("{}: {}", rule.name, rule.documentation()));
+    format!(
+        "Strict: a parameter, modifier or value that is not supported is refused; with Prefer: handling=lenient unknown \
+         parameters are left out, and the answer says so. {} Codes and identifiers are compared letter by letter. \
+         Resources that are made from messages are read only: writes to them are answered with 409.",
+        said.collect::<Vec<_>>().join(" ")
+    )
+}
 
 pub(super) async fn metadata(
     visit: Visit,
@@ -31,10 +67,13 @@ fn statement(base: &str) -> String {
         .map(|ty| {
             format!(
                 "{{\"type\":\"{ty}\",\"interaction\":[{}],\"versioning\":\"versioned-update\",\"readHistory\":true,\
-                 \"updateCreate\":true,\"conditionalRead\":\"full-support\",\"conditionalCreate\":false,\
-                 \"conditionalUpdate\":false,\"conditionalDelete\":\"not-supported\",\"operation\":[{{\"name\":\
+                 \"updateCreate\":true,\"conditionalRead\":\"full-support\",\"conditionalCreate\":true,\
+                 \"conditionalUpdate\":true,\"conditionalDelete\":\"single\",\"searchInclude\":[{}],\
+                 \"searchParam\":[{}],\"operation\":[{{\"name\":\
                  \"validate\",\"definition\":\"http://hl7.org/fhir/OperationDefinition/Resource-validate\"}}]}}",
-                interactions.join(",")
+                interactions.join(","),
+                includes(ty),
+                search_parameters(ty)
             )
         })
         .collect();
@@ -42,9 +81,9 @@ fn statement(base: &str) -> String {
         "{{\"resourceType\":\"CapabilityStatement\",\"status\":\"active\",\"date\":\"2026-11-21\",\"kind\":\"instance\",\
          \"software\":{{\"name\":\"hilum\",\"version\":\"{}\"}},\"implementation\":{{\"description\":\"hilum\",\
          \"url\":\"{base}\"}},\"fhirVersion\":\"4.0.1\",\"format\":[\"json\"],\"rest\":[{{\"mode\":\"server\",\
-         \"documentation\":\"Strict: a parameter that is not supported is refused. Resources that are made from messages \
-         are read only: writes to them are answered with 409.\",\"resource\":[{}]}}]}}",
+         \"documentation\":\"{}\",\"resource\":[{}],\"interaction\":[{{\"code\":\"transaction\"}},{{\"code\":\"batch\"}}]}}]}}",
         env!("CARGO_PKG_VERSION"),
+        documentation(),
         resources.join(",")
     )
 }
@@ -54,6 +93,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use hilum_fhir::check::check;
     use hilum_fhir::json::Json;
+    use hilum_fhir::search::query::{Handling, Query};
 
     use super::*;
 
@@ -64,5 +104,19 @@ mod tests {
         assert_eq!(check(&json), Vec::new());
         let resources = json.get("rest").unwrap().elements()[0].get("resource").unwrap().elements();
         assert_eq!(resources.len(), r4().resource_types().count());
+        // What it says is answered is what the grammar takes, and nothing else.
+        for (resource, ty) in resources.iter().zip(r4().resource_types()) {
+            let said: Vec<&str> = resource
+                .get("searchParam")
+                .map_or(&[][..], Json::elements)
+                .iter()
+                .map(|one| one.get("name").and_then(Json::as_str).unwrap())
+                .collect();
+            for parameter in r4().parameters_of(ty) {
+                let missing = format!("{}:missing", parameter.code);
+                let taken = Query::parse(ty, [(missing.as_str(), "true")], Handling::Strict).is_ok();
+                assert_eq!(said.contains(&parameter.code), taken, "{ty} {}", parameter.code);
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! they refer to each other by (`fullUrl`) is known before anything is written. The entries of a batch know nothing of
 //! each other, and one that fails keeps no other from being done.
 
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use axum::body::to_bytes;
@@ -19,14 +20,15 @@ use hilum_fhir::bundle::Answered;
 use hilum_fhir::check::{Finding, check};
 use hilum_fhir::exchange::{Entry, Exchange, Method, Request, relinked};
 use hilum_fhir::json::Json;
-use hilum_fhir::resource::{with_id, with_labels_of};
+use hilum_fhir::resource::with_id;
 use hilum_fhir::{Bundle, BundleType, FhirId};
 use hilum_web::visit::Caller;
 use serde_json::Value;
 
 use super::answer::{self, Trouble};
 use super::ask::{self, Place};
-use super::{read, write};
+use super::condition::{Condition, Met};
+use super::{read, search, write};
 use crate::limits::{ENTRIES_MAX, WRITE_TRIES_MAX};
 use crate::{DOOR, Room};
 
@@ -121,7 +123,7 @@ fn entry_of(finding: &Finding) -> Option<usize> {
     number.parse().ok()
 }
 
-/// An entry of a transaction that writes.
+/// An entry of a transaction that writes, once it is known where.
 struct Writes<'a> {
     at: usize,
     place: Place,
@@ -129,7 +131,19 @@ struct Writes<'a> {
     resource: Option<&'a str>,
     /// The version that must be current; a create has none.
     if_match: Option<i64>,
-    creates: bool,
+    /// Whether the resource gets the id of its place.
+    names: bool,
+    /// Whether its condition is met already: nothing is written.
+    stands: bool,
+}
+
+/// What an entry that writes asks for.
+enum Wanted {
+    Create(Option<Condition>),
+    Update(Place),
+    UpdateWhere(Condition),
+    Delete(Place),
+    DeleteWhere(Condition),
 }
 
 /// What an address within a Bundle names.
@@ -137,14 +151,13 @@ enum Target<'a> {
     Type(&'a str),
     One(&'a str, &'a str),
     Version(&'a str, &'a str, &'a str),
+    Where(&'a str, &'a str),
 }
 
 fn target(url: &str) -> Result<Target<'_>, Trouble> {
     let path = url.strip_prefix('/').unwrap_or(url);
-    if path.contains('?') {
-        return Err(Trouble::Unsupported(
-            "searches and conditions within a Bundle are not there yet: ask by themselves",
-        ));
+    if let Some((ty, criteria)) = path.split_once('?') {
+        return Ok(Target::Where(ty, criteria));
     }
     match path.split('/').collect::<Vec<_>>().as_slice() {
         [ty] if !ty.is_empty() => Ok(Target::Type(ty)),
@@ -154,13 +167,6 @@ fn target(url: &str) -> Result<Target<'_>, Trouble> {
             "request.url is Type, Type/id or Type/id/_history/version, without the base",
         )),
     }
-}
-
-fn refuse_conditions(request: &Request) -> Result<(), Trouble> {
-    if request.if_none_exist.is_some() {
-        return Err(Trouble::Unsupported("ifNoneExist is not there yet; leave it out"));
-    }
-    Ok(())
 }
 
 fn header_of(name: HeaderName, value: Option<&str>) -> Result<HeaderMap, Trouble> {
@@ -216,36 +222,50 @@ impl Asking<'_> {
         if matches!(request.method, Method::Get | Method::Head) {
             return self.read(request).await;
         }
-        let writes = self.writes(0, entry, request)?;
-        let place = &writes.place;
-        let status = match writes.resource {
-            Some(resource) if writes.creates => {
-                let text = with_id(resource, &place.logical)
-                    .map_err(|_| answer::broken("a body that was read has no members"))?;
-                write::commit(room, caller, place, 0, Some(text)).await?;
-                StatusCode::CREATED
+        let resource = entry.resource();
+        let (place, status) = match self.wanted(entry, request)? {
+            Wanted::Create(None) => {
+                let place = self.new_place(request)?;
+                let text = with_id(resource.unwrap_or_default(), &place.logical);
+                let text = text.map_err(|_| answer::broken("a body that was read has no members"))?;
+                write::commit(room, caller, &place, 0, Some(text)).await?;
+                (place, StatusCode::CREATED)
             }
-            resource => {
-                let before =
-                    write::write(room, caller, place, writes.if_match, |before| body_of(resource, before))
-                        .await?;
-                status_of(resource, before.as_ref())
+            Wanted::Create(Some(condition)) => {
+                let (place, is_new) =
+                    write::create_where(room, caller, &condition, resource.unwrap_or_default()).await?;
+                (place, if is_new { StatusCode::CREATED } else { StatusCode::OK })
             }
+            Wanted::Update(place) => {
+                let text = resource.unwrap_or_default();
+                let on_top = |before: Option<&Stored>| write::body_of(text, before).map(Some);
+                let before = write::write(room, caller, &place, version_of(request)?, on_top).await?;
+                (place, status_of(resource, before.as_ref()))
+            }
+            Wanted::UpdateWhere(condition) => {
+                let text = resource.unwrap_or_default();
+                write::put_where(room, caller, &condition, version_of(request)?, text).await?
+            }
+            Wanted::Delete(place) => return self.gone(request, &place).await,
+            Wanted::DeleteWhere(condition) => match condition.look(room, caller).await? {
+                Met::Several => return Err(Trouble::Several),
+                Met::Nothing => return Ok(Did::of(StatusCode::NO_CONTENT)),
+                Met::One(place) => return self.gone(request, &place).await,
+            },
         };
-        if writes.resource.is_none() {
-            return Ok(Did::of(status));
-        }
         let stored = room.chart.read(&caller.authority, place.resource_type, place.id).await?;
-        self.done(status, place, &stored)
+        self.done(status, &place, &stored)
+    }
+
+    async fn gone(&self, request: &Request, place: &Place) -> Result<Did, Trouble> {
+        write::write(self.room, self.caller, place, version_of(request)?, |_| Ok(None)).await?;
+        Ok(Did::of(StatusCode::NO_CONTENT))
     }
 
     async fn read(&self, request: &Request) -> Result<Did, Trouble> {
         let (ty, id, version) = match target(&request.url)? {
-            Target::Type(_) => {
-                return Err(Trouble::Unsupported(
-                    "searches within a Bundle are not there yet: ask by themselves",
-                ));
-            }
+            Target::Type(ty) => return self.search(ty, "").await,
+            Target::Where(ty, criteria) => return self.search(ty, criteria).await,
             Target::One(ty, id) => (ty, id, None),
             Target::Version(ty, id, version) => (ty, id, Some(version)),
         };
@@ -272,98 +292,212 @@ impl Asking<'_> {
         Ok(Did { full_url, version, body: Some(body), ..Did::of(StatusCode::OK) })
     }
 
-    /// What an entry would write.
-    fn writes<'e>(&self, at: usize, entry: &Entry<'e>, request: &Request) -> Result<Writes<'e>, Trouble> {
-        refuse_conditions(request)?;
-        let if_match = version_of(request)?;
+    async fn search(&self, ty: &str, criteria: &str) -> Result<Did, Trouble> {
+        let body = search::within(self.room, self.caller, &self.base, (ty, criteria)).await?;
+        Ok(Did { body: Some(body), ..Did::of(StatusCode::OK) })
+    }
+
+    /// What an entry wants to write.
+    fn wanted(&self, entry: &Entry<'_>, request: &Request) -> Result<Wanted, Trouble> {
+        version_of(request)?;
         let resource = || entry.resource().ok_or(Trouble::Address("an entry that writes has no resource"));
-        match (request.method, target(&request.url)?) {
+        Ok(match (request.method, target(&request.url)?) {
             (Method::Post, Target::Type(ty)) => {
-                let (resource_type, resource) = (ask::type_of(ty)?, resource()?);
-                must_be(resource, resource_type, None)?;
-                let id = RecordId::new(self.caller.at(), self.room.entropy.bytes()).as_id();
-                let place = Place { resource_type, logical: FhirId::from(id), id };
-                Ok(Writes { at, place, resource: Some(resource), if_match: None, creates: true })
+                let ty = ask::type_of(ty)?;
+                must_be(resource()?, ty, None)?;
+                let condition = request.if_none_exist.as_deref().map(|raw| {
+                    Condition::parse(ty, raw.split_once('?').map_or(raw, |(_, criteria)| criteria))
+                });
+                Wanted::Create(condition.transpose()?)
             }
             (Method::Put, Target::One(ty, id)) => {
-                let (place, resource) = (Place::parse(self.room, (ty, id))?, resource()?);
-                must_be(resource, place.resource_type, Some(&place.logical))?;
-                Ok(Writes { at, place, resource: Some(resource), if_match, creates: false })
-            }
-            (Method::Delete, Target::One(ty, id)) => {
                 let place = Place::parse(self.room, (ty, id))?;
-                Ok(Writes { at, place, resource: None, if_match, creates: false })
+                must_be(resource()?, place.resource_type, Some(&place.logical))?;
+                Wanted::Update(place)
+            }
+            (Method::Put, Target::Where(ty, criteria)) => {
+                let ty = ask::type_of(ty)?;
+                must_be(resource()?, ty, None)?;
+                Wanted::UpdateWhere(Condition::parse(ty, criteria)?)
+            }
+            (Method::Delete, Target::One(ty, id)) => Wanted::Delete(Place::parse(self.room, (ty, id))?),
+            (Method::Delete, Target::Where(ty, criteria)) => {
+                Wanted::DeleteWhere(Condition::parse(ask::type_of(ty)?, criteria)?)
             }
             (Method::Patch, _) => {
-                Err(Trouble::Unsupported("PATCH is not there yet: send the whole resource by PUT"))
+                return Err(Trouble::Unsupported("PATCH is not there yet: send the whole resource by PUT"));
             }
-            _ => Err(Trouble::Address("POST goes to a type; PUT and DELETE go to Type/id")),
-        }
+            _ => {
+                return Err(Trouble::Address(
+                    "POST goes to a type; PUT and DELETE go to Type/id or Type?criteria",
+                ));
+            }
+        })
+    }
+
+    /// Where a resource stands that gets its id from us.
+    fn new_place(&self, request: &Request) -> Result<Place, Trouble> {
+        let Target::Type(ty) = target(&request.url)? else {
+            return Err(answer::broken("what creates names a type"));
+        };
+        let id = RecordId::new(self.caller.at(), self.room.entropy.bytes()).as_id();
+        Ok(Place { resource_type: ask::type_of(ty)?, logical: FhirId::from(id), id })
+    }
+
+    /// Where an entry of a transaction writes, by what stands now; absent where there is nothing to delete.
+    async fn writes<'e>(
+        &self,
+        (at, tried): (usize, u32),
+        entry: &Entry<'e>,
+        request: &Request,
+    ) -> Result<Option<Writes<'e>>, Trouble> {
+        let (room, caller, if_match) = (self.room, self.caller, version_of(request)?);
+        let resource = entry.resource();
+        let by_place = |place| Writes { at, place, resource, if_match, names: false, stands: false };
+        let by_condition = |place| Writes { names: true, ..by_place(place) };
+        Ok(Some(match self.wanted(entry, request)? {
+            Wanted::Create(None) => Writes { if_match: None, ..by_condition(self.new_place(request)?) },
+            Wanted::Create(Some(condition)) => match condition.look(room, caller).await? {
+                Met::Several => return Err(Trouble::Several),
+                Met::One(place) => Writes { stands: true, ..by_place(place) },
+                Met::Nothing => Writes { if_match: Some(0), ..by_condition(condition.place(room, tried)) },
+            },
+            Wanted::Update(place) => by_place(place),
+            Wanted::UpdateWhere(condition) => {
+                let json = resource.map(|text| Json::parse(text.as_bytes())).transpose()?;
+                let given = json.as_ref().and_then(|json| json.get("id")).and_then(Json::as_str);
+                match (condition.look(room, caller).await?, given) {
+                    (Met::Several, _) => return Err(Trouble::Several),
+                    (Met::One(place), Some(given)) if given != place.logical.as_str() => {
+                        return Err(Trouble::Address(
+                            "what meets the condition has another id than the resource",
+                        ));
+                    }
+                    (Met::One(place), _) => by_condition(place),
+                    (Met::Nothing, Some(given)) => {
+                        by_place(Place::parse(room, (condition.resource_type(), given))?)
+                    }
+                    (Met::Nothing, None) if if_match.is_some() => return Err(Trouble::Version),
+                    (Met::Nothing, None) => {
+                        Writes { if_match: Some(0), ..by_condition(condition.place(room, tried)) }
+                    }
+                }
+            }
+            Wanted::Delete(place) => Writes { resource: None, ..by_place(place) },
+            Wanted::DeleteWhere(condition) => match condition.look(room, caller).await? {
+                Met::Several => return Err(Trouble::Several),
+                Met::Nothing => return Ok(None),
+                Met::One(place) => Writes { resource: None, ..by_place(place) },
+            },
+        }))
     }
 
     async fn transaction(&self, sent: &Exchange<'_>) -> Result<Bundle, Located> {
-        let mut writes = Vec::new();
-        let mut reads = Vec::new();
-        for (at, entry) in sent.entries.iter().enumerate() {
-            let here = |trouble| (Some(at), trouble);
-            let request =
-                entry.request.as_ref().ok_or(Trouble::Address("an entry has no request")).map_err(here)?;
-            if matches!(request.method, Method::Get | Method::Head) {
-                target(&request.url).map_err(here)?;
-                reads.push((at, request));
-            } else {
-                writes.push(self.writes(at, entry, request).map_err(here)?);
+        for tried in 0..WRITE_TRIES_MAX {
+            let (mut writes, mut reads) = (Vec::new(), Vec::new());
+            let mut did = BTreeMap::new();
+            for (at, entry) in sent.entries.iter().enumerate() {
+                let here = |trouble| (Some(at), trouble);
+                let request = entry.request.as_ref().ok_or(Trouble::Address("an entry has no request"));
+                let request = request.map_err(here)?;
+                if matches!(request.method, Method::Get | Method::Head) {
+                    target(&request.url).map_err(here)?;
+                    reads.push((at, request));
+                } else if let Some(one) = self.writes((at, tried), entry, request).await.map_err(here)? {
+                    writes.push(one);
+                } else {
+                    did.insert(at, Ok(Did::of(StatusCode::NO_CONTENT)));
+                }
             }
+            let found = self.found_by_search(&writes).await?;
+            let bodies = linked(sent, &writes, &found)?;
+            let Some(done) = self.commit(&writes, &bodies).await? else { continue };
+            did.extend(done);
+            for (at, request) in reads {
+                // What is written is written: that there is nothing to read is the answer to this entry alone.
+                did.insert(at, self.read(request).await);
+            }
+            let mut bundle = Bundle::new(BundleType::TransactionResponse);
+            for (at, did) in did {
+                say(&mut bundle, at, did).await;
+            }
+            return Ok(bundle);
         }
-        let bodies = linked(sent, &writes)?;
-        let mut did = self.commit(&writes, &bodies).await?;
-        for (at, request) in reads {
-            // What is written is written: that there is nothing to read is the answer to this entry alone.
-            did.insert(at, self.read(request).await);
-        }
-        let mut bundle = Bundle::new(BundleType::TransactionResponse);
-        for (at, did) in did {
-            say(&mut bundle, at, did).await;
-        }
-        Ok(bundle)
+        Err((None, Trouble::Busy))
     }
 
-    /// One commit of all, on top of what stands.
+    /// The one resource that each reference by a search is to: `Patient?identifier=…`.
+    async fn found_by_search(&self, writes: &[Writes<'_>]) -> Result<HashMap<String, String>, Located> {
+        let mut found = HashMap::new();
+        for one in writes {
+            let asked = RefCell::new(BTreeSet::new());
+            relinked(one.resource.unwrap_or_default(), |link| {
+                if is_search(link) {
+                    asked.borrow_mut().insert(link.to_owned());
+                }
+                None
+            });
+            for link in asked.into_inner() {
+                if found.contains_key(&link) {
+                    continue;
+                }
+                let here = |trouble| (Some(one.at), trouble);
+                let (ty, criteria) = link.split_once('?').unwrap_or_default();
+                let condition =
+                    ask::type_of(ty).and_then(|ty| Condition::parse(ty, criteria)).map_err(here)?;
+                match condition.look(self.room, self.caller).await.map_err(here)? {
+                    Met::One(place) => {
+                        found.insert(link, format!("{}/{}", place.resource_type, place.logical));
+                    }
+                    Met::Several => return Err(here(Trouble::Several)),
+                    Met::Nothing => return Err(here(Trouble::Nothing)),
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// One commit of all, on top of what stands; absent when another writer was first.
     async fn commit(
         &self,
         writes: &[Writes<'_>],
         bodies: &[Option<String>],
-    ) -> Result<BTreeMap<usize, Result<Did, Trouble>>, Located> {
+    ) -> Result<Option<BTreeMap<usize, Result<Did, Trouble>>>, Located> {
         let (room, caller) = (self.room, self.caller);
         let places: Vec<(&str, Id)> =
             writes.iter().map(|one| (one.place.resource_type, one.place.id)).collect();
-        for _ in 0..WRITE_TRIES_MAX {
-            let standing = room.chart.read_all(&caller.authority, &places).await.map_err(all)?;
-            let mut commit = Commit { door: DOOR, ..Commit::default() };
-            let mut statuses = Vec::new();
-            for ((one, body), before) in writes.iter().zip(bodies).zip(&standing) {
-                let here = |trouble| (Some(one.at), trouble);
-                let before = write::ours(before.as_ref(), &one.place).map_err(here)?;
-                let current = before.map_or(0, |stored| stored.version);
-                if one.if_match.is_some_and(|wanted| wanted != current) {
-                    return Err(here(Trouble::Version));
-                }
-                let key = (one.place.resource_type, one.place.id);
-                let body = body_of(body.as_deref(), before).map_err(here)?;
-                let source = RecordId::new(caller.at(), room.entropy.bytes());
-                let change = ResourceChange { resource_type: key.0, id: key.1, body, source };
-                commit.changes.resources.insert(key, change);
-                commit.if_versions.insert(key, current);
-                commit.logical_ids.insert(key, one.place.logical.clone());
-                statuses.push(status_of(one.resource, before));
+        let standing = room.chart.read_all(&caller.authority, &places).await.map_err(all)?;
+        let mut commit = Commit { door: DOOR, ..Commit::default() };
+        let mut statuses = Vec::new();
+        for ((one, body), before) in writes.iter().zip(bodies).zip(&standing) {
+            let here = |trouble| (Some(one.at), trouble);
+            if one.stands {
+                statuses.push(StatusCode::OK);
+                continue;
             }
-            match room.chart.commit(&caller.authority, commit).await {
-                Ok(_) => return self.done_all(writes, statuses, &places).await,
-                Err(ChartError::Version { .. }) => {}
-                Err(error) => return Err(all(error)),
+            let before = write::ours(before.as_ref(), &one.place).map_err(here)?;
+            let current = before.map_or(0, |stored| stored.version);
+            match one.if_match {
+                Some(wanted) if wanted == current => {}
+                None => {}
+                // What a condition would create stands there since, or stood there once.
+                Some(0) if one.names => return Ok(None),
+                Some(_) => return Err(here(Trouble::Version)),
             }
+            let key = (one.place.resource_type, one.place.id);
+            let body = body.as_deref().map(|body| write::body_of(body, before)).transpose().map_err(here)?;
+            let source = RecordId::new(caller.at(), room.entropy.bytes());
+            let change = ResourceChange { resource_type: key.0, id: key.1, body, source };
+            commit.changes.resources.insert(key, change);
+            commit.if_versions.insert(key, current);
+            commit.logical_ids.insert(key, one.place.logical.clone());
+            statuses.push(status_of(one.resource, before));
         }
-        Err((None, Trouble::Busy))
+        match room.chart.commit(&caller.authority, commit).await {
+            Ok(_) => self.done_all(writes, statuses, &places).await.map(Some),
+            Err(ChartError::Version { .. }) => Ok(None),
+            Err(error) => Err(all(error)),
+        }
     }
 
     async fn done_all(
@@ -445,14 +579,6 @@ fn status_of(resource: Option<&str>, before: Option<&Stored>) -> StatusCode {
     }
 }
 
-/// What is to stand, on top of what stands.
-fn body_of(resource: Option<&str>, before: Option<&Stored>) -> Result<Option<String>, Trouble> {
-    let Some(resource) = resource else { return Ok(None) };
-    let kept = before.filter(|before| !before.deleted).map(Stored::text).transpose()?;
-    let labelled = kept.map_or(Ok(resource.into()), |kept| with_labels_of(resource, kept));
-    labelled.map(|text| Some(text.into_owned())).map_err(|_| answer::broken("meta cannot be joined"))
-}
-
 /// That a resource is of this type and has this id.
 fn must_be(resource: &str, resource_type: &str, id: Option<&FhirId>) -> Result<(), Trouble> {
     let json = Json::parse(resource.as_bytes())?;
@@ -465,14 +591,23 @@ fn must_be(resource: &str, resource_type: &str, id: Option<&FhirId>) -> Result<(
     Ok(())
 }
 
-/// The bodies as they are written: with their ids, referring to each other by these.
-fn linked(sent: &Exchange<'_>, writes: &[Writes<'_>]) -> Result<Vec<Option<String>>, Located> {
+/// Whether a reference says what it is to by a search.
+fn is_search(link: &str) -> bool {
+    link.split_once('?').is_some_and(|(ty, _)| ty.bytes().all(|byte| byte.is_ascii_alphabetic()))
+}
+
+/// The bodies as they are written: with their ids, referring to each other, and to what was `found`, by these.
+fn linked(
+    sent: &Exchange<'_>,
+    writes: &[Writes<'_>],
+    found: &HashMap<String, String>,
+) -> Result<Vec<Option<String>>, Located> {
     let mut seen = BTreeSet::new();
     let mut names: HashMap<&str, String> = HashMap::new();
     for one in writes {
         let here = |trouble| (Some(one.at), trouble);
         let (ty, logical) = (one.place.resource_type, &one.place.logical);
-        if !seen.insert((ty, one.place.id)) {
+        if !seen.insert((ty, one.place.id)) && !one.stands {
             return Err(here(Trouble::Address(
                 "another entry of the transaction is about the same resource",
             )));
@@ -485,24 +620,18 @@ fn linked(sent: &Exchange<'_>, writes: &[Writes<'_>]) -> Result<Vec<Option<Strin
         }
     }
     let link = |one: &Writes<'_>| {
-        let Some(resource) = one.resource else { return Ok(None) };
-        let lost = std::cell::Cell::new(None);
+        let Some(resource) = one.resource.filter(|_| !one.stands) else { return Ok(None) };
+        let is_lost = Cell::new(false);
         let text = relinked(resource, |link| {
-            let found = names.get(link).cloned();
-            if found.is_none() && link.starts_with("urn:uuid:") {
-                lost.set(Some("a reference by urn:uuid names no entry of the transaction"));
-            }
-            if found.is_none() && link.contains('?') && !link.contains(':') {
-                lost.set(Some(
-                    "references by a search are not there yet: name Type/id, or an entry of the transaction",
-                ));
-            }
-            found
+            let known = names.get(link).or_else(|| found.get(link)).cloned();
+            is_lost.set(is_lost.get() || known.is_none() && link.starts_with("urn:uuid:"));
+            known
         });
-        if let Some(why) = lost.get() {
-            return Err((Some(one.at), Trouble::Address(why)));
+        if is_lost.get() {
+            let text = "a reference by urn:uuid names no entry of the transaction";
+            return Err((Some(one.at), Trouble::Address(text)));
         }
-        if !one.creates {
+        if !one.names {
             return Ok(Some(text.into_owned()));
         }
         let text = with_id(&text, &one.place.logical);

@@ -1,9 +1,12 @@
 //! Read, vread and the history of a resource (<https://hl7.org/fhir/R4/http.html#read>).
 
+use std::collections::BTreeSet;
+
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hilum_chart::Stored;
+use hilum_chart::limits::READ_RESOURCES_MAX;
 use hilum_fhir::bundle::Done;
 use hilum_fhir::json::Json;
 use hilum_fhir::path::{Found, Path as Walk};
@@ -13,9 +16,8 @@ use hilum_web::visit::Caller;
 
 use super::answer::{self, Trouble};
 use super::ask::{self, Place};
-use crate::Room;
 use crate::limits::{HISTORY_VERSIONS, HISTORY_VERSIONS_MAX};
-use crate::logical;
+use crate::{DOOR, Room, logical};
 
 /// A version as who asks may see it; a deletion is `Gone`. The audit log learns whom it is about.
 pub(super) async fn shown(
@@ -27,7 +29,7 @@ pub(super) async fn shown(
     if !logical::is_of(stored, &place.logical) {
         return Err(Trouble::NotFound);
     }
-    let body = room.discretions.show(&caller.authority, stored).await?.ok_or(Trouble::NotFound)?;
+    let body = visible(room, caller, stored).await?.ok_or(Trouble::NotFound)?;
     if stored.deleted {
         return Err(Trouble::Gone(stored.version));
     }
@@ -35,13 +37,44 @@ pub(super) async fn shown(
     Ok(body)
 }
 
+/// A version's body, unless it is withheld: by its own room, or with somebody in whose compartment a client put it.
+pub(super) async fn visible(
+    room: &Room,
+    caller: &Caller,
+    stored: &Stored,
+) -> Result<Option<String>, Trouble> {
+    let authority = &caller.authority;
+    let Some(body) = room.discretions.show(authority, stored).await? else { return Ok(None) };
+    if stored.owner != DOOR {
+        return Ok(Some(body));
+    }
+    let mut places = Vec::new();
+    for id in patients_of(&body) {
+        places.extend(Place::parse(room, ("Patient", &id)).ok().map(|place| ("Patient", place.id)));
+    }
+    for some in places.chunks(READ_RESOURCES_MAX) {
+        for patient in room.chart.read_all(authority, some).await?.into_iter().flatten() {
+            let is_others = patient.owner != DOOR && !patient.deleted;
+            if is_others && room.discretions.show(authority, &patient).await?.is_none() {
+                return Ok(None);
+            }
+        }
+    }
+    Ok(Some(body))
+}
+
 /// Tells the audit log in whose compartments a resource lies.
 pub(super) fn saw(caller: &Caller, body: &str) {
-    let Ok(json) = Json::parse(body.as_bytes()) else { return };
+    patients_of(body).iter().filter_map(|id| id.parse().ok()).for_each(|id| caller.saw(id));
+}
+
+/// The ids of the Patients in whose compartments a resource lies; a Patient lies in their own.
+fn patients_of(body: &str) -> BTreeSet<String> {
+    let mut patients = BTreeSet::new();
+    let Ok(json) = Json::parse(body.as_bytes()) else { return patients };
     let ty = json.get("resourceType").and_then(Json::as_str).unwrap_or_default();
-    let Some(shape) = r4().shape(ty) else { return };
-    let patient =
-        |id: Option<&str>| id.and_then(|id| id.parse().ok()).into_iter().for_each(|id| caller.saw(id));
+    let Some(shape) = r4().shape(ty) else { return patients };
+    let mut patient = |id: Option<&str>| patients.extend(id.map(str::to_owned));
     if ty == "Patient" {
         patient(json.get("id").and_then(Json::as_str));
     }
@@ -57,6 +90,7 @@ pub(super) fn saw(caller: &Caller, body: &str) {
             }
         }
     }
+    patients
 }
 
 pub(super) async fn read(

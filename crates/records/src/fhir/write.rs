@@ -1,9 +1,10 @@
 //! Create, update, delete, and the check alone (<https://hl7.org/fhir/R4/http.html#create>).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hilum_chart::chart::Commit;
@@ -18,6 +19,7 @@ use hilum_web::visit::Caller;
 
 use super::answer::{self, Trouble};
 use super::ask::{self, Place, Return};
+use super::condition::{Condition, Met};
 use crate::limits::WRITE_TRIES_MAX;
 use crate::{DOOR, Room, logical};
 
@@ -131,9 +133,37 @@ async fn done(
     Ok(response)
 }
 
-fn refuse_condition(headers: &HeaderMap) -> Result<(), Trouble> {
-    let name = HeaderName::from_static("if-none-exist");
-    if headers.contains_key(&name) { Err(Trouble::Header(name)) } else { Ok(()) }
+/// What is made where a condition meets nothing; what meets it already, as a place, and whether it was made.
+pub(super) async fn create_where(
+    room: &Room,
+    caller: &Caller,
+    condition: &Condition,
+    text: &str,
+) -> Result<(Place, bool), Trouble> {
+    for tried in 0..WRITE_TRIES_MAX {
+        match condition.look(room, caller).await? {
+            Met::Several => return Err(Trouble::Several),
+            Met::One(place) => return Ok((place, false)),
+            Met::Nothing => {}
+        }
+        let place = condition.place(room, tried);
+        let text = with_id(text, &place.logical)
+            .map_err(|_| answer::broken("a body that was read has no members"))?;
+        match commit(room, caller, &place, 0, Some(text)).await {
+            Ok(()) => return Ok((place, true)),
+            // Another one was first, with the same or with something that has changed since.
+            Err(ChartError::Version { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Trouble::Busy)
+}
+
+/// What stands where a body is to stand, with the labels that are kept.
+pub(super) fn body_of(resource: &str, before: Option<&Stored>) -> Result<String, Trouble> {
+    let kept = before.filter(|before| !before.deleted).map(Stored::text).transpose()?;
+    let labelled = kept.map_or(Ok(resource.into()), |kept| with_labels_of(resource, kept));
+    labelled.map(Cow::into_owned).map_err(|_| answer::broken("meta cannot be joined"))
 }
 
 pub(super) async fn create(
@@ -148,8 +178,14 @@ pub(super) async fn create(
     let resource_type = ask::type_of(&ty)?;
     ask::brings_json(&headers)?;
     ask::wants(&headers)?;
-    refuse_condition(&headers)?;
+    let condition =
+        ask::if_none_exist(&headers)?.map(|raw| Condition::parse(resource_type, raw)).transpose()?;
     let (_, text) = checked(resource_type, &body)?;
+    if let Some(condition) = condition {
+        let (place, is_new) = create_where(&room, &caller, &condition, text).await?;
+        let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+        return done(&room, &caller, &place, status, (&headers, pretty)).await;
+    }
     let id = RecordId::new(caller.at(), room.entropy.bytes()).as_id();
     let place = Place { resource_type, logical: FhirId::from(id), id };
     let text =
@@ -175,15 +211,89 @@ pub(super) async fn update(
     if json.get("id").and_then(Json::as_str) != Some(place.logical.as_str()) {
         return Err(Trouble::Address("id of the body is not the id of the address"));
     }
-    let before = write(&room, &caller, &place, if_match, |before| {
-        let kept = before.filter(|before| !before.deleted).map(Stored::text).transpose()?;
-        let labelled = kept.map_or(Ok(text.into()), |kept| with_labels_of(text, kept));
-        labelled.map(|text| Some(text.into_owned())).map_err(|_| answer::broken("meta cannot be joined"))
-    })
-    .await?;
+    let before = write(&room, &caller, &place, if_match, |before| body_of(text, before).map(Some)).await?;
     let is_new = before.is_none_or(|before| before.deleted);
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     done(&room, &caller, &place, status, (&headers, pretty)).await
+}
+
+/// `PUT /fhir/Type?…`: updates the one that meets it, or creates.
+pub(super) async fn update_where(
+    State(room): State<Room>,
+    caller: Caller,
+    Path(ty): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Trouble> {
+    ask::takes_json(&headers, None)?;
+    let resource_type = ask::type_of(&ty)?;
+    ask::brings_json(&headers)?;
+    ask::wants(&headers)?;
+    let if_match = ask::if_match(&headers)?;
+    let condition = Condition::parse(resource_type, query.as_deref().unwrap_or_default())?;
+    let (_, text) = checked(resource_type, &body)?;
+    let (place, status) = put_where(&room, &caller, &condition, if_match, text).await?;
+    done(&room, &caller, &place, status, (&headers, false)).await
+}
+
+/// Writes `text` to the one that meets a condition, or where nothing does.
+pub(super) async fn put_where(
+    room: &Room,
+    caller: &Caller,
+    condition: &Condition,
+    if_match: Option<i64>,
+    text: &str,
+) -> Result<(Place, StatusCode), Trouble> {
+    let json = Json::parse(text.as_bytes())?;
+    let given = json.get("id").and_then(Json::as_str);
+    let place = match condition.look(room, caller).await? {
+        Met::Several => return Err(Trouble::Several),
+        Met::One(place) if given.is_some_and(|given| given != place.logical.as_str()) => {
+            return Err(Trouble::Address("what meets the condition has another id than the body"));
+        }
+        Met::One(place) => place,
+        Met::Nothing => match given {
+            Some(given) => Place::parse(room, (condition.resource_type(), given))?,
+            None if if_match.is_some() => return Err(Trouble::Version),
+            None => {
+                let (place, is_new) = create_where(room, caller, condition, text).await?;
+                // Whoever was first has written it a moment ago: what is sent goes on top.
+                if is_new {
+                    return Ok((place, StatusCode::CREATED));
+                }
+                place
+            }
+        },
+    };
+    let text =
+        with_id(text, &place.logical).map_err(|_| answer::broken("a body that was read has no members"))?;
+    let before = write(room, caller, &place, if_match, |before| body_of(&text, before).map(Some)).await?;
+    let is_new = before.is_none_or(|before| before.deleted);
+    Ok((place, if is_new { StatusCode::CREATED } else { StatusCode::OK }))
+}
+
+/// `DELETE /fhir/Type?…`: deletes the one that meets it.
+pub(super) async fn delete_where(
+    State(room): State<Room>,
+    caller: Caller,
+    Path(ty): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Trouble> {
+    let if_match = ask::if_match(&headers)?;
+    let condition = Condition::parse(ask::type_of(&ty)?, query.as_deref().unwrap_or_default())?;
+    match condition.look(&room, &caller).await? {
+        Met::Several => Err(Trouble::Several),
+        Met::Nothing => Ok(StatusCode::NO_CONTENT.into_response()),
+        Met::One(place) => {
+            let before = write(&room, &caller, &place, if_match, |_| Ok(None)).await?;
+            if let Some(before) = before.filter(|before| !before.deleted) {
+                super::read::saw(&caller, before.text()?);
+            }
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
+    }
 }
 
 pub(super) async fn delete(

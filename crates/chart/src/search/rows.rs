@@ -1,0 +1,376 @@
+//! The index rows that hold one value of a criterion: as a range that is walked, and of one subject.
+
+use bytes::Bytes;
+use hilum_core::{Id, Timestamp};
+use hilum_engines::tables::Value;
+use hilum_engines::tables::query::{Check, Keep, Probe, Source, Term, Test};
+use hilum_fhir::search::fold::{cut, exact, fold};
+use hilum_fhir::search::number::{Decimal, Ordered};
+use hilum_fhir::search::param::{ParamNumber, type_number};
+use hilum_fhir::search::query::{Number, Prefix, Token};
+use hilum_fhir::search::values::System;
+
+use crate::index::tables::{DATE, NUMBER, PAIR, REF, STRING, TOKEN, URI};
+
+/// Rows that hold a value.
+#[derive(Debug, Clone)]
+pub(super) struct Rows {
+    /// All of them; absent where no index leads to them.
+    pub(super) walk: Option<Probe>,
+    /// Those of the subject that is asked about.
+    pub(super) of: Probe,
+    /// How few they are, as a rule: less drives.
+    pub(super) rank: u8,
+}
+
+impl Rows {
+    pub(super) fn source(&self) -> Option<Source> {
+        self.walk.clone().map(|probe| Source::Walk { probe, subject: "subject" })
+    }
+
+    pub(super) fn check(&self) -> Check {
+        Check::Has(self.of.clone())
+    }
+}
+
+/// Ranks, from what names one resource to all of a type.
+pub(super) mod rank {
+    /// By `_id`.
+    pub(in crate::search) const ID: u8 = 0;
+    /// By identifier.
+    pub(in crate::search) const IDENTIFIER: u8 = 1;
+    /// What refers to one.
+    pub(in crate::search) const REFERENCE: u8 = 2;
+    /// A text's beginning, a day.
+    pub(in crate::search) const NARROW: u8 = 4;
+    /// A code.
+    pub(in crate::search) const CODE: u8 = 5;
+    /// More than a month, a number.
+    pub(in crate::search) const WIDE: u8 = 6;
+    /// Everything of a type.
+    pub(in crate::search) const ALL: u8 = 9;
+}
+
+/// Rows that differ in one value alone become rows with one of a list of them.
+pub(super) fn joined(rows: Vec<Rows>) -> Vec<Rows> {
+    let mut joined: Vec<(Rows, usize, Vec<Value>)> = Vec::new();
+    for one in rows {
+        let last = one.of.prefix.iter().rposition(|term| matches!(term, Term::Is(_)));
+        let value = last.and_then(|at| one.of.prefix.get(at).cloned());
+        let (Some(at), Some(Term::Is(value)), Some(_), true) =
+            (last, value, &one.walk, one.of.index.is_none())
+        else {
+            joined.push((one, usize::MAX, Vec::new()));
+            continue;
+        };
+        let same =
+            joined.iter_mut().find(|(other, place, _)| *place == at && is_alike(&one.of, &other.of, at));
+        match same {
+            Some((_, _, values)) if !values.contains(&value) => values.push(value),
+            Some(_) => {}
+            None => joined.push((one, at, vec![value])),
+        }
+    }
+    let listed = |(mut rows, at, values): (Rows, usize, Vec<Value>)| {
+        if values.len() > 1 {
+            let list = Term::In(values);
+            let probes = [Some(&mut rows.of), rows.walk.as_mut()];
+            for term in probes.into_iter().flatten().filter_map(|probe| probe.prefix.get_mut(at)) {
+                *term = list.clone();
+            }
+        }
+        rows
+    };
+    joined.into_iter().map(listed).collect()
+}
+
+/// Whether two probes differ in the term at `at` alone, if anywhere.
+fn is_alike(one: &Probe, other: &Probe, at: usize) -> bool {
+    let mut other = other.clone();
+    if let Some((term, own)) = other.prefix.get_mut(at).zip(one.prefix.get(at)) {
+        *term = own.clone();
+    }
+    *one == other
+}
+
+/// A parameter of a type, and the commit whose state is asked.
+#[derive(Debug, Clone)]
+pub(super) struct At {
+    pub(super) param: ParamNumber,
+    pub(super) t: Value,
+}
+
+fn text(text: impl Into<String>) -> Value {
+    Value::Text(text.into())
+}
+
+fn keep(column: &'static str, test: Test) -> Keep {
+    Keep { column, test }
+}
+
+/// The system that a code is asked with, where it is.
+pub(super) fn keep_system(column: &'static str, token: &Token) -> Option<Keep> {
+    let system = token.system.as_deref().map(|system| match system {
+        "" => System::NONE,
+        system => System::of(system),
+    });
+    system.map(|system| keep(column, Test::Is(Value::Int(system.get()))))
+}
+
+/// What was visible at `t`.
+pub(super) fn visible(t: &Value) -> Vec<Keep> {
+    vec![keep("from_t", Test::AtMost(t.clone())), keep("to_t", Test::AbsentOrAbove(t.clone()))]
+}
+
+/// Behind all texts that begin with `prefix`.
+fn behind(prefix: &str) -> Value {
+    text(format!("{prefix}\u{10ffff}"))
+}
+
+fn bytes(number: &Ordered) -> Value {
+    Value::Bytes(number.as_bytes().to_vec().into())
+}
+
+/// Right behind a number: nothing lies between.
+fn right_behind(number: &Ordered) -> Value {
+    Value::Bytes([number.as_bytes(), &[0]].concat().into())
+}
+
+impl At {
+    fn param(&self) -> Term {
+        Term::Is(Value::Int(self.param.get()))
+    }
+
+    /// Rows under a prefix of the key, behind which the subject stands.
+    fn equal(&self, table: &'static str, prefix: Vec<Value>, more: Vec<Keep>, rank: u8) -> Rows {
+        let mut terms = vec![self.param()];
+        terms.extend(prefix.into_iter().map(Term::Is));
+        let mut keep = visible(&self.t);
+        keep.extend(more);
+        let walk = Probe { keep: keep.clone(), ..Probe::by_key(table, terms.clone()) };
+        terms.push(Term::Subject);
+        Rows { walk: Some(walk), of: Probe { keep, ..Probe::by_key(table, terms) }, rank }
+    }
+
+    pub(super) fn token(&self, token: &Token, rank: u8) -> Rows {
+        let same = keep_system("system", token);
+        // Of a system alone: the rows that say that there are values of it stand under an empty code.
+        self.equal(TOKEN.name, vec![text(cut(&token.code))], same.into_iter().collect(), rank)
+    }
+
+    /// Rows that say that there are values at all.
+    pub(super) fn present(&self) -> Rows {
+        self.equal(TOKEN.name, vec![text("")], Vec::new(), rank::ALL)
+    }
+
+    pub(super) fn uri(&self, address: &str) -> Rows {
+        self.equal(URI.name, vec![text(cut(address))], Vec::new(), rank::REFERENCE)
+    }
+
+    pub(super) fn reference(&self, resource_type: &str, id: Id) -> Rows {
+        let number = type_number(resource_type).unwrap_or_default();
+        self.equal(REF.name, vec![Value::Int(number), Value::Id(id)], Vec::new(), rank::REFERENCE)
+    }
+
+    /// Of a composite: a code, and a code beside it.
+    pub(super) fn token_beside(&self, first: &Token, second: &Token) -> Rows {
+        let mut keep = visible(&self.t);
+        keep.extend(keep_system("system", first));
+        keep.extend(keep_system("of", second));
+        let parts = [text(cut(&first.code)), text(cut(&second.code)), Value::Bytes(Bytes::new())];
+        let parts = parts.into_iter().map(Term::Is);
+        let walk = std::iter::once(self.param()).chain(parts.clone()).collect();
+        let of = [self.param(), Term::Subject].into_iter().chain(parts).collect();
+        let walk = Probe { keep: keep.clone(), ..Probe::by_key(PAIR.name, walk) };
+        let of = Probe { keep, ..Probe::by_index(PAIR.name, "by_subject", of) };
+        Rows { walk: Some(walk), of, rank: rank::CODE }
+    }
+
+    /// Of a composite: a code, and a text that begins so beside it.
+    pub(super) fn text_beside(&self, first: &Token, raw: &str) -> Rows {
+        let folded = fold(raw);
+        let (from, to) = (Some(text(folded.clone())), Some(behind(&folded)));
+        let mut keep = visible(&self.t);
+        keep.extend(keep_system("system", first));
+        let code = Term::Is(text(cut(&first.code)));
+        let walk = Probe::by_key(PAIR.name, vec![self.param(), code.clone()]);
+        let walk = Probe { from: from.clone(), to: to.clone(), keep: keep.clone(), ..walk };
+        let of = Probe::by_index(PAIR.name, "by_subject", vec![self.param(), Term::Subject, code]);
+        Rows { walk: Some(walk), of: Probe { from, to, keep, ..of }, rank: rank::NARROW }
+    }
+
+    /// All rows of one subject by `by_subject`.
+    pub(super) fn any(&self, table: &'static str) -> Probe {
+        let prefix = vec![self.param(), Term::Subject];
+        Probe { keep: visible(&self.t), ..Probe::by_index(table, "by_subject", prefix) }
+    }
+
+    pub(super) fn begins(&self, raw: &str) -> Rows {
+        let folded = fold(raw);
+        let (from, to) = (Some(text(folded.clone())), Some(behind(&folded)));
+        let walk = Probe {
+            from: from.clone(),
+            to: to.clone(),
+            keep: visible(&self.t),
+            ..Probe::by_key(STRING.name, vec![self.param()])
+        };
+        Rows { walk: Some(walk), of: Probe { from, to, ..self.any(STRING.name) }, rank: rank::NARROW }
+    }
+
+    pub(super) fn exactly(&self, raw: &str) -> Rows {
+        let (folded, exact) = (text(fold(raw)), Value::Int(exact(raw)));
+        self.equal(STRING.name, vec![folded], vec![keep("exact", Test::Is(exact))], rank::NARROW)
+    }
+
+    /// Texts with this in them, wherever.
+    pub(super) fn contains(&self, raw: &str) -> Rows {
+        let mut keep = visible(&self.t);
+        keep.push(Keep { column: "folded", test: Test::Contains(text(fold(raw))) });
+        let walk = Probe { keep: keep.clone(), ..Probe::by_key(STRING.name, vec![self.param()]) };
+        Rows { walk: Some(walk), of: Probe { keep, ..self.any(STRING.name) }, rank: rank::WIDE }
+    }
+
+    /// Periods as a prefix compares them with `low..=high`.
+    pub(super) fn dates(&self, prefix: Prefix, (low, high): (Timestamp, Timestamp)) -> Vec<Rows> {
+        let (first, last) = (low.as_micros(), high.as_micros());
+        let time = |micros: i64| Value::Time(Timestamp::from_micros(micros));
+        let after = last.checked_add(1).map(time);
+        let before = first.checked_sub(1).map(time);
+        let by_low = |from: Option<Value>, to: Option<Value>, more: Vec<Keep>, rank: u8| {
+            let mut keep = visible(&self.t);
+            keep.extend(more);
+            let walk = Probe {
+                from: from.clone(),
+                to: to.clone(),
+                keep: keep.clone(),
+                ..Probe::by_key(DATE.name, vec![self.param()])
+            };
+            Rows { walk: Some(walk), of: Probe { from, to, keep, ..self.any(DATE.name) }, rank }
+        };
+        // High within bounds: walked by its own index.
+        let by_high = |from: Option<Value>, to: Option<Value>, tests: Vec<Test>| {
+            let mut keeps = visible(&self.t);
+            keeps.extend(tests.into_iter().map(|test| keep("high", test)));
+            let walk = Probe {
+                from,
+                to,
+                keep: visible(&self.t),
+                ..Probe::by_index(DATE.name, "by_high", vec![self.param()])
+            };
+            Rows { walk: Some(walk), of: Probe { keep: keeps, ..self.any(DATE.name) }, rank: rank::WIDE }
+        };
+        let wide = last.saturating_sub(first) > 40 * 86_400 * 1_000_000;
+        let rank = if wide { rank::WIDE } else { rank::NARROW };
+        let ends_after =
+            || after.clone().map(|after| by_high(Some(after), None, vec![Test::Above(time(last))]));
+        let begins_before = || by_low(None, Some(time(first)), Vec::new(), rank::WIDE);
+        let rows = match prefix {
+            Prefix::Equal => {
+                vec![Some(by_low(
+                    Some(time(first)),
+                    after.clone(),
+                    vec![keep("high", Test::AtMost(time(last)))],
+                    rank,
+                ))]
+            }
+            Prefix::NotEqual => vec![Some(begins_before()), ends_after()],
+            Prefix::Greater => vec![ends_after()],
+            Prefix::Less => vec![Some(begins_before())],
+            Prefix::GreaterOrEqual => {
+                vec![Some(by_low(Some(time(first)), None, Vec::new(), rank::WIDE)), ends_after()]
+            }
+            Prefix::LessOrEqual => {
+                let within = by_high(None, after.clone(), vec![Test::AtMost(time(last))]);
+                vec![Some(within), Some(begins_before())]
+            }
+            Prefix::StartsAfter => {
+                vec![after.clone().map(|after| by_low(Some(after), None, Vec::new(), rank::WIDE))]
+            }
+            Prefix::EndsBefore => {
+                vec![before.map(|before| by_high(None, Some(time(first)), vec![Test::AtMost(before)]))]
+            }
+            Prefix::About => {
+                let touches = before.map(|before| keep("high", Test::Above(before)));
+                vec![Some(by_low(None, after.clone(), touches.into_iter().collect(), rank::WIDE))]
+            }
+        };
+        rows.into_iter().flatten().collect()
+    }
+
+    /// Where numbers in a unit stand: those of a parameter, or of a composite behind its code.
+    pub(super) fn in_unit(&self, unit: &str, behind: Option<&str>) -> (Probe, Probe) {
+        let table = if behind.is_some() { PAIR.name } else { NUMBER.name };
+        let code = behind.map(|code| Term::Is(text(cut(code))));
+        let (mut walk, mut of) = (vec![self.param()], vec![self.param(), Term::Subject]);
+        for prefix in [&mut walk, &mut of] {
+            prefix.extend(code.clone());
+            prefix.push(Term::Is(text(unit)));
+        }
+        (Probe::by_key(table, walk), Probe::by_index(table, "by_subject", of))
+    }
+
+    /// Numbers as a prefix compares them, among those that keep `more`.
+    pub(super) fn numbers(
+        &self,
+        prefix: Prefix,
+        asked: &Asked,
+        (walk, of): &(Probe, Probe),
+        more: &[Keep],
+    ) -> Vec<Rows> {
+        let by_low = |from: Option<Value>, to: Option<Value>, high: Option<Test>| {
+            let mut kept = visible(&self.t);
+            kept.extend(more.iter().cloned());
+            kept.extend(high.map(|test| keep("high", test)));
+            let walk = Probe { from: from.clone(), to: to.clone(), keep: kept.clone(), ..walk.clone() };
+            let of = Probe { from, to, keep: kept, ..of.clone() };
+            Rows { walk: Some(walk), of, rank: rank::WIDE }
+        };
+        let Asked { exactly, low, high, about } = asked;
+        let ends_from = |number: &Ordered| by_low(None, None, Some(Test::AtLeast(bytes(number))));
+        match prefix {
+            // What rounds to it: from the lower bound to the upper one, the latter not with it.
+            Prefix::Equal => {
+                vec![by_low(Some(bytes(low)), Some(bytes(high)), Some(Test::Below(bytes(high))))]
+            }
+            Prefix::NotEqual => vec![by_low(None, Some(bytes(low)), None), ends_from(high)],
+            Prefix::Greater => vec![by_low(None, None, Some(Test::Above(bytes(exactly))))],
+            Prefix::Less => vec![by_low(None, Some(bytes(exactly)), None)],
+            Prefix::GreaterOrEqual => vec![ends_from(exactly)],
+            Prefix::LessOrEqual => vec![by_low(None, Some(right_behind(exactly)), None)],
+            Prefix::StartsAfter => vec![by_low(Some(right_behind(exactly)), None, None)],
+            Prefix::EndsBefore => {
+                vec![by_low(None, Some(bytes(exactly)), Some(Test::Below(bytes(exactly))))]
+            }
+            Prefix::About => {
+                let (low, high) = about;
+                vec![by_low(None, Some(right_behind(high)), Some(Test::AtLeast(bytes(low))))]
+            }
+        }
+    }
+}
+
+/// A number that is asked for, in one unit.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    exactly: Ordered,
+    low: Ordered,
+    high: Ordered,
+    about: (Ordered, Ordered),
+}
+
+impl Asked {
+    /// As it was written, or by `convert` in another unit.
+    pub(super) fn of(number: &Number, convert: impl Fn(&Decimal) -> Decimal) -> Self {
+        let in_unit = |decimal: &Decimal| convert(decimal).ordered();
+        let decimal = number.decimal();
+        let (low, high) = decimal.implicit();
+        let (least, most) = decimal.about();
+        let about = if least.ordered() <= most.ordered() { (least, most) } else { (most, least) };
+        Self {
+            exactly: in_unit(decimal),
+            low: in_unit(&low),
+            high: in_unit(&high),
+            about: (in_unit(&about.0), in_unit(&about.1)),
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The sealed link to a page: all that it takes to go on, in the link itself, readable by us alone. Nothing is stored for
+//! it, any process of the installation answers it, and it serves nobody but who was given it.
+//!
+//! `version (1) | bucket (4) | nonce (12) | AES-256-GCM-SIV of the padded state | tag (16)`, in base64 without padding.
+//! The key of a bucket of hours is derived from the installation's; who may use it is bound as additional data.
+
+use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hilum_core::{InstallationKey, Timestamp};
+use hilum_engines::tables::Value;
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{PAGE_BUCKET_S, PAGE_PADDED_BYTES, PAGE_TOKEN_BYTES_MAX};
+
+const VERSION: u8 = 1;
+const HEAD_BYTES: usize = 1 + 4 + NONCE_LEN;
+
+/// Why a link is not followed.
+#[derive(Debug, PartialEq)]
+pub(in crate::fhir) enum PageError {
+    /// Not one of ours, or given to somebody else.
+    Forged,
+    /// It was good once: where it began.
+    Expired(Box<Page>),
+    /// The search does not fit into a link.
+    TooLong,
+}
+
+/// Where a walk stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(in crate::fhir) struct Page {
+    /// The type that is searched for.
+    #[serde(rename = "r")]
+    pub(in crate::fhir) resource_type: String,
+    /// The search, as `Query::pairs` says it.
+    #[serde(rename = "q")]
+    pub(in crate::fhir) pairs: Vec<(String, String)>,
+    /// The commit whose state is walked; absent: that which is newest when it is followed.
+    #[serde(default)]
+    pub(in crate::fhir) t: Option<i64>,
+    /// When the walk began, µs: what `ap` of a date goes by.
+    #[serde(rename = "b")]
+    pub(in crate::fhir) began_us: i64,
+    /// The last match before this page: keys, then the subject. Empty: from the beginning, or the end.
+    #[serde(rename = "a")]
+    pub(in crate::fhir) after: Vec<Cell>,
+    /// Whether it goes towards the beginning.
+    #[serde(rename = "v", default)]
+    pub(in crate::fhir) reversed: bool,
+    /// Matches in a page.
+    #[serde(rename = "n")]
+    pub(in crate::fhir) count: u32,
+    /// The number of matches, where it was told.
+    #[serde(rename = "m", default)]
+    pub(in crate::fhir) total: Option<u64>,
+    /// Until when it is good, µs.
+    #[serde(rename = "e")]
+    pub(in crate::fhir) until_us: i64,
+}
+
+/// A value of a cursor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::fhir) enum Cell {
+    #[serde(rename = "0")]
+    Null,
+    #[serde(rename = "i")]
+    Int(i64),
+    #[serde(rename = "d")]
+    Time(i64),
+    #[serde(rename = "t")]
+    Text(String),
+    #[serde(rename = "b")]
+    Bytes(Vec<u8>),
+}
+
+impl Cell {
+    /// Absent where no key of a search is of this type.
+    pub(in crate::fhir) fn of(value: &Value) -> Option<Self> {
+        Some(match value {
+            Value::Null => Self::Null,
+            Value::Int(int) => Self::Int(*int),
+            Value::Time(time) => Self::Time(time.as_micros()),
+            Value::Text(text) => Self::Text(text.clone()),
+            Value::Bytes(bytes) => Self::Bytes(bytes.to_vec()),
+            _ => return None,
+        })
+    }
+
+    pub(in crate::fhir) fn value(&self) -> Value {
+        match self {
+            Self::Null => Value::Null,
+            Self::Int(int) => Value::Int(*int),
+            Self::Time(micros) => Value::Time(Timestamp::from_micros(*micros)),
+            Self::Text(text) => Value::Text(text.clone()),
+            Self::Bytes(bytes) => Value::Bytes(bytes.clone().into()),
+        }
+    }
+}
+
+impl Page {
+    /// As a link's last part, for this principal alone.
+    ///
+    /// # Errors
+    /// [`PageError::TooLong`].
+    pub(in crate::fhir) fn seal(
+        &self,
+        key: &InstallationKey,
+        principal: &str,
+        nonce: [u8; NONCE_LEN],
+    ) -> Result<String, PageError> {
+        let bucket = bucket_of(self.until_us);
+        let mut state = serde_json::to_vec(self).map_err(|_| PageError::TooLong)?;
+        // A size tells what was asked: there are few sizes.
+        let size =
+            PAGE_PADDED_BYTES.into_iter().find(|size| *size >= state.len()).ok_or(PageError::TooLong)?;
+        state.resize(size, b' ');
+        let mut token = vec![VERSION];
+        token.extend_from_slice(&bucket.to_be_bytes());
+        token.extend_from_slice(&nonce);
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let sealed = sealing(key, bucket).seal_in_place_append_tag(nonce, bound(principal), &mut state);
+        sealed.map_err(|_| PageError::TooLong)?;
+        token.extend_from_slice(&state);
+        Ok(URL_SAFE_NO_PAD.encode(token))
+    }
+
+    /// What a link's last part says, to this principal.
+    ///
+    /// # Errors
+    /// [`PageError::Forged`], [`PageError::Expired`].
+    pub(in crate::fhir) fn open(
+        token: &str,
+        key: &InstallationKey,
+        principal: &str,
+        now: Timestamp,
+    ) -> Result<Self, PageError> {
+        if token.len() > PAGE_TOKEN_BYTES_MAX {
+            return Err(PageError::Forged);
+        }
+        let mut token = URL_SAFE_NO_PAD.decode(token).map_err(|_| PageError::Forged)?;
+        let (head, sealed) = token.split_at_mut_checked(HEAD_BYTES).ok_or(PageError::Forged)?;
+        let Some((&[VERSION, a, b, c, d], nonce)) = head.split_first_chunk::<5>() else {
+            return Err(PageError::Forged);
+        };
+        let bucket = u32::from_be_bytes([a, b, c, d]);
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| PageError::Forged)?;
+        let state = sealing(key, bucket).open_in_place(nonce, bound(principal), sealed);
+        let state = state.map_err(|_| PageError::Forged)?;
+        let page: Self = serde_json::from_slice(state).map_err(|_| PageError::Forged)?;
+        if bucket_of(page.until_us) != bucket {
+            return Err(PageError::Forged);
+        }
+        if page.until_us <= now.as_micros() { Err(PageError::Expired(Box::new(page))) } else { Ok(page) }
+    }
+}
+
+fn bucket_of(until_us: i64) -> u32 {
+    u32::try_from(until_us / 1_000_000 / PAGE_BUCKET_S).unwrap_or_default()
+}
+
+fn sealing(key: &InstallationKey, bucket: u32) -> LessSafeKey {
+    let digest = key.digest("fhir-page", &[&[VERSION], &bucket.to_be_bytes()]);
+    let unbound = UnboundKey::new(&AES_256_GCM_SIV, digest.as_bytes());
+    LessSafeKey::new(unbound.expect("a digest has the 32 bytes of the key"))
+}
+
+fn bound(principal: &str) -> Aad<Vec<u8>> {
+    Aad::from([b"hilum fhir page ".as_slice(), principal.as_bytes()].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const NOW_US: i64 = 1_795_000_000_000_000;
+
+    fn key() -> InstallationKey {
+        InstallationKey::new([7; 32])
+    }
+
+    fn page() -> Page {
+        Page {
+            resource_type: "Patient".to_owned(),
+            pairs: vec![("name".to_owned(), "김".to_owned())],
+            t: Some(42),
+            began_us: NOW_US,
+            after: vec![
+                Cell::Null,
+                Cell::Text("a\"\\b".to_owned()),
+                Cell::Time(i64::MIN),
+                Cell::Bytes(vec![0, 255]),
+                Cell::Int(7),
+            ],
+            reversed: true,
+            count: 20,
+            total: Some(3),
+            until_us: NOW_US + 1_800_000_000,
+        }
+    }
+
+    fn open(token: &str, principal: &str) -> Result<Page, PageError> {
+        Page::open(token, &key(), principal, Timestamp::from_micros(NOW_US))
+    }
+
+    #[test]
+    fn a_link_serves_whom_it_was_given_to_and_nobody_else() {
+        let token = page().seal(&key(), "kim", [3; NONCE_LEN]).unwrap();
+        assert_eq!(open(&token, "kim"), Ok(page()));
+        assert_eq!(open(&token, "lee"), Err(PageError::Forged));
+        let other = Page::open(&token, &InstallationKey::new([8; 32]), "kim", Timestamp::from_micros(NOW_US));
+        assert_eq!(other, Err(PageError::Forged), "of another installation");
+        assert!(token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
+    }
+
+    #[test]
+    fn every_bit_counts() {
+        let token = page().seal(&key(), "kim", [3; NONCE_LEN]).unwrap();
+        let bytes = URL_SAFE_NO_PAD.decode(&token).unwrap();
+        for at in 0..bytes.len() * 8 {
+            let mut changed = bytes.clone();
+            changed[at / 8] ^= 1 << (at % 8);
+            assert_eq!(open(&URL_SAFE_NO_PAD.encode(&changed), "kim"), Err(PageError::Forged), "bit {at}");
+        }
+        for end in 0..token.len() {
+            assert_eq!(open(token.get(..end).unwrap(), "kim"), Err(PageError::Forged), "cut at {end}");
+        }
+        for none in ["", "A", "한", "AQ==", "%00", &"A".repeat(100_000)] {
+            assert_eq!(open(none, "kim"), Err(PageError::Forged), "{none:.8}");
+        }
+    }
+
+    #[test]
+    fn one_that_is_over_says_where_it_began() {
+        let token = page().seal(&key(), "kim", [3; NONCE_LEN]).unwrap();
+        let at = |us: i64| Page::open(&token, &key(), "kim", Timestamp::from_micros(us));
+        assert_eq!(at(page().until_us - 1), Ok(page()));
+        assert_eq!(at(page().until_us), Err(PageError::Expired(Box::new(page()))));
+        assert_eq!(at(i64::MAX), Err(PageError::Expired(Box::new(page()))));
+        assert_eq!(at(0), Ok(page()), "a clock that is set back takes no link away");
+    }
+
+    #[test]
+    fn sizes_tell_little_and_end_somewhere() {
+        let size = |name_bytes: usize| {
+            let pairs = vec![("name".to_owned(), "x".repeat(name_bytes))];
+            Page { pairs, ..page() }.seal(&key(), "kim", [3; NONCE_LEN]).map(|token| token.len())
+        };
+        assert_eq!(size(1), size(60));
+        let sizes: std::collections::BTreeSet<usize> =
+            (0..5_000).step_by(7).filter_map(|n| size(n).ok()).collect();
+        assert!(sizes.len() <= PAGE_PADDED_BYTES.len());
+        assert!(sizes.iter().all(|size| *size <= PAGE_TOKEN_BYTES_MAX));
+        assert_eq!(size(10_000), Err(PageError::TooLong));
+    }
+}
