@@ -150,8 +150,12 @@ impl Time {
 }
 
 fn micros_of(date: civil::Date, zone: &TimeZone) -> Option<i64> {
-    let begin = date.to_datetime(civil::Time::midnight());
-    zone.to_timestamp(begin).ok().map(jiff::Timestamp::as_microsecond)
+    let at = |date: civil::Date| {
+        let begin = date.to_datetime(civil::Time::midnight());
+        zone.to_timestamp(begin).ok().map(jiff::Timestamp::as_microsecond)
+    };
+    // 9999-12-31, which many write for no end, lies behind the last instant that the library knows.
+    at(date).or_else(|| at(date.yesterday().ok()?)?.checked_add(86_400_000_000))
 }
 
 /// A time and its zone in minutes.
@@ -250,5 +254,14 @@ mod tests {
         for (why, text, want) in cases {
             assert_eq!(DateTime::parse(text).map(|date| date.precision()), want, "{why}");
         }
+    }
+
+    #[test]
+    fn the_last_day_that_is_written_is_a_day_as_any_other() {
+        let of = |raw: &str| DateTime::parse(raw).unwrap().bounds(&TimeZone::UTC);
+        let ((_, before), (low, _)) = (of("9999-12-30"), of("9999-12-31"));
+        assert_eq!(low.as_micros(), before.as_micros() + 1);
+        let late = of("9999-12-31T23:59:59Z").0;
+        assert_eq!(late.as_micros(), low.as_micros() + 86_399_000_000);
     }
 }

@@ -10,6 +10,8 @@ pub const HISTORY_VERSIONS: u32 = 20;
 pub const HISTORY_VERSIONS_MAX: u32 = hilum_chart::limits::HISTORY_VERSIONS_MAX;
 /// How often an update that names no version is tried again, where another writer was first.
 pub const WRITE_TRIES_MAX: u32 = 8;
+/// Places of what a condition creates that several who ask at once agree on.
+pub const CONDITION_PLACES_MAX: u32 = 3;
 /// Bytes of a request's header that we read.
 pub const HEADER_BYTES_MAX: usize = 1_024;
 /// Matches in a page of a search where the client does not say.

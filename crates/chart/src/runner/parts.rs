@@ -190,6 +190,7 @@ fn meet(first: &Changes, reads: &[Expect], second: &Changes) -> bool {
     };
     reads.iter().any(|read| writes(read.table, &read.key))
         || second.rows.keys().any(|(table, key)| writes(table, key))
+        || second.registers.keys().any(|(table, key)| writes(table, key))
         || second.resources.keys().any(|place| first.resources.contains_key(place))
 }
 

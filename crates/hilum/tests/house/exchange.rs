@@ -284,9 +284,12 @@ fn a_condition_is_met_by_one_or_by_nothing() {
             "{why}"
         );
     }
-    for (why, criteria) in
-        [("nothing", ""), ("no criteria", "_count=1"), ("an order", "identifier=7&_sort=birthdate")]
-    {
+    for (why, criteria) in [
+        ("nothing", ""),
+        ("no criteria", "_count=1"),
+        ("an empty one beside another", "identifier=7&family="),
+        ("an order", "identifier=7&_sort=birthdate"),
+    ] {
         assert_eq!(put(criteria, &patient("7", &json!({}))).status, 400, "{why}");
         assert_eq!(client.ask("DELETE", &format!("/Patient?{criteria}"), &[], "").status, 400, "{why}");
     }
@@ -295,7 +298,17 @@ fn a_condition_is_met_by_one_or_by_nothing() {
     }
     let anew = create("7");
     assert_eq!(anew.status, 201, "{}", anew.text());
-    assert_ne!(said(&anew)["id"], all[0].1, "what was deleted stays deleted");
+    let version = &said(&anew)["meta"]["versionId"];
+    assert_eq!((&said(&anew)["id"], version.as_str()), (&all[0].1, Some("4")), "again, behind its deletion");
+    let headers = [("if-none-exist", "Basic?code=7"), ("content-type", "application/fhir+json")];
+    assert_eq!(client.ask("POST", "/Patient", &headers, &patient("7", &json!({})).to_string()).status, 400);
+    // What is made so and does not meet the condition keeps nobody from making another one.
+    let headers =
+        [("if-none-exist", "identifier=urn:ward|nobody"), ("content-type", "application/fhir+json")];
+    for _ in 0..6 {
+        let other = client.ask("POST", "/Patient", &headers, &patient("somebody", &json!({})).to_string());
+        assert_eq!(other.status, 201, "{}", other.text());
+    }
 
     // In a transaction: who is there already is referred to, by fullUrl and by a search.
     let note = |id: &str, subject: &str| {
@@ -355,4 +368,21 @@ fn who_may_not_be_found_is_not_made_a_second_time() {
     assert_eq!((stands.status, &said(&stands)["id"]), (200, &open["entry"][0]["resource"]["id"]));
     assert_eq!(said(&client.get(&format!("/Patient?identifier={SECRET}1")))["total"], 0);
     assert_eq!(of(&format!("{SECRET}1")).status, 412);
+    // A newborn of hers is found, and told without what would name her, whoever asks how.
+    let born = wait("the newborn stands", 20, || {
+        let born = of(&format!("{OPEN}16"));
+        (born.status == 200).then_some(born)
+    });
+    assert!(born.text().contains(OPEN) && !born.text().contains(SECRET), "{}", born.text());
+    let note =
+        json!({"ifNoneExist": format!("identifier={OPEN}16"), "resource": {"resourceType": "Patient"}});
+    let wanted = [("prefer", "return=representation"), ("content-type", "application/fhir+json")];
+    for kind in ["batch", "transaction"] {
+        let told = client.ask("POST", "", &wanted, &bundle(kind, &[entry("POST", "Patient", &note)]));
+        assert!(told.text().contains(OPEN) && !told.text().contains(SECRET), "{}", told.text());
+    }
+    // By anything but a number a condition tells no more than a search.
+    let condition = [("if-none-exist", "family=GEHEIMNAME"), ("content-type", "application/fhir+json")];
+    assert_eq!(client.ask("POST", "/Patient", &condition, patient).status, 201);
+    assert_eq!(client.ask("DELETE", &format!("/Patient?identifier={SECRET}1"), &[], "").status, 204);
 }

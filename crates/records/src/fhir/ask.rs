@@ -57,10 +57,9 @@ pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Trouble> {
     version_of(raw).map(Some).ok_or(Trouble::Header(header::IF_MATCH))
 }
 
-/// `If-None-Exist`: a search; with or without its question mark.
+/// `If-None-Exist`: a search.
 pub(super) fn if_none_exist(headers: &HeaderMap) -> Result<Option<&str>, Trouble> {
-    let raw = text(headers, &HeaderName::from_static("if-none-exist"))?;
-    Ok(raw.map(|raw| raw.split_once('?').map_or(raw, |(_, criteria)| criteria)))
+    text(headers, &HeaderName::from_static("if-none-exist"))
 }
 
 /// What a client has already: `If-None-Match` says by which version, else `If-Modified-Since` by when.

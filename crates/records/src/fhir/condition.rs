@@ -4,6 +4,7 @@
 //! all of them would create the same resource, and the one who comes second finds it.
 
 use hilum_chart::search::{self, Asked, From, Match, Plan};
+use hilum_core::Id;
 use hilum_engines::tables::Value;
 use hilum_engines::tables::query::Found;
 use hilum_fhir::search::query::Query;
@@ -15,6 +16,7 @@ use super::answer::{self, Trouble};
 use super::ask::Place;
 use super::read::visible;
 use super::search::{criteria, settings};
+use crate::limits::CONDITION_PLACES_MAX;
 use crate::{Room, logical};
 
 /// A condition that was understood.
@@ -33,6 +35,11 @@ impl Condition {
     /// # Errors
     /// What is no search, has no criteria, or more than these.
     pub(super) fn parse(resource_type: &'static str, raw: &str) -> Result<Self, Trouble> {
+        // A variable that was empty would widen what is written to.
+        let mut pairs = form_urlencoded::parse(raw.as_bytes());
+        if pairs.any(|(name, value)| name.is_empty() || value.is_empty()) {
+            return Err(Trouble::Address("a condition has a parameter without a value"));
+        }
         let query = criteria(resource_type, raw)?;
         if query.criteria.is_empty() || query.pairs().len() != query.criteria.len() {
             return Err(Trouble::Address(
@@ -42,12 +49,27 @@ impl Condition {
         Ok(Self(query))
     }
 
+    /// As `If-None-Exist` has it: criteria, or `Type?criteria`.
+    ///
+    /// # Errors
+    /// As [`Condition::parse`]; another type.
+    pub(super) fn parse_header(resource_type: &'static str, raw: &str) -> Result<Self, Trouble> {
+        let (ty, criteria) = raw.split_once('?').unwrap_or((resource_type, raw));
+        if !ty.is_empty() && ty != resource_type {
+            return Err(Trouble::Address(
+                "the condition names another type, or a base: it is of the type that is created",
+            ));
+        }
+        Self::parse(resource_type, criteria)
+    }
+
     /// The type that it goes by.
     pub(super) const fn resource_type(&self) -> &'static str {
         self.0.resource_type
     }
 
-    fn plan(&self, room: &Room, caller: &Caller, settings: &Settings) -> Result<Plan, Trouble> {
+    fn plan(&self, room: &Room, caller: &Caller, settings: &Settings, all: bool) -> Result<Plan, Trouble> {
+        let withheld = if all { Vec::new() } else { room.discretions.withheld() };
         let chart_id = |ty: &str, id: &FhirId| logical::chart_id(&room.key, ty, id);
         let asked = Asked {
             authority: &caller.authority,
@@ -56,15 +78,25 @@ impl Condition {
             began: caller.at(),
             settings,
             chart_id: &chart_id,
-            withheld: &[],
+            withheld: &withheld,
         };
         search::plan(&asked).map_err(Trouble::Plan)
     }
 
-    /// Looks. Somebody who is withheld is found, too, or a second patient would be made beside the first; who asks is told
-    /// that there are several.
+    /// Looks as a search does: what is withheld is not there.
     pub(super) async fn look(&self, room: &Room, caller: &Caller) -> Result<Met, Trouble> {
-        let plan = self.plan(room, caller, settings(room).await?)?;
+        self.seek(room, caller, false).await
+    }
+
+    /// Looks for something that would be created. By their number somebody who is withheld is found too, or a second patient
+    /// would be made beside the first: whoever asks is told that there are several. By anything else that would tell too much.
+    pub(super) async fn look_before(&self, room: &Room, caller: &Caller) -> Result<Met, Trouble> {
+        let by_number = self.0.pairs().iter().all(|(name, _)| name == "identifier");
+        self.seek(room, caller, by_number).await
+    }
+
+    async fn seek(&self, room: &Room, caller: &Caller, all: bool) -> Result<Met, Trouble> {
+        let plan = self.plan(room, caller, settings(room).await?, all)?;
         let found = room.chart.search(&caller.authority, &plan, From { limit: 2, ..From::default() }).await?;
         let row = |one: &Found| match one.subject {
             Value::Int(row) => Some(row),
@@ -75,7 +107,11 @@ impl Condition {
         for found in room.chart.matches(&caller.authority, &rows, found.t).await?.into_iter().flatten() {
             let Match { then, now } = found;
             let stored = now.unwrap_or(then);
-            if !matches!(met, Met::Nothing) || visible(room, caller, &stored).await?.is_none() {
+            let is_shown = visible(room, caller, &stored).await?.is_some();
+            if !is_shown && !all {
+                continue;
+            }
+            if !is_shown || !matches!(met, Met::Nothing) {
                 return Ok(Met::Several);
             }
             let body = ResourceBody::parse(stored.body.clone());
@@ -85,8 +121,13 @@ impl Condition {
         Ok(met)
     }
 
-    /// Where what it creates stands; `tried` times something else stood there.
+    /// Where what it creates stands; `tried` times something else stood there. After some of these any place is as good:
+    /// what stands there does not meet the condition that it was made by.
     pub(super) fn place(&self, room: &Room, tried: u32) -> Place {
+        if tried > CONDITION_PLACES_MAX {
+            let id = Id::from_bytes(room.entropy.bytes());
+            return Place { resource_type: self.0.resource_type, logical: FhirId::from(id), id };
+        }
         let pairs = self.0.pairs();
         let mut parts: Vec<&[u8]> = vec![self.0.resource_type.as_bytes()];
         parts.extend(pairs.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]));

@@ -135,6 +135,8 @@ struct Writes<'a> {
     names: bool,
     /// Whether its condition is met already: nothing is written.
     stands: bool,
+    /// Whether its condition is met by nothing: nothing may live at its place.
+    creates: bool,
 }
 
 /// What an entry that writes asks for.
@@ -254,11 +256,14 @@ impl Asking<'_> {
             },
         };
         let stored = room.chart.read(&caller.authority, place.resource_type, place.id).await?;
-        self.done(status, &place, &stored)
+        self.done(status, &place, &stored).await
     }
 
     async fn gone(&self, request: &Request, place: &Place) -> Result<Did, Trouble> {
-        write::write(self.room, self.caller, place, version_of(request)?, |_| Ok(None)).await?;
+        let before = write::write(self.room, self.caller, place, version_of(request)?, |_| Ok(None)).await?;
+        if let Some(before) = before.filter(|before| !before.deleted) {
+            read::saw(self.caller, before.text()?);
+        }
         Ok(Did::of(StatusCode::NO_CONTENT))
     }
 
@@ -305,9 +310,7 @@ impl Asking<'_> {
             (Method::Post, Target::Type(ty)) => {
                 let ty = ask::type_of(ty)?;
                 must_be(resource()?, ty, None)?;
-                let condition = request.if_none_exist.as_deref().map(|raw| {
-                    Condition::parse(ty, raw.split_once('?').map_or(raw, |(_, criteria)| criteria))
-                });
+                let condition = request.if_none_exist.as_deref().map(|raw| Condition::parse_header(ty, raw));
                 Wanted::Create(condition.transpose()?)
             }
             (Method::Put, Target::One(ty, id)) => {
@@ -353,20 +356,21 @@ impl Asking<'_> {
     ) -> Result<Option<Writes<'e>>, Trouble> {
         let (room, caller, if_match) = (self.room, self.caller, version_of(request)?);
         let resource = entry.resource();
-        let by_place = |place| Writes { at, place, resource, if_match, names: false, stands: false };
+        let by_place =
+            |place| Writes { at, place, resource, if_match, names: false, stands: false, creates: false };
         let by_condition = |place| Writes { names: true, ..by_place(place) };
         Ok(Some(match self.wanted(entry, request)? {
             Wanted::Create(None) => Writes { if_match: None, ..by_condition(self.new_place(request)?) },
-            Wanted::Create(Some(condition)) => match condition.look(room, caller).await? {
+            Wanted::Create(Some(condition)) => match condition.look_before(room, caller).await? {
                 Met::Several => return Err(Trouble::Several),
                 Met::One(place) => Writes { stands: true, ..by_place(place) },
-                Met::Nothing => Writes { if_match: Some(0), ..by_condition(condition.place(room, tried)) },
+                Met::Nothing => Writes { creates: true, ..by_condition(condition.place(room, tried)) },
             },
             Wanted::Update(place) => by_place(place),
             Wanted::UpdateWhere(condition) => {
                 let json = resource.map(|text| Json::parse(text.as_bytes())).transpose()?;
                 let given = json.as_ref().and_then(|json| json.get("id")).and_then(Json::as_str);
-                match (condition.look(room, caller).await?, given) {
+                match (condition.look_before(room, caller).await?, given) {
                     (Met::Several, _) => return Err(Trouble::Several),
                     (Met::One(place), Some(given)) if given != place.logical.as_str() => {
                         return Err(Trouble::Address(
@@ -379,7 +383,7 @@ impl Asking<'_> {
                     }
                     (Met::Nothing, None) if if_match.is_some() => return Err(Trouble::Version),
                     (Met::Nothing, None) => {
-                        Writes { if_match: Some(0), ..by_condition(condition.place(room, tried)) }
+                        Writes { creates: true, ..by_condition(condition.place(room, tried)) }
                     }
                 }
             }
@@ -477,12 +481,13 @@ impl Asking<'_> {
             }
             let before = write::ours(before.as_ref(), &one.place).map_err(here)?;
             let current = before.map_or(0, |stored| stored.version);
-            match one.if_match {
-                Some(wanted) if wanted == current => {}
-                None => {}
-                // What a condition would create stands there since, or stood there once.
-                Some(0) if one.names => return Ok(None),
-                Some(_) => return Err(here(Trouble::Version)),
+            if one.creates {
+                // What a condition would create stands there since, or once did.
+                if write::free_at(before) != Some(current) {
+                    return Ok(None);
+                }
+            } else if one.if_match.is_some_and(|wanted| wanted != current) {
+                return Err(here(Trouble::Version));
             }
             let key = (one.place.resource_type, one.place.id);
             let body = body.as_deref().map(|body| write::body_of(body, before)).transpose().map_err(here)?;
@@ -491,6 +496,9 @@ impl Asking<'_> {
             commit.changes.resources.insert(key, change);
             commit.if_versions.insert(key, current);
             commit.logical_ids.insert(key, one.place.logical.clone());
+            if let (None, Some(before)) = (one.resource, before.filter(|before| !before.deleted)) {
+                read::saw(caller, before.text().map_err(|why| here(why.into()))?);
+            }
             statuses.push(status_of(one.resource, before));
         }
         match room.chart.commit(&caller.authority, commit).await {
@@ -510,7 +518,7 @@ impl Asking<'_> {
         let mut did = BTreeMap::new();
         for ((one, status), stored) in writes.iter().zip(statuses).zip(stored) {
             let done = match stored.filter(|stored| !stored.deleted) {
-                Some(stored) => self.done(status, &one.place, &stored),
+                Some(stored) => self.done(status, &one.place, &stored).await,
                 None => Ok(Did::of(status)),
             };
             did.insert(one.at, done);
@@ -518,15 +526,17 @@ impl Asking<'_> {
         Ok(did)
     }
 
-    fn done(&self, status: StatusCode, place: &Place, stored: &Stored) -> Result<Did, Trouble> {
-        let body = stored.json()?;
-        read::saw(self.caller, &body);
+    async fn done(&self, status: StatusCode, place: &Place, stored: &Stored) -> Result<Did, Trouble> {
+        let body = read::visible(self.room, self.caller, stored).await?;
+        if let Some(body) = &body {
+            read::saw(self.caller, body);
+        }
         let full_url = format!("{}/{}/{}", self.base, place.resource_type, place.logical);
         Ok(Did {
             location: Some(format!("{full_url}/_history/{}", stored.version)),
             full_url: Some(full_url),
             version: Some((stored.version, stored.updated.to_string())),
-            body: self.is_full.then_some(body),
+            body: body.filter(|_| self.is_full),
             ..Did::of(status)
         })
     }

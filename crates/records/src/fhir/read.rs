@@ -11,7 +11,7 @@ use hilum_fhir::bundle::Done;
 use hilum_fhir::json::Json;
 use hilum_fhir::path::{Found, Path as Walk};
 use hilum_fhir::r4::r4;
-use hilum_fhir::{Bundle, BundleType, Reference};
+use hilum_fhir::{Bundle, BundleType};
 use hilum_web::visit::Caller;
 
 use super::answer::{self, Trouble};
@@ -82,15 +82,19 @@ fn patients_of(body: &str) -> BTreeSet<String> {
         let walk = r4().parameter(ty, code).and_then(|parameter| Walk::of(parameter, ty).ok());
         for found in walk.iter().flat_map(|walk| walk.walk(r4(), &json, shape)) {
             let Found::Element(element, _) = found else { continue };
-            let reference = element.get("reference").and_then(Json::as_str).and_then(|raw| raw.parse().ok());
-            if let Some(Reference::Relative { resource_type, id, .. }) = reference
-                && resource_type.as_str() == "Patient"
-            {
-                patient(Some(id.as_str()));
-            }
+            let reference = element.get("reference").and_then(Json::as_str).unwrap_or_default();
+            // Whatever the base: ours has several names, and an id of ours is nobody else's.
+            patient(patient_in(reference));
         }
     }
     patients
+}
+
+/// The id in a reference to a Patient.
+fn patient_in(reference: &str) -> Option<&str> {
+    let path = reference.split_once("/_history/").map_or(reference, |(path, _)| path);
+    let (before, id) = path.rsplit_once('/')?;
+    (before == "Patient" || before.ends_with("/Patient")).then_some(id)
 }
 
 pub(super) async fn read(

@@ -110,16 +110,19 @@ async fn done(
     (headers, pretty): (&HeaderMap, bool),
 ) -> Result<Response, Trouble> {
     let stored = room.chart.read(&caller.authority, place.resource_type, place.id).await?;
-    let body = stored.json()?;
-    super::read::saw(caller, &body);
-    let mut response = match ask::wants(headers)? {
-        Return::Representation => answer::resource(status, &stored, body, pretty),
-        Return::Minimal => {
+    // What meets a condition may be withheld in part, or whole.
+    let body = super::read::visible(room, caller, &stored).await?;
+    if let Some(body) = &body {
+        super::read::saw(caller, body);
+    }
+    let mut response = match (ask::wants(headers)?, body) {
+        (Return::Representation, Some(body)) => answer::resource(status, &stored, body, pretty),
+        (Return::Minimal | Return::Representation, _) => {
             let mut headers = answer::headers_of(&stored);
             headers.remove(header::CONTENT_TYPE);
             (status, headers).into_response()
         }
-        Return::Outcome => {
+        (Return::Outcome, _) => {
             let text = "written";
             let outcome = OperationOutcome::one(Severity::Information, IssueType::Informational, text);
             (status, answer::headers_of(&stored), outcome.to_json()).into_response()
@@ -133,6 +136,11 @@ async fn done(
     Ok(response)
 }
 
+/// The version on top of which something may be created at a place; absent where something lives.
+pub(super) fn free_at(stood: Option<&Stored>) -> Option<i64> {
+    stood.map_or(Some(0), |stood| (stood.deleted && stood.owner == DOOR).then_some(stood.version))
+}
+
 /// What is made where a condition meets nothing; what meets it already, as a place, and whether it was made.
 pub(super) async fn create_where(
     room: &Room,
@@ -141,7 +149,7 @@ pub(super) async fn create_where(
     text: &str,
 ) -> Result<(Place, bool), Trouble> {
     for tried in 0..WRITE_TRIES_MAX {
-        match condition.look(room, caller).await? {
+        match condition.look_before(room, caller).await? {
             Met::Several => return Err(Trouble::Several),
             Met::One(place) => return Ok((place, false)),
             Met::Nothing => {}
@@ -149,7 +157,11 @@ pub(super) async fn create_where(
         let place = condition.place(room, tried);
         let text = with_id(text, &place.logical)
             .map_err(|_| answer::broken("a body that was read has no members"))?;
-        match commit(room, caller, &place, 0, Some(text)).await {
+        let stood = room.chart.read_all(&caller.authority, &[(place.resource_type, place.id)]).await?;
+        let stood = stood.into_iter().next().flatten();
+        // What was deleted comes again; what lives there does not meet the condition any more.
+        let Some(current) = free_at(stood.as_ref()) else { continue };
+        match commit(room, caller, &place, current, Some(text)).await {
             Ok(()) => return Ok((place, true)),
             // Another one was first, with the same or with something that has changed since.
             Err(ChartError::Version { .. }) => {}
@@ -179,7 +191,7 @@ pub(super) async fn create(
     ask::brings_json(&headers)?;
     ask::wants(&headers)?;
     let condition =
-        ask::if_none_exist(&headers)?.map(|raw| Condition::parse(resource_type, raw)).transpose()?;
+        ask::if_none_exist(&headers)?.map(|raw| Condition::parse_header(resource_type, raw)).transpose()?;
     let (_, text) = checked(resource_type, &body)?;
     if let Some(condition) = condition {
         let (place, is_new) = create_where(&room, &caller, &condition, text).await?;
@@ -247,7 +259,7 @@ pub(super) async fn put_where(
 ) -> Result<(Place, StatusCode), Trouble> {
     let json = Json::parse(text.as_bytes())?;
     let given = json.get("id").and_then(Json::as_str);
-    let place = match condition.look(room, caller).await? {
+    let place = match condition.look_before(room, caller).await? {
         Met::Several => return Err(Trouble::Several),
         Met::One(place) if given.is_some_and(|given| given != place.logical.as_str()) => {
             return Err(Trouble::Address("what meets the condition has another id than the body"));

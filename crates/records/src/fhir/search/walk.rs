@@ -15,7 +15,7 @@ use hilum_web::visit::Caller;
 use super::page::{Cell, Page};
 use super::{PAGE_MATCHES, PAGE_TTL_S};
 use crate::fhir::answer::{self, Trouble};
-use crate::fhir::read::saw;
+use crate::fhir::read::{saw, visible};
 use crate::limits::{INCLUDED_MAX, PAGE_ROUNDS_MAX, TOTAL_MATCHES_MAX, TOTAL_ROWS_MAX};
 use crate::{Room, logical};
 
@@ -181,12 +181,12 @@ impl Walk<'_> {
         for (found, found_match) in found.iter().zip(room.chart.matches(authority, &rows, t).await?) {
             let Some(Match { then, now }) = found_match else { continue };
             let may = match &now {
-                Some(now) => room.discretions.show(authority, now).await?.is_some(),
+                Some(now) => visible(room, self.caller, now).await?.is_some(),
                 None => true,
             };
-            let body = if may { room.discretions.show(authority, &then).await? } else { None };
+            let body = if may { visible(room, self.caller, &then).await? } else { None };
             let Some(body) = body else {
-                tracing::debug!("what a search found was withheld by its room alone");
+                tracing::debug!("what a search found was withheld behind its plan");
                 continue;
             };
             saw(self.caller, &body);
