@@ -108,6 +108,7 @@ impl Message {
             let bytes: Bytes = [before, &edited, after].concat().into();
             let message = Self::parse(bytes, self.settings())?;
             if message.holds(path, value)
+                && self.differs_at_most_in(path, &message)
                 && (self.charset().is_ascii() || message.charset().encoding() == self.charset().encoding())
             {
                 return Ok(message);
@@ -136,6 +137,20 @@ impl Message {
             }
         }
         Err(EditError::NotRepresentable)
+    }
+
+    /// Whether all fields but that of `path` are the same in `edited`. Half a character at the end of a field would take the
+    /// separator that is written behind it for its other half.
+    fn differs_at_most_in(&self, path: Path, edited: &Self) -> bool {
+        let mut segments = self.all_segments().zip(edited.all_segments());
+        self.segment_count() == edited.segment_count()
+            && segments.all(|(before, after)| {
+                let mut fields = before.fields();
+                before.raw() == after.raw()
+                    || fields.all(|(number, field)| {
+                        number == path.field() || field.raw() == after.field(number).raw()
+                    })
+            })
     }
 
     /// The first line end of the message: CR, LF or CRLF.

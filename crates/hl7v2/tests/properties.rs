@@ -218,3 +218,14 @@ proptest! {
         }
     }
 }
+
+/// Half a character of Big5 ends PID-1: a separator behind it would be its other half.
+#[test]
+fn an_edit_that_would_swallow_a_separator_is_refused() {
+    let mut bytes = b"MSH|^~\\&|A|B|C|D|1||ADT^A40|1|P|2.5||||||BIG-5\rPID|".to_vec();
+    bytes.extend([129, 14, 135]);
+    let settings = CharsetSettings::default();
+    let message = Message::parse(bytes.into(), &settings).unwrap();
+    assert!(message.edit(Path::parse("PID-2").unwrap(), "").is_err());
+    assert!(message.edit(Path::parse("PID-1").unwrap(), "x").is_ok());
+}
