@@ -53,12 +53,24 @@ pub struct Entry<'a> {
     resource: Option<&'a RawValue>,
     /// What is asked for.
     pub request: Option<Request>,
+    /// What a search says of it.
+    search: Option<Searched>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Searched {
+    mode: Option<String>,
 }
 
 impl<'a> Entry<'a> {
     /// The resource as it came.
     pub fn resource(&self) -> Option<&'a str> {
         self.resource.map(RawValue::get)
+    }
+
+    /// Whether it tells of a search, and is nothing that was found.
+    pub fn is_outcome(&self) -> bool {
+        self.search.as_ref().is_some_and(|search| search.mode.as_deref() == Some("outcome"))
     }
 }
 
@@ -86,6 +98,12 @@ fn is_link(name: &str) -> bool {
     name == "reference" || ["Uri", "Url", "Canonical", "Uuid", "Oid"].into_iter().any(value_of)
 }
 
+/// Whether a reference says what it is to by a search: `Practitioner?identifier=…`.
+pub fn is_search(link: &str) -> bool {
+    link.split_once('?')
+        .is_some_and(|(ty, _)| !ty.is_empty() && ty.bytes().all(|byte| byte.is_ascii_alphabetic()))
+}
+
 /// `body` in which each reference, and each `value[x]` of a type of addresses, is what `to` makes of it; what `to` knows
 /// nothing of, and everything else, keeps its bytes.
 ///
@@ -100,16 +118,20 @@ fn is_link(name: &str) -> bool {
 /// ```
 pub fn relinked(body: &str, to: impl Fn(&str) -> Option<String>) -> Cow<'_, str> {
     let mut out = String::new();
-    // Up to where `body` is in `out`, and the last member's name.
-    let (mut copied, mut at, mut name) = (0, 0, String::new());
+    // Up to where `body` is in `out`, and whether the last member's name is that of an address.
+    let (mut copied, mut at, mut links) = (0, 0, false);
     while let Some(open) = body.get(at..).and_then(|rest| rest.find('"')).map(|found| at + found) {
         let close = end_of_text(body, open);
         let Some(text) = body.get(open..close) else { break };
         at = close;
         let is_name = body.get(close..).is_some_and(|rest| rest.trim_start().starts_with(':'));
         if is_name {
-            name = serde_json::from_str(text).unwrap_or_default();
-        } else if is_link(&name)
+            links = if text.contains('\\') {
+                serde_json::from_str::<String>(text).is_ok_and(|name| is_link(&name))
+            } else {
+                is_link(text.trim_matches('"'))
+            };
+        } else if links
             && let Ok(link) = serde_json::from_str::<String>(text)
             && let Some(link) = to(&link)
         {

@@ -12,6 +12,10 @@ pub const REFERENCE_BYTES_MAX: usize = 2_048;
 pub const NESTING_MAX: usize = 64;
 /// Bytes of one number; R4 asks for 18 digits (<https://hl7.org/fhir/R4/datatypes.html#decimal>).
 pub const NUMBER_BYTES_MAX: usize = 64;
+/// Operations of one JSON Patch.
+pub const PATCH_OPERATIONS_MAX: usize = 1_000;
+/// Names in one `_elements`.
+pub const ELEMENTS_MAX: usize = 100;
 /// Findings of one check; what is behind them is not looked at.
 pub const FINDINGS_MAX: usize = 50;
 /// Bytes of one search: names and values.
@@ -20,6 +24,8 @@ pub const QUERY_BYTES_MAX: usize = 64 << 10;
 pub const QUERY_PARAMETERS_MAX: usize = 64;
 /// Values of one search, of all its parameters.
 pub const QUERY_VALUES_MAX: usize = 1_000;
+/// Parameters of one search that ask who has none of their values: no index leads to these.
+pub const QUERY_NEGATIONS_MAX: usize = 16;
 /// Bytes of one value.
 pub const QUERY_VALUE_BYTES_MAX: usize = 2_048;
 /// Digits of a number in a search.
@@ -40,3 +46,7 @@ pub const INDEX_ROWS_MAX: usize = 10_000;
 pub const UNIT_BYTES_MAX: usize = 64;
 /// Units that are remembered with what they are of their canonical one.
 pub const UNITS_MAX: usize = 4_096;
+/// Codes of a value set that a search looks for.
+pub const TERMS_CODES_MAX: usize = 1_000;
+/// Concepts within each other.
+pub const TERMS_DEPTH_MAX: usize = 40;

@@ -11,7 +11,7 @@
 //! | `X.exists() and X != false` | true or false: whether X says something else than no |
 
 use crate::json::Json;
-use crate::r4::{Definitions, Parameter, Shape};
+use crate::r4::{Codes, Definitions, Parameter, Shape};
 
 /// Why an expression cannot be compiled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -91,6 +91,19 @@ impl Path {
         Ok(Self { branches: branches.collect::<Result<_, _>>()? })
     }
 
+    /// Where it leads to references to one type alone: the same without that, and the type.
+    pub(crate) fn of_any_target(&self) -> Option<(Self, &'static str)> {
+        let mut only = None;
+        let mut branches = self.branches.clone();
+        for branch in &mut branches {
+            let Some(Step::RefersTo(ty)) = branch.pop() else { return None };
+            if only.replace(ty).is_some_and(|other| other != ty) {
+                return None;
+            }
+        }
+        only.map(|ty| (Self { branches }, ty))
+    }
+
     /// Whether it leads nowhere.
     pub fn is_empty(&self) -> bool {
         self.branches.is_empty()
@@ -115,6 +128,33 @@ impl Path {
         types.sort_unstable();
         types.dedup();
         types
+    }
+
+    /// The required bindings of the elements that it leads to; absent where one of them has none, or is no code.
+    pub fn bindings(&self, r4: &'static Definitions, shape: &'static Shape) -> Option<Vec<&'static Codes>> {
+        fn walk(
+            r4: &'static Definitions,
+            steps: &[Step],
+            (ty, codes): (&'static str, Option<&'static Codes>),
+            out: &mut Vec<Option<&'static Codes>>,
+        ) {
+            let Some((step, rest)) = steps.split_first() else {
+                return out.push(codes.filter(|_| ty == "code"));
+            };
+            match step {
+                Step::Element(name) => {
+                    for field in r4.shape(ty).into_iter().flat_map(|shape| shape.fields_of(name)) {
+                        walk(r4, rest, (field.ty, field.codes), out);
+                    }
+                }
+                Step::As(wanted) if !ty.eq_ignore_ascii_case(wanted) => {}
+                Step::IsSaid => out.push(None),
+                _ => walk(r4, rest, (ty, codes), out),
+            }
+        }
+        let mut bindings = Vec::new();
+        self.branches.iter().for_each(|steps| walk(r4, steps, (shape.path, None), &mut bindings));
+        bindings.into_iter().collect()
     }
 
     /// All values below `from`, in the order of the branches and of the document.

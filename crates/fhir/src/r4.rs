@@ -42,6 +42,10 @@ pub struct Field {
     pub is_required: bool,
     /// Whether it may repeat, and is an array therefore.
     pub repeats: bool,
+    /// Whether it is part of summaries.
+    pub is_summary: bool,
+    /// Whether it changes what that means in which it stands.
+    pub is_modifier: bool,
     /// What a reference may point to; empty: anything.
     pub targets: Vec<&'static str>,
     /// The value set whose codes alone may stand here; absent where none is required, or it cannot be listed.
@@ -234,7 +238,7 @@ impl Shape {
 struct RawType {
     kind: Kind,
     base: &'static str,
-    elements: Vec<[&'static str; 5]>,
+    elements: Vec<[&'static str; 6]>,
 }
 
 impl RawType {
@@ -261,7 +265,7 @@ impl RawType {
     /// Its own path, and those of its elements that have elements.
     fn paths(&self, name: &'static str) -> Vec<&'static str> {
         let inner =
-            self.elements.iter().filter(|[.., types, _]| matches!(*types, "BackboneElement" | "Element"));
+            self.elements.iter().filter(|[.., types, _, _]| matches!(*types, "BackboneElement" | "Element"));
         let inner = inner.map(|[below, ..]| &*format!("{name}.{below}").leak());
         std::iter::once(name).chain(inner).collect()
     }
@@ -277,7 +281,7 @@ fn fields_of(
     let mut fields = Vec::new();
     let (root, below) = path.split_once('.').map_or((path, ""), |(root, below)| (root, below));
     // What is below an element: which of the two it is was said by its own line.
-    let own = raw.elements.iter().find(|[found, ..]| *found == below).map(|[.., types, _]| *types);
+    let own = raw.elements.iter().find(|[found, ..]| *found == below).map(|[.., types, _, _]| *types);
     let mut base = own.unwrap_or(raw.base);
     let mut bases = Vec::new();
     while let Some((name, found)) = types.get_key_value(base) {
@@ -305,7 +309,7 @@ fn fields_of(
 
 fn fields_of_element(
     root: &'static str,
-    &[below, min, max, types, value_set]: &[&'static str; 5],
+    &[below, min, max, types, value_set, flags]: &[&'static str; 6],
     codes: &'static HashMap<&'static str, Codes>,
 ) -> Vec<Field> {
     let (_, name) = below.rsplit_once('.').unwrap_or(("", below));
@@ -332,6 +336,8 @@ fn fields_of_element(
             is_choice,
             is_required: min != "0",
             repeats: max != "1" && max != "0",
+            is_summary: flags.contains('s'),
+            is_modifier: flags.contains('m'),
             targets,
             codes: codes.get(value_set),
         }

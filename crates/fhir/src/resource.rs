@@ -213,6 +213,33 @@ pub fn without_server_meta(body: &str) -> Result<Cow<'_, str>, ResourceError> {
     rewrite_meta(body, "").map(Cow::Owned)
 }
 
+/// `json` without blanks between its parts: one line, whatever laid it out.
+///
+/// ```
+/// use hilum_fhir::resource::compact;
+/// assert_eq!(compact("{\n  \"a\" : [1.50, \"b c\"]\n}"), r#"{"a":[1.50,"b c"]}"#);
+/// ```
+pub fn compact(json: &str) -> Cow<'_, str> {
+    let is_blank = |byte: u8| matches!(byte, b' ' | b'\n' | b'\r' | b'\t');
+    let (mut out, mut copied) = (String::new(), 0);
+    let (mut in_text, mut escaped) = (false, false);
+    for (at, byte) in json.bytes().enumerate() {
+        if in_text {
+            (in_text, escaped) = (escaped || byte != b'"', byte == b'\\' && !escaped);
+        } else if byte == b'"' {
+            in_text = true;
+        } else if is_blank(byte) {
+            out.push_str(json.get(copied..at).unwrap_or_default());
+            copied = at + 1;
+        }
+    }
+    if copied == 0 {
+        return Cow::Borrowed(json);
+    }
+    out.push_str(json.get(copied..).unwrap_or_default());
+    Cow::Owned(out)
+}
+
 /// `body` with this `id`, behind `resourceType` where it had none; everything else keeps its bytes and its order.
 ///
 /// # Errors
@@ -276,6 +303,29 @@ pub fn with_labels_of<'a>(body: &'a str, before: &str) -> Result<Cow<'a, str>, R
     }
     out.push('}');
     Ok(Cow::Owned(out))
+}
+
+/// `body` with this `meta`, behind `id` where it had none, or without any; everything else keeps its bytes and its order.
+///
+/// # Errors
+/// [`ResourceError::Json`].
+pub fn with_whole_meta(body: &str, meta: Option<&str>) -> Result<String, ResourceError> {
+    let all = members(body)?;
+    let mut out = String::with_capacity(body.len() + meta.map_or(0, str::len) + 8);
+    out.push('{');
+    let has_meta = find(&all, "meta").is_some();
+    for (name, value) in &all {
+        match (name.as_ref(), meta) {
+            ("meta", Some(meta)) => write_member(&mut out, name, meta),
+            ("meta", None) => {}
+            _ => write_member(&mut out, name, value),
+        }
+        if let (false, "id", Some(meta)) = (has_meta, name.as_ref(), meta) {
+            write_member(&mut out, "meta", meta);
+        }
+    }
+    out.push('}');
+    Ok(out)
 }
 
 fn is_server_meta(name: &str) -> bool {

@@ -12,7 +12,7 @@ pub const FOLDED_BYTES_MAX: usize = 200;
 /// Bytes of a code or an address that stand in a key as they are.
 pub const CODE_BYTES_MAX: usize = 180;
 /// Of a longer one, the bytes before its digest.
-const CUT_BYTES: usize = 160;
+pub(crate) const CUT_BYTES: usize = 160;
 
 /// A text without case, accents and what white space is beyond one space: `José  ÁLVAREZ` is `jose alvarez`. Hangul stays in
 /// syllables, so that `기` is no beginning of `김`.

@@ -23,6 +23,11 @@ pub struct Canonical {
     offset: Option<Decimal>,
 }
 
+/// Whether UCUM knows a code.
+pub fn is_unit(code: &str) -> bool {
+    code.len() <= UNIT_BYTES_MAX && ucum::analyze(code).is_ok()
+}
+
 impl Canonical {
     /// What a UCUM code stands for; `None` where UCUM does not know it, or where it measures by a scale of its own (`[iU]`,
     /// `[pH]`): such quantities are compared by their code.

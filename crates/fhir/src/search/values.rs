@@ -1,6 +1,6 @@
 //! The values of a resource's parameters: what stands in the index rows, as a set.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::OnceLock;
 
 use hilum_core::Timestamp;
@@ -10,7 +10,7 @@ use self::convert::Converter;
 use crate::json::Json;
 use crate::limits::INDEX_ROWS_MAX;
 use crate::path::{Path, Resolved};
-use crate::r4::{ParameterType, r4};
+use crate::r4::{Parameter, ParameterType, r4};
 use crate::resource::FhirId;
 use crate::search::number::Ordered;
 use crate::search::param::ParamNumber;
@@ -18,6 +18,7 @@ use crate::search::param::ParamNumber;
 mod convert;
 mod pair;
 
+pub use convert::of_type;
 pub use pair::Pair;
 
 /// What values depend on beside the body. Part of the index's form: where it changes, all is indexed anew.
@@ -71,9 +72,9 @@ pub(crate) fn digest(bytes: &[u8]) -> i64 {
 /// | number, quantity | [`Value::Number`] |
 /// | date | [`Value::Date`] |
 /// | string | [`Value::String`] |
-/// | token | [`Value::Token`], with [`Value::Present`]; identifiers that say their type also under [`ParamNumber::of_type`] |
-/// | reference | [`Value::Reference`]; what leads elsewhere [`Value::Uri`], identifiers [`Value::Token`], both with [`Value::Present`] |
-/// | uri | [`Value::Uri`], with [`Value::Present`] |
+/// | token | [`Value::Token`], [`Value::System`]; identifiers that say their type also under [`ParamNumber::of_type`] |
+/// | reference | [`Value::Reference`]; what leads elsewhere [`Value::Uri`], identifiers [`Value::Token`], [`Value::System`] |
+/// | uri | [`Value::Uri`] |
 /// | composite | [`Value::Pair`] |
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Value {
@@ -84,12 +85,12 @@ pub enum Value {
         /// Its system.
         system: System,
     },
-    /// That there are values of this system (of none: also for addresses), and which are the first and the last.
-    Present {
-        /// The system.
-        system: System,
-        /// The least code or address and the greatest; absent where there is a system alone.
-        ends: Option<(String, String)>,
+    /// A system that stands without a code.
+    System(System),
+    /// Of the parameter `_id`: that the resource is there.
+    There {
+        /// Its id, where it has one.
+        id: Option<FhirId>,
     },
     /// To a resource on this server, whether it is there or not; without a version.
     Reference {
@@ -139,19 +140,79 @@ struct OfType {
     name: &'static str,
     parameters: Vec<Compiled>,
     composites: Vec<pair::Composite>,
-    compartment: Option<ParamNumber>,
+    /// Of each parameter but composites.
+    kept: HashMap<&'static str, Kept>,
+}
+
+/// Under which numbers the rows of a parameter stand: what several parameters say is kept once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Of all rows but those of references to this server: its own, or that of a parameter with the same path.
+    pub number: ParamNumber,
+    /// Of references to this server: the same, or that of the parameter whose references to one type it has.
+    pub references: ParamNumber,
+    /// That type (`patient` beside `subject`).
+    pub only: Option<&'static str>,
+}
+
+/// Where the rows of a type's parameter stand; absent where it has none.
+///
+/// ```
+/// use hilum_fhir::search::values::kept;
+/// let (patient, subject) = (kept("Encounter", "patient").unwrap(), kept("Encounter", "subject").unwrap());
+/// assert_eq!((patient.references, patient.only), (subject.references, Some("Patient")));
+/// assert_eq!(kept("Patient", "phonetic"), kept("Patient", "name"));
+/// ```
+pub fn kept(resource_type: &str, code: &str) -> Option<Kept> {
+    let composite = |number| Kept { number, references: number, only: None };
+    let of_type = OfType::of(resource_type)?;
+    of_type.kept.get(code).copied().or_else(|| ParamNumber::of(resource_type, code).map(composite))
+}
+
+/// The numbers of the references by which a resource of a type lies in the compartment of a Patient that they lead to. A Patient
+/// lies in its own, too, which no row says.
+pub fn ties(resource_type: &str) -> BTreeSet<ParamNumber> {
+    let kept =
+        r4().in_compartment("Patient", resource_type).iter().filter_map(|code| kept(resource_type, code));
+    kept.filter(|kept| kept.only.is_none_or(|ty| ty == "Patient")).map(|kept| kept.references).collect()
+}
+
+/// A parameter of a type with its path.
+struct Written {
+    code: &'static str,
+    number: ParamNumber,
+    ty: ParameterType,
+    path: Path,
+}
+
+impl Written {
+    fn of(resource_type: &'static str, parameter: &'static Parameter) -> Option<Self> {
+        let (code, ty) = (parameter.code, parameter.ty);
+        let path = Path::of(parameter, resource_type).ok().filter(|path| !path.is_empty())?;
+        let is_own = OF_THE_ROW.contains(&code) || ty == ParameterType::Composite;
+        let number = ParamNumber::of(resource_type, code)?;
+        (!is_own).then_some(Self { code, number, ty, path })
+    }
+
+    /// Where its rows are, among `all` of the type: the first one of the same path keeps them.
+    fn kept(&self, all: &[Self]) -> Kept {
+        let first = |path: &Path| all.iter().find(|one| one.ty == self.ty && one.path == *path);
+        let number = first(&self.path).map_or(self.number, |one| one.number);
+        let wider = self.path.of_any_target().and_then(|(path, only)| Some((first(&path)?.number, only)));
+        let (references, only) = wider.map_or((number, None), |(wide, only)| (wide, Some(only)));
+        Kept { number, references, only }
+    }
 }
 
 /// One parameter of one type.
 struct Compiled {
-    code: &'static str,
     number: ParamNumber,
     ty: ParameterType,
     path: Resolved,
     /// Whether its values are days that have no zone.
     is_nominal: bool,
-    /// Whether a patient that it names has the resource in its compartment.
-    ties: bool,
+    /// Whether another parameter's rows tell its references to this server.
+    leaves_references: bool,
 }
 
 /// Parameters that are answered by the resource's own row.
@@ -160,28 +221,24 @@ const OF_THE_ROW: [&str; 2] = ["_id", "_lastUpdated"];
 impl OfType {
     fn new(name: &'static str) -> Option<Self> {
         let shape = r4().shape(name)?;
-        let ties = r4().in_compartment("Patient", name);
-        let compiled = r4().parameters_of(name).filter(|parameter| !OF_THE_ROW.contains(&parameter.code));
-        let compiled = compiled.filter_map(|parameter| {
-            let path = Path::of(parameter, name).ok().filter(|path| !path.is_empty())?;
-            Some(Compiled {
-                code: parameter.code,
-                number: ParamNumber::of(name, parameter.code)?,
-                ty: parameter.ty,
-                is_nominal: parameter.ty == ParameterType::Date
-                    && path.types(r4(), shape).iter().all(|ty| *ty == "date"),
-                path: path.resolve(r4(), shape),
-                ties: ties.contains(&parameter.code),
-            })
+        let written: Vec<Written> =
+            r4().parameters_of(name).filter_map(|one| Written::of(name, one)).collect();
+        let kept: HashMap<_, _> = written.iter().map(|one| (one.code, one.kept(&written))).collect();
+        let own = written.iter().filter_map(|one| Some((one, kept.get(one.code)?)));
+        let own = own.filter(|(one, kept)| kept.number == one.number);
+        let parameters = own.map(|(one, kept)| Compiled {
+            number: one.number,
+            ty: one.ty,
+            is_nominal: one.ty == ParameterType::Date
+                && one.path.types(r4(), shape).iter().all(|ty| *ty == "date"),
+            path: one.path.resolve(r4(), shape),
+            leaves_references: kept.references != one.number,
         });
+        let parameters = parameters.collect();
         let composites =
             r4().parameters_of(name).filter(|parameter| parameter.ty == ParameterType::Composite);
-        Some(Self {
-            name,
-            parameters: compiled.collect(),
-            composites: composites.filter_map(|parameter| pair::Composite::new(shape, parameter)).collect(),
-            compartment: ParamNumber::compartment(name),
-        })
+        let composites = composites.filter_map(|parameter| pair::Composite::new(shape, parameter)).collect();
+        Some(Self { name, parameters, composites, kept })
     }
 
     fn of(name: &str) -> Option<&'static Self> {
@@ -196,10 +253,10 @@ impl OfType {
 /// Whether a parameter of type date compares days that have no zone (`birthdate`): a query's are then read as UTC, as the
 /// values are.
 pub fn is_nominal(resource_type: &str, code: &str) -> bool {
-    let Some((of_type, number)) = OfType::of(resource_type).zip(ParamNumber::of(resource_type, code)) else {
+    let Some((of_type, kept)) = OfType::of(resource_type).zip(kept(resource_type, code)) else {
         return false;
     };
-    of_type.parameters.iter().any(|parameter| parameter.number == number && parameter.is_nominal)
+    of_type.parameters.iter().any(|parameter| parameter.number == kept.number && parameter.is_nominal)
 }
 
 /// The values of a resource.
@@ -239,74 +296,28 @@ pub fn values(resource: &Json<'_>, settings: &Settings, without: &[&str]) -> Ext
     let name = resource.get("resourceType").and_then(Json::as_str).unwrap_or_default();
     let Some(of_type) = OfType::of(name) else { return out };
     let mut found = Vec::new();
-    for parameter in of_type.parameters.iter().filter(|parameter| !without.contains(&parameter.code)) {
+    let without: Vec<Kept> = without.iter().filter_map(|code| kept(name, code)).collect();
+    let is_left_out = |number| without.iter().any(|kept| [kept.number, kept.references].contains(&number));
+    for parameter in of_type.parameters.iter().filter(|parameter| !is_left_out(parameter.number)) {
         found.clear();
         parameter.path.walk(r4(), resource, &mut found);
         for found in &found {
             Converter { parameter, settings, out: &mut out }.add(found);
         }
     }
-    for composite in of_type.composites.iter().filter(|composite| !without.contains(&composite.code())) {
+    for composite in of_type.composites.iter().filter(|composite| !is_left_out(composite.number())) {
         composite.add(resource, settings, &mut out);
     }
-    place(of_type, resource, &mut out);
-    let present = present(&out.values);
-    out.values.retain(|entry| !matches!(entry.value, Value::Present { .. }));
-    out.values.extend(present);
     out.values.extend(is_there(of_type, resource));
     out
 }
 
-/// That it is there: what all of a type are walked by, and what a resource that a search goes through is asked for. Its id is
-/// its first and last, so that an answer is ordered by it.
+/// That it is there: what all of a type are walked by, what a resource that a search goes through is asked for, and by
+/// whose id an answer is ordered.
 fn is_there(of_type: &OfType, resource: &Json<'_>) -> Option<Entry> {
     let param = ParamNumber::of(of_type.name, "_id")?;
-    let id = resource.get("id").and_then(Json::as_str).unwrap_or_default();
-    let ends = FhirId::parse(id).ok().map(|id| (id.to_string(), id.to_string()));
-    Some(Entry { param, value: Value::Present { system: System::NONE, ends } })
-}
-
-/// The patients in whose compartment it lies; a patient lies in its own.
-fn place(of_type: &OfType, resource: &Json<'_>, out: &mut Extracted) {
-    let Some(compartment) = of_type.compartment else { return };
-    let ties = of_type.parameters.iter().filter(|parameter| parameter.ties);
-    let ties: Vec<ParamNumber> = ties.map(|parameter| parameter.number).collect();
-    let patients = out.values.iter().filter(|entry| {
-        ties.contains(&entry.param)
-            && matches!(entry.value, Value::Reference { resource_type: "Patient", .. })
-    });
-    let mut patients: Vec<Value> = patients.map(|entry| entry.value.clone()).collect();
-    let own = resource.get("id").and_then(Json::as_str).filter(|_| of_type.name == "Patient");
-    if let Some(id) = own.and_then(|id| FhirId::parse(id).ok()) {
-        patients.push(Value::Reference { resource_type: "Patient", id });
-    }
-    for patient in patients {
-        out.push(compartment, patient);
-    }
-}
-
-/// What says of each parameter and system that there are values, and which are the first and the last.
-fn present(values: &Values) -> Vec<Entry> {
-    let mut ends: BTreeMap<(ParamNumber, System), Option<(&str, &str)>> = BTreeMap::new();
-    for Entry { param, value } in values {
-        let (system, text) = match value {
-            Value::Token { code, system } if *param == param.itself() => (*system, code.as_str()),
-            Value::Uri(address) => (System::NONE, address.as_str()),
-            // A system without a code.
-            Value::Present { system, .. } => {
-                ends.entry((*param, *system)).or_default();
-                continue;
-            }
-            _ => continue,
-        };
-        let ends = ends.entry((*param, system)).or_default();
-        *ends = Some(ends.map_or((text, text), |(low, high)| (low.min(text), high.max(text))));
-    }
-    let entry = |((param, system), ends): ((ParamNumber, System), Option<(&str, &str)>)| Entry {
-        param,
-        value: Value::Present { system, ends: ends.map(|(low, high)| (low.to_owned(), high.to_owned())) },
-    };
-    ends.into_iter().map(entry).collect()
+    let id = resource.get("id").and_then(Json::as_str).and_then(|id| FhirId::parse(id).ok());
+    Some(Entry { param, value: Value::There { id } })
 }
 
 #[cfg(test)]
@@ -347,10 +358,8 @@ mod tests {
         match value {
             Value::Token { code, system } if is_typed => format!("of type {} {code}", named(system)),
             Value::Token { code, system } => format!("{}|{code}", named(system)),
-            Value::Present { system, ends: Some((low, high)) } => {
-                format!("any {} {low}..{high}", named(system))
-            }
-            Value::Present { system, ends: None } => format!("any {}", named(system)),
+            Value::System(system) => format!("any {}", named(system)),
+            Value::There { id } => format!("there {id:?}"),
             Value::Reference { resource_type, id } => format!("{resource_type}/{}", id.as_str()),
             Value::Pair(Pair { code, system, second, low, high, third, .. }) => {
                 let bytes = |bytes: &[u8]| {
@@ -377,38 +386,28 @@ mod tests {
                 "codings, one without a system, one without a code",
                 r#"{"resourceType":"Condition","code":{"coding":[{"system":"http://a","code":"x"},{"system":"http://a","code":"z"},{"code":"y"},{"system":"http://b"}],"text":"t"}}"#,
                 "code",
-                &["-|y", "a|x", "a|z", "any - y..y", "any b", "any a x..z"],
+                &["-|y", "a|x", "a|z", "any b"],
             ),
             (
                 "a Coding",
                 r#"{"resourceType":"Encounter","class":{"system":"http://a","code":"IMP"}}"#,
                 "class",
-                &["a|IMP", "any a IMP..IMP"],
+                &["a|IMP"],
             ),
-            (
-                "a code",
-                r#"{"resourceType":"Patient","gender":"male"}"#,
-                "gender",
-                &["-|male", "any - male..male"],
-            ),
-            (
-                "a truth",
-                r#"{"resourceType":"Patient","active":false}"#,
-                "active",
-                &["-|false", "any - false..false"],
-            ),
-            ("what is said", r#"{"resourceType":"Patient"}"#, "deceased", &["-|false", "any - false..false"]),
+            ("a code", r#"{"resourceType":"Patient","gender":"male"}"#, "gender", &["-|male"]),
+            ("a truth", r#"{"resourceType":"Patient","active":false}"#, "active", &["-|false"]),
+            ("what is said", r#"{"resourceType":"Patient"}"#, "deceased", &["-|false"]),
             (
                 "a phone",
                 r#"{"resourceType":"Patient","telecom":[{"system":"phone","value":"1"}]}"#,
                 "phone",
-                &["-|1", "any - 1..1"],
+                &["-|1"],
             ),
             (
                 "an identifier with its type",
                 r#"{"resourceType":"Patient","identifier":[{"type":{"coding":[{"system":"http://a","code":"MR"}]},"system":"http://b","value":"7"}]}"#,
                 "identifier",
-                &["b|7", "any b 7..7", "of type ? 7"],
+                &["b|7", "of type ? 7"],
             ),
             (
                 "a name's parts, each once",
@@ -507,7 +506,6 @@ mod tests {
                 {"individual":{"reference":"https://other.example/fhir/Practitioner/2/_history/1"}},{"individual":{"reference":"urn:uuid:x"}},{"individual":{"reference":"\u0023c"}},{"individual":{"display":"d"}}]}"#,
                 "participant",
                 &[
-                    "any - https://other.example/fhir/Practitioner/2..urn:uuid:x",
                     "Practitioner/1",
                     "Practitioner/2",
                     "uri https://other.example/fhir/Practitioner/2",
@@ -518,19 +516,25 @@ mod tests {
                 "by identifier",
                 r#"{"resourceType":"Encounter","subject":{"identifier":{"system":"http://a","value":"7"}}}"#,
                 "subject",
-                &["a|7", "any a 7..7"],
+                &["a|7"],
             ),
             (
                 "a canonical address",
                 r#"{"resourceType":"QuestionnaireResponse","questionnaire":"http://q|1"}"#,
                 "questionnaire",
-                &["any - http://q..http://q|1", "uri http://q", "uri http://q|1"],
+                &["uri http://q", "uri http://q|1"],
+            ),
+            (
+                "a relative one",
+                r#"{"resourceType":"QuestionnaireResponse","questionnaire":"Questionnaire/q|1"}"#,
+                "questionnaire",
+                &["Questionnaire/q", "uri Questionnaire/q", "uri Questionnaire/q|1"],
             ),
             (
                 "an address of its own",
                 r#"{"resourceType":"ValueSet","url":"http://v"}"#,
                 "url",
-                &["any - http://v..http://v", "uri http://v"],
+                &["uri http://v"],
             ),
             (
                 "a code and a quantity of one element",
@@ -579,23 +583,39 @@ mod tests {
     }
 
     #[test]
-    fn a_patients_compartment_is_known_by_its_patients() {
-        let cases = [
-            (
-                r#"{"resourceType":"Patient","id":"p","link":[{"other":{"reference":"Patient/q"},"type":"seealso"}]}"#,
-                vec!["Patient/p", "Patient/q"],
-            ),
-            (
-                r#"{"resourceType":"Observation","subject":{"reference":"Patient/p"},"performer":[{"reference":"Patient/r"},{"reference":"Practitioner/d"}]}"#,
-                vec!["Patient/p", "Patient/r"],
-            ),
-            (
-                r#"{"resourceType":"Observation","subject":{"reference":"Group/p"},"focus":[{"reference":"Patient/q"}]}"#,
-                vec![],
-            ),
+    fn what_several_parameters_say_is_kept_once() {
+        let encounter = r#"{"resourceType":"Encounter","subject":{"reference":"Patient/p"}}"#;
+        assert_eq!(of(encounter, "subject"), ["Patient/p"]);
+        assert_eq!(of(encounter, "patient"), [""; 0], "subject tells it");
+        let foreign = r#"{"resourceType":"Encounter","subject":{"reference":"https://b/Patient/p"}}"#;
+        assert_eq!(of(foreign, "patient"), ["uri https://b/Patient/p"]);
+        let group = r#"{"resourceType":"Encounter","subject":{"reference":"https://b/Group/p"}}"#;
+        assert_eq!(of(group, "patient"), [""; 0]);
+        let patient = r#"{"resourceType":"Patient","name":[{"text":"Lee"}]}"#;
+        assert_eq!((of(patient, "name").len(), of(patient, "phonetic").len()), (1, 0));
+        let json = Json::parse(patient.as_bytes()).unwrap();
+        assert!(
+            values(&json, &settings(), &["phonetic"])
+                .values
+                .iter()
+                .all(|one| { ParamNumber::of("Patient", "name") != Some(one.param) }),
+            "what may not be found by one is found by none"
+        );
+    }
+
+    #[test]
+    fn a_patients_compartment_is_told_by_references() {
+        let number = |ty, code| ParamNumber::of(ty, code).unwrap();
+        let cases: &[(&str, &[&str])] = &[
+            ("Patient", &["link"]),
+            ("Encounter", &["subject"]),
+            ("Observation", &["performer", "subject"]),
+            ("Appointment", &["actor"]),
+            ("Practitioner", &[]),
         ];
-        for (resource, want) in cases {
-            assert_eq!(of(resource, super::super::param::COMPARTMENT), want);
+        for (ty, want) in cases {
+            let want: BTreeSet<_> = want.iter().map(|code| number(ty, code)).collect();
+            assert_eq!(ties(ty), want, "{ty}");
         }
     }
 

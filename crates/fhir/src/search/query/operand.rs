@@ -11,6 +11,7 @@ use crate::limits::{QUERY_DIGITS_MAX, QUERY_EXPONENT_MAX};
 use crate::r4::{Parameter, ParameterType, r4};
 use crate::reference::Reference;
 use crate::resource::FhirId;
+use crate::search::fold::CUT_BYTES;
 use crate::search::number::Decimal;
 
 /// One value.
@@ -26,6 +27,15 @@ pub enum Operand {
     Text(String),
     /// A code, or an identifier.
     Token(Token),
+    /// Of `:of-type`: an identifier by the code of its type.
+    OfType {
+        /// The type: a code and its system.
+        ty: Token,
+        /// The identifier.
+        value: String,
+    },
+    /// Of `:in` and `:not-in`: a value set by its address.
+    ValueSet(String),
     /// A resource.
     Reference(Target),
     /// A number with a unit.
@@ -202,6 +212,19 @@ impl Operand {
         match modifier {
             Some(Modifier::Missing) => return raw.parse().ok().map(Self::Missing),
             Some(Modifier::Identifier) => return token(raw).map(Self::Token),
+            Some(Modifier::OfType) => return of_type_of(raw),
+            Some(Modifier::In | Modifier::NotIn) => return Some(Self::ValueSet(unescape(raw))),
+            // What is above and below stands in a system that is known.
+            Some(Modifier::Above | Modifier::Below) if parameter.ty == ParameterType::Token => {
+                let token = token(raw).filter(|token| !token.code.is_empty())?;
+                let has_system = token.system.as_deref().is_some_and(|system| !system.is_empty());
+                return has_system.then_some(Self::Token(token));
+            }
+            // An OID or a UUID has no parts that lie within each other.
+            Some(Modifier::Above | Modifier::Below) => {
+                let is_path = |raw: &String| raw.contains("://") && raw.len() < CUT_BYTES;
+                return Some(unescape(raw)).filter(is_path).map(Self::Text);
+            }
             _ => {}
         }
         match parameter.ty {
@@ -248,6 +271,15 @@ fn token(raw: &str) -> Option<Token> {
     Some(Token { system, code })
 }
 
+/// `system|code|value`.
+fn of_type_of(raw: &str) -> Option<Operand> {
+    let parts: Vec<String> = split(raw, '|').into_iter().map(unescape).collect();
+    let [system, code, value] = parts.as_slice() else { return None };
+    let is_whole = !code.is_empty() && !value.is_empty();
+    let system = Some(system.clone()).filter(|system| !system.is_empty());
+    is_whole.then(|| Operand::OfType { ty: Token { system, code: code.clone() }, value: value.clone() })
+}
+
 fn quantity(raw: &str) -> Option<Operand> {
     let parts: Vec<String> = split(raw, '|').into_iter().map(unescape).collect();
     let (number, system, code) = match parts.as_slice() {
@@ -267,7 +299,14 @@ fn target(raw: &str, of_type: Option<&'static str>) -> Option<Target> {
         });
     }
     let fits = |found: &str| of_type.is_none_or(|wanted| wanted == found);
-    match raw.parse::<Reference>().ok()? {
+    let is_address = raw.starts_with("https://") || raw.starts_with("http://");
+    let reference = match raw.parse::<Reference>() {
+        Ok(reference) => reference,
+        // To what is no resource: found as it was written.
+        Err(_) if is_address => return Some(Target::Address(raw.to_owned())),
+        Err(_) => return None,
+    };
+    match reference {
         Reference::Relative { resource_type, id, .. } => {
             let known = r4().resource_types().find(|known| *known == resource_type.as_str());
             known.filter(|known| fits(known)).map(|resource_type| Target::Local { resource_type, id })
@@ -334,9 +373,15 @@ impl fmt::Display for Operand {
             Self::Token(Token { system: Some(system), code }) => {
                 write!(f, "{}|{}", Escaped(system), Escaped(code))
             }
+            Self::OfType { ty, value } => {
+                let system = ty.system.as_deref().unwrap_or_default();
+                write!(f, "{}|{}|{}", Escaped(system), Escaped(&ty.code), Escaped(value))
+            }
             Self::Reference(Target::Id(id)) => write!(f, "{id}"),
             Self::Reference(Target::Local { resource_type, id }) => write!(f, "{resource_type}/{id}"),
-            Self::Reference(Target::Address(address)) => write!(f, "{}", Escaped(address)),
+            Self::ValueSet(address) | Self::Reference(Target::Address(address)) => {
+                write!(f, "{}", Escaped(address))
+            }
             Self::Quantity { prefix, number, system, code } => {
                 prefixed(f, *prefix, number.as_str())?;
                 if system.is_empty() && code.is_empty() {
@@ -359,6 +404,16 @@ pub(super) fn wants(parameter: &Parameter, modifier: Option<Modifier>) -> &'stat
     match modifier {
         Some(Modifier::Missing) => "true or false",
         Some(Modifier::Identifier) => "value, system|value, |value or system|",
+        Some(Modifier::OfType) => {
+            "system|code|value: the type of the identifier by its system and code, and the value"
+        }
+        Some(Modifier::In | Modifier::NotIn) => "the address of a value set that is here, or ValueSet/id",
+        Some(Modifier::Above | Modifier::Below) if parameter.ty == ParameterType::Token => {
+            "system|code, of a code system that is here"
+        }
+        Some(Modifier::Above | Modifier::Below) => {
+            "an address like http://acme.org/fhir; of URNs none is above another"
+        }
         _ => Rule::of(parameter.ty).wants,
     }
 }

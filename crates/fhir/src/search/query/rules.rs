@@ -170,7 +170,15 @@ pub const RULES: [Rule; 9] = [
         ..rule(ParameterType::String, "string", "a text")
     },
     Rule {
-        modifiers: &[Modifier::Missing, Modifier::Not],
+        modifiers: &[
+            Modifier::Missing,
+            Modifier::Not,
+            Modifier::OfType,
+            Modifier::In,
+            Modifier::NotIn,
+            Modifier::Above,
+            Modifier::Below,
+        ],
         ..rule(ParameterType::Token, "token", "code, system|code, |code or system|")
     },
     Rule {
@@ -195,7 +203,7 @@ pub const RULES: [Rule; 9] = [
         )
     },
     Rule {
-        modifiers: &[Modifier::Missing, Modifier::Below],
+        modifiers: &[Modifier::Missing, Modifier::Above, Modifier::Below],
         ..rule(ParameterType::Uri, "uri", "an address")
     },
     Rule {
@@ -212,12 +220,23 @@ impl Rule {
         RULES.iter().find(|rule| rule.ty == ty).expect("the table has a line for every type")
     }
 
-    /// Whether a parameter is answered: its type is, some element holds its values, and they are in the index of every
-    /// resource. `_source` of what messages make is in none: each message would change it.
+    /// Whether a parameter is answered: its type is, and some element holds its values.
     pub fn answers(parameter: &Parameter) -> bool {
         let is_kept = parameter.ty != ParameterType::Composite || is_pair(parameter);
         let is_answered = Self::of(parameter.ty).is_answered && is_kept;
-        is_answered && !parameter.expression.is_empty() && parameter.code != "_source"
+        is_answered && !parameter.expression.is_empty()
+    }
+
+    /// Whether a parameter takes a modifier: types of identifiers are asked of identifiers alone, value sets of what has a
+    /// system.
+    pub fn takes(parameter: &Parameter, modifier: Modifier) -> bool {
+        let is_listed = Self::of(parameter.ty).modifiers.contains(&modifier);
+        let needs_system = matches!(
+            modifier,
+            Modifier::In | Modifier::NotIn | Modifier::Above | Modifier::Below | Modifier::OfType
+        );
+        let is_row = parameter.code == "_id" && parameter.ty == ParameterType::Token;
+        is_listed && !(needs_system && is_row)
     }
 
     /// The modifiers as they are written, for a text.

@@ -2,6 +2,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::r4::{ParameterType, r4};
 
 fn parse(ty: &'static str, query: &str) -> Result<Query, QueryError> {
     let pairs: Vec<(&str, &str)> =
@@ -105,6 +106,22 @@ fn what_is_asked_is_said_again_in_one_way() {
             "_include=Encounter:subject:Patient&_revinclude:iterate=Observation:encounter&_include=*",
             "_include=Encounter:subject:Patient&_revinclude:iterate=Observation:encounter&_include=*",
         ),
+        (
+            "by the type of an identifier",
+            "Patient",
+            "identifier:of-type=urn:t|MR|7",
+            "identifier:of-type=urn:t|MR|7",
+        ),
+        ("in a value set", "Observation", "code:in=http://h/vs|1", r"code:in=http://h/vs\|1"),
+        (
+            "in none of several",
+            "Observation",
+            "code:not-in=http://h/a,ValueSet/b",
+            "code:not-in=http://h/a,ValueSet/b",
+        ),
+        ("below a code", "Observation", "code:below=urn:s|a", "code:below=urn:s|a"),
+        ("above an address", "ValueSet", "url:above=http://h/a/b", "url:above=http://h/a/b"),
+        ("in a list", "Patient", "_list=1,2", "_has:List:item:_id=1,2"),
         ("the total", "Patient", "_total=accurate", "_total=accurate"),
         ("nothing", "Patient", "", ""),
     ];
@@ -130,6 +147,18 @@ fn what_is_not_known_is_refused_with_the_way_out() {
             "Patient",
             "gender=male&qqqqqqqqqqqq=1",
             "parameter 2: Patient has no such parameter; /fhir/metadata lists them",
+        ),
+        ("a slip without a value", "Patient", "nmae=", "the nearest is `name`"),
+        ("a value set of what is no code", "Patient", "_id:in=http://h/vs", "`_id` is a token parameter"),
+        ("an identifier without its type", "Patient", "identifier:of-type=MR|7", "system|code|value"),
+        ("below a code of nowhere", "Observation", "code:below=a", "system|code"),
+        ("below a URN", "ValueSet", "url:below=urn:oid:1.2", "of URNs none"),
+        ("a list that is a function", "Patient", "_list=$current-problems", "a value of `_list`"),
+        (
+            "a unit of UCUM that is none",
+            "Observation",
+            "value-quantity=5|http://unitsofmeasure.org|furlongs-per-fortnight",
+            "in a unit that UCUM knows",
         ),
         ("of another type", "Patient", "subject=1", "parameter 1: Patient has no such parameter"),
         ("by no element", "Patient", "_text=1", "parameter 1: `_text` is not supported here"),

@@ -76,7 +76,7 @@ impl Converter<'_> {
         let of = system.map_or(System::NONE, System::of);
         match (code, system) {
             (Some(code), _) => self.token(code, of),
-            (None, Some(_)) => self.push(Value::Present { system: of, ends: None }),
+            (None, Some(_)) => self.push(Value::System(of)),
             (None, None) => {}
         }
     }
@@ -246,7 +246,20 @@ impl Converter<'_> {
                     self.addresses(address);
                 }
             }
-            _ => self.addresses(json),
+            _ => self.canonical(json),
+        }
+    }
+
+    /// A canonical address; one that is relative leads to a resource here.
+    fn canonical(&mut self, json: &Json<'_>) {
+        if json.as_str().is_some_and(|address| address.starts_with('#')) {
+            return; // contained
+        }
+        self.addresses(json);
+        let unversioned =
+            json.as_str().map(|address| address.split_once('|').map_or(address, |(own, _)| own));
+        if let Some(Ok(Reference::Relative { resource_type, id, .. })) = unversioned.map(str::parse) {
+            self.local(resource_type.as_str(), Some(id));
         }
     }
 
@@ -267,7 +280,7 @@ impl Converter<'_> {
 
     fn local(&mut self, resource_type: &str, id: Option<FhirId>) {
         let known = r4().resource_types().find(|known| *known == resource_type);
-        if let Some((resource_type, id)) = known.zip(id) {
+        if let Some((resource_type, id)) = known.zip(id).filter(|_| !self.parameter.leaves_references) {
             self.push(Value::Reference { resource_type, id });
         }
     }
@@ -283,7 +296,7 @@ impl Converter<'_> {
 }
 
 /// What stands for an identifier's type where `:of-type` asks for it.
-pub(super) fn of_type(system: Option<&str>, code: &str) -> System {
+pub fn of_type(system: Option<&str>, code: &str) -> System {
     System::of(&format!("{}|{code}", system.unwrap_or_default()))
 }
 

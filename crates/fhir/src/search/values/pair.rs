@@ -65,7 +65,7 @@ impl Pair {
                 (cut(&place).into_owned(), Vec::new(), Vec::new(), 0)
             }
             Value::Uri(address) => (address.clone(), Vec::new(), Vec::new(), 0),
-            Value::Present { .. } | Value::Pair(_) => return None,
+            Value::System(_) | Value::There { .. } | Value::Pair(_) => return None,
         };
         let third = match third {
             Some(Value::Number { low, .. }) => low.as_bytes().to_vec(),
@@ -78,7 +78,6 @@ impl Pair {
 
 /// A composite of one type.
 pub(super) struct Composite {
-    code: &'static str,
     number: ParamNumber,
     path: Resolved,
     parts: Vec<Part>,
@@ -103,10 +102,8 @@ impl Composite {
             let by_type = elements.iter().filter_map(|element| {
                 let from = if is_at_top { shape } else { r4().shape(element)? };
                 let path = path.resolve(r4(), from);
-                Some((
-                    *element,
-                    Compiled { code: of.code, number, ty: of.ty, path, is_nominal: false, ties: false },
-                ))
+                let (is_nominal, leaves_references) = (false, false);
+                Some((*element, Compiled { number, ty: of.ty, path, is_nominal, leaves_references }))
             });
             Some(Part { by_type: by_type.collect(), is_at_top })
         };
@@ -122,16 +119,11 @@ impl Composite {
         let is_known = parts.len() == parameter.components.len() && (2..=3).contains(&parts.len());
         let is_code = |(_, of): &(&str, Compiled)| of.ty == ParameterType::Token;
         let has_code = parts.first().is_some_and(|part| part.by_type.iter().all(is_code));
-        (is_known && has_code).then(|| Self {
-            code: parameter.code,
-            number,
-            path: path.resolve(r4(), shape),
-            parts,
-        })
+        (is_known && has_code).then(|| Self { number, path: path.resolve(r4(), shape), parts })
     }
 
-    pub(super) const fn code(&self) -> &'static str {
-        self.code
+    pub(super) const fn number(&self) -> ParamNumber {
+        self.number
     }
 
     pub(super) fn add(&self, resource: &Json<'_>, settings: &Settings, out: &mut Extracted) {
