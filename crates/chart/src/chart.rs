@@ -9,18 +9,21 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use hilum_core::{Authority, Clock, Digest, Id, Seq};
 use hilum_engines::tables::{Batch, Expect, Read, Row, Scan, Tables, TablesError, Value, Write};
 use hilum_fhir::{FhirId, ResourceBody};
+use tokio::sync::OnceCell;
 
 use crate::error::ChartError;
 use crate::family::{Head, Ties};
 use crate::index::Indexer;
+use crate::index::life::since;
 use crate::index::mend::is_whole;
 use crate::limits::{
     COMMIT_ATTEMPTS_MAX, CONFLICT_BACKOFF, HISTORY_VERSIONS_MAX, INDEX_BELIEVED_US, READ_RESOURCES_MAX,
-    WALK_PAGE_ROWS,
+    WALK_PAGE_ROWS, WRITE_INLINE_BYTES_MAX,
 };
 use crate::port;
-use crate::projection::{Changes, Reads, ResourceChange, Rows};
+use crate::projection::{Changes, Reads, RegisterChange, ResourceChange, Rows};
 use crate::resources::{HISTORY, Indexing, RESOURCE, Stored, Version, Writer, key, read_current, read_stamp};
+use crate::runner::compute;
 
 /// What a rule is asked about.
 #[derive(Debug, Clone, Copy)]
@@ -77,17 +80,26 @@ pub struct Committed {
 #[derive(Debug, Clone)]
 pub struct Chart {
     tables: Tables,
-    clock: Clock,
-    rules: Arc<[CommitRule]>,
-    indexer: Option<Arc<Indexer>>,
+    pub(crate) clock: Clock,
+    pub(crate) rules: Arc<[CommitRule]>,
+    pub(crate) indexer: Option<Arc<Indexer>>,
     /// Until when, in µs, that all is indexed need not be asked again.
     whole_until_us: Arc<AtomicI64>,
+    /// Since when the index stands, once that was asked.
+    indexed_since: Arc<OnceCell<Seq>>,
 }
 
 impl Chart {
     /// The chart in `tables`, whose schema has [`crate::resources::TABLES`] and [`crate::family::TABLES`].
     pub fn open(tables: Tables, clock: Clock) -> Self {
-        Self { tables, clock, rules: Arc::new([]), indexer: None, whole_until_us: Arc::default() }
+        Self {
+            tables,
+            clock,
+            rules: Arc::new([]),
+            indexer: None,
+            whole_until_us: Arc::default(),
+            indexed_since: Arc::default(),
+        }
     }
 
     /// The same chart with these rules for chart-first commits.
@@ -124,6 +136,14 @@ impl Chart {
             self.whole_until_us.store(now_us.saturating_add(INDEX_BELIEVED_US), Ordering::Relaxed);
         }
         Ok(is_whole)
+    }
+
+    /// Since which commit the index stands. It is made anew with all processes stopped: asked once.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn indexed_since(&self) -> Result<Seq, ChartError> {
+        self.indexed_since.get_or_try_init(|| since(&self.tables)).await.copied()
     }
 
     /// The tables that it stands in.
@@ -259,6 +279,39 @@ impl Chart {
         Ok((all.into_iter().filter(|stored| !stored.deleted).collect(), cursor))
     }
 
+    /// Resources of a type by id as they were at the commit `t`, those that were not deleted, behind `after`: the whole of it
+    /// is one instant, whatever is written meanwhile. A page may be shorter than `limit`; the last one gives no cursor.
+    ///
+    /// # Errors
+    /// [`ChartError::NotFound`] when `authority` may not read.
+    pub async fn page_at(
+        &self,
+        authority: &Authority,
+        resource_type: &str,
+        t: Seq,
+        after: Option<Id>,
+        limit: u32,
+    ) -> Result<(Vec<Stored>, Option<Id>), ChartError> {
+        may_read(authority)?;
+        let limit = limit.clamp(1, READ_RESOURCES_MAX as u32);
+        let prefix = vec![Value::Text(resource_type.to_owned())];
+        let after = after.map(|id| key(resource_type, id));
+        let rows = page(&self.tables, Scan { after, limit, ..Scan::by_key(RESOURCE.name, prefix) }).await?;
+        let (mut all, mut last) = (Vec::with_capacity(rows.len()), None);
+        for row in &rows {
+            let current = Stored::current(row)?;
+            last = Some(current.id);
+            // What was written since was something else then, or nothing.
+            let then = if current.t_from > t {
+                self.version_at(resource_type, current.id, t).await?
+            } else {
+                Some(current).filter(|stored| !stored.deleted)
+            };
+            all.extend(then);
+        }
+        Ok((all, last.filter(|_| rows.len() == limit as usize)))
+    }
+
     /// BLAKE3 over all current resources of `types` (empty = all) that are not deleted, by (type, id), without
     /// versionId and lastUpdated: two charts that say the same have the same. Reads in pages: of a chart that is being
     /// written it is the hash of no single instant.
@@ -392,19 +445,14 @@ impl Chart {
         }
         let index = self.indexer.as_ref().map(Indexing::of_door);
         let writer = Writer { owner: commit.door, now: self.clock.now(), index };
-        let mut versions = BTreeMap::new();
-        for (place, change) in &changes.resources {
-            if let Some(version) = writer.write(&Version::from(change), current.get(place), &mut batch)? {
-                versions.insert(*place, version);
-            }
-        }
         let stamps = self.stamps(&changes).await?;
-        for (place, register) in &changes.register_resources {
-            let (current, stamp) = (current.get(place), stamps.get(place));
-            if let Some(version) = writer.write_register(register, current, stamp, &mut batch)? {
-                versions.insert(*place, version);
-            }
-        }
+        let resources = std::mem::take(&mut changes.resources);
+        let registers = std::mem::take(&mut changes.register_resources);
+        let size_bytes: usize =
+            resources.values().filter_map(|change| change.body.as_ref()).map(String::len).sum();
+        let work = move || write(&writer, (resources, registers), (&current, &stamps), batch);
+        let (mut batch, versions) =
+            if size_bytes > WRITE_INLINE_BYTES_MAX { compute(work).await?? } else { work()? };
         batch.writes.extend(changes.rows.into_iter().map(|((table, key), values)| match values {
             Some(values) => Write::Put { table, values },
             None => Write::Delete { table, key },
@@ -463,6 +511,30 @@ impl Chart {
 
 pub(crate) fn may_read(authority: &Authority) -> Result<(), ChartError> {
     if authority.reads_charts() { Ok(()) } else { Err(ChartError::NotFound) }
+}
+
+type Place = (&'static str, Id);
+
+/// Adds to a batch what makes these the current versions, and tells which they are.
+fn write(
+    writer: &Writer<'_>,
+    (resources, registers): (BTreeMap<Place, ResourceChange>, BTreeMap<Place, RegisterChange>),
+    (current, stamps): (&BTreeMap<Place, Row>, &BTreeMap<Place, Row>),
+    mut batch: Batch,
+) -> Result<(Batch, BTreeMap<Place, i64>), ChartError> {
+    let mut versions = BTreeMap::new();
+    for (place, change) in &resources {
+        if let Some(version) = writer.write(&Version::from(change), current.get(place), &mut batch)? {
+            versions.insert(*place, version);
+        }
+    }
+    for (place, register) in &registers {
+        let (current, stamp) = (current.get(place), stamps.get(place));
+        if let Some(version) = writer.write_register(register, current, stamp, &mut batch)? {
+            versions.insert(*place, version);
+        }
+    }
+    Ok((batch, versions))
 }
 
 /// What the commit must find as it was read.

@@ -3,12 +3,14 @@
 //!
 //! | module | what lives there |
 //! |---|---|
+//! | `body` | the stored form of a body |
 //! | [`chart`] | the door out and the chart-first door in |
 //! | [`claims`] | which families the batches of one process are at work on |
 //! | [`discretion`] | what of a projection's resources is shown to whom |
 //! | [`error`] | what the chart refuses or fails at |
 //! | [`family`] | heads and families: what makes many workers agree on who is who |
 //! | [`fits`] | whether log, tables and program belong together |
+//! | [`import`] | many resources by few commits |
 //! | [`index`] | rows by value, for searches |
 //! | [`limits`] | the bounds of this crate |
 //! | [`logical`] | what stands for a client's id |
@@ -20,7 +22,9 @@
 //! | [`resources`] | how resources, their history and their registers are kept |
 //! | [`search`] | criteria and who asks become one query over the index |
 //! | [`runner`] | read → needs → apply → commit, for one partition or for all |
+//! | [`versions`] | versions of many resources, newest first |
 
+pub mod body;
 pub mod chart;
 pub mod claims;
 pub mod discretion;
@@ -28,6 +32,7 @@ pub mod error;
 pub mod family;
 pub mod fits;
 mod foresee;
+pub mod import;
 pub mod index;
 pub mod limits;
 pub mod logical;
@@ -41,6 +46,7 @@ pub mod resources;
 pub mod runner;
 pub mod search;
 mod unreadable;
+pub mod versions;
 
 pub use chart::Chart;
 pub use discretion::{Discretion, Discretions};

@@ -54,10 +54,14 @@ pub const NEIGHBOURS_MAX: u64 = 64;
 pub const COMMIT_ATTEMPTS_MAX: usize = 8;
 /// Rows in one page of a walk over the chart (hash, rebuild).
 pub const WALK_PAGE_ROWS: u32 = 500;
+/// Bytes of bodies whose index rows a commit makes beside everything else that is going on; of more, on a thread of its own.
+pub const WRITE_INLINE_BYTES_MAX: usize = 64 << 10;
 /// Resources in one batched read.
 pub const READ_RESOURCES_MAX: usize = 1_000;
 /// Versions that one read of a history gives at most.
 pub const HISTORY_VERSIONS_MAX: u32 = 1_000;
+/// Resources of an import that are compared with what stands at a time: so few that the embedded engine answers at once.
+pub const COMPARE_RESOURCES: usize = 200;
 /// Writes in one commit of a rebuild.
 pub const REBUILD_WRITES_MAX: usize = 5_000;
 /// Types that a reference by id alone may lead to.
@@ -66,3 +70,5 @@ pub const SEARCH_TYPES_MAX: usize = 20;
 pub const INDEX_BELIEVED_US: i64 = 10_000_000;
 /// Resources of each type whose index rows a check looks at.
 pub const SAMPLE_RESOURCES: u32 = 5;
+/// Addresses above one that is asked for.
+pub const ABOVE_MAX: usize = 64;

@@ -356,7 +356,13 @@ async fn compare_resources<P: Projection>(
             _ => None,
         };
         let Some((_, some)) = beside.as_ref().or(live.as_ref()) else { continue };
-        let version = Version { resource_type: &some.resource_type, id: some.id, body, source: some.source };
+        let version = Version {
+            resource_type: &some.resource_type,
+            id: some.id,
+            body,
+            source: some.source,
+            made: None,
+        };
         let current = live.as_ref().map(|(row, _)| row);
         let was_there = live.as_ref().is_some_and(|(_, stored)| !stored.deleted);
         let expects = mend.batch.expects.len();

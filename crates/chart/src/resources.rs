@@ -5,6 +5,7 @@
 //! apart from the body: an event that brings a newer stamp and the same body writes the stamp only, and only a real
 //! change of the body makes writers conflict.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use hilum_engines::tables::{
     Batch, Column, Expect, Index, Key, Outgoing, Read, Row, Table, Type, Value, Write,
 };
 
+use crate::body;
 use crate::error::ChartError;
 use crate::index::{self, Indexer, Standing, Unsearch, Unsearched};
 use crate::projection::{Projection, RegisterChange, ResourceChange};
@@ -42,6 +44,7 @@ pub const RESOURCE: Table = Table {
     indexes: &[
         Index { name: "by_row", columns: &["row"] },
         Index { name: "by_form", columns: &["form"] }, // whether any is not indexed is one look
+        Index { name: "by_updated", columns: &["type", "updated"] }, // histories of types: crate::versions
     ],
     register: None,
 };
@@ -62,7 +65,7 @@ pub const HISTORY: Table = Table {
         Column::new("source", Type::Id),
         Column::new("body", Type::Bytes),
     ],
-    indexes: &[],
+    indexes: &[Index { name: "by_updated", columns: &["type", "updated"] }],
     register: None,
 };
 
@@ -86,6 +89,7 @@ pub const TABLES: &[&Table] = &[
     &REGISTER,
     &crate::fits::FORM,
     &crate::fits::LOG,
+    &index::life::LIFE,
     &index::tables::TOKEN,
     &index::tables::REF,
     &index::tables::STRING,
@@ -159,7 +163,7 @@ impl Stored {
         let (resource_type, id, version) = (cells.text()?, cells.id()?, cells.int()?);
         let (t_from, updated, deleted) = (cells.seq()?, cells.time()?, cells.bool()?);
         let (owner, source, _digest) = (cells.text()?, cells.id()?, cells.bytes()?);
-        let body = codec::decode(&cells.bytes()?)?;
+        let body = crate::body::decode(&cells.bytes()?)?;
         let source = RecordId::from_uuid(source.as_uuid());
         Ok(Self { resource_type, id, version, t_from, t_to: None, updated, deleted, owner, source, body })
     }
@@ -170,7 +174,7 @@ impl Stored {
         let (resource_type, id, version) = (cells.text()?, cells.id()?, cells.int()?);
         let (t_from, t_to, updated) = (cells.seq()?, Some(cells.seq()?), cells.time()?);
         let (deleted, owner, source) = (cells.bool()?, cells.text()?, cells.id()?);
-        let body = codec::decode(&cells.bytes()?)?;
+        let body = crate::body::decode(&cells.bytes()?)?;
         let source = RecordId::from_uuid(source.as_uuid());
         Ok(Self { resource_type, id, version, t_from, t_to, updated, deleted, owner, source, body })
     }
@@ -207,33 +211,6 @@ impl Cells<'_> {
     cell!(bytes, Bytes, Bytes);
 }
 
-/// The stored form of a body: a format byte, then the body. One place, so that a compressed format can come beside
-/// the plain one; all formats are read for ever.
-mod codec {
-    use bytes::{BufMut, Bytes, BytesMut};
-
-    use super::{ChartError, unreadable};
-
-    /// UTF-8 JSON as it is.
-    const PLAIN: u8 = 1;
-
-    pub(super) fn encode(body: &str) -> Bytes {
-        let mut out = BytesMut::with_capacity(body.len() + 1);
-        out.put_u8(PLAIN);
-        out.put_slice(body.as_bytes());
-        out.freeze()
-    }
-
-    /// Empty stays empty: a deletion has no body.
-    pub(super) fn decode(stored: &Bytes) -> Result<Bytes, ChartError> {
-        match stored.first() {
-            None => Ok(Bytes::new()),
-            Some(&PLAIN) => Ok(stored.slice(1..)),
-            Some(other) => Err(unreadable("body", format_args!("format {other} is not known"))),
-        }
-    }
-}
-
 /// The key of a resource in [`RESOURCE`] and [`REGISTER`].
 pub(crate) fn key(resource_type: &str, id: Id) -> Key {
     vec![Value::Text(resource_type.to_owned()), Value::Id(id)]
@@ -258,13 +235,15 @@ fn is_older(new: &[u8], stamp: Option<&Row>) -> bool {
 
 /// Whether a register will get a new version.
 pub(crate) fn is_new(register: &RegisterChange, current: Option<&Row>, stamp: Option<&Row>) -> bool {
-    !is_older(&register.total_stamp(), stamp) && !stands(current, register.change.body.as_deref())
+    !is_older(&register.total_stamp(), stamp)
+        && !stands(current, register.change.body.as_deref().map(|body| digest_of(Some(body))))
 }
 
-fn stands(current: Option<&Row>, body: Option<&str>) -> bool {
+/// Whether a body of this digest stands; absent: a deletion.
+pub(crate) fn stands(current: Option<&Row>, digest: Option<Digest>) -> bool {
     match current {
-        None => body.is_none(),
-        Some(row) => same(row, body),
+        None => digest.is_none(),
+        Some(row) => same(row, digest),
     }
 }
 
@@ -279,6 +258,21 @@ pub(crate) struct Version<'a> {
     pub id: Id,
     pub body: Option<&'a str>,
     pub source: RecordId,
+    /// What was made of the body before; absent: it is made now.
+    pub made: Option<Made<'a>>,
+}
+
+/// What the body of a version makes known without the engine.
+#[derive(Clone, Copy)]
+pub(crate) struct Made<'a> {
+    pub digest: Digest,
+    pub rows: &'a index::Rows,
+}
+
+impl Version<'_> {
+    fn digest(&self) -> Digest {
+        self.made.map_or_else(|| digest_of(self.body), |made| made.digest)
+    }
 }
 
 impl<'a> From<&'a ResourceChange> for Version<'a> {
@@ -288,6 +282,7 @@ impl<'a> From<&'a ResourceChange> for Version<'a> {
             id: change.id,
             body: change.body.as_deref(),
             source: change.source,
+            made: None,
         }
     }
 }
@@ -369,7 +364,8 @@ impl Writer<'_> {
         current: Option<&Row>,
         batch: &mut Batch,
     ) -> Result<Option<i64>, ChartError> {
-        if stands(current, change.body) {
+        let digest = change.digest();
+        if stands(current, change.body.map(|_| digest)) {
             return Ok(None);
         }
         let version = match current {
@@ -380,7 +376,7 @@ impl Writer<'_> {
             }
         };
         let body = change.body;
-        let of_index = self.index(current, body, batch)?;
+        let of_index = self.index(current, change, batch)?;
         let mut values = vec![
             Value::Text(change.resource_type.to_owned()),
             Value::Id(change.id),
@@ -390,8 +386,8 @@ impl Writer<'_> {
             Value::Bool(body.is_none()),
             Value::Text(self.owner.to_owned()),
             Value::Id(change.source.as_id()),
-            Value::Bytes(Bytes::copy_from_slice(digest_of(body).as_bytes())),
-            Value::Bytes(body.map(codec::encode).unwrap_or_default()),
+            Value::Bytes(Bytes::copy_from_slice(digest.as_bytes())),
+            Value::Bytes(body.map(body::encode).unwrap_or_default()),
         ];
         values.extend(of_index);
         batch.writes.push(Write::Put { table: RESOURCE.name, values });
@@ -409,18 +405,21 @@ impl Writer<'_> {
 }
 
 impl Writer<'_> {
-    /// Brings the index to `body`; gives the columns that say so.
+    /// Brings the index to the body of `change`; gives the columns that say so.
     fn index(
         &self,
         current: Option<&Row>,
-        body: Option<&str>,
+        change: &Version<'_>,
         batch: &mut Batch,
     ) -> Result<index::Columns, ChartError> {
         let standing = current.map(Standing::of).transpose()?;
         let Some(Indexing { indexer, unsearch, is_strict }) = &self.index else {
             return Ok(index::left_out(standing.as_ref()));
         };
-        let after = indexer.rows(body, *unsearch);
+        let after = match change.made {
+            Some(made) => Cow::Borrowed(made.rows),
+            None => Cow::Owned(indexer.rows(change.body, *unsearch)),
+        };
         if after.too_many && *is_strict {
             let max = hilum_fhir::limits::INDEX_ROWS_MAX;
             return Err(ChartError::Bound { what: "values to be found by", asked: max + 1, max });
@@ -434,20 +433,20 @@ impl Writer<'_> {
     }
 }
 
-fn digest_of(body: Option<&str>) -> Digest {
+pub(crate) fn digest_of(body: Option<&str>) -> Digest {
     Digest::of(body.unwrap_or_default().as_bytes())
 }
 
-/// Whether the stored version says the same as `body`.
-fn same(row: &Row, body: Option<&str>) -> bool {
+/// Whether the stored version is of a body of this digest.
+fn same(row: &Row, wanted: Option<Digest>) -> bool {
     let deleted = row.values.get(5) == Some(&Value::Bool(true));
     let digest = match row.values.get(8) {
         Some(Value::Bytes(digest)) => digest.as_ref(),
         _ => &[],
     };
-    match body {
+    match wanted {
         None => deleted,
-        Some(_) => !deleted && digest == digest_of(body).as_bytes(),
+        Some(wanted) => !deleted && digest == wanted.as_bytes(),
     }
 }
 
@@ -551,11 +550,5 @@ mod tests {
         let mut differs = Batch::default();
         WRITER.write_register(&register(3, "{\"a\":1}"), row.as_ref(), stamp.as_ref(), &mut differs).unwrap();
         assert_eq!((differs.writes.len(), differs.expects.len()), (3, 2), "history, body, stamp");
-    }
-
-    #[test]
-    fn an_unknown_format_is_named() {
-        assert!(matches!(codec::decode(&Bytes::from_static(b"\x09x")), Err(ChartError::Stored { .. })));
-        assert_eq!(codec::decode(&codec::encode("é")).unwrap(), "é".as_bytes());
     }
 }

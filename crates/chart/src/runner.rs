@@ -317,6 +317,8 @@ impl<P: Projection> Runner<P> {
 }
 
 /// Runs CPU work beside the runtime, so that the doors' answers do not wait for a fold.
-async fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ChartError> {
+pub(crate) async fn compute<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ChartError> {
     tokio::task::spawn_blocking(work).await.map_err(|_| ChartError::Stopped)
 }

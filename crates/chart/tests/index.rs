@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hilum_chart::chart::Commit;
 use hilum_chart::index::mend::{self, is_whole};
-use hilum_chart::index::tables::{STRING, TOKEN};
+use hilum_chart::index::sweep::Sweep;
+use hilum_chart::index::tables::{STRING, TABLES, TOKEN};
 use hilum_chart::index::{Indexer, Unsearched};
 use hilum_chart::projection::ResourceChange;
 use hilum_chart::{Chart, ChartError};
@@ -104,16 +105,7 @@ async fn says_what_the_bodies_say(tables: Tables, seed: u64) {
     let chart = Chart::open(tables.clone(), clock()).with_indexer(indexer());
     let mut random = Random(seed);
     let after = walk(&tables, &chart, &mut random, 120, Bodies::new()).await;
-    for (t, bodies) in &after {
-        let want: BTreeSet<_> = bodies
-            .iter()
-            .flat_map(|((ty, id), body)| {
-                let rows = indexer().rows(Some(body), |_| Unsearched::Nothing).rows;
-                rows.into_iter().map(move |row| ((*ty).to_owned(), *id, format!("{row:?}")))
-            })
-            .collect();
-        assert_eq!(visible(&tables, *t).await, want, "at {t:?}, seed {seed}");
-    }
+    says_at(&tables, &after, seed).await;
     check_index(&tables).await.unwrap();
     // One row a resource, the same for all its versions.
     let numbers = |rows: Vec<hilum_engines::tables::Row>| -> BTreeSet<_> {
@@ -121,6 +113,47 @@ async fn says_what_the_bodies_say(tables: Tables, seed: u64) {
     };
     let resources = all(&tables, &hilum_chart::resources::RESOURCE).await;
     assert_eq!(numbers(resources.clone()).len(), resources.len());
+
+    // What no link asks for any more goes, and nothing else.
+    let (gone, kept) = after.split_at(after.len() / 2);
+    let until = gone.last().unwrap().0;
+    assert!(closed(&tables, until).await > 20);
+    let (mut sweep, mut removed) = (Sweep::default(), 0);
+    loop {
+        let step = sweep.step(&tables, until).await.unwrap();
+        removed += step.removed;
+        if step.is_round {
+            break;
+        }
+    }
+    assert!(removed > 20 && closed(&tables, until).await == 0, "{removed}");
+    says_at(&tables, kept, seed).await;
+    check_index(&tables).await.unwrap();
+}
+
+/// Rows that were closed at `until` or before.
+async fn closed(tables: &Tables, until: Seq) -> usize {
+    let mut count = 0;
+    for table in TABLES {
+        let to_t = table.column("to_t").unwrap();
+        let rows = all(tables, table).await;
+        count += rows.iter().filter(|row| matches!(row.values[to_t], Value::Seq(t) if t <= until)).count();
+    }
+    count
+}
+
+/// The rows visible at each commit are those of its bodies.
+async fn says_at(tables: &Tables, after: &[(Seq, Bodies)], seed: u64) {
+    for (t, bodies) in after {
+        let want: BTreeSet<_> = bodies
+            .iter()
+            .flat_map(|((ty, id), body)| {
+                let rows = indexer().rows(Some(body), |_| Unsearched::Nothing).rows;
+                rows.into_iter().map(move |row| ((*ty).to_owned(), *id, format!("{row:?}")))
+            })
+            .collect();
+        assert_eq!(visible(tables, *t).await, want, "at {t:?}, seed {seed}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -33,6 +33,6 @@ pub use envelope::{ContentType, Envelope, Epoch, Position, SourceName, Stream};
 pub use id::{Digest, Id, InstallationKey, RecordId};
 pub use kind::Kind;
 pub use phi::Phi;
-pub use principal::{Authority, Role};
+pub use principal::{Authority, PatientList, Role};
 pub use time::{Seq, Timestamp};
 pub use trace::{TraceContext, Tracer};

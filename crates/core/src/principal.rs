@@ -1,9 +1,13 @@
 //! Who asks.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use crate::id::Id;
 
 /// What a person or a key may do; `docs/SECURITY.md` has the table role × route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -53,18 +57,39 @@ impl FromStr for Role {
     }
 }
 
+/// The patients of whom alone somebody may know, by their ids in the chart.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PatientList {
+    /// These.
+    pub patients: BTreeSet<Id>,
+    /// And the members of these Groups, as they are when somebody asks.
+    pub groups: BTreeSet<Id>,
+}
+
 /// On whose behalf something is read or done: an argument of every read of the chart. It can be made only from a
 /// principal and a role, so a read without one does not compile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authority {
     principal: String,
     role: Role,
+    patients: Option<Arc<PatientList>>,
 }
 
 impl Authority {
     /// The authority of `principal` (an account or key name) in `role`.
     pub fn new(principal: impl Into<String>, role: Role) -> Self {
-        Self { principal: principal.into(), role }
+        Self { principal: principal.into(), role, patients: None }
+    }
+
+    /// The same, limited to some patients.
+    #[must_use]
+    pub fn limited_to(self, patients: Arc<PatientList>) -> Self {
+        Self { patients: Some(patients), ..self }
+    }
+
+    /// The patients of whom alone it may know; absent = all.
+    pub fn patients(&self) -> Option<&PatientList> {
+        self.patients.as_deref()
     }
 
     /// The process itself (rebuild, reconciler): reads all, and the audit log names it.

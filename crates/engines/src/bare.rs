@@ -3,11 +3,12 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 pub mod kafka;
 pub mod postgres;
@@ -83,6 +84,36 @@ pub fn append(path: &Path, bodies: &[Vec<u8>], group: usize) -> Result<(), BareE
         transaction.commit()?;
     }
     Ok(())
+}
+
+/// The bodies of [`append`], read by their number: what a point read costs without us.
+#[derive(Debug)]
+pub struct Bodies {
+    path: PathBuf,
+    /// Connections that nobody uses now.
+    free: Mutex<Vec<Connection>>,
+}
+
+impl Bodies {
+    /// Those in the file at `path`.
+    pub fn open(path: &Path) -> Self {
+        Self { path: path.to_owned(), free: Mutex::default() }
+    }
+
+    /// The body `number`, from 1; none where there is none.
+    ///
+    /// # Errors
+    /// [`BareError`] when the file cannot be read.
+    pub fn get(&self, number: i64) -> Result<Option<Vec<u8>>, BareError> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = free.map_or_else(|| open(&self.path), Ok)?;
+        let body = connection
+            .prepare_cached("SELECT body FROM record WHERE id = ?1")?
+            .query_row([number], |row| row.get(0))
+            .optional()?;
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        Ok(body)
+    }
 }
 
 /// What a replay did.

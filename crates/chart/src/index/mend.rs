@@ -10,7 +10,7 @@ use hilum_fhir::r4::r4;
 
 use super::rows::IndexRow;
 use super::tables::TABLES;
-use super::{Columns, Indexer, Standing, Unsearch, Unsearched, write};
+use super::{Columns, Indexer, Standing, Unsearch, Unsearched, life, write};
 use crate::chart::page;
 use crate::error::ChartError;
 use crate::limits::{REBUILD_WRITES_MAX, SAMPLE_RESOURCES, WALK_PAGE_ROWS};
@@ -158,10 +158,7 @@ pub async fn sample(
             let (since, subject) = (standing.since()?, Value::Int(standing.row.unwrap_or_default()));
             let mut reads: Vec<Read> = Vec::new();
             for one in rows_of(indexer, owners, &row)? {
-                let t = Value::Seq(since(&one));
-                let mut key = one.values(&subject, t, Value::Null);
-                let table = TABLES.iter().find(|table| table.name == one.table());
-                key.truncate(table.map_or(0, |table| table.key_len));
+                let key = one.key(&subject, Value::Seq(since(&one)));
                 reads.push(Read::Get { table: one.table(), key });
             }
             let rows = reads.len();
@@ -183,6 +180,7 @@ pub async fn sample(
 /// Removes all index rows, after every resource says that its own are not to be trusted.
 async fn clear(tables: &Tables) -> Result<u64, ChartError> {
     let mut mend = Mend { tables, batch: Batch::default() };
+    mend.batch.writes.push(life::begin());
     let mut walk = Walk::default();
     while let Some(rows) = walk.next(tables, RESOURCE.name).await? {
         for row in &rows {

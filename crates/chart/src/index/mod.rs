@@ -4,12 +4,16 @@
 //!
 //! | module | what lives there |
 //! |---|---|
+//! | [`life`] | since when it stands |
 //! | [`mend`] | whether all is indexed, and what makes it so |
 //! | [`rows`] | the rows of a body |
+//! | [`sweep`] | what removes rows that nobody asks for any more |
 //! | [`tables`] | what is kept |
 
+pub mod life;
 pub mod mend;
 pub mod rows;
+pub mod sweep;
 pub mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +29,7 @@ use crate::error::ChartError;
 use crate::resources::RESOURCE;
 
 /// Raised whenever other rows are made of the same body and settings.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 
 /// What of a projection's resource no search may find, since a [`crate::Discretion`] may have to leave it out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -83,6 +87,11 @@ impl Indexer {
             return Rows::default();
         };
         rows::of(&resource, &self.key, &self.settings, unsearch(&resource))
+    }
+
+    /// The rows of a body that a door writes and that was read already.
+    pub fn rows_of(&self, resource: &Json<'_>) -> Rows {
+        rows::of(resource, &self.key, &self.settings, Unsearched::Nothing)
     }
 }
 
@@ -211,8 +220,9 @@ pub(crate) fn write(
             if after.contains(&row) {
                 stays.push((row, t));
             } else {
-                let values = row.values(&subject, Value::Seq(t), Value::ThisCommit);
-                batch.writes.push(Write::Put { table: row.table(), values });
+                let (table, key) = (row.table(), row.key(&subject, Value::Seq(t)));
+                let columns = vec![("to_t", Value::ThisCommit)];
+                batch.writes.push(Write::Set { table, key, columns });
             }
         }
     }

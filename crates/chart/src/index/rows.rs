@@ -7,7 +7,7 @@ use hilum_core::InstallationKey;
 use hilum_engines::tables::{Table, Value};
 use hilum_fhir::json::Json;
 use hilum_fhir::search::param::type_number;
-use hilum_fhir::search::values::{self, Entry, Settings, values};
+use hilum_fhir::search::values::{self, Entry, Settings, System, values};
 
 use super::tables::{DATE, NUMBER, PAIR, REF, STRING, TOKEN, URI};
 use super::{Rows, Unsearched};
@@ -40,6 +40,16 @@ impl IndexRow {
         values.extend([from_t, to_t]);
         values.extend_from_slice(&self.beside);
         values
+    }
+
+    /// The key of its row.
+    pub fn key(&self, subject: &Value, from_t: Value) -> Vec<Value> {
+        let mut key = Vec::with_capacity(self.head.len() + self.tail.len() + 2);
+        key.extend_from_slice(&self.head);
+        key.push(subject.clone());
+        key.extend_from_slice(&self.tail);
+        key.push(from_t);
+        key
     }
 
     /// Of a row as it is stored; `None` where it has not the columns of `table`, or that is no table of the index.
@@ -98,11 +108,14 @@ fn row(Entry { param, value }: Entry, key: &InstallationKey) -> Option<IndexRow>
             let tail = vec![Value::Int(system.get())];
             (&TOKEN, vec![param, Value::Text(code)], tail, vec![Value::Null, Value::Null])
         }
-        values::Value::Present { system, ends } => {
-            let (low, high) =
-                ends.map_or((Value::Null, Value::Null), |(low, high)| (Value::Text(low), Value::Text(high)));
+        values::Value::System(system) => {
             let tail = vec![Value::Int(system.get())];
-            (&TOKEN, vec![param, Value::Text(String::new())], tail, vec![low, high])
+            (&TOKEN, vec![param, Value::Text(String::new())], tail, vec![Value::Null, Value::Null])
+        }
+        values::Value::There { id } => {
+            let tail = vec![Value::Int(System::NONE.get())];
+            let id = id.map_or(Value::Null, |id| Value::Text(id.to_string()));
+            (&TOKEN, vec![param, Value::Text(String::new())], tail, vec![id.clone(), id])
         }
         values::Value::Reference { resource_type, id } => {
             let target = Value::Id(chart_id(key, resource_type, &id));

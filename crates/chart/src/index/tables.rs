@@ -14,9 +14,8 @@ const FROM_T: Column = Column::new("from_t", Type::Seq);
 const TO_T: Column = Column::optional("to_t", Type::Seq);
 const BY_SUBJECT: Index = Index { name: "by_subject", columns: &["param", "subject"] };
 
-/// Codes and their systems. Rows with an empty code say that there are values of the system (0: of none), and which are the
-/// first and the last: of parameters of type token and uri, and of references that lead elsewhere. `:missing`, `system|` and
-/// sorts are answered by them.
+/// Codes and their systems (0: none). An empty code says that a system stands without one; under the parameter `_id`, that
+/// the resource is there, with its id as `low` and `high`: all of a type are walked by it.
 pub const TOKEN: Table = Table {
     name: "chart_x_token",
     key_len: 5,
@@ -30,7 +29,7 @@ pub const TOKEN: Table = Table {
         Column::optional("low", Type::Text),
         Column::optional("high", Type::Text),
     ],
-    indexes: &[],
+    indexes: &[BY_SUBJECT],
     register: None,
 };
 
@@ -95,12 +94,12 @@ pub const NUMBER: Table = Table {
     register: None,
 };
 
-/// Addresses. Which subject has any is told by [`TOKEN`].
+/// Addresses.
 pub const URI: Table = Table {
     name: "chart_x_uri",
     key_len: 4,
     columns: &[PARAM, Column::new("value", Type::Text), SUBJECT, FROM_T, TO_T],
-    indexes: &[],
+    indexes: &[BY_SUBJECT],
     register: None,
 };
 

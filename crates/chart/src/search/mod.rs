@@ -2,10 +2,16 @@
 //!
 //! | module | what lives there |
 //! |---|---|
+//! | [`compartment`] | what there is about a patient |
+//! | [`explain`] | a plan in words |
+//! | [`permitted`] | what somebody may know who is limited to some patients |
 //! | [`plan`] | what drives, and what is asked of each subject: pure |
 //! | [`rows`] | the index rows that hold one value |
 //! | [`withheld`] | whom no search may find, nor go through |
 
+pub mod compartment;
+pub mod explain;
+pub mod permitted;
 pub mod plan;
 pub mod rows;
 pub mod withheld;
@@ -14,6 +20,8 @@ use hilum_core::{Authority, Id, Seq};
 use hilum_engines::tables::query::{Answer, Bounds};
 use hilum_engines::tables::{Read, Scan, Value};
 
+pub use compartment::Compartment;
+pub use explain::Step;
 pub use plan::{Asked, Plan, PlanError, plan};
 pub use withheld::Withheld;
 
@@ -72,6 +80,20 @@ impl Chart {
         Ok(counted.first().copied().flatten())
     }
 
+    /// Of each type whether there is, or ever was, a resource.
+    ///
+    /// # Errors
+    /// As [`Chart::search`].
+    pub async fn types_there(&self, authority: &Authority, types: &[&str]) -> Result<Vec<bool>, ChartError> {
+        may_read(authority)?;
+        let any = |ty: &&str| {
+            let scan = Scan::by_key(RESOURCE.name, vec![Value::Text((*ty).to_owned())]);
+            Read::Scan(Scan { limit: 1, ..scan })
+        };
+        let reads: Vec<Read> = types.iter().map(any).collect();
+        Ok(port::read(self.tables(), &reads).await?.iter().map(|found| !found.is_empty()).collect())
+    }
+
     /// The resources of these rows as they were at `t`, in their order; absent where one is deleted now.
     ///
     /// # Errors
@@ -106,7 +128,12 @@ impl Chart {
     }
 
     /// The version of a changed resource that stood at `t`.
-    async fn version_at(&self, resource_type: &str, id: Id, t: Seq) -> Result<Option<Stored>, ChartError> {
+    pub(crate) async fn version_at(
+        &self,
+        resource_type: &str,
+        id: Id,
+        t: Seq,
+    ) -> Result<Option<Stored>, ChartError> {
         let mut before = None;
         loop {
             let scan = Scan {

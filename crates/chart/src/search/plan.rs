@@ -7,16 +7,20 @@ use hilum_engines::tables::query::{Check, Keep, Probe, Query as Tables, Sort, So
 use hilum_fhir::FhirId;
 use hilum_fhir::r4::{Parameter, ParameterType, r4};
 use hilum_fhir::search::fold::cut;
-use hilum_fhir::search::param::{ParamNumber, type_number};
-use hilum_fhir::search::query::{Criterion, Filter, Modifier, Operand, Prefix, Query, Target, Token};
+use hilum_fhir::search::implied::system_of;
+use hilum_fhir::search::query::{
+    Compartment, Criterion, Filter, Modifier, Operand, Prefix, Query, Target, Token,
+};
 use hilum_fhir::search::unit::{Canonical, UCUM};
-use hilum_fhir::search::values::{Pair, Settings, System, is_nominal};
+use hilum_fhir::search::values::{Pair, Settings, System, is_nominal, kept};
 use jiff::tz::TimeZone;
 
-use super::rows::{self, At, Rows, rank, visible};
+use super::explain::{Does, Step};
+use super::permitted::is_permitted;
+use super::rows::{self, At, Rows, is_to, rank};
 use super::withheld::{Withheld, is_withheld};
-use crate::index::tables::{DATE, NUMBER, PAIR, REF, STRING};
-use crate::limits::SEARCH_TYPES_MAX;
+use crate::index::tables::{DATE, NUMBER, PAIR, STRING, TOKEN, URI};
+use crate::limits::{ABOVE_MAX, SEARCH_TYPES_MAX};
 use crate::resources::{HISTORY, RESOURCE};
 
 /// Why criteria that were read make no plan. Names parameters, never values.
@@ -59,8 +63,8 @@ pub struct Asked<'a> {
 pub struct Plan {
     /// The query.
     pub query: Tables,
-    /// What drives, for people: a parameter's name; empty = all of the type.
-    pub driver: String,
+    /// What it does, one thing after the other, for people.
+    pub steps: Vec<Step>,
 }
 
 /// A criterion as both of what it may be.
@@ -95,16 +99,17 @@ pub fn plan(asked: &Asked<'_>) -> Result<Plan, PlanError> {
     criteria.sort_by_key(|planned| planned.rank);
     let driver = criteria.iter().position(|planned| planned.source.is_some() && planned.rank < rank::ALL);
     let driver = driver.map(|at| criteria.remove(at));
+    let steps = steps(asked, driver.as_ref(), &criteria);
     let mut checks = asked.hop(resource_type, driver.as_ref().is_some_and(|driver| !driver.is_alive));
-    let (from, name) = match driver {
-        Some(Planned { check, source: Some(source), name, is_exact, .. }) => {
+    let from = match driver {
+        Some(Planned { check, source: Some(source), is_exact, .. }) => {
             // A walk of its rows is what it asks; through references it is only where to look.
             if !is_exact {
                 checks.push(check);
             }
-            (source, name)
+            source
         }
-        _ => (asked.all_of(resource_type), String::new()),
+        _ => asked.all_of(resource_type),
     };
     checks.extend(criteria.into_iter().map(|planned| planned.check));
     let mut query = Tables { checks, ..Tables::new(from) };
@@ -114,7 +119,25 @@ pub fn plan(asked: &Asked<'_>) -> Result<Plan, PlanError> {
     if !query.size().fits() {
         return Err(PlanError::TooComplex);
     }
-    Ok(Plan { query, driver: name })
+    Ok(Plan { query, steps })
+}
+
+/// What a plan does, in its order.
+fn steps(asked: &Asked<'_>, driver: Option<&Planned>, verify: &[Planned]) -> Vec<Step> {
+    let step = |does: Does, criterion: &str, rank: u8| Step { does, criterion: criterion.to_owned(), rank };
+    let drives =
+        driver.map_or(step(Does::Drives, "", rank::ALL), |one| step(Does::Drives, &one.name, one.rank));
+    let mut steps = vec![drives];
+    if !asked.withheld.is_empty() {
+        steps.push(step(Does::Guards, "nobody who is withheld", rank::ALL));
+    }
+    if asked.authority.patients().is_some() {
+        steps.push(step(Does::Guards, "the patients of who asks", rank::ALL));
+    }
+    let own = driver.filter(|driver| !driver.is_exact);
+    steps.extend(own.into_iter().chain(verify).map(|one| step(Does::Verifies, &one.name, one.rank)));
+    steps.extend(asked.query.sort.iter().map(|key| step(Does::Orders, key.parameter.code, rank::ALL)));
+    steps
 }
 
 const fn unanswered(parameter: &Parameter, why: &'static str) -> PlanError {
@@ -126,20 +149,16 @@ impl Asked<'_> {
         self.t.map_or(Value::ThisSnapshot, Value::Seq)
     }
 
-    fn at(&self, param: ParamNumber) -> At {
-        At { param, t: self.t() }
-    }
-
     fn parameter(&self, resource_type: &str, parameter: &Parameter) -> Result<At, PlanError> {
-        let param = ParamNumber::of(resource_type, parameter.code);
-        param.map(|param| self.at(param)).ok_or(unanswered(parameter, "is not kept in the index"))
+        let kept = kept(resource_type, parameter.code);
+        kept.map(|kept| At { kept, t: self.t() }).ok_or(unanswered(parameter, "is not kept in the index"))
     }
 
     /// The rows that say of each resource of a type that it is there.
     fn alive(&self, resource_type: &str) -> Rows {
-        let param = ParamNumber::of(resource_type, "_id");
-        let number = param.or_else(|| ParamNumber::of("Patient", "_id")).expect("every type has an _id");
-        self.at(number).present()
+        let kept =
+            kept(resource_type, "_id").or_else(|| kept("Patient", "_id")).expect("every type has an _id");
+        At { kept, t: self.t() }.there()
     }
 
     fn all_of(&self, resource_type: &str) -> Source {
@@ -159,6 +178,7 @@ impl Asked<'_> {
         }
         let withheld = is_withheld(resource_type, self.withheld);
         checks.extend(withheld.map(|withheld| Check::Not(Box::new(withheld))));
+        checks.extend(is_permitted(resource_type, self.authority));
         checks
     }
 
@@ -169,7 +189,31 @@ impl Asked<'_> {
             Criterion::Has { resource_type: other, reference, holds } => {
                 self.has(resource_type, (other, reference), holds)
             }
+            Criterion::Within(compartment) => self.within(resource_type, compartment),
         }
+    }
+
+    /// That a resource lies in somebody's or something's compartment: any of the references that put it there, or that it is
+    /// the one itself.
+    fn within(&self, resource_type: &str, compartment: &Compartment) -> Result<Planned, PlanError> {
+        let Compartment { resource_type: whose, id } = compartment;
+        let (mut any, mut sources) = (Vec::new(), Vec::new());
+        for code in r4().in_compartment(whose, resource_type) {
+            let Some(parameter) = r4().parameter(resource_type, code) else { continue };
+            let rows = self.parameter(resource_type, parameter)?.reference(whose, (self.chart_id)(whose, id));
+            any.push(rows.check());
+            sources.extend(rows.source());
+        }
+        let is_own = resource_type == *whose;
+        if is_own {
+            let id = Token { system: None, code: id.to_string() };
+            let own = self.ids(resource_type, None, &[Operand::Token(id)]);
+            any.push(own.check);
+            sources.extend(own.source);
+        }
+        let (check, name) = (Check::Any(any), format!("{whose}/…"));
+        let source = (!sources.is_empty()).then(|| one_of(sources));
+        Ok(Planned { check, source, rank: rank::REFERENCE, name, is_alive: !is_own, is_exact: true })
     }
 
     /// Of what a resource refers to.
@@ -182,14 +226,13 @@ impl Asked<'_> {
         let at = self.parameter(resource_type, reference)?;
         let (mut any, mut sources, mut rank, mut name) = (Vec::new(), Vec::new(), 0, String::new());
         for (ty, criterion) in to {
-            let number = Value::Int(type_number(ty).unwrap_or_default());
             let inner = self.criterion(ty, criterion)?;
             rank = rank.max(inner.rank);
             name = format!("{}.{}", reference.code, inner.name);
             let mut holds = self.hop(ty, true);
             holds.push(inner.check);
-            let mut refers = at.any(REF.name);
-            refers.keep.push(Keep { column: "type", test: Test::Is(number.clone()) });
+            let mut refers = at.refers();
+            refers.keep.push(is_to("type", ty));
             any.push(Check::Each {
                 probe: refers,
                 subject: "target",
@@ -199,10 +242,9 @@ impl Asked<'_> {
                     check: Box::new(Check::All(holds)),
                 }),
             });
-            let prefix = vec![Term::Is(Value::Int(at.param.get())), Term::Is(number), Term::Subject];
             sources.push(inner.source.map(|source| Source::Follow {
                 of: Box::new(Source::Follow { of: Box::new(source), probe: by_row(), subject: "id" }),
-                probe: Probe { keep: visible(&self.t()), ..Probe::by_key(REF.name, prefix) },
+                probe: at.referring(ty),
                 subject: "subject",
             }));
         }
@@ -225,22 +267,20 @@ impl Asked<'_> {
         holds: &Criterion,
     ) -> Result<Planned, PlanError> {
         let at = self.parameter(other, reference)?;
-        let number = Value::Int(type_number(resource_type).unwrap_or_default());
         let inner = self.criterion(other, holds)?;
         let mut checks = self.hop(other, true);
         checks.push(inner.check);
-        let prefix = vec![Term::Is(Value::Int(at.param.get())), Term::Is(number.clone()), Term::Subject];
         let check = Check::Each {
             probe: by_row(),
             subject: "id",
             check: Box::new(Check::Each {
-                probe: Probe { keep: visible(&self.t()), ..Probe::by_key(REF.name, prefix) },
+                probe: at.referring(resource_type),
                 subject: "subject",
                 check: Box::new(Check::All(checks)),
             }),
         };
-        let mut refers = at.any(REF.name);
-        refers.keep.push(Keep { column: "type", test: Test::Is(number) });
+        let mut refers = at.refers();
+        refers.keep.push(is_to("type", resource_type));
         let source = inner.source.map(|source| {
             one_of(vec![Source::Follow {
                 of: Box::new(Source::Follow { of: Box::new(source), probe: refers, subject: "target" }),
@@ -256,6 +296,11 @@ impl Asked<'_> {
     fn filter(&self, resource_type: &str, filter: &Filter) -> Result<Planned, PlanError> {
         let Filter { parameter, modifier, values } = filter;
         let name = parameter.code.to_owned();
+        let asks_who_lacks = matches!(modifier, Some(Modifier::Missing | Modifier::Not));
+        if asks_who_lacks && self.withheld.iter().any(|room| room.leaves_out(resource_type, parameter.code)) {
+            let why = "is not indexed of what messages made: who has none, or another one, is not known (:missing, :not)";
+            return Err(unanswered(parameter, why));
+        }
         if let [Operand::Missing(is_missing)] = values.as_slice() {
             return self.missing(resource_type, parameter, *is_missing);
         }
@@ -289,7 +334,18 @@ impl Asked<'_> {
         value: &Operand,
     ) -> Result<Vec<Rows>, PlanError> {
         Ok(match value {
+            // Whoever asks has put codes in their place.
+            Operand::ValueSet(_) => return Err(unanswered(parameter, "by a value set is not answered here")),
+            Operand::Token(_) if matches!(modifier, Some(Modifier::Above | Modifier::Below)) => {
+                return Err(unanswered(parameter, "by a code above or below is not answered here"));
+            }
+            Operand::OfType { ty, value } => vec![at.of_type(ty, value)],
             Operand::Token(token) => {
+                // What an element of type code leaves out is what its binding says.
+                let system = token.system.as_deref().filter(|system| !system.is_empty());
+                let is_implied = system.is_some() && system == system_of(resource_type, parameter);
+                let bare = Token { system: Some(String::new()), code: token.code.clone() };
+                let token = if is_implied { &bare } else { token };
                 let is_identifier = parameter.code == "identifier" || modifier == Some(Modifier::Identifier);
                 let rank = match (token.code.is_empty(), is_identifier) {
                     (true, _) => rank::ALL,
@@ -298,7 +354,11 @@ impl Asked<'_> {
                 };
                 vec![at.token(token, rank)]
             }
-            Operand::Text(text) if parameter.ty == ParameterType::Uri => vec![at.uri(text)],
+            Operand::Text(text) if parameter.ty == ParameterType::Uri => match modifier {
+                Some(Modifier::Below) => vec![at.uri(text), at.uris_below(text)],
+                Some(Modifier::Above) => above(text).into_iter().map(|above| at.uri(above)).collect(),
+                _ => vec![at.uri(text)],
+            },
             Operand::Text(text) => match modifier {
                 Some(Modifier::Exact) => vec![at.exactly(text)],
                 Some(Modifier::Contains) => vec![at.contains(text)],
@@ -433,23 +493,18 @@ impl Asked<'_> {
             return Ok(Planned::check(check, name));
         }
         let at = self.parameter(resource_type, parameter)?;
-        let present = at.present();
-        let (there, source) = match parameter.ty {
-            ParameterType::Token | ParameterType::Uri => (present.check(), present.source()),
-            ParameterType::Reference => {
-                (Check::Any(vec![Check::Has(at.any(REF.name)), present.check()]), None)
-            }
-            ParameterType::String => (Check::Has(at.any(STRING.name)), None),
-            ParameterType::Date => (Check::Has(at.any(DATE.name)), None),
-            ParameterType::Number | ParameterType::Quantity => (Check::Has(at.any(NUMBER.name)), None),
-            ParameterType::Composite => (Check::Has(at.any(PAIR.name)), None),
+        let any = match parameter.ty {
+            ParameterType::Token => vec![at.any(TOKEN.name)],
+            ParameterType::Uri => vec![at.any(URI.name)],
+            ParameterType::Reference => vec![at.refers(), at.any(URI.name), at.any(TOKEN.name)],
+            ParameterType::String => vec![at.any(STRING.name)],
+            ParameterType::Date => vec![at.any(DATE.name)],
+            ParameterType::Number | ParameterType::Quantity => vec![at.any(NUMBER.name)],
+            ParameterType::Composite => vec![at.any(PAIR.name)],
             ParameterType::Special => return Err(unanswered(parameter, "is not answered so")),
         };
-        if is_missing {
-            let check = Check::Not(Box::new(there));
-            return Ok(Planned::check(check, name));
-        }
-        Ok(Planned { source, ..Planned::check(there, name) })
+        let there = Check::Any(any.into_iter().map(Check::Has).collect());
+        Ok(Planned::check(if is_missing { Check::Not(Box::new(there)) } else { there }, name))
     }
 
     fn ids(&self, resource_type: &str, modifier: Option<Modifier>, values: &[Operand]) -> Planned {
@@ -543,13 +598,31 @@ impl Asked<'_> {
                 probe.prefix.push(Term::Is(Value::Text(String::new())));
                 (probe, ends)
             }
-            ParameterType::Token | ParameterType::Uri => (at.present().of, ends),
+            ParameterType::Token if parameter.code == "_id" => (at.there().of, ends),
+            ParameterType::Token => {
+                let mut probe = at.any(TOKEN.name);
+                probe.keep.push(Keep { column: "code", test: Test::Above(Value::Text(String::new())) });
+                (probe, "code")
+            }
+            ParameterType::Uri => (at.any(URI.name), "value"),
             ParameterType::Reference | ParameterType::Composite | ParameterType::Special => {
                 return Err(unanswered(parameter, "is no key of an order"));
             }
         };
         Ok(Sort { probe, column, descending })
     }
+}
+
+/// An address and those above it: each part behind a `/` less.
+fn above(address: &str) -> Vec<&str> {
+    let path = address.split_once("://").map_or(0, |(scheme, _)| scheme.len() + 3);
+    let ends = address.char_indices().filter(|(at, sign)| *sign == '/' && *at > path);
+    let mut all: Vec<&str> =
+        ends.flat_map(|(at, _)| [address.get(..at), address.get(..=at)]).flatten().collect();
+    all.push(address);
+    all.dedup();
+    all.truncate(ABOVE_MAX);
+    all
 }
 
 /// The resource of a row.

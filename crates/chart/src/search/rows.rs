@@ -8,7 +8,7 @@ use hilum_fhir::search::fold::{cut, exact, fold};
 use hilum_fhir::search::number::{Decimal, Ordered};
 use hilum_fhir::search::param::{ParamNumber, type_number};
 use hilum_fhir::search::query::{Number, Prefix, Token};
-use hilum_fhir::search::values::System;
+use hilum_fhir::search::values::{Kept, System, of_type};
 
 use crate::index::tables::{DATE, NUMBER, PAIR, REF, STRING, TOKEN, URI};
 
@@ -96,7 +96,7 @@ fn is_alike(one: &Probe, other: &Probe, at: usize) -> bool {
 /// A parameter of a type, and the commit whose state is asked.
 #[derive(Debug, Clone)]
 pub(super) struct At {
-    pub(super) param: ParamNumber,
+    pub(super) kept: Kept,
     pub(super) t: Value,
 }
 
@@ -106,6 +106,11 @@ fn text(text: impl Into<String>) -> Value {
 
 fn keep(column: &'static str, test: Test) -> Keep {
     Keep { column, test }
+}
+
+/// References to this type.
+pub(super) fn is_to(column: &'static str, resource_type: &str) -> Keep {
+    keep(column, Test::Is(Value::Int(type_number(resource_type).unwrap_or_default())))
 }
 
 /// The system that a code is asked with, where it is.
@@ -138,12 +143,45 @@ fn right_behind(number: &Ordered) -> Value {
 
 impl At {
     fn param(&self) -> Term {
-        Term::Is(Value::Int(self.param.get()))
+        Term::Is(Value::Int(self.kept.number.get()))
+    }
+
+    /// All references of one subject to this server.
+    pub(super) fn refers(&self) -> Probe {
+        let param = Term::Is(Value::Int(self.kept.references.get()));
+        let mut keep = visible(&self.t);
+        keep.extend(self.kept.only.map(|ty| is_to("type", ty)));
+        Probe { keep, ..Probe::by_index(REF.name, "by_subject", vec![param, Term::Subject]) }
+    }
+
+    /// References from this parameter to one of a type, whose id the subject is.
+    pub(super) fn referring(&self, resource_type: &str) -> Probe {
+        let number = Value::Int(type_number(resource_type).unwrap_or_default());
+        let param = Value::Int(self.number_to(resource_type).get());
+        let prefix = vec![Term::Is(param), Term::Is(number), Term::Subject];
+        Probe { keep: visible(&self.t), ..Probe::by_key(REF.name, prefix) }
+    }
+
+    /// The number of references to a type: its own, under which there are none, where only another type's are meant.
+    fn number_to(&self, resource_type: &str) -> ParamNumber {
+        let is_meant = self.kept.only.is_none_or(|only| only == resource_type);
+        if is_meant { self.kept.references } else { self.kept.number }
     }
 
     /// Rows under a prefix of the key, behind which the subject stands.
     fn equal(&self, table: &'static str, prefix: Vec<Value>, more: Vec<Keep>, rank: u8) -> Rows {
-        let mut terms = vec![self.param()];
+        self.equal_of(self.kept.number, table, prefix, more, rank)
+    }
+
+    fn equal_of(
+        &self,
+        param: ParamNumber,
+        table: &'static str,
+        prefix: Vec<Value>,
+        more: Vec<Keep>,
+        rank: u8,
+    ) -> Rows {
+        let mut terms = vec![Term::Is(Value::Int(param.get()))];
         terms.extend(prefix.into_iter().map(Term::Is));
         let mut keep = visible(&self.t);
         keep.extend(more);
@@ -154,12 +192,17 @@ impl At {
 
     pub(super) fn token(&self, token: &Token, rank: u8) -> Rows {
         let same = keep_system("system", token);
-        // Of a system alone: the rows that say that there are values of it stand under an empty code.
+        if token.code.is_empty() {
+            // Of a system alone: no index leads to its codes.
+            let mut of = self.any(TOKEN.name);
+            of.keep.extend(same);
+            return Rows { walk: None, of, rank: rank::ALL };
+        }
         self.equal(TOKEN.name, vec![text(cut(&token.code))], same.into_iter().collect(), rank)
     }
 
-    /// Rows that say that there are values at all.
-    pub(super) fn present(&self) -> Rows {
+    /// Of a type's `_id`: the rows that say of each resource that it is there.
+    pub(super) fn there(&self) -> Rows {
         self.equal(TOKEN.name, vec![text("")], Vec::new(), rank::ALL)
     }
 
@@ -167,9 +210,29 @@ impl At {
         self.equal(URI.name, vec![text(cut(address))], Vec::new(), rank::REFERENCE)
     }
 
+    /// Addresses whose path goes on behind this one.
+    pub(super) fn uris_below(&self, address: &str) -> Rows {
+        let begin = if address.ends_with('/') { address.to_owned() } else { format!("{address}/") };
+        let (from, to) = (Some(text(cut(&begin))), Some(behind(&begin)));
+        let keep = visible(&self.t);
+        let walk = Probe::by_key(URI.name, vec![self.param()]);
+        let walk = Probe { from: from.clone(), to: to.clone(), keep, ..walk };
+        Rows { walk: Some(walk), of: Probe { from, to, ..self.any(URI.name) }, rank: rank::NARROW }
+    }
+
+    /// An identifier by the code of its type.
+    pub(super) fn of_type(&self, ty: &Token, value: &str) -> Rows {
+        let kept = Kept { number: self.kept.number.of_type(), ..self.kept };
+        let of = Self { kept, t: self.t.clone() };
+        let system = of_type(ty.system.as_deref(), &ty.code);
+        let same = keep("system", Test::Is(Value::Int(system.get())));
+        of.equal(TOKEN.name, vec![text(cut(value))], vec![same], rank::IDENTIFIER)
+    }
+
     pub(super) fn reference(&self, resource_type: &str, id: Id) -> Rows {
         let number = type_number(resource_type).unwrap_or_default();
-        self.equal(REF.name, vec![Value::Int(number), Value::Id(id)], Vec::new(), rank::REFERENCE)
+        let (param, target) = (self.number_to(resource_type), vec![Value::Int(number), Value::Id(id)]);
+        self.equal_of(param, REF.name, target, Vec::new(), rank::REFERENCE)
     }
 
     /// Of a composite: a code, and a code beside it.

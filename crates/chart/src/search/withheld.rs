@@ -5,8 +5,10 @@ use hilum_core::Seq;
 use hilum_engines::tables::Value;
 use hilum_engines::tables::query::{Check, Keep, Probe, Term, Test};
 use hilum_fhir::r4::r4;
-use hilum_fhir::search::param::{ParamNumber, type_number};
+use hilum_fhir::search::param::ParamNumber;
+use hilum_fhir::search::values::{kept, ties};
 
+use super::rows::{At, is_to};
 use crate::index::tables::{REF, TOKEN};
 use crate::resources::RESOURCE;
 
@@ -23,6 +25,17 @@ pub struct Withheld {
     pub labels: &'static [&'static str],
     /// Of a type, the parameter by which a resource of the owner leads to one that such a label withholds with it.
     pub through: &'static [(&'static str, &'static str)],
+    /// Of a type (`*`: of each) the parameters by which the owner's resources are not indexed: whether they have a value is not
+    /// known, and so who has none, or another one, cannot be asked.
+    pub unsearched: &'static [(&'static str, &'static [&'static str])],
+}
+
+impl Withheld {
+    /// Whether the owner's resources are not indexed by a parameter.
+    pub(super) fn leaves_out(&self, resource_type: &str, code: &str) -> bool {
+        let of_type = self.unsearched.iter().filter(|(ty, _)| ["*", resource_type].contains(ty));
+        of_type.flat_map(|(_, codes)| *codes).any(|one| *one == code)
+    }
 }
 
 /// What is visible now: opened, and not closed yet.
@@ -51,29 +64,45 @@ pub fn is_patient_labelled(labels: &[&str]) -> Check {
     }
 }
 
+/// The resource of a row.
+fn by_row() -> Probe {
+    Probe::by_index(RESOURCE.name, "by_row", vec![Term::Subject])
+}
+
+/// Whether of a patient, in whose compartment a resource of this type, by its row, lies now, something holds; absent where
+/// the type lies in none.
+pub(super) fn of_a_patient(resource_type: &str, patient: Check) -> Option<Check> {
+    let mut any = Vec::new();
+    let ties: Vec<Value> = ties(resource_type).into_iter().map(|param| Value::Int(param.get())).collect();
+    if !ties.is_empty() {
+        let mut keep = visible_now();
+        keep.push(is_to("type", "Patient"));
+        let prefix = vec![Term::In(ties), Term::Subject];
+        let probe = Probe { keep, ..Probe::by_index(REF.name, "by_subject", prefix) };
+        any.push(Check::Each { probe, subject: "target", check: Box::new(patient.clone()) });
+    }
+    if resource_type == "Patient" {
+        any.push(Check::Each { probe: by_row(), subject: "id", check: Box::new(patient) });
+    }
+    (!any.is_empty()).then_some(Check::Any(any))
+}
+
 /// Whether a resource of this type, by its row, is withheld by any room; absent where nothing withholds it.
 pub fn is_withheld(resource_type: &str, rooms: &[Withheld]) -> Option<Check> {
     let mut any = Vec::new();
     for room in rooms {
-        if let Some(param) = ParamNumber::compartment(resource_type) {
-            let prefix = vec![Term::Is(Value::Int(param.get())), Term::Subject];
-            any.push(Check::Each {
-                probe: Probe { keep: visible_now(), ..Probe::by_index(REF.name, "by_subject", prefix) },
-                subject: "target",
-                check: Box::new(room.patient.clone()),
-            });
-        }
+        any.extend(of_a_patient(resource_type, room.patient.clone()));
         for (_, code) in room.through.iter().filter(|(ty, _)| *ty == resource_type) {
-            let Some((param, leads_to)) =
-                ParamNumber::of(resource_type, code).zip(r4().parameter(resource_type, code))
+            let Some((kept, leads_to)) = kept(resource_type, code).zip(r4().parameter(resource_type, code))
             else {
                 continue;
             };
+            let at = At { kept, t: Value::Seq(Seq(i64::MAX)) };
             for ty in &leads_to.targets {
-                let number = Value::Int(type_number(ty).unwrap_or_default());
-                let prefix = vec![Term::Is(Value::Int(param.get())), Term::Subject, Term::Is(number)];
+                let mut refers = at.refers();
+                refers.keep.push(is_to("type", ty));
                 any.push(Check::Each {
-                    probe: Probe { keep: visible_now(), ..Probe::by_index(REF.name, "by_subject", prefix) },
+                    probe: refers,
                     subject: "target",
                     check: Box::new(Check::Each {
                         probe: Probe::by_key(
@@ -88,10 +117,9 @@ pub fn is_withheld(resource_type: &str, rooms: &[Withheld]) -> Option<Check> {
         }
         if !room.labels.is_empty() {
             let owned = Keep { column: "owner", test: Test::Is(Value::Text(room.owner.to_owned())) };
-            let by_row = Probe::by_index(RESOURCE.name, "by_row", vec![Term::Subject]);
             any.push(Check::All(vec![
                 is_labelled(resource_type, room.labels),
-                Check::Has(Probe { keep: vec![owned], ..by_row }),
+                Check::Has(Probe { keep: vec![owned], ..by_row() }),
             ]));
         }
     }

@@ -16,12 +16,12 @@ use hilum_chart::projection::{Changes, ResourceChange};
 use hilum_chart::resources;
 use hilum_chart::search::withheld::is_patient_labelled;
 use hilum_chart::search::{Asked, From, Plan, Withheld, plan};
-use hilum_core::{Authority, Clock, Entropy, InstallationKey, RecordId, Role, Seq, Timestamp};
+use hilum_core::{Authority, Clock, Entropy, InstallationKey, PatientList, RecordId, Role, Seq, Timestamp};
 use hilum_engines::tables::postgres::{Postgres, PostgresConfig};
 use hilum_engines::tables::sqlite::{self, Place as Where, Sqlite};
 use hilum_engines::tables::{Tables, Value};
 use hilum_fhir::FhirId;
-use hilum_fhir::search::query::{Handling, Query};
+use hilum_fhir::search::query::{Compartment, Criterion, Handling, Query};
 use hilum_fhir::search::values::Settings;
 use jiff::tz::TimeZone;
 use oracle::{Ask, Docs, How, Place, TEXTS, UCUM};
@@ -136,6 +136,10 @@ fn resource((ty, id): &Place, dice: &Dice) -> Json {
                 if dice.is(6) {
                     one["system"] = json!(dice.one(&["urn:s:1", "urn:s:2"]));
                 }
+                if dice.is(5) {
+                    one["type"] =
+                        json!({ "coding": [{ "system": "urn:t", "code": dice.one(&["MR", "SS"]) }] });
+                }
                 set("identifier", json!([one]));
             }
             if dice.is(8) {
@@ -193,6 +197,8 @@ fn resource((ty, id): &Place, dice: &Dice) -> Json {
         _ => {
             set("type", json!("person"));
             set("actual", json!(true));
+            let member = |dice: &Dice| json!({ "entity": { "reference": format!("Patient/{}", id_of(dice.below(PLACES))) } });
+            set("member", (0..dice.below(4)).map(|_| member(dice)).collect());
         }
     }
     doc
@@ -279,11 +285,14 @@ fn ask(ty: &'static str, dice: &Dice, steps: u32) -> Ask {
         return Ask::Id { ids, not: dice.is(3) };
     }
     match (ty, dice.below(8)) {
+        ("Patient", 0) if dice.is(4) => {
+            Ask::OfType { code: dice.one(&["MR", "SS"]), value: dice.below(4).to_string() }
+        }
         ("Patient", 0) => token("identifier", &["urn:s:1", "urn:s:2"], &["0", "1", "2", "3"]),
         ("Patient", 1) => text("family"),
         ("Patient", 2) => text("given"),
         ("Patient", 3) => text("name"),
-        ("Patient", 4) => token("gender", &systems, &["male", "female"]),
+        ("Patient", 4) => token("gender", &[oracle::GENDER, "http://s/1"], &["male", "female"]),
         ("Patient", 5) => missing(dice.one(&["identifier", "family", "gender", "birthdate"])),
         ("Patient", _) => day("birthdate"),
         ("Encounter", 0) => token("status", &systems, &["planned", "finished"]),
@@ -332,19 +341,75 @@ fn ask(ty: &'static str, dice: &Dice, steps: u32) -> Ask {
     }
 }
 
+/// The patients in whose compartment something lies.
+fn patients_of((ty, id): &Place, doc: &Json) -> Vec<Place> {
+    let patient = |to: &str| to.strip_prefix("Patient/").map(|id| ("Patient", id.to_owned()));
+    let subject = doc.pointer("/subject/reference").and_then(Json::as_str).and_then(patient);
+    let members = doc.get("member").and_then(Json::as_array).into_iter().flatten();
+    let members = members.filter_map(|member| patient(member.pointer("/entity/reference")?.as_str()?));
+    let own = (*ty == "Patient").then(|| ("Patient", id.clone()));
+    subject.into_iter().chain(members).chain(own).collect()
+}
+
 /// What may not be found: who has the label, and with a patient all that refers to them.
 fn is_withheld(now: &Docs, place: &Place) -> bool {
     let is_labelled =
         |place: &Place| now.get(place).is_some_and(|doc| doc.pointer("/meta/security").is_some());
     let Some(doc) = now.get(place) else { return false };
-    let subject = doc.pointer("/subject/reference").and_then(Json::as_str);
-    let patient = subject.and_then(|to| to.strip_prefix("Patient/")).map(|id| ("Patient", id.to_owned()));
-    is_labelled(place) || patient.is_some_and(|patient| is_labelled(&patient))
+    is_labelled(place) || patients_of(place, doc).iter().any(is_labelled)
+}
+
+/// Who asks: somebody who may know of all, or of some patients alone.
+struct Principal {
+    authority: Authority,
+    /// Ids of patients and of groups.
+    limited: Option<(BTreeSet<String>, BTreeSet<String>)>,
+}
+
+impl Principal {
+    fn all() -> Self {
+        Self { authority: authority(), limited: None }
+    }
+
+    fn some(dice: &Dice) -> Self {
+        let some = |dice: &Dice, n: u64| -> BTreeSet<String> {
+            (0..dice.below(n)).map(|_| id_of(dice.below(PLACES))).collect()
+        };
+        let (patients, groups) = (some(dice, 24), some(dice, 4));
+        let ids = |ty: &str, ids: &BTreeSet<String>| {
+            ids.iter().map(|id| chart_id(&key(), ty, &FhirId::parse(id).unwrap())).collect()
+        };
+        let list = PatientList { patients: ids("Patient", &patients), groups: ids("Group", &groups) };
+        Self { authority: authority().limited_to(Arc::new(list)), limited: Some((patients, groups)) }
+    }
+
+    fn may_know(&self, now: &Docs, place: &Place) -> bool {
+        let Some((patients, groups)) = &self.limited else { return true };
+        // A patient is themselves, whether there or not; of what is deleted nobody knows any more whose it was.
+        let whose = match (place.0, now.get(place)) {
+            ("Patient", _) => vec![place.clone()],
+            (_, Some(doc)) => patients_of(place, doc),
+            (_, None) => return false,
+        };
+        let in_groups = |patient: &Place| {
+            groups.iter().any(|id| {
+                let group = ("Group", id.clone());
+                now.get(&group).is_some_and(|doc| patients_of(&group, doc).contains(patient))
+            })
+        };
+        whose.iter().any(|patient| patients.contains(&patient.1) || in_groups(patient))
+    }
 }
 
 fn withheld() -> Vec<Withheld> {
     let labels: &[&str] = &["R"];
-    vec![Withheld { owner: "fhir", patient: is_patient_labelled(labels), labels, through: &[] }]
+    vec![Withheld {
+        owner: "fhir",
+        patient: is_patient_labelled(labels),
+        labels,
+        through: &[],
+        unsearched: &[],
+    }]
 }
 
 struct World {
@@ -391,10 +456,10 @@ impl World {
         }
     }
 
-    fn plan(query: &Query, t: Option<Seq>, withheld: &[Withheld]) -> Plan {
+    fn plan(authority: &Authority, query: &Query, t: Option<Seq>, withheld: &[Withheld]) -> Plan {
         let chart_id = |ty: &str, id: &FhirId| chart_id(&key(), ty, id);
         let asked = Asked {
-            authority: &authority(),
+            authority,
             query,
             t,
             began: Timestamp::from_micros(1_714_500_000_000_000),
@@ -425,6 +490,17 @@ impl World {
 
     /// One random search, compared. Says what was asked where it differs.
     async fn compare(&self, withheld: &[Withheld]) -> Result<usize, String> {
+        let who = if self.dice.is(2) { Principal::some(&self.dice) } else { Principal::all() };
+        self.compare_as(&who, &who.authority, withheld).await
+    }
+
+    /// The same by `who`, whose search is planned for somebody else where a leak is planted.
+    async fn compare_as(
+        &self,
+        who: &Principal,
+        planned_for: &Authority,
+        withheld: &[Withheld],
+    ) -> Result<usize, String> {
         let dice = &self.dice;
         let ty = dice.one(&TYPES[..3]);
         let asks: Vec<Ask> = (0..=dice.below(3)).map(|_| ask(ty, dice, 2)).collect();
@@ -435,9 +511,21 @@ impl World {
             }
             _ => (None, &self.now),
         };
-        let may = |place: &Place| !is_withheld(&self.now, place);
+        let may = |place: &Place| !is_withheld(&self.now, place) && who.may_know(&self.now, place);
+        let whose = dice.is(1).then(|| (dice.one(&["Patient", "Encounter"]), id_of(dice.below(PLACES))));
+        let lies = |place: &Place| {
+            let Some((whose, id)) = &whose else { return true };
+            let at = if place.0 == "Encounter" { "/partOf" } else { "/encounter" };
+            let refers = docs[place].pointer(&format!("{at}/reference")).and_then(Json::as_str);
+            match (*whose, place.0) {
+                ("Patient", _) => patients_of(place, &docs[place]).contains(&("Patient", id.clone())),
+                (_, "Encounter") => place.1 == *id,
+                (_, "Observation") => refers == Some(&format!("Encounter/{id}")),
+                _ => false,
+            }
+        };
         let holds = |place: &&Place| {
-            place.0 == ty && may(place) && asks.iter().all(|ask| ask.holds(docs, place, &may))
+            place.0 == ty && may(place) && lies(place) && asks.iter().all(|ask| ask.holds(docs, place, &may))
         };
         let want: BTreeSet<Place> = docs.keys().filter(holds).cloned().collect();
 
@@ -450,11 +538,15 @@ impl World {
         if !sort.is_empty() {
             pairs.push(("_sort".to_owned(), sort.to_owned()));
         }
-        let said = format!("{ty}?{pairs:?} at {t:?}");
+        let said = format!("{ty}?{pairs:?} in {whose:?} at {t:?} by {:?}", who.limited);
         let borrowed = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let (query, _) =
+        let (mut query, _) =
             Query::parse(ty, borrowed, Handling::Strict).map_err(|error| format!("{said}: {error}"))?;
-        let plan = Self::plan(&query, t, withheld);
+        let within = |(resource_type, id): (&'static str, String)| {
+            Criterion::Within(Compartment { resource_type, id: FhirId::parse(&id).unwrap() })
+        };
+        query.criteria.extend(whose.clone().map(within));
+        let plan = Self::plan(planned_for, &query, t, withheld);
         let forward = self.walk(&plan, 5, false).await;
         let mut backward = self.walk(&plan, 7, true).await;
         backward.reverse();
@@ -530,19 +622,32 @@ async fn searches_find_what_the_naked_eye_finds_on_postgresql() {
 #[tokio::test]
 async fn a_leak_is_seen() {
     let world = World::new(in_memory(), 43, 260).await;
-    let mut leaks = Vec::new();
-    for _ in 0..200 {
-        leaks.extend(world.compare(&[]).await.err());
+    let (mut leaks, who) = (Vec::new(), Principal::all());
+    for _ in 0..300 {
+        leaks.extend(world.compare_as(&who, &who.authority, &[]).await.err());
     }
     let through = |what: &str| leaks.iter().filter(|leak| leak.contains(what)).count();
     assert!(leaks.len() > 20 && through("_has:") > 2 && through(":Patient.") > 2, "{leaks:#?}");
+}
+
+/// The same of who may know of some patients alone.
+#[tokio::test]
+async fn a_leak_to_who_is_limited_is_seen() {
+    let world = World::new(in_memory(), 45, 260).await;
+    let mut leaks = Vec::new();
+    for _ in 0..200 {
+        let who = Principal::some(&world.dice);
+        leaks.extend(world.compare_as(&who, &authority(), &withheld()).await.err());
+    }
+    let through = |what: &str| leaks.iter().filter(|leak| leak.contains(what)).count();
+    assert!(leaks.len() > 20 && through("_has:") > 2 && through("total") > 20, "{leaks:#?}");
 }
 
 #[tokio::test]
 async fn who_may_not_read_finds_nothing() {
     let world = World::new(in_memory(), 44, 20).await;
     let (query, _) = Query::parse("Patient", [("gender:missing", "false")], Handling::Strict).unwrap();
-    let plan = World::plan(&query, None, &[]);
+    let plan = World::plan(&authority(), &query, None, &[]);
     let feed = Authority::new("feed", Role::Feed);
     assert!(world.chart.search(&feed, &plan, From { limit: 5, ..From::default() }).await.is_err());
     assert!(world.chart.search_count(&feed, &plan, 5, None).await.is_err());

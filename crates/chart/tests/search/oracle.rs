@@ -23,6 +23,8 @@ pub const TEXTS: [(&str, &str); 9] = [
     ("100%", "100%"),
     ("a_b\\c", "a_b\\c"),
 ];
+/// The system that `Patient.gender` implies.
+pub const GENDER: &str = "http://hl7.org/fhir/administrative-gender";
 pub const UCUM: &str = "http://unitsofmeasure.org";
 
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +58,11 @@ pub enum Ask {
         code: &'static str,
         values: Vec<(Option<String>, String)>,
         not: bool,
+    },
+    /// An identifier by the code of its type, of `urn:t`.
+    OfType {
+        code: &'static str,
+        value: String,
     },
     Text {
         code: &'static str,
@@ -104,6 +111,7 @@ fn escaped(text: &str) -> String {
 impl Ask {
     fn name(&self) -> String {
         match self {
+            Self::OfType { .. } => "identifier:of-type".to_owned(),
             Self::Token { code, not, .. } => format!("{code}{}", if *not { ":not" } else { "" }),
             Self::Text { code, how, .. } => match how {
                 How::Begins => (*code).to_owned(),
@@ -130,6 +138,7 @@ impl Ask {
                 };
                 values.iter().map(one).collect::<Vec<_>>().join(",")
             }
+            Self::OfType { code, value } => format!("urn:t|{code}|{value}"),
             Self::Text { values, .. } => {
                 values.iter().map(|text| escaped(text)).collect::<Vec<_>>().join(",")
             }
@@ -172,6 +181,10 @@ impl Ask {
                 };
                 all(code).iter().any(fits) != *not
             }
+            Self::OfType { code, value } => each(doc, "/identifier").any(|one| {
+                let is_it = text(one, "/type/coding/0/code").as_deref() == Some(code);
+                is_it && text(one, "/value").as_ref() == Some(value)
+            }),
             Self::Text { code, how, values } => all(code).iter().any(|val| {
                 let Val::Text(own) = val else { return false };
                 values.iter().any(|wanted| match how {
@@ -298,7 +311,10 @@ fn values(doc: &Json, ty: &str, code: &str) -> Vec<Val> {
         ("Patient", "family") => names(&["family"]),
         ("Patient", "given") => names(&["given"]),
         ("Patient", "name") => names(&["family", "given"]),
-        ("Patient", "gender") => code_of("/gender"),
+        // Asked with the system that it implies, or without one.
+        ("Patient", "gender") => text(doc, "/gender").map_or_else(Vec::new, |code| {
+            vec![Val::Token(None, code.clone()), Val::Token(Some(GENDER.to_owned()), code)]
+        }),
         ("Patient", "birthdate") => {
             text(doc, "/birthDate").map(|day| of(period(&day, 0))).into_iter().collect()
         }

@@ -617,7 +617,8 @@ pub async fn check_index(tables: &Tables) -> Result<(), String> {
         let [Value::Text(ty), Value::Id(id), ..] = row.values.as_slice() else { continue };
         let [.., Value::Bytes(body), _, form, _, _] = row.values.as_slice() else { continue };
         if *form == Value::Int(indexer().form()) && !body.is_empty() {
-            let text = std::str::from_utf8(&body[1..]).unwrap();
+            let body = hilum_chart::body::decode(body).unwrap();
+            let text = std::str::from_utf8(&body).unwrap();
             let rows = indexer().rows(Some(text), |_| index::Unsearched::Nothing).rows;
             want.extend(rows.into_iter().map(|row| (ty.clone(), *id, format!("{row:?}"))));
         }

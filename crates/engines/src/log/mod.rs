@@ -193,6 +193,15 @@ pub enum Log {
 }
 
 impl Log {
+    /// The engine's name and durability level, for people (`kafka replicated`).
+    pub fn describe(&self) -> String {
+        let engine = match self {
+            Self::Embedded(_) => "sqlite",
+            Self::Kafka(_) => "kafka",
+        };
+        format!("{engine} {}", self.health().durability)
+    }
+
     /// Appends one record and resolves when it is durable. Waits while the queue is full.
     ///
     /// # Errors
