@@ -44,7 +44,7 @@ pub struct Adt {
 
 /// What a search may not find of a Patient: what is left out where the mother or a next of kin is withheld. That is known of
 /// her own record alone, which no commit of this one reads.
-const PATIENT_UNSEARCHED: &[&str] = &[
+pub(crate) const PATIENT_UNSEARCHED: &[&str] = &[
     "_source",
     "address",
     "address-city",

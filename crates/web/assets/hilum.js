@@ -50,7 +50,8 @@
   let lostAt = null;
   let retry = null;
   const health = () => $("#health");
-  const clock = () => new Date().toTimeString().slice(0, 8);
+  // In the zone of all other times of the page, wherever the browser is.
+  const clock = () => new Date().toLocaleTimeString("en-GB", { timeZone: body.dataset.zone });
   const lost = () => {
     if (lostAt) return;
     lostAt = clock();

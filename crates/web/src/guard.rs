@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt as _;
-use hilum_core::{Authority, Digest, Id, Kind, Role};
+use hilum_core::{Digest, Id, Kind, Role};
 use tracing::Instrument as _;
 
 use crate::audit::{Action, AuditEvent};
@@ -149,7 +149,7 @@ async fn pass(visit: &mut Visit, request: Request, next: Next) -> Result<Respons
         }
         .in_current_span()
     };
-    if changes(route) {
+    if changes(route) && !matches!(route.audit, Some(Action::Read | Action::Search)) {
         // What changes something is written down though its client hangs up meanwhile.
         tokio::spawn(recorded).await.map_err(|error| Fault::because(Kind::Internal, &error))
     } else {
@@ -201,7 +201,7 @@ async fn identify(
             return Err(Fault::worded(Kind::Unauthenticated, "key"));
         };
         let via = Via::Key(Digest::of(raw));
-        return Ok(Some(SignedIn { authority: Authority::new(found.name, found.role), via }));
+        return Ok(Some(SignedIn { authority: shell.authority(found.name, found.role), via }));
     }
     if route.surface == Surface::Door {
         return Ok(None);
@@ -217,7 +217,7 @@ async fn identify(
         Err(error) => return Err(error.into()),
     };
     Ok(session.map(|session| SignedIn {
-        authority: Authority::new(session.account.name, session.account.role),
+        authority: shell.authority(session.account.name, session.account.role),
         via: Via::Session(session.digest),
     }))
 }
@@ -232,6 +232,10 @@ fn may(visit: &Visit) -> Result<(), Fault> {
         if is_key && matches!(route.access, Access::People(_)) {
             return Err(Fault::worded(Kind::Forbidden, "person"));
         }
+        let is_limited = visit.0.signed_in.as_ref().is_some_and(|who| who.authority.patients().is_some());
+        if is_limited && !is_for_limited(route) {
+            return Err(Fault::new(Kind::Forbidden));
+        }
         return Ok(());
     }
     Err(match role {
@@ -239,6 +243,12 @@ fn may(visit: &Visit) -> Result<(), Fault> {
         Some(_) if route.is_secret => Fault::new(Kind::NotFound),
         Some(_) => Fault::new(Kind::Forbidden),
     })
+}
+
+/// What is open to who may know of some patients alone: reads and searches of the FHIR window, which ask for each resource.
+fn is_for_limited(route: &RouteInfo) -> bool {
+    let reads = matches!(route.audit, Some(Action::Read | Action::Search));
+    route.access == Access::Public || (route.surface == Surface::Fhir && reads)
 }
 
 /// A changing request with a cookie must come from our own pages: by what the browser says about its origin, and by

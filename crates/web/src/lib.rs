@@ -20,6 +20,7 @@
 
 pub mod assets;
 pub mod audit;
+mod cors;
 pub mod forms;
 mod guard;
 pub mod keys;

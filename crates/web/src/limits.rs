@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+/// How long a browser believes which origins may ask what.
+pub const CORS_MAX_AGE: Duration = Duration::from_mins(10);
 /// Body bytes of a request to a page or an API, unless its route says another bound.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 /// Time for a request, body and answer, unless its route says another.

@@ -151,6 +151,7 @@ impl Route {
         let (filter, changes) = match method {
             Method::POST => (MethodFilter::POST, true),
             Method::PUT => (MethodFilter::PUT, true),
+            Method::PATCH => (MethodFilter::PATCH, true),
             Method::DELETE => (MethodFilter::DELETE, true),
             _ => (MethodFilter::GET, false),
         };
@@ -202,6 +203,16 @@ impl Route {
         S: Clone + Send + Sync + 'static,
     {
         Self::new(Method::PUT, path, access, surface, state, handler)
+    }
+
+    /// A `PATCH` route; audited as a decision unless it is public.
+    pub fn patch<H, T, S>(path: &'static str, access: Access, surface: Surface, state: S, handler: H) -> Self
+    where
+        H: Handler<T, S>,
+        T: 'static,
+        S: Clone + Send + Sync + 'static,
+    {
+        Self::new(Method::PATCH, path, access, surface, state, handler)
     }
 
     /// A `DELETE` route; audited as a decision unless it is public.

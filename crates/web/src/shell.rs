@@ -1,12 +1,13 @@
 //! The shell's state: everything that a route needs of the server, handed in by the wiring.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
-use axum::http::Method;
+use axum::http::{HeaderValue, Method};
 use axum::middleware::from_fn_with_state;
-use hilum_core::{Clock, Digest, Entropy, Role};
+use hilum_core::{Authority, Clock, Digest, Entropy, PatientList, Role};
 use hilum_engines::tables::Tables;
 use jiff::tz::TimeZone;
 use tower_http::compression::CompressionLayer;
@@ -21,7 +22,7 @@ use crate::sign_in::Failures;
 use crate::store::StoreError;
 use crate::users::PasswordCheck;
 use crate::words::{Dictionary, WORDS, WordFile, WordsError};
-use crate::{limits, routes};
+use crate::{cors, limits, routes};
 
 /// What the server is run for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,12 @@ pub struct Settings {
     /// Whether there is anything to look at. Without windows only `/healthz`, `/readyz`, `/metrics` and the rooms'
     /// routes that are mounted exist, nothing is asked of the tables but keys, and nothing follows the outbox.
     pub has_windows: bool,
+    /// Addresses under which clients know the FHIR window; none = whatever they say.
+    pub fhir_bases: Vec<String>,
+    /// Who may know of some patients alone, by the name of the account or API key.
+    pub limited: BTreeMap<String, Arc<PatientList>>,
+    /// Origins whose pages may use the FHIR window; `*` = all.
+    pub cors_origins: Vec<HeaderValue>,
 }
 
 impl Default for Settings {
@@ -59,6 +66,9 @@ impl Default for Settings {
             audit: Durability::AtOnce,
             audit_fails_closed: true,
             has_windows: true,
+            fhir_bases: Vec::new(),
+            limited: BTreeMap::new(),
+            cors_origins: Vec::new(),
         }
     }
 }
@@ -333,12 +343,18 @@ impl Shell {
     pub fn mount(&self, rooms: Vec<Route>) -> Mounted {
         let mut router = Router::new();
         let mut table = Vec::new();
+        let cors = cors::layer(&self.0.settings.cors_origins);
         for route in routes::all(self).into_iter().chain(rooms) {
             let (info, handler) = route.into_parts();
             // A route lives as long as the process.
             let info: &'static RouteInfo = Box::leak(Box::new(info));
             let body = axum::extract::DefaultBodyLimit::max(info.body_bytes_max);
             let layered = handler.layer(body).layer(from_fn_with_state((self.clone(), info), guard));
+            // Outside of the guard: a browser asks what it may before it shows any key.
+            let layered = match &cors {
+                Some(cors) if info.surface == Surface::Fhir => layered.layer(cors.clone()),
+                _ => layered,
+            };
             router = router.route(info.path, layered);
             table.push(info);
         }
@@ -406,6 +422,21 @@ impl Shell {
     /// Whether this is `hilum demo`.
     pub fn is_demo(&self) -> bool {
         self.0.settings.mode == Mode::Demo
+    }
+
+    /// Addresses under which clients know the FHIR window; none = whatever they say.
+    pub fn fhir_bases(&self) -> &[String] {
+        &self.0.settings.fhir_bases
+    }
+
+    /// On whose behalf an account or key of this name and role asks.
+    pub(crate) fn authority(&self, name: String, role: Role) -> Authority {
+        let limited = self.0.settings.limited.get(&name).cloned();
+        let authority = Authority::new(name, role);
+        match limited {
+            Some(patients) => authority.limited_to(patients),
+            None => authority,
+        }
     }
 
     /// Whether browsers reach us by https.

@@ -292,7 +292,7 @@ fn state_of(w: &Words, asked: &Asked, census: &Census, room: &Room, at: Timestam
     }
     let oldest = room.progress.health().oldest_unapplied();
     if let Some(oldest) = oldest.filter(|oldest| at.micros_since(*oldest) > 10_000_000) {
-        let text = w.f2("census.late.text", "n", w.number(census.freshness.lag), "at", w.at_second(&oldest));
+        let text = w.n("census.late.text", census.freshness.lag).replace("{at}", &w.at_second(&oldest));
         return Some(Notice::new(NoticeKind::Stale, w.t("census.late.title"), text));
     }
     let missing = room.gateways.silent(at);

@@ -121,8 +121,8 @@ struct Answer {
     /// The processes that share the tables; empty where this one is alone.
     processes: Vec<ProcessState>,
     partitions: Vec<PartitionState>,
-    /// Durability of the log: `fsync` or `replicated`.
-    log: &'static str,
+    /// The log's engine and durability.
+    log: String,
     /// Why the log takes nothing.
     log_problem: Option<String>,
     /// The tables' engine and durability.
@@ -170,7 +170,7 @@ async fn gather(room: &Room) -> Result<Answer, Fault> {
         sources: room.gateways.states_of(&seen, at),
         processes: processes(room, &seen, at),
         partitions,
-        log: log.durability,
+        log: room.log.describe(),
         log_problem: log.read_only.or(log.full).or(log.held),
         tables: room.tables.describe(),
         freshness,

@@ -18,7 +18,7 @@ use super::ViewError;
 use super::confidence::{RESTRICTING, has_withheld_kin, is_restricted, withheld_among};
 use super::journey::Sight;
 use super::patient::{referred, without_kin};
-use crate::project::Adt;
+use crate::project::{Adt, PATIENT_UNSEARCHED};
 use crate::tables::{BOARD, NUMBER};
 
 /// What the window reads through.
@@ -60,6 +60,7 @@ impl Discretion for Window {
             patient: Check::Any(vec![asks, survivor]),
             labels: RESTRICTING,
             through: &[("Condition", "encounter")],
+            unsearched: &[("Patient", PATIENT_UNSEARCHED), ("*", &["_source"])],
         }
     }
 }

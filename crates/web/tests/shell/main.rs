@@ -7,6 +7,7 @@ mod access;
 mod audit;
 mod bench;
 mod canary;
+mod cors;
 mod csrf;
 mod listen;
 mod live;
