@@ -2,8 +2,16 @@
 
 /// Bytes of a request's body.
 pub const BODY_BYTES_MAX: usize = hilum_fhir::limits::RESOURCE_BYTES_MAX;
-/// Entries of one batch or transaction.
-pub const ENTRIES_MAX: usize = hilum_chart::limits::READ_RESOURCES_MAX;
+/// Entries of one batch or transaction, where configuration does not say.
+pub const ENTRIES_MAX: usize = 1_000;
+/// Entries of one batch or transaction that configuration may allow: they are one commit.
+pub const ENTRIES_BOUND: usize = 10_000;
+/// Searches of one batch or transaction, where configuration does not say.
+pub const SEARCHES_MAX: usize = 1_000;
+/// Bytes of a transaction's resources once they refer to each other by their ids.
+pub const BUNDLE_BYTES_MAX: usize = 4 * BODY_BYTES_MAX;
+/// Resources that one resource may refer to where each of them must be there.
+pub const REFERENCES_MAX: usize = 10_000;
 /// Versions in one page of a history where the client does not say.
 pub const HISTORY_VERSIONS: u32 = 20;
 /// Versions in one page of a history at most: who asks for more gets these.
@@ -40,3 +48,55 @@ pub const INCLUDED_MAX: usize = 900;
 pub const INCLUDE_ROUNDS_MAX: usize = 4;
 /// Values of one of the searches that find what is included.
 pub const INCLUDE_VALUES_MAX: usize = 1_000;
+/// Bytes of a search beyond which it is kept, and its links name it: longer links do not pass every proxy.
+pub const LINKED_BYTES_MAX: usize = 1_536;
+/// Seconds for which a search is kept beyond its time, so that whoever comes late is led to a new first page.
+pub const KEPT_GRACE_S: i64 = 30 * 60;
+/// What the size of a search that is kept is rounded up to.
+pub const KEPT_PADDED_BYTES: usize = 1_024;
+/// Searches that are kept at the same time; beyond it pages are linked by sealed links alone.
+pub const KEPT_ROWS_MAX: u64 = 50_000;
+/// Searches that are swept in one commit.
+pub const KEPT_SWEPT_ROWS: u32 = 500;
+/// How often keeping a search is tried, where other commits were in its way.
+pub const KEPT_TRIES_MAX: u32 = 5;
+/// Seconds between two sweeps of searches whose time is over.
+pub const KEPT_SWEEP_EVERY_S: u64 = 300;
+/// Matches before a page that is asked for by their number: all of them are looked at again.
+pub const OFFSET_MAX: u32 = 8_000;
+/// Types that one search names.
+pub const TYPES_MAX: usize = 200;
+/// Rows of what drives that are counted to explain a search.
+pub const EXPLAINED_ROWS_MAX: u64 = 1_000_000;
+/// Files that one import takes.
+pub const IMPORT_FILES_MAX: usize = 1_000_000;
+/// Folders within each other that an import looks into.
+pub const IMPORT_FOLDERS_DEEP_MAX: usize = 32;
+/// Bytes of one document of an import, without compression: a Bundle, or a line of NDJSON.
+pub const IMPORT_DOCUMENT_BYTES_MAX: usize = 128 << 20;
+/// Bytes of documents that an import holds at once; a larger one is read alone.
+pub const IMPORT_HELD_BYTES_MAX: usize = 144 << 20;
+/// Bytes of lines that are worked on together.
+pub const IMPORT_LINES_BYTES: usize = 1 << 20;
+/// Bytes of a file that are looked at to find out whether it refers to resources by searches.
+pub const IMPORT_PEEK_BYTES: usize = 64 << 10;
+/// Resources of an import that are made ready together.
+pub const IMPORT_CHUNK_RESOURCES: usize = 200;
+/// Chunks that are made ready at the same time.
+pub const IMPORT_CHUNKS_IN_FLIGHT: usize = 3;
+/// Rows of one commit of an import, beyond its first resource.
+pub const IMPORT_COMMIT_ROWS: usize = 40_000;
+/// Bytes of bodies in one commit of an import, beyond its first resource.
+pub const IMPORT_COMMIT_BYTES: usize = 16 << 20;
+/// Searches of an import whose answers are remembered.
+pub const IMPORT_SEARCHES_KEPT: usize = 200_000;
+/// How often a commit of an import is made again, where other writers were first.
+pub const IMPORT_TRIES_MAX: u32 = 8;
+/// Refusals that an import names in its answer; a file is given all of them.
+pub const IMPORT_REFUSALS_NAMED: usize = 20;
+/// Resources that an export reads at a time.
+pub const EXPORT_PAGE_RESOURCES: u32 = 200;
+/// Bytes of resources in one file of an export.
+pub const EXPORT_FILE_BYTES: u64 = 256 << 20;
+/// Pages of a walk that the explorer shows of each style.
+pub const EXPLORED_PAGES_MAX: usize = 5;

@@ -4,9 +4,13 @@ use hilum_chart::Stored;
 pub use hilum_chart::logical::chart_id;
 use hilum_fhir::{FhirId, ResourceBody};
 
-/// Whether `stored` is the resource of this logical id. A deletion has no body to ask.
+/// Whether `stored` is the resource of this logical id. A deletion has no body to ask; a UUID stands for itself, and no keyed
+/// hash of another text is one that somebody named.
 pub fn is_of(stored: &Stored, id: &FhirId) -> bool {
-    stored.deleted || ResourceBody::parse(stored.body.clone()).is_ok_and(|body| body.id() == id)
+    let is_itself = || id.as_id() == Some(stored.id) && stored.id.to_string() == id.as_str();
+    stored.deleted
+        || is_itself()
+        || ResourceBody::parse(stored.body.clone()).is_ok_and(|body| body.id() == id)
 }
 
 #[cfg(test)]

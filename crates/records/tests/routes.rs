@@ -8,7 +8,7 @@ use hilum_core::{Clock, Entropy, InstallationKey};
 use hilum_engines::tables::Tables;
 use hilum_engines::tables::sqlite::{Options, Place, Sqlite};
 use hilum_records::Room;
-use hilum_records::fhir::routes;
+use hilum_records::routes;
 use hilum_web::route::{Route, check_document};
 
 #[tokio::test]
@@ -18,8 +18,10 @@ async fn every_route_stands_in_the_document() {
     let room = Room {
         chart: Chart::open(tables, Clock::fixed(hilum_core::Timestamp::default())),
         discretions: Discretions::default(),
+        policy: hilum_records::Policy::default(),
         key: InstallationKey::new([7; 32]),
         entropy: Entropy::seeded(7),
+        paging: hilum_records::Paging::default(),
     };
     let all = routes(&room);
     let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/SECURITY.md");

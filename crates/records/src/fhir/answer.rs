@@ -8,19 +8,25 @@ use hilum_core::Kind;
 use hilum_engines::tables::TablesError;
 use hilum_fhir::check::Finding;
 use hilum_fhir::json::JsonError;
+use hilum_fhir::patch::PatchError;
 use hilum_fhir::search::query::QueryError;
+use hilum_fhir::subset::SubsetError;
 use hilum_fhir::{IssueType, OperationOutcome, Severity};
 use hilum_web::outcome::{Fault, own};
 use hilum_web::shell::Shell;
+
+use super::ask::JSON_PATCH;
 
 /// The media type of what goes out.
 const FHIR_JSON: HeaderValue = HeaderValue::from_static("application/fhir+json; charset=utf-8");
 
 /// Why a request is not done. Holds nothing of what was sent.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(crate) enum Trouble {
     /// No type of R4.
     NoType,
+    /// No operation that the type has here.
+    NoOperation,
     /// No id.
     NoId,
     /// There is none, or who asks may not know.
@@ -31,10 +37,16 @@ pub(super) enum Trouble {
     Header(HeaderName),
     /// A parameter that the interaction does not have, or twice, or with a value that does not fit.
     Parameter { known: String },
+    /// No part of a resource.
+    Subset(SubsetError),
     /// Another form than JSON is wanted.
     NotAcceptable,
     /// The body is said to be something else than JSON.
     MediaType,
+    /// The body is no patch that is taken.
+    PatchType,
+    /// The patch is none, or cannot be applied.
+    Patch(PatchError),
     /// The body cannot be read.
     Json(JsonError),
     /// The body is no resource of R4, or not the one that the address names.
@@ -53,6 +65,10 @@ pub(super) enum Trouble {
     Unsupported(&'static str),
     /// A Bundle has more entries than this.
     Entries(usize),
+    /// A Bundle asks for more searches than this.
+    Searches(usize),
+    /// A resource refers to more resources than this.
+    References(usize),
     /// The search is not understood.
     Query(QueryError),
     /// The search is understood and not answered.
@@ -98,9 +114,53 @@ impl From<Fault> for Trouble {
     }
 }
 
+impl From<SubsetError> for Trouble {
+    fn from(error: SubsetError) -> Self {
+        Self::Subset(error)
+    }
+}
+
+impl From<PatchError> for Trouble {
+    fn from(error: PatchError) -> Self {
+        match error {
+            PatchError::Json(error) => Self::Json(error),
+            other => Self::Patch(other),
+        }
+    }
+}
+
 impl From<JsonError> for Trouble {
     fn from(error: JsonError) -> Self {
         Self::Json(error)
+    }
+}
+
+const SEVERAL: &str = "several resources meet the condition: ask for what one alone has";
+const NO_SEARCH: &str =
+    "searches are turned off here: set fhir.search = true, stop the server and run hilum rebuild index";
+const NOT_INDEXED: &str = "what is here is not all indexed yet: stop the server and run hilum rebuild index";
+
+/// Why a resource that messages make is not written.
+pub(crate) fn owned(owner: &str) -> String {
+    format!("the resource is made from messages by `{owner}` and changed by messages alone")
+}
+
+impl Trouble {
+    /// Why a search or a condition cannot be asked, for whoever is told outside of an answer.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::NoType => "no resource type of R4".to_owned(),
+            Self::Query(error) => error.to_string(),
+            Self::Plan(error) => error.to_string(),
+            Self::Address(text) | Self::Unsupported(text) => (*text).to_owned(),
+            Self::Several => SEVERAL.to_owned(),
+            Self::NoSearch => NO_SEARCH.to_owned(),
+            Self::NotIndexed => NOT_INDEXED.to_owned(),
+            Self::TooCostly => "the search takes longer than it may".to_owned(),
+            Self::Parameter { known } => format!("each once, with a value that fits: {known}"),
+            Self::Subset(error) => error.to_string(),
+            _ => "it cannot be asked so".to_owned(),
+        }
     }
 }
 
@@ -135,6 +195,11 @@ impl IntoResponse for Trouble {
                 Code::NotSupported,
                 "no resource type of R4; GET /fhir/metadata lists them",
             ),
+            Self::NoOperation => one(
+                Status::NOT_FOUND,
+                Code::NotSupported,
+                "no operation of this type; GET /fhir/metadata lists them",
+            ),
             Self::NoId => {
                 one(Status::NOT_FOUND, Code::NotFound, "an id has 1 to 64 letters, digits, - and .")
             }
@@ -158,6 +223,8 @@ impl IntoResponse for Trouble {
                 Code::NotSupported,
                 format!("this interaction has the parameters {known}, each once"),
             ),
+            Self::Subset(error) => one(Status::BAD_REQUEST, Code::Value, error.to_string()),
+            Self::Unsupported(text) => one(Status::BAD_REQUEST, Code::NotSupported, text),
             Self::NotAcceptable => one(
                 Status::NOT_ACCEPTABLE,
                 Code::NotSupported,
@@ -168,6 +235,26 @@ impl IntoResponse for Trouble {
                 Code::NotSupported,
                 "bodies are JSON alone: Content-Type: application/fhir+json",
             ),
+            Self::PatchType => {
+                let text = format!(
+                    "a patch is a JSON Patch here: Content-Type: {JSON_PATCH} (FHIRPath Patch and XML Patch are not taken)"
+                );
+                let mut response = one(Status::UNSUPPORTED_MEDIA_TYPE, Code::NotSupported, text);
+                let takes = HeaderValue::from_static(JSON_PATCH);
+                response.headers_mut().insert(HeaderName::from_static("accept-patch"), takes);
+                response
+            }
+            Self::Patch(error) => {
+                let (status, code) = match error {
+                    PatchError::Json(_) | PatchError::Document | PatchError::Operation { .. } => {
+                        (Status::BAD_REQUEST, Code::Structure)
+                    }
+                    PatchError::Pointer { .. } => (Status::UNPROCESSABLE_ENTITY, Code::NotFound),
+                    PatchError::Test { .. } => (Status::UNPROCESSABLE_ENTITY, Code::Conflict),
+                    PatchError::Bound { .. } => (Status::UNPROCESSABLE_ENTITY, Code::TooCostly),
+                };
+                one(status, code, error.to_string())
+            }
             Self::Json(error @ JsonError::TooLarge { .. }) => {
                 one(Status::PAYLOAD_TOO_LARGE, Code::TooLong, error.to_string())
             }
@@ -184,21 +271,28 @@ impl IntoResponse for Trouble {
                 Code::Conflict,
                 "others write this resource all the time: read it, and send its ETag as If-Match",
             ),
-            Self::Several => one(
-                Status::PRECONDITION_FAILED,
-                Code::MultipleMatches,
-                "several resources meet the condition: ask for what one alone has",
-            ),
+            Self::Several => one(Status::PRECONDITION_FAILED, Code::MultipleMatches, SEVERAL),
             Self::Nothing => one(
                 Status::PRECONDITION_FAILED,
                 Code::NotFound,
                 "a reference by a search finds nothing: create it in the same transaction, or before",
             ),
-            Self::Unsupported(text) => one(Status::BAD_REQUEST, Code::NotSupported, text),
             Self::Entries(max) => one(
                 Status::PAYLOAD_TOO_LARGE,
                 Code::TooLong,
                 format!("a Bundle has at most {max} entries: send what belongs together, several times"),
+            ),
+            Self::Searches(max) => one(
+                Status::PAYLOAD_TOO_LARGE,
+                Code::TooCostly,
+                format!(
+                    "a Bundle has at most {max} conditions, references by a search and searches: send it in parts"
+                ),
+            ),
+            Self::References(max) => one(
+                Status::UNPROCESSABLE_ENTITY,
+                Code::TooCostly,
+                format!("a resource refers to at most {max} others here, since each of them must be there"),
             ),
             Self::Query(error) => {
                 let code = match error {
@@ -219,14 +313,9 @@ impl IntoResponse for Trouble {
                 };
                 one(Status::BAD_REQUEST, code, error.to_string())
             }
-            Self::NoSearch => one(
-                Status::NOT_IMPLEMENTED,
-                Code::NotSupported,
-                "searches are turned off here: set fhir.search = true, stop the server and run hilum rebuild index",
-            ),
+            Self::NoSearch => one(Status::NOT_IMPLEMENTED, Code::NotSupported, NO_SEARCH),
             Self::NotIndexed => {
-                let text = "what is here is not all indexed yet: stop the server and run hilum rebuild index";
-                let mut response = one(Status::SERVICE_UNAVAILABLE, Code::Transient, text);
+                let mut response = one(Status::SERVICE_UNAVAILABLE, Code::Transient, NOT_INDEXED);
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("30"));
                 response
             }
@@ -245,11 +334,7 @@ impl IntoResponse for Trouble {
                 Code::NotSupported,
                 "parameters come as a form: Content-Type: application/x-www-form-urlencoded",
             ),
-            Self::Owned(owner) => one(
-                Status::CONFLICT,
-                Code::BusinessRule,
-                format!("the resource is made from messages by `{owner}` and changed by messages alone"),
-            ),
+            Self::Owned(owner) => one(Status::CONFLICT, Code::BusinessRule, owned(&owner)),
             Self::Fault(fault) => fault.into_response(),
         }
     }
@@ -335,10 +420,16 @@ fn laid_out(json: String, pretty: bool) -> String {
     out
 }
 
-/// The address under which the client reached us, for addresses that must be absolute; a `Host` that is none is not given
-/// back.
+/// The address under which the client knows us, for addresses that must be absolute: one that is configured, if any is; else
+/// what `Host` says, unless it is none.
 pub(super) fn base(shell: &Shell, headers: &HeaderMap) -> String {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let known = shell.fhir_bases();
+    let is_of =
+        |base: &&String| base.split_once("://").is_some_and(|(_, rest)| rest.split('/').next() == Some(host));
+    if let Some(base) = known.iter().find(is_of).or(known.first()) {
+        return base.clone();
+    }
     let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
     let host = if !host.is_empty() && host.bytes().all(is_host) { host } else { "localhost" };
     format!("{}://{host}/fhir", if shell.is_https() { "https" } else { "http" })
@@ -349,7 +440,7 @@ pub(super) fn expired() -> Response {
     one(
         StatusCode::GONE,
         IssueType::Expired,
-        "the link to this page is too old: begin anew by the header Link, rel=\"first\"",
+        "the link to this page is too old: begin anew, by the header Link, rel=\"first\", where there is one",
     )
 }
 

@@ -2,35 +2,48 @@
 //! refused by name.
 
 use axum::http::{HeaderMap, HeaderName, header};
-use hilum_core::Id;
+use hilum_core::{Id, RecordId};
 use hilum_fhir::FhirId;
 use hilum_fhir::r4::r4;
 use hilum_fhir::search::query::Handling;
+use hilum_web::visit::Caller;
 
 use super::answer::Trouble;
+use super::search::Style;
 use crate::Room;
 use crate::limits::HEADER_BYTES_MAX;
 use crate::logical::chart_id;
 
 /// A resource's place.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
-    pub(super) resource_type: &'static str,
-    pub(super) logical: FhirId,
-    pub(super) id: Id,
+pub(crate) struct Place {
+    pub(crate) resource_type: &'static str,
+    pub(crate) logical: FhirId,
+    pub(crate) id: Id,
 }
 
 impl Place {
-    pub(super) fn parse(room: &Room, (resource_type, id): (&str, &str)) -> Result<Self, Trouble> {
+    pub(crate) fn parse(room: &Room, (resource_type, id): (&str, &str)) -> Result<Self, Trouble> {
         let resource_type = type_of(resource_type)?;
         let logical = FhirId::parse(id).map_err(|_| Trouble::NoId)?;
         let id = chart_id(&room.key, resource_type, &logical);
         Ok(Self { resource_type, logical, id })
     }
+
+    /// One that nothing has yet.
+    pub(super) fn anew(room: &Room, caller: &Caller, resource_type: &'static str) -> Self {
+        let id = RecordId::new(caller.at(), room.entropy.bytes()).as_id();
+        Self { resource_type, logical: FhirId::from(id), id }
+    }
+
+    /// `Type/id`.
+    pub(super) fn address(&self) -> String {
+        format!("{}/{}", self.resource_type, self.logical)
+    }
 }
 
 /// A resource type of R4, by its name.
-pub(super) fn type_of(name: &str) -> Result<&'static str, Trouble> {
+pub(crate) fn type_of(name: &str) -> Result<&'static str, Trouble> {
     r4().resource_types().find(|known| *known == name).ok_or(Trouble::NoType)
 }
 
@@ -88,6 +101,18 @@ pub(super) fn handling(headers: &HeaderMap) -> Result<Handling, Trouble> {
         }
     }
     Ok(handling)
+}
+
+/// `Prefer: hilum-paging=…`.
+pub(super) fn paging(headers: &HeaderMap) -> Result<Option<Style>, Trouble> {
+    let mut style = None;
+    for raw in preferences(headers)?.into_iter().filter_map(|one| one.strip_prefix("hilum-paging=")) {
+        style = Some(
+            Style::parse(raw)
+                .ok_or(Trouble::Unsupported("Prefer: hilum-paging is sealed, offset or getpages"))?,
+        );
+    }
+    Ok(style)
 }
 
 fn preferences(headers: &HeaderMap) -> Result<Vec<&str>, Trouble> {
@@ -172,6 +197,20 @@ pub(super) fn brings_json(headers: &HeaderMap) -> Result<(), Trouble> {
         Some(media) if is_json(media) => Ok(()),
         _ => Err(Trouble::MediaType),
     }
+}
+
+/// The media type of JSON Patch (RFC 6902).
+pub(super) const JSON_PATCH: &str = "application/json-patch+json";
+
+/// Whether the body says that it is a JSON Patch.
+pub(super) fn brings_patch(headers: &HeaderMap) -> Result<(), Trouble> {
+    let said = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
+    if is_json_patch(said.unwrap_or_default()) { Ok(()) } else { Err(Trouble::PatchType) }
+}
+
+/// Whether a media type is that of JSON Patch.
+pub(super) fn is_json_patch(media: &str) -> bool {
+    media.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(JSON_PATCH)
 }
 
 /// Whether the body says that it is a form; an empty one need not.

@@ -8,11 +8,46 @@ use hilum_fhir::search::query::{RULES, Rule};
 use hilum_web::visit::Visit;
 
 use super::answer::{self, Trouble};
-use super::ask;
+use super::ask::{self, JSON_PATCH};
 
 /// The interactions that each type has.
-const INTERACTIONS: [&str; 7] =
-    ["read", "vread", "update", "delete", "history-instance", "create", "search-type"];
+const INTERACTIONS: [&str; 9] = [
+    "read",
+    "vread",
+    "update",
+    "patch",
+    "delete",
+    "history-instance",
+    "history-type",
+    "create",
+    "search-type",
+];
+/// The interactions of all types at once.
+const OF_ALL: [&str; 4] = ["transaction", "batch", "search-system", "history-system"];
+/// The operations on one resource, with the types that have them; none = all.
+const OPERATIONS: [(&str, Option<&str>); 5] = [
+    ("validate", None),
+    ("meta", None),
+    ("meta-add", None),
+    ("meta-delete", None),
+    ("everything", Some("Patient")),
+];
+
+fn interactions(codes: &[&str]) -> String {
+    codes.iter().map(|code| format!("{{\"code\":\"{code}\"}}")).collect::<Vec<_>>().join(",")
+}
+
+/// The operations that a type has.
+fn operations(ty: &str) -> String {
+    let of_type = OPERATIONS.iter().filter(|(_, of)| of.is_none_or(|of| of == ty));
+    let said = of_type.map(|(name, of)| {
+        let base = of.unwrap_or("Resource");
+        format!(
+            "{{\"name\":\"{name}\",\"definition\":\"http://hl7.org/fhir/OperationDefinition/{base}-{name}\"}}"
+        )
+    });
+    said.collect::<Vec<_>>().join(",")
+}
 
 /// The parameters of a type that are answered.
 fn search_parameters(ty: &str) -> String {
@@ -36,6 +71,13 @@ fn includes(ty: &str) -> String {
     all.join(",")
 }
 
+/// The compartments that are searched.
+fn compartments() -> String {
+    let address =
+        |name: &str| format!("\"http://hl7.org/fhir/CompartmentDefinition/{}\"", name.to_lowercase());
+    r4().compartments().map(address).collect::<Vec<_>>().join(",")
+}
+
 /// What holds of all parameters of a type, from the table that refuses what is not in it.
 fn documentation() -> String {
     let answered = RULES.iter().filter(|rule| rule.is_answered);
@@ -43,6 +85,8 @@ fn documentation() -> String {
     format!(
         "Strict: a parameter, modifier or value that is not supported is refused; with Prefer: handling=lenient unknown \
          parameters are left out, and the answer says so. {} Codes and identifiers are compared letter by letter. \
+         _list, and _type of a search over several types. Pages: sealed links, with Prefer: hilum-paging=offset (_offset, which is not of the \
+         standard) or getpages others. \
          Resources that are made from messages are read only: writes to them are answered with 409.",
         said.collect::<Vec<_>>().join(" ")
     )
@@ -60,8 +104,6 @@ pub(super) async fn metadata(
 }
 
 fn statement(base: &str) -> String {
-    let interactions: Vec<String> =
-        INTERACTIONS.iter().map(|code| format!("{{\"code\":\"{code}\"}}")).collect();
     let resources: Vec<String> = r4()
         .resource_types()
         .map(|ty| {
@@ -69,22 +111,24 @@ fn statement(base: &str) -> String {
                 "{{\"type\":\"{ty}\",\"interaction\":[{}],\"versioning\":\"versioned-update\",\"readHistory\":true,\
                  \"updateCreate\":true,\"conditionalRead\":\"full-support\",\"conditionalCreate\":true,\
                  \"conditionalUpdate\":true,\"conditionalDelete\":\"single\",\"searchInclude\":[{}],\
-                 \"searchParam\":[{}],\"operation\":[{{\"name\":\
-                 \"validate\",\"definition\":\"http://hl7.org/fhir/OperationDefinition/Resource-validate\"}}]}}",
-                interactions.join(","),
+                 \"searchParam\":[{}],\"operation\":[{}]}}",
+                interactions(&INTERACTIONS),
                 includes(ty),
-                search_parameters(ty)
+                search_parameters(ty),
+                operations(ty)
             )
         })
         .collect();
     format!(
         "{{\"resourceType\":\"CapabilityStatement\",\"status\":\"active\",\"date\":\"2026-11-21\",\"kind\":\"instance\",\
          \"software\":{{\"name\":\"hilum\",\"version\":\"{}\"}},\"implementation\":{{\"description\":\"hilum\",\
-         \"url\":\"{base}\"}},\"fhirVersion\":\"4.0.1\",\"format\":[\"json\"],\"rest\":[{{\"mode\":\"server\",\
-         \"documentation\":\"{}\",\"resource\":[{}],\"interaction\":[{{\"code\":\"transaction\"}},{{\"code\":\"batch\"}}]}}]}}",
+         \"url\":\"{base}\"}},\"fhirVersion\":\"4.0.1\",\"format\":[\"json\"],\"patchFormat\":[\"{JSON_PATCH}\"],\"rest\":[{{\"mode\":\"server\",\
+         \"documentation\":\"{}\",\"resource\":[{}],\"interaction\":[{}],\"compartment\":[{}]}}]}}",
         env!("CARGO_PKG_VERSION"),
         documentation(),
-        resources.join(",")
+        resources.join(","),
+        interactions(&OF_ALL),
+        compartments()
     )
 }
 

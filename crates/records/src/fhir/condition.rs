@@ -3,8 +3,9 @@
 //! Of several who ask for the same at once, one creates: the id of what a condition creates is made of the condition, so
 //! all of them would create the same resource, and the one who comes second finds it.
 
+use hilum_chart::Stored;
 use hilum_chart::search::{self, Asked, From, Match, Plan};
-use hilum_core::Id;
+use hilum_core::{Authority, Timestamp};
 use hilum_engines::tables::Value;
 use hilum_engines::tables::query::Found;
 use hilum_fhir::search::query::Query;
@@ -21,20 +22,38 @@ use crate::{Room, logical};
 
 /// A condition that was understood.
 #[derive(Debug, Clone)]
-pub(super) struct Condition(Query);
+pub(crate) struct Condition(Query);
 
 /// What a condition finds.
 #[derive(Debug, Clone)]
-pub(super) enum Met {
+pub(crate) enum Met {
     Nothing,
     One(Place),
     Several,
 }
 
+const fn row_of(found: &Found) -> Option<i64> {
+    match found.subject {
+        Value::Int(row) => Some(row),
+        _ => None,
+    }
+}
+
+impl Met {
+    /// The one that there must be.
+    pub(super) fn one(self) -> Result<Place, Trouble> {
+        match self {
+            Self::One(place) => Ok(place),
+            Self::Nothing => Err(Trouble::NotFound),
+            Self::Several => Err(Trouble::Several),
+        }
+    }
+}
+
 impl Condition {
     /// # Errors
     /// What is no search, has no criteria, or more than these.
-    pub(super) fn parse(resource_type: &'static str, raw: &str) -> Result<Self, Trouble> {
+    pub(crate) fn parse(resource_type: &'static str, raw: &str) -> Result<Self, Trouble> {
         // A variable that was empty would widen what is written to.
         let mut pairs = form_urlencoded::parse(raw.as_bytes());
         if pairs.any(|(name, value)| name.is_empty() || value.is_empty()) {
@@ -53,7 +72,7 @@ impl Condition {
     ///
     /// # Errors
     /// As [`Condition::parse`]; another type.
-    pub(super) fn parse_header(resource_type: &'static str, raw: &str) -> Result<Self, Trouble> {
+    pub(crate) fn parse_header(resource_type: &'static str, raw: &str) -> Result<Self, Trouble> {
         let (ty, criteria) = raw.split_once('?').unwrap_or((resource_type, raw));
         if !ty.is_empty() && ty != resource_type {
             return Err(Trouble::Address(
@@ -68,14 +87,20 @@ impl Condition {
         self.0.resource_type
     }
 
-    fn plan(&self, room: &Room, caller: &Caller, settings: &Settings, all: bool) -> Result<Plan, Trouble> {
+    fn plan(
+        &self,
+        room: &Room,
+        (authority, began): (&Authority, Timestamp),
+        settings: &Settings,
+        all: bool,
+    ) -> Result<Plan, Trouble> {
         let withheld = if all { Vec::new() } else { room.discretions.withheld() };
         let chart_id = |ty: &str, id: &FhirId| logical::chart_id(&room.key, ty, id);
         let asked = Asked {
-            authority: &caller.authority,
+            authority,
             query: &self.0,
             t: None,
-            began: caller.at(),
+            began,
             settings,
             chart_id: &chart_id,
             withheld: &withheld,
@@ -96,13 +121,10 @@ impl Condition {
     }
 
     async fn seek(&self, room: &Room, caller: &Caller, all: bool) -> Result<Met, Trouble> {
-        let plan = self.plan(room, caller, settings(room).await?, all)?;
+        let asker = (&caller.authority, caller.at());
+        let plan = self.plan(room, asker, settings(room).await?, all)?;
         let found = room.chart.search(&caller.authority, &plan, From { limit: 2, ..From::default() }).await?;
-        let row = |one: &Found| match one.subject {
-            Value::Int(row) => Some(row),
-            _ => None,
-        };
-        let rows: Vec<i64> = found.found.iter().filter_map(row).collect();
+        let rows: Vec<i64> = found.found.iter().filter_map(row_of).collect();
         let mut met = Met::Nothing;
         for found in room.chart.matches(&caller.authority, &rows, found.t).await?.into_iter().flatten() {
             let Match { then, now } = found;
@@ -114,19 +136,43 @@ impl Condition {
             if !is_shown || !matches!(met, Met::Nothing) {
                 return Ok(Met::Several);
             }
-            let body = ResourceBody::parse(stored.body.clone());
-            let logical = body.map_err(|_| answer::broken("a stored body is no resource"))?.id().clone();
-            met = Met::One(Place { resource_type: self.0.resource_type, logical, id: stored.id });
+            met = Met::One(self.place_of(&stored)?);
         }
         Ok(met)
     }
 
+    /// Looks for the process itself, from which nobody is withheld.
+    pub(crate) async fn look_whole(
+        &self,
+        room: &Room,
+        authority: &Authority,
+        at: Timestamp,
+    ) -> Result<Met, Trouble> {
+        let plan = self.plan(room, (authority, at), settings(room).await?, true)?;
+        let found = room.chart.search(authority, &plan, From { limit: 2, ..From::default() }).await?;
+        let rows: Vec<i64> = found.found.iter().filter_map(row_of).collect();
+        let mut met = Met::Nothing;
+        for Match { then, now } in room.chart.matches(authority, &rows, found.t).await?.into_iter().flatten()
+        {
+            if !matches!(met, Met::Nothing) {
+                return Ok(Met::Several);
+            }
+            met = Met::One(self.place_of(&now.unwrap_or(then))?);
+        }
+        Ok(met)
+    }
+
+    fn place_of(&self, stored: &Stored) -> Result<Place, Trouble> {
+        let body = ResourceBody::parse(stored.body.clone());
+        let logical = body.map_err(|_| answer::broken("a stored body is no resource"))?.id().clone();
+        Ok(Place { resource_type: self.0.resource_type, logical, id: stored.id })
+    }
+
     /// Where what it creates stands; `tried` times something else stood there. After some of these any place is as good:
     /// what stands there does not meet the condition that it was made by.
-    pub(super) fn place(&self, room: &Room, tried: u32) -> Place {
+    pub(super) fn place(&self, room: &Room, caller: &Caller, tried: u32) -> Place {
         if tried > CONDITION_PLACES_MAX {
-            let id = Id::from_bytes(room.entropy.bytes());
-            return Place { resource_type: self.0.resource_type, logical: FhirId::from(id), id };
+            return Place::anew(room, caller, self.0.resource_type);
         }
         let pairs = self.0.pairs();
         let mut parts: Vec<&[u8]> = vec![self.0.resource_type.as_bytes()];

@@ -1,23 +1,42 @@
-//! Read, vread and the history of a resource (<https://hl7.org/fhir/R4/http.html#read>).
+//! Read and vread, and what of a resource is shown to whom (<https://hl7.org/fhir/R4/http.html#read>).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::LazyLock;
 
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hilum_chart::Stored;
 use hilum_chart::limits::READ_RESOURCES_MAX;
-use hilum_fhir::bundle::Done;
+use hilum_core::Id;
 use hilum_fhir::json::Json;
-use hilum_fhir::path::{Found, Path as Walk};
+use hilum_fhir::path::{Found, Path as Walk, Resolved};
 use hilum_fhir::r4::r4;
-use hilum_fhir::{Bundle, BundleType};
 use hilum_web::visit::Caller;
 
 use super::answer::{self, Trouble};
 use super::ask::{self, Place};
-use crate::limits::{HISTORY_VERSIONS, HISTORY_VERSIONS_MAX};
+use super::form::Form;
 use crate::{DOOR, Room, logical};
+
+/// What stands at a place, whoever may see it; also a deletion.
+pub(super) async fn stands(room: &Room, caller: &Caller, place: &Place) -> Result<Stored, Trouble> {
+    let found = room.chart.read_all(&caller.authority, &[(place.resource_type, place.id)]).await?;
+    found.into_iter().next().flatten().ok_or(Trouble::NotFound)
+}
+
+/// What stands at many places, in their order.
+pub(super) async fn standing(
+    room: &Room,
+    caller: &Caller,
+    places: &[(&str, Id)],
+) -> Result<Vec<Option<Stored>>, Trouble> {
+    let mut all = Vec::with_capacity(places.len());
+    for some in places.chunks(READ_RESOURCES_MAX) {
+        all.extend(room.chart.read_all(&caller.authority, some).await?);
+    }
+    Ok(all)
+}
 
 /// A version as who asks may see it; a deletion is `Gone`. The audit log learns whom it is about.
 pub(super) async fn shown(
@@ -43,24 +62,66 @@ pub(super) async fn visible(
     caller: &Caller,
     stored: &Stored,
 ) -> Result<Option<String>, Trouble> {
+    Ok(visible_all(room, caller, &[stored]).await?.pop().flatten())
+}
+
+/// The same of many, in their order: whoever is named by several is asked for once. A deletion, whose body is empty, goes as
+/// what it deleted.
+pub(super) async fn visible_all(
+    room: &Room,
+    caller: &Caller,
+    all: &[&Stored],
+) -> Result<Vec<Option<String>>, Trouble> {
     let authority = &caller.authority;
-    let Some(body) = room.discretions.show(authority, stored).await? else { return Ok(None) };
-    if stored.owner != DOOR {
-        return Ok(Some(body));
+    let is_limited = authority.patients().is_some();
+    let (mut bodies, mut named) = (Vec::with_capacity(all.len()), Vec::with_capacity(all.len()));
+    for stored in all {
+        let mut body = room.discretions.show(authority, stored).await?;
+        let patients = match &body {
+            Some(body) if is_limited || stored.owner == DOOR => named_in(room, caller, stored, body).await?,
+            _ => BTreeSet::new(),
+        };
+        if is_limited && body.is_some() {
+            // A Patient is themselves, whomever they link to.
+            let is_patient = stored.resource_type == "Patient";
+            let ids = if is_patient { vec![stored.id] } else { patients.iter().copied().collect() };
+            let may = room.chart.permits(authority, &stored.resource_type, &ids).await?;
+            body = body.filter(|_| may);
+        }
+        named.push(if stored.owner == DOOR { patients } else { BTreeSet::new() });
+        bodies.push(body);
     }
-    let mut places = Vec::new();
-    for id in patients_of(&body) {
-        places.extend(Place::parse(room, ("Patient", &id)).ok().map(|place| ("Patient", place.id)));
-    }
-    for some in places.chunks(READ_RESOURCES_MAX) {
+    let asked: BTreeSet<Id> = named.iter().flatten().copied().collect();
+    let asked: Vec<(&str, Id)> = asked.into_iter().map(|id| ("Patient", id)).collect();
+    let mut withheld = BTreeSet::new();
+    for some in asked.chunks(READ_RESOURCES_MAX) {
         for patient in room.chart.read_all(authority, some).await?.into_iter().flatten() {
             let is_others = patient.owner != DOOR && !patient.deleted;
             if is_others && room.discretions.show(authority, &patient).await?.is_none() {
-                return Ok(None);
+                withheld.insert(patient.id);
             }
         }
     }
-    Ok(Some(body))
+    let seen = bodies.into_iter().zip(named);
+    Ok(seen.map(|(body, named)| body.filter(|_| named.is_disjoint(&withheld))).collect())
+}
+
+/// The Patients, by their ids in the chart, in whose compartments a client put a resource.
+async fn named_in(
+    room: &Room,
+    caller: &Caller,
+    stored: &Stored,
+    body: &str,
+) -> Result<BTreeSet<Id>, Trouble> {
+    let patients = if stored.deleted && stored.version > 1 {
+        let before = stored.version - 1;
+        let before = room.chart.version(&caller.authority, &stored.resource_type, stored.id, before).await?;
+        patients_of(before.text()?)
+    } else {
+        patients_of(body)
+    };
+    let places = patients.iter().filter_map(|id| Place::parse(room, ("Patient", id)).ok());
+    Ok(places.map(|place| place.id).collect())
 }
 
 /// Tells the audit log in whose compartments a resource lies.
@@ -68,26 +129,40 @@ pub(super) fn saw(caller: &Caller, body: &str) {
     patients_of(body).iter().filter_map(|id| id.parse().ok()).for_each(|id| caller.saw(id));
 }
 
+/// Where resources of each type name the Patients in whose compartments they lie.
+static NAMED: LazyLock<HashMap<&str, Vec<Resolved>>> = LazyLock::new(|| {
+    let walks = |ty: &'static str| {
+        let codes = r4().in_compartment("Patient", ty).iter();
+        let walks = codes.filter_map(|code| Walk::of(r4().parameter(ty, code)?, ty).ok());
+        let shape = r4().shape(ty);
+        walks.filter_map(|walk| Some(walk.resolve(r4(), shape?))).collect()
+    };
+    r4().resource_types().map(|ty| (ty, walks(ty))).collect()
+});
+
 /// The ids of the Patients in whose compartments a resource lies; a Patient lies in their own.
 fn patients_of(body: &str) -> BTreeSet<String> {
     let mut patients = BTreeSet::new();
     let Ok(json) = Json::parse(body.as_bytes()) else { return patients };
     let ty = json.get("resourceType").and_then(Json::as_str).unwrap_or_default();
-    let Some(shape) = r4().shape(ty) else { return patients };
     let mut patient = |id: Option<&str>| patients.extend(id.map(str::to_owned));
     if ty == "Patient" {
         patient(json.get("id").and_then(Json::as_str));
     }
-    for code in r4().in_compartment("Patient", ty) {
-        let walk = r4().parameter(ty, code).and_then(|parameter| Walk::of(parameter, ty).ok());
-        for found in walk.iter().flat_map(|walk| walk.walk(r4(), &json, shape)) {
-            let Found::Element(element, _) = found else { continue };
-            let reference = element.get("reference").and_then(Json::as_str).unwrap_or_default();
-            // Whatever the base: ours has several names, and an id of ours is nobody else's.
-            patient(patient_in(reference));
-        }
+    let mut found = Vec::new();
+    NAMED.get(ty).into_iter().flatten().for_each(|walk| walk.walk(r4(), &json, &mut found));
+    for found in found {
+        let Found::Element(element, _) = found else { continue };
+        let reference = element.get("reference").and_then(Json::as_str).unwrap_or_default();
+        // Whatever the base: ours has several names, and an id of ours is nobody else's.
+        patient(patient_in(reference));
     }
     patients
+}
+
+/// Whether a resource lies in the compartment of the Patient with this id.
+pub(super) fn is_about(body: &str, patient: &str) -> bool {
+    patients_of(body).contains(patient)
 }
 
 /// The id in a reference to a Patient.
@@ -104,15 +179,14 @@ pub(super) async fn read(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Trouble> {
-    let pretty = ask::form(query.as_deref(), &headers)?;
     let place = Place::parse(&room, (&ty, &id))?;
-    let found = room.chart.read_all(&caller.authority, &[(place.resource_type, place.id)]).await?;
-    let stored = found.into_iter().next().flatten().ok_or(Trouble::NotFound)?;
+    let form = Form::of(query.as_deref(), &headers, Some(place.resource_type))?;
+    let stored = stands(&room, &caller, &place).await?;
     let body = shown(&room, &caller, &place, &stored).await?;
     if ask::is_known(&headers, stored.version, stored.updated.to_jiff())? {
         return Ok((StatusCode::NOT_MODIFIED, answer::headers_of(&stored)).into_response());
     }
-    Ok(answer::resource(StatusCode::OK, &stored, body, pretty))
+    Ok(answer::resource(StatusCode::OK, &stored, form.part(body)?, form.is_pretty))
 }
 
 pub(super) async fn vread(
@@ -122,64 +196,10 @@ pub(super) async fn vread(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Trouble> {
-    let pretty = ask::form(query.as_deref(), &headers)?;
     let place = Place::parse(&room, (&ty, &id))?;
+    let form = Form::of(query.as_deref(), &headers, Some(place.resource_type))?;
     let version = version.parse().map_err(|_| Trouble::NotFound)?;
     let stored = room.chart.version(&caller.authority, place.resource_type, place.id, version).await?;
     let body = shown(&room, &caller, &place, &stored).await?;
-    Ok(answer::resource(StatusCode::OK, &stored, body, pretty))
-}
-
-/// Newest first. `next` goes on before the last version of the page.
-pub(super) async fn history(
-    State(room): State<Room>,
-    caller: Caller,
-    Path((ty, id)): Path<(String, String)>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, Trouble> {
-    let known = ["_count", "_before", "_format", "_pretty"];
-    let [count, before, format, pretty] = ask::parameters(query.as_deref(), known)?;
-    ask::takes_json(&headers, format.as_deref())?;
-    let pretty = ask::is_pretty(pretty.as_deref())?;
-    let place = Place::parse(&room, (&ty, &id))?;
-    let wrong = || Trouble::Parameter { known: "_count (a number), _before (a version)".to_owned() };
-    let number = |raw: Option<String>| raw.map(|raw| raw.parse::<u32>().map_err(|_| wrong())).transpose();
-    let count = number(count)?.unwrap_or(HISTORY_VERSIONS).clamp(1, HISTORY_VERSIONS_MAX);
-    let before = number(before)?.map(i64::from);
-    let ty = place.resource_type;
-    let versions = room.chart.history(&caller.authority, ty, place.id, before, count).await?;
-    let base = answer::base(caller.shell(), &headers);
-    let address = format!("{ty}/{}", place.logical);
-    let full_url = format!("{base}/{address}");
-    let mut bundle =
-        Bundle::new(BundleType::History).link("self", &format!("{full_url}/_history?_count={count}"));
-    let mut entries = Vec::new();
-    for stored in &versions {
-        match shown(&room, &caller, &place, stored).await {
-            Ok(body) => entries.push((stored, Some(body))),
-            Err(Trouble::Gone(_)) => entries.push((stored, None)),
-            // One that may not be seen stands in no history; what is behind it may.
-            Err(Trouble::NotFound) => {}
-            Err(other) => return Err(other),
-        }
-    }
-    if entries.is_empty() && before.is_none() {
-        return Err(Trouble::NotFound);
-    }
-    if let Some(last) = versions.last().filter(|last| last.version > 1 && versions.len() == count as usize) {
-        let next = format!("{full_url}/_history?_count={count}&_before={}", last.version);
-        bundle = bundle.link("next", &next);
-    }
-    for (stored, body) in &entries {
-        let (method, status) = match (stored.version, body) {
-            (_, None) => ("DELETE", "204"),
-            (1, Some(_)) => ("PUT", "201"),
-            (_, Some(_)) => ("PUT", "200"),
-        };
-        let updated = stored.updated.to_string();
-        let done = Done { method, url: &address, status, version: stored.version, updated: &updated };
-        bundle.version(&full_url, body.as_deref(), &done);
-    }
-    Ok(answer::json(bundle.finish(), pretty))
+    Ok(answer::resource(StatusCode::OK, &stored, form.part(body)?, form.is_pretty))
 }

@@ -1,4 +1,4 @@
-//! Create, update, delete, and the check alone (<https://hl7.org/fhir/R4/http.html#create>).
+//! Create, update, patch, delete (<https://hl7.org/fhir/R4/http.html#create>).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,20 +11,25 @@ use hilum_chart::chart::Commit;
 use hilum_chart::projection::{Changes, ResourceChange};
 use hilum_chart::{ChartError, Stored};
 use hilum_core::RecordId;
-use hilum_fhir::check::check;
+use hilum_fhir::check::{Finding, check};
 use hilum_fhir::json::Json;
+use hilum_fhir::labels::Labels;
+use hilum_fhir::patch::Patch;
 use hilum_fhir::resource::{with_id, with_labels_of};
-use hilum_fhir::{FhirId, IssueType, OperationOutcome, Severity};
+use hilum_fhir::subset::is_subset;
+use hilum_fhir::{IssueType, OperationOutcome, Severity};
 use hilum_web::visit::Caller;
 
 use super::answer::{self, Trouble};
 use super::ask::{self, Place, Return};
 use super::condition::{Condition, Met};
+use super::read;
+use super::references::{Beside, must_lead};
 use crate::limits::WRITE_TRIES_MAX;
 use crate::{DOOR, Room, logical};
 
 /// A body that has the structure of its type.
-fn checked<'b>(resource_type: &str, body: &'b Bytes) -> Result<(Json<'b>, &'b str), Trouble> {
+pub(super) fn checked<'b>(resource_type: &str, body: &'b Bytes) -> Result<(Json<'b>, &'b str), Trouble> {
     let json = Json::parse(body)?;
     let findings = check(&json);
     if !findings.is_empty() {
@@ -33,8 +38,20 @@ fn checked<'b>(resource_type: &str, body: &'b Bytes) -> Result<(Json<'b>, &'b st
     if json.get("resourceType").and_then(Json::as_str) != Some(resource_type) {
         return Err(Trouble::Address("resourceType of the body is not the type of the address"));
     }
+    must_be_whole(&json)?;
     let text = std::str::from_utf8(body).map_err(|_| answer::broken("a body that was read is no text"))?;
     Ok((json, text))
+}
+
+/// That a resource is not marked as a part: in the place of the whole it would take the rest away.
+pub(super) fn must_be_whole(resource: &Json<'_>) -> Result<(), Trouble> {
+    if !is_subset(resource) {
+        return Ok(());
+    }
+    let ty = resource.get("resourceType").and_then(Json::as_str).unwrap_or_default();
+    let text = "a part of a resource (SUBSETTED) does not replace the whole: read all of it, or send a patch";
+    let (code, expression) = (IssueType::BusinessRule, format!("{ty}.meta.tag"));
+    Err(Trouble::Findings(vec![Finding { code, expression, text: text.to_owned() }]))
 }
 
 /// What stands at a place, if it is what was asked for and a client's.
@@ -57,7 +74,7 @@ async fn standing(room: &Room, caller: &Caller, place: &Place) -> Result<Option<
 
 /// Commits one version on top of `current`, and nothing else: whoever was first in between makes it a
 /// [`ChartError::Version`].
-pub(super) async fn commit(
+async fn commit(
     room: &Room,
     caller: &Caller,
     place: &Place,
@@ -77,14 +94,84 @@ pub(super) async fn commit(
     room.chart.commit(&caller.authority, commit).await.map(drop)
 }
 
-/// Writes what `body` makes of what stands, at the version named or, where none is, at whichever is current. Gives what
-/// stood before.
+/// What is to stand at a place.
+#[derive(Debug, Clone)]
+pub(super) enum What<'a> {
+    /// Nothing any more.
+    Gone,
+    /// This resource.
+    Resource(Cow<'a, str>),
+    /// What stands there, changed by this JSON Patch.
+    Patched(Cow<'a, [u8]>),
+    /// What stands there, with labels added or taken away.
+    Labelled(Labels, &'a str),
+}
+
+impl What<'_> {
+    /// Refuses a body of a client's that refers to nothing, where that is the policy.
+    pub(super) async fn must_lead(
+        &self,
+        room: &Room,
+        caller: &Caller,
+        body: Option<&str>,
+        beside: &Beside,
+    ) -> Result<(), Trouble> {
+        match (self, body) {
+            (Self::Resource(_) | Self::Patched(_), Some(body)) => must_lead(room, caller, body, beside).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// The body that comes on top of what stands; absent where nothing is to stand.
+    pub(super) async fn on(
+        &self,
+        room: &Room,
+        caller: &Caller,
+        place: &Place,
+        before: Option<&Stored>,
+    ) -> Result<Option<String>, Trouble> {
+        match self {
+            Self::Gone => Ok(None),
+            Self::Resource(text) => body_of(text, before).map(Some),
+            Self::Labelled(labels, meta) => {
+                let before = before.ok_or(Trouble::NotFound)?;
+                read::shown(room, caller, place, before).await?;
+                let after = labels.of(before.text()?, meta);
+                after.map(Some).map_err(|_| answer::broken("meta cannot be joined"))
+            }
+            Self::Patched(patch) => {
+                let before = before.ok_or(Trouble::NotFound)?;
+                // A test would tell what is withheld.
+                let body = read::shown(room, caller, place, before).await?;
+                let after = patched(place, &body, patch)?;
+                Ok(Some(after.map_or_else(|| before.text().map(str::to_owned), Ok)?))
+            }
+        }
+    }
+}
+
+/// A resource with a patch applied, whose structure is checked as that of any that is sent; absent where it stays as it is.
+fn patched(place: &Place, body: &str, patch: &[u8]) -> Result<Option<String>, Trouble> {
+    let json = Json::parse(body.as_bytes())?;
+    let after = Patch::parse(patch)?.apply(json.clone())?;
+    if after == json {
+        return Ok(None);
+    }
+    let text = Bytes::from(after.to_text());
+    let (after, _) = checked(place.resource_type, &text)?;
+    if after.get("id").and_then(Json::as_str) != Some(place.logical.as_str()) {
+        return Err(Trouble::Address("a patch leaves id and resourceType as they are"));
+    }
+    Ok(Some(after.to_text()))
+}
+
+/// Writes what is to stand, at the version named or, where none is, at whichever is current. Gives what stood before.
 pub(super) async fn write(
     room: &Room,
     caller: &Caller,
     place: &Place,
     if_match: Option<i64>,
-    body: impl Fn(Option<&Stored>) -> Result<Option<String>, Trouble>,
+    what: &What<'_>,
 ) -> Result<Option<Stored>, Trouble> {
     for _ in 0..WRITE_TRIES_MAX {
         let before = standing(room, caller, place).await?;
@@ -92,13 +179,29 @@ pub(super) async fn write(
         if if_match.is_some_and(|wanted| wanted != current) {
             return Err(Trouble::Version);
         }
-        match commit(room, caller, place, current, body(before.as_ref())?).await {
+        let body = what.on(room, caller, place, before.as_ref()).await?;
+        what.must_lead(room, caller, body.as_deref(), &Beside::of(place)).await?;
+        match commit(room, caller, place, current, body).await {
             Ok(()) => return Ok(before),
             Err(ChartError::Version { .. }) if if_match.is_none() => {}
             Err(error) => return Err(error.into()),
         }
     }
     Err(Trouble::Busy)
+}
+
+/// Deletes what stands at a place, if anything does. The audit log learns whom it was about.
+pub(super) async fn remove(
+    room: &Room,
+    caller: &Caller,
+    place: &Place,
+    if_match: Option<i64>,
+) -> Result<(), Trouble> {
+    let before = write(room, caller, place, if_match, &What::Gone).await?;
+    if let Some(before) = before.filter(|before| !before.deleted) {
+        read::saw(caller, before.text()?);
+    }
+    Ok(())
 }
 
 /// What stands now, and the answer that the client wants of it.
@@ -111,9 +214,9 @@ async fn done(
 ) -> Result<Response, Trouble> {
     let stored = room.chart.read(&caller.authority, place.resource_type, place.id).await?;
     // What meets a condition may be withheld in part, or whole.
-    let body = super::read::visible(room, caller, &stored).await?;
+    let body = read::visible(room, caller, &stored).await?;
     if let Some(body) = &body {
-        super::read::saw(caller, body);
+        read::saw(caller, body);
     }
     let mut response = match (ask::wants(headers)?, body) {
         (Return::Representation, Some(body)) => answer::resource(status, &stored, body, pretty),
@@ -154,11 +257,12 @@ pub(super) async fn create_where(
             Met::One(place) => return Ok((place, false)),
             Met::Nothing => {}
         }
-        let place = condition.place(room, tried);
+        let place = condition.place(room, caller, tried);
         let text = with_id(text, &place.logical)
             .map_err(|_| answer::broken("a body that was read has no members"))?;
         let stood = room.chart.read_all(&caller.authority, &[(place.resource_type, place.id)]).await?;
         let stood = stood.into_iter().next().flatten();
+        must_lead(room, caller, &text, &Beside::of(&place)).await?;
         // What was deleted comes again; what lives there does not meet the condition any more.
         let Some(current) = free_at(stood.as_ref()) else { continue };
         match commit(room, caller, &place, current, Some(text)).await {
@@ -169,6 +273,21 @@ pub(super) async fn create_where(
         }
     }
     Err(Trouble::Busy)
+}
+
+/// Creates what gets its id from us.
+pub(super) async fn create_anew(
+    room: &Room,
+    caller: &Caller,
+    resource_type: &'static str,
+    text: &str,
+) -> Result<Place, Trouble> {
+    let place = Place::anew(room, caller, resource_type);
+    let text =
+        with_id(text, &place.logical).map_err(|_| answer::broken("a body that was read has no members"))?;
+    must_lead(room, caller, &text, &Beside::of(&place)).await?;
+    commit(room, caller, &place, 0, Some(text)).await?;
+    Ok(place)
 }
 
 /// What stands where a body is to stand, with the labels that are kept.
@@ -198,11 +317,7 @@ pub(super) async fn create(
         let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
         return done(&room, &caller, &place, status, (&headers, pretty)).await;
     }
-    let id = RecordId::new(caller.at(), room.entropy.bytes()).as_id();
-    let place = Place { resource_type, logical: FhirId::from(id), id };
-    let text =
-        with_id(text, &place.logical).map_err(|_| answer::broken("a body that was read has no members"))?;
-    commit(&room, &caller, &place, 0, Some(text)).await?;
+    let place = create_anew(&room, &caller, resource_type, text).await?;
     done(&room, &caller, &place, StatusCode::CREATED, (&headers, pretty)).await
 }
 
@@ -223,7 +338,7 @@ pub(super) async fn update(
     if json.get("id").and_then(Json::as_str) != Some(place.logical.as_str()) {
         return Err(Trouble::Address("id of the body is not the id of the address"));
     }
-    let before = write(&room, &caller, &place, if_match, |before| body_of(text, before).map(Some)).await?;
+    let before = write(&room, &caller, &place, if_match, &What::Resource(text.into())).await?;
     let is_new = before.is_none_or(|before| before.deleted);
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     done(&room, &caller, &place, status, (&headers, pretty)).await
@@ -280,7 +395,7 @@ pub(super) async fn put_where(
     };
     let text =
         with_id(text, &place.logical).map_err(|_| answer::broken("a body that was read has no members"))?;
-    let before = write(room, caller, &place, if_match, |before| body_of(&text, before).map(Some)).await?;
+    let before = write(room, caller, &place, if_match, &What::Resource(text.into())).await?;
     let is_new = before.is_none_or(|before| before.deleted);
     Ok((place, if is_new { StatusCode::CREATED } else { StatusCode::OK }))
 }
@@ -299,10 +414,7 @@ pub(super) async fn delete_where(
         Met::Several => Err(Trouble::Several),
         Met::Nothing => Ok(StatusCode::NO_CONTENT.into_response()),
         Met::One(place) => {
-            let before = write(&room, &caller, &place, if_match, |_| Ok(None)).await?;
-            if let Some(before) = before.filter(|before| !before.deleted) {
-                super::read::saw(&caller, before.text()?);
-            }
+            remove(&room, &caller, &place, if_match).await?;
             Ok(StatusCode::NO_CONTENT.into_response())
         }
     }
@@ -318,27 +430,49 @@ pub(super) async fn delete(
     let [] = ask::parameters(query.as_deref(), [])?;
     let place = Place::parse(&room, (&ty, &id))?;
     let if_match = ask::if_match(&headers)?;
-    let before = write(&room, &caller, &place, if_match, |_| Ok(None)).await?;
-    if let Some(before) = before.filter(|before| !before.deleted) {
-        super::read::saw(&caller, before.text()?);
-    }
+    remove(&room, &caller, &place, if_match).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// `POST /fhir/Type/$validate` with the resource itself as body: 200 with what was found.
-pub(super) async fn validate(
-    Path(ty): Path<String>,
+/// `PATCH /fhir/Type/id`.
+pub(super) async fn patch(
+    State(room): State<Room>,
+    caller: Caller,
+    Path((ty, id)): Path<(String, String)>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Trouble> {
     let pretty = ask::form(query.as_deref(), &headers)?;
-    let resource_type = ask::type_of(&ty)?;
-    ask::brings_json(&headers)?;
-    let found = match checked(resource_type, &body) {
-        Ok(_) => Vec::new(),
-        Err(Trouble::Findings(findings)) => findings,
-        Err(other) => return Err(other),
-    };
-    Ok(answer::json(answer::outcome_of(&found).to_json(), pretty))
+    let place = Place::parse(&room, (&ty, &id))?;
+    patch_at(&room, &caller, &place, (&headers, pretty), &body).await
+}
+
+/// `PATCH /fhir/Type?…`: patches the one that meets it.
+pub(super) async fn patch_where(
+    State(room): State<Room>,
+    caller: Caller,
+    Path(ty): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Trouble> {
+    ask::takes_json(&headers, None)?;
+    let condition = Condition::parse(ask::type_of(&ty)?, query.as_deref().unwrap_or_default())?;
+    let place = condition.look(&room, &caller).await?.one()?;
+    patch_at(&room, &caller, &place, (&headers, false), &body).await
+}
+
+async fn patch_at(
+    room: &Room,
+    caller: &Caller,
+    place: &Place,
+    (headers, pretty): (&HeaderMap, bool),
+    body: &Bytes,
+) -> Result<Response, Trouble> {
+    ask::brings_patch(headers)?;
+    ask::wants(headers)?;
+    let if_match = ask::if_match(headers)?;
+    write(room, caller, place, if_match, &What::Patched(body.as_ref().into())).await?;
+    done(room, caller, place, StatusCode::OK, (headers, pretty)).await
 }

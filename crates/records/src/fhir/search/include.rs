@@ -8,10 +8,10 @@ use hilum_core::{Seq, Timestamp};
 use hilum_fhir::json::Json;
 use hilum_fhir::path::{Found, Path};
 use hilum_fhir::r4::{Parameter, ParameterType, r4};
-use hilum_fhir::search::query::{Criterion, Filter, Include, Operand, Query, Summary, Target, Token, Total};
+use hilum_fhir::search::query::{Criterion, Filter, Include, Operand, Query, Target, Token, Total};
 use hilum_fhir::{FhirId, Reference};
 
-use super::walk::{Shown, Walk};
+use super::walk::{Ask, Shown};
 use crate::fhir::answer::Trouble;
 use crate::limits::{INCLUDE_ROUNDS_MAX, INCLUDE_VALUES_MAX, INCLUDED_MAX};
 
@@ -26,10 +26,11 @@ pub(super) struct Included {
     pub(super) is_cut: bool,
 }
 
-impl Walk<'_> {
-    /// What the query wants beside `matches`; nothing twice.
+impl Ask<'_> {
+    /// What `includes` want beside `matches`; nothing twice.
     pub(super) async fn included(
         &self,
+        includes: &[Include],
         matches: &[Shown],
         t: Seq,
         began: Timestamp,
@@ -43,17 +44,16 @@ impl Walk<'_> {
             if all.is_empty() {
                 break;
             }
-            let wanted = self.query.includes.iter().filter(|include| round == 0 || include.iterates);
+            let wanted = includes.iter().filter(|include| round == 0 || include.iterates);
             let queries: Vec<Query> = wanted.flat_map(|include| self.queries(include, all, &seen)).collect();
             begun = out.shown.len();
             for query in queries {
                 let room = INCLUDED_MAX - out.shown.len();
-                let walk = Walk { query: &query, ..*self };
                 let from = From { limit: room as u32 + 1, ..From::default() };
-                let answer = walk.search(Some(t), began, from).await?;
+                let answer = self.search(&query, Some(t), began, from).await?;
                 out.is_cut |= answer.found.len() > room;
                 let found = answer.found.get(..room.min(answer.found.len())).unwrap_or_default();
-                for shown in walk.resolved(found, t).await? {
+                for shown in self.resolved(query.resource_type, found, t).await?.into_iter().flatten() {
                     if seen.insert(place(&shown)) {
                         out.shown.push(shown);
                     }
@@ -145,12 +145,8 @@ fn of_values(
     values: &[Operand],
 ) -> impl Iterator<Item = Query> {
     values.chunks(INCLUDE_VALUES_MAX).map(move |values| Query {
-        resource_type,
         criteria: vec![Criterion::Filter(Filter { parameter, modifier: None, values: values.to_vec() })],
-        sort: Vec::new(),
-        count: None,
         total: Total::None,
-        summary: Summary::False,
-        includes: Vec::new(),
+        ..Query::of(resource_type)
     })
 }

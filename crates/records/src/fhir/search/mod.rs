@@ -2,67 +2,100 @@
 //!
 //! | file | what stands there |
 //! |---|---|
-//! | `walk` | one page of a walk: which matches, which links |
+//! | `scope` | what is searched: a type, several, a compartment |
+//! | `walk` | one page of a walk: which matches |
+//! | `everything` | all that there is about a patient |
 //! | `include` | what comes with the matches |
+//! | `links` | the links of a page, in each style |
+//! | `style` | which style: sealed, offset, getpages |
+//! | `terms` | value sets become codes |
 //! | `page` | the sealed link to a page |
+//! | `explain` | what a search does and costs |
+//! | `kept` | searches that are kept, as nobody can read them |
 
+pub(super) mod everything;
+mod explain;
 mod include;
-mod page;
+mod kept;
+mod links;
+pub(super) mod page;
+mod scope;
+mod style;
+mod terms;
 mod walk;
 
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
+use hilum_core::{Seq, Timestamp};
 use hilum_fhir::search::query::{Handling, Query, QueryError};
 use hilum_fhir::search::values::Settings;
 use hilum_web::visit::Caller;
+use serde_json::Value;
 
-use self::page::{Page, PageError};
-use self::walk::Walk;
+pub use self::explain::{Explained, explain};
+pub use self::kept::sweep;
+use self::page::{Kind, Page, PageError};
+use self::scope::Scope;
+pub use self::style::{Paging, Style};
+use self::terms::expanded;
+use self::walk::{Ask, Walk};
 use super::answer::{self, Trouble};
 use super::ask;
+use super::form::{Form, Pairs, pairs_of};
+use super::history;
 use crate::Room;
-use crate::limits::{PAGE_MATCHES, PAGE_MATCHES_MAX, PAGE_TTL_S};
+use crate::limits::{OFFSET_MAX, PAGE_TTL_S};
 
-type Pairs = Vec<(String, String)>;
-
-fn pairs_of(raw: &[u8]) -> Pairs {
-    form_urlencoded::parse(raw).map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
+/// What of an address is not the search's own: the value of a parameter that may stand once.
+fn take(pairs: &mut Pairs, wanted: &str) -> Result<Option<String>, Trouble> {
+    let mut found = None;
+    for (_, value) in pairs.extract_if(.., |(name, _)| name == wanted).filter(|(_, value)| !value.is_empty())
+    {
+        if found.replace(value).is_some() {
+            return Err(Trouble::Parameter { known: wanted.to_owned() });
+        }
+    }
+    Ok(found)
 }
 
-/// What the window itself answers: the form of the answer.
-fn form_of(pairs: &mut Pairs, headers: &HeaderMap) -> Result<bool, Trouble> {
-    let mut take = |wanted: &str| -> Result<Option<String>, Trouble> {
-        let mut found = None;
-        for (_, value) in
-            pairs.extract_if(.., |(name, _)| name == wanted).filter(|(_, value)| !value.is_empty())
-        {
-            if found.replace(value).is_some() {
-                return Err(Trouble::Parameter { known: wanted.to_owned() });
-            }
-        }
-        Ok(found)
-    };
-    let (format, pretty) = (take("_format")?, take("_pretty")?);
+/// Of a later page: whether it is laid out. Which part of each resource is shown stands in its link.
+fn pretty_of(pairs: &mut Pairs, headers: &HeaderMap) -> Result<bool, Trouble> {
+    let (format, pretty) = (take(pairs, "_format")?, take(pairs, "_pretty")?);
     ask::takes_json(headers, format.as_deref())?;
     ask::is_pretty(pretty.as_deref())
 }
 
-fn read(
-    resource_type: &'static str,
-    pairs: &Pairs,
-    handling: Handling,
-) -> Result<(Query, Vec<QueryError>), Trouble> {
-    let borrowed = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let (mut query, left_out) = Query::parse(resource_type, borrowed, handling)?;
-    query.count = query.count.map(|count| count.min(PAGE_MATCHES_MAX));
-    Ok((query, left_out))
+/// How many matches are before the page that is wanted.
+fn offset_of(pairs: &mut Pairs, name: &str) -> Result<Option<u32>, Trouble> {
+    let Some(raw) = take(pairs, name)? else { return Ok(None) };
+    if raw.is_empty() || !raw.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Trouble::Parameter { known: format!("{name} (a number from 0)") });
+    }
+    let offset = raw.parse().unwrap_or(u32::MAX);
+    if offset > OFFSET_MAX {
+        let what = "matches before a page that is asked for by _offset: follow its link `next`, or ask with \
+                    Prefer: hilum-paging=sealed, where any page costs the same";
+        return Err(QueryError::Bound { what, max: OFFSET_MAX as usize }.into());
+    }
+    Ok(Some(offset))
+}
+
+/// A number of matches that a link carries beside its token.
+fn count_of(room: &Room, pairs: &mut Pairs) -> Result<Option<u32>, Trouble> {
+    let wrong = || Trouble::Parameter { known: "_count (a number from 1)".to_owned() };
+    let Some(raw) = take(pairs, "_count")? else { return Ok(None) };
+    let is_number = raw.bytes().all(|byte| byte.is_ascii_digit());
+    let count = raw.parse().ok().filter(|count| is_number && *count > 0).ok_or_else(wrong)?;
+    Ok(Some(room.paging.matches_max.min(count)))
 }
 
 /// Criteria of this type, as an address has them behind its question mark.
 pub(super) fn criteria(resource_type: &'static str, raw: &str) -> Result<Query, Trouble> {
-    read(resource_type, &pairs_of(raw.as_bytes()), Handling::Strict).map(|(query, _)| query)
+    let pairs = pairs_of(raw.as_bytes());
+    let borrowed = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    Ok(Query::parse(resource_type, borrowed, Handling::Strict)?.0)
 }
 
 /// The first page of a search within a Bundle.
@@ -72,9 +105,12 @@ pub(super) async fn within(
     base: &str,
     (ty, raw): (&str, &str),
 ) -> Result<String, Trouble> {
-    let query = criteria(ask::type_of(ty)?, raw)?;
-    let settings = settings(room).await?;
-    Walk { room, settings, caller, base, query: &query }.begin(&[]).await
+    let mut pairs = pairs_of(raw.as_bytes());
+    let form = Form::take(&mut pairs, &HeaderMap::new(), Some(ask::type_of(ty)?))?;
+    let offset = offset_of(&mut pairs, "_offset")?;
+    let wanted = Wanted { scope: Scope::of_type(ty)?, pairs, form, offset, style: None };
+    let (body, _) = wanted.first(room, caller, base, Handling::Strict).await?;
+    Ok(body)
 }
 
 /// What the index was made with, once all of it is there.
@@ -83,20 +119,77 @@ pub(super) async fn settings(room: &Room) -> Result<&Settings, Trouble> {
     if room.chart.is_indexed().await? { Ok(indexer.settings()) } else { Err(Trouble::NotIndexed) }
 }
 
+/// A search as it was asked for.
+struct Wanted {
+    scope: Scope,
+    pairs: Pairs,
+    form: Form,
+    offset: Option<u32>,
+    /// What the request prefers.
+    style: Option<Style>,
+}
+
+impl Wanted {
+    /// Its first page, and how its pages are linked.
+    async fn first(
+        &self,
+        room: &Room,
+        caller: &Caller,
+        base: &str,
+        handling: Handling,
+    ) -> Result<(String, Style), Trouble> {
+        let (queries, left_out) = self.scope.read(room, &self.pairs, handling)?;
+        let settings = settings(room).await?;
+        let queries = there(room, caller, queries).await?;
+        let style = match (self.style, self.offset) {
+            (Some(Style::GetPages), _) => Style::GetPages,
+            // Who counts matches is answered so.
+            (_, Some(_)) => Style::Offset,
+            (Some(style), None) => style,
+            (None, None) => room.paging.style_of(caller.authority.principal()),
+        };
+        let ask = Ask { room, settings, caller, base };
+        let pairs = said(&queries);
+        let (queries, t) = expanded(ask, queries, None, caller.at()).await?;
+        let form = &self.form;
+        let walk = Walk { ask, scope: &self.scope, pairs: &pairs, queries: &queries, style, form };
+        Ok((walk.begin(&left_out, self.offset, t).await?, style))
+    }
+}
+
+/// Of searches for several types, those of which there is any resource; one at least.
+async fn there(room: &Room, caller: &Caller, queries: Vec<Query>) -> Result<Vec<Query>, Trouble> {
+    if queries.len() == 1 {
+        return Ok(queries);
+    }
+    let types: Vec<&str> = queries.iter().map(|query| query.resource_type).collect();
+    let are = room.chart.types_there(&caller.authority, &types).await?;
+    let any = are.iter().any(|is| *is);
+    let kept = queries.into_iter().zip(are).enumerate().filter(|(at, (_, is))| *is || (!any && *at == 0));
+    Ok(kept.map(|(_, (query, _))| query).collect())
+}
+
 async fn begin(
     room: &Room,
     caller: &Caller,
-    ty: &str,
+    scope: Scope,
     mut pairs: Pairs,
     headers: &HeaderMap,
 ) -> Result<Response, Trouble> {
-    let pretty = form_of(&mut pairs, headers)?;
-    let resource_type = ask::type_of(ty)?;
-    let (query, left_out) = read(resource_type, &pairs, ask::handling(headers)?)?;
+    let form = Form::take(&mut pairs, headers, scope.only_type())?;
+    let is_pretty = form.is_pretty;
+    let offset = offset_of(&mut pairs, "_offset")?;
+    let preferred = ask::paging(headers)?;
+    let wanted = Wanted { scope, pairs, form, offset, style: preferred };
     let base = answer::base(caller.shell(), headers);
-    let settings = settings(room).await?;
-    let walk = Walk { room, settings, caller, base: &base, query: &query };
-    Ok(answer::json(walk.begin(&left_out).await?, pretty))
+    let (body, style) = wanted.first(room, caller, &base, ask::handling(headers)?).await?;
+    let mut response = answer::json(body, is_pretty);
+    if preferred.is_some()
+        && let Ok(applied) = HeaderValue::from_str(&format!("hilum-paging={}", style.as_str()))
+    {
+        response.headers_mut().insert(HeaderName::from_static("preference-applied"), applied);
+    }
+    Ok(response)
 }
 
 /// `GET /fhir/Type?…`.
@@ -107,7 +200,8 @@ pub(super) async fn get(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Trouble> {
-    begin(&room, &caller, &ty, pairs_of(query.unwrap_or_default().as_bytes()), &headers).await
+    let pairs = pairs_of(query.unwrap_or_default().as_bytes());
+    begin(&room, &caller, Scope::of_type(&ty)?, pairs, &headers).await
 }
 
 /// `POST /fhir/Type/_search`: the same in a form, which no log of addresses keeps.
@@ -119,13 +213,81 @@ pub(super) async fn post(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Trouble> {
-    ask::brings_form(&headers, body.is_empty())?;
-    let mut pairs = pairs_of(query.unwrap_or_default().as_bytes());
-    pairs.extend(pairs_of(&body));
-    begin(&room, &caller, &ty, pairs, &headers).await
+    let pairs = posted(query.as_deref(), &headers, &body)?;
+    begin(&room, &caller, Scope::of_type(&ty)?, pairs, &headers).await
 }
 
-/// `GET /fhir/_page/token`.
+/// Parameters of a form, and of the address that it is sent to.
+fn posted(query: Option<&str>, headers: &HeaderMap, body: &Bytes) -> Result<Pairs, Trouble> {
+    ask::brings_form(headers, body.is_empty())?;
+    let mut pairs = pairs_of(query.unwrap_or_default().as_bytes());
+    pairs.extend(pairs_of(body));
+    Ok(pairs)
+}
+
+/// `GET /fhir?_type=…`, and `GET /fhir?_getpages=…`: a page of a search that is kept.
+pub(super) async fn get_all(
+    State(room): State<Room>,
+    caller: Caller,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Trouble> {
+    let mut pairs = pairs_of(query.unwrap_or_default().as_bytes());
+    if let Some(name) = take(&mut pairs, "_getpages")? {
+        let is_pretty = pretty_of(&mut pairs, &headers)?;
+        let base = answer::base(caller.shell(), &headers);
+        return Ok(match kept_page(&room, &caller, &base, name, pairs).await? {
+            Later::There(body) => answer::json(body, is_pretty),
+            Later::Answered(response) => response,
+        });
+    }
+    let types = take(&mut pairs, "_type")?;
+    begin(&room, &caller, Scope::of_all(types.as_deref())?, pairs, &headers).await
+}
+
+/// `POST /fhir/_search`.
+pub(super) async fn post_all(
+    State(room): State<Room>,
+    caller: Caller,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Trouble> {
+    let mut pairs = posted(query.as_deref(), &headers, &body)?;
+    let types = take(&mut pairs, "_type")?;
+    begin(&room, &caller, Scope::of_all(types.as_deref())?, pairs, &headers).await
+}
+
+/// `GET /fhir/Patient/123/Type?…` and `GET /fhir/Patient/123/*?…`.
+pub(super) async fn get_within(
+    State(room): State<Room>,
+    caller: Caller,
+    Path((whose, id, ty)): Path<(String, String, String)>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Trouble> {
+    let mut pairs = pairs_of(query.unwrap_or_default().as_bytes());
+    let types = take(&mut pairs, "_type")?;
+    let scope = Scope::within((&whose, &id), &ty, types.as_deref())?;
+    begin(&room, &caller, scope, pairs, &headers).await
+}
+
+/// `POST /fhir/Patient/123/Type/_search`.
+pub(super) async fn post_within(
+    State(room): State<Room>,
+    caller: Caller,
+    Path((whose, id, ty)): Path<(String, String, String)>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Trouble> {
+    let mut pairs = posted(query.as_deref(), &headers, &body)?;
+    let types = take(&mut pairs, "_type")?;
+    let scope = Scope::within((&whose, &id), &ty, types.as_deref())?;
+    begin(&room, &caller, scope, pairs, &headers).await
+}
+
+/// `GET /fhir/_page/token`, where pages are counted with `_offset` and `_count` beside it.
 pub(super) async fn page(
     State(room): State<Room>,
     caller: Caller,
@@ -133,30 +295,251 @@ pub(super) async fn page(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Trouble> {
-    let pretty = ask::form(query.as_deref(), &headers)?;
+    let mut pairs = pairs_of(query.unwrap_or_default().as_bytes());
+    let is_pretty = pretty_of(&mut pairs, &headers)?;
     let base = answer::base(caller.shell(), &headers);
-    let page = match Page::open(&token, &room.key, caller.authority.principal(), caller.at()) {
-        Ok(page) => page,
-        Err(PageError::Expired(page)) => return Ok(expired(&room, &caller, &base, *page)),
+    Ok(match linked_page(&room, &caller, &base, (&token, is_pretty), pairs).await? {
+        Later::There(body) => answer::json(body, is_pretty),
+        Later::Answered(response) => response,
+    })
+}
+
+/// What a link of ours leads to.
+enum Later {
+    /// A page.
+    There(String),
+    /// An answer of its own: 410, a page of a history, of all about a patient.
+    Answered(Response),
+}
+
+async fn linked_page(
+    room: &Room,
+    caller: &Caller,
+    base: &str,
+    (token, is_pretty): (&str, bool),
+    mut pairs: Pairs,
+) -> Result<Later, Trouble> {
+    let (offset, count) = (offset_of(&mut pairs, "_offset")?, count_of(room, &mut pairs)?);
+    only(&pairs, "_offset, _count, _format, _pretty")?;
+    let (page, is_over) = match Page::open(token, &room.key, caller.authority.principal(), caller.at()) {
+        Ok(page) => (page, false),
+        Err(PageError::Expired(page)) => (*page, true),
         Err(_) => return Err(Trouble::NotFound),
     };
-    let resource_type = ask::type_of(&page.resource_type)?;
-    let (query, _) = read(resource_type, &page.pairs, Handling::Strict)?;
-    let settings = settings(&room).await?;
-    let walk = Walk { room: &room, settings, caller: &caller, base: &base, query: &query };
-    Ok(answer::json(walk.go_on(page, &token).await?, pretty))
+    let Some(page) = whole(room, caller, page).await? else { return Ok(Later::Answered(answer::expired())) };
+    let is_of_index = page.kind != Kind::History;
+    if is_over || is_of_index && page.life != room.chart.indexed_since().await?.0 {
+        return expired(room, caller, base, page).await.map(Later::Answered);
+    }
+    let form = Form { is_pretty, ..Form::default() };
+    match page.kind {
+        Kind::Search => {}
+        Kind::History => {
+            return history::go_on(room, caller, base, (&page, token), form).await.map(Later::Answered);
+        }
+        Kind::Everything => {
+            return everything::go_on(room, caller, base, (page, token), form).await.map(Later::Answered);
+        }
+    }
+    let style = if offset.is_some() { Style::Offset } else { Style::Sealed };
+    let page = Page { offset, count: count.unwrap_or(page.count), ..page };
+    let counted = offset.map(|offset| format!("?_offset={offset}&_count={}", page.count));
+    let address = format!("{base}/_page/{token}{}", counted.unwrap_or_default());
+    go_on(room, caller, base, style, page, &address, None).await.map(Later::There)
+}
+
+/// `GET /fhir?_getpages=…&_getpagesoffset=…`.
+async fn kept_page(
+    room: &Room,
+    caller: &Caller,
+    base: &str,
+    name: String,
+    mut pairs: Pairs,
+) -> Result<Later, Trouble> {
+    let (offset, count) = (offset_of(&mut pairs, "_getpagesoffset")?, count_of(room, &mut pairs)?);
+    if take(&mut pairs, "_bundletype")?.is_some_and(|ty| ty != "searchset") {
+        return Err(Trouble::Parameter { known: "_bundletype (searchset)".to_owned() });
+    }
+    only(&pairs, "_getpages, _getpagesoffset, _count, _bundletype, _format, _pretty")?;
+    let ticket = kept::Ticket::parse(&name).ok_or(Trouble::NotFound)?;
+    let state = kept::kept(room.chart.tables(), caller.authority.principal(), &ticket).await?;
+    let Some(state) = state else { return Ok(Later::Answered(answer::expired())) };
+    let page: Page = serde_json::from_slice(&state)
+        .map_err(|_| answer::broken("a search that is kept has another shape"))?;
+    let is_over = page.until_us <= caller.at().as_micros();
+    if is_over || page.life != room.chart.indexed_since().await?.0 {
+        return expired(room, caller, base, page).await.map(Later::Answered);
+    }
+    let offset = offset.unwrap_or_default();
+    let page = Page { offset: Some(offset), count: count.unwrap_or(page.count), ..page };
+    let address = format!(
+        "{base}?_getpages={name}&_getpagesoffset={offset}&_count={}&_bundletype=searchset",
+        page.count
+    );
+    go_on(room, caller, base, Style::GetPages, page, &address, Some(name)).await.map(Later::There)
+}
+
+/// A page as the explorer shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Matches on it.
+    pub matches: u64,
+    /// Resources that come with them.
+    pub included: u64,
+    /// The total, where it is told.
+    pub total: Option<u64>,
+    /// Bytes of the answer.
+    pub bytes: u64,
+    /// What it took, µs.
+    pub took_us: u64,
+    /// The relations of its links.
+    pub links: Vec<String>,
+    /// The address of the next page.
+    pub next: Option<String>,
+}
+
+impl Seen {
+    fn of(body: &str, took_us: i64) -> Result<Self, Trouble> {
+        let page: Value = serde_json::from_str(body).map_err(|_| answer::broken("a page is no JSON"))?;
+        let of_mode = |mode: &str| {
+            let entries = page["entry"].as_array().into_iter().flatten();
+            entries.filter(|entry| entry["search"]["mode"] == mode).count() as u64
+        };
+        let links = page["link"].as_array().into_iter().flatten();
+        let links: Vec<(&str, &str)> =
+            links.filter_map(|link| link["relation"].as_str().zip(link["url"].as_str())).collect();
+        Ok(Self {
+            matches: of_mode("match"),
+            included: of_mode("include"),
+            total: page["total"].as_u64(),
+            bytes: body.len() as u64,
+            took_us: u64::try_from(took_us).unwrap_or_default(),
+            next: links.iter().find(|(name, _)| *name == "next").map(|(_, url)| (*url).to_owned()),
+            links: links.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        })
+    }
+}
+
+/// Walks the first pages of a search (`Patient?…`) in a style, as a client would who follows `next`.
+///
+/// # Errors
+/// Why it is refused, in words.
+pub async fn pages(
+    room: &Room,
+    caller: &Caller,
+    address: &str,
+    style: Style,
+    pages_max: usize,
+) -> Result<Vec<Seen>, String> {
+    walked(room, caller, address, style, pages_max).await.map_err(|trouble| trouble.text())
+}
+
+async fn walked(
+    room: &Room,
+    caller: &Caller,
+    address: &str,
+    style: Style,
+    pages_max: usize,
+) -> Result<Vec<Seen>, Trouble> {
+    let base = answer::base(caller.shell(), &HeaderMap::new());
+    let (scope, mut pairs) = explain::asked(address)?;
+    let form = Form::take(&mut pairs, &HeaderMap::new(), scope.only_type())?;
+    let offset = offset_of(&mut pairs, "_offset")?;
+    let wanted = Wanted { scope, pairs, form, offset, style: Some(style) };
+    let clock = caller.shell().clock();
+    let began = clock.now();
+    let (mut body, _) = wanted.first(room, caller, &base, Handling::Strict).await?;
+    let mut seen = vec![Seen::of(&body, clock.now().micros_since(began))?];
+    while let Some(next) = seen.last().and_then(|page| page.next.clone()).filter(|_| seen.len() < pages_max) {
+        let began = clock.now();
+        body = match followed(room, caller, &base, &next).await? {
+            Later::There(body) => body,
+            Later::Answered(_) => return Err(Trouble::NotFound),
+        };
+        seen.push(Seen::of(&body, clock.now().micros_since(began))?);
+    }
+    Ok(seen)
+}
+
+/// A link of ours.
+async fn followed(room: &Room, caller: &Caller, base: &str, url: &str) -> Result<Later, Trouble> {
+    let path = url.strip_prefix(base).ok_or(Trouble::NotFound)?;
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let mut pairs = pairs_of(query.as_bytes());
+    match (path.strip_prefix("/_page/"), take(&mut pairs, "_getpages")?) {
+        (Some(token), _) => linked_page(room, caller, base, (token, false), pairs).await,
+        (None, Some(name)) => kept_page(room, caller, base, name, pairs).await,
+        (None, None) => Err(Trouble::NotFound),
+    }
+}
+
+/// Nothing else may stand there.
+fn only(pairs: &Pairs, known: &str) -> Result<(), Trouble> {
+    let is_empty = pairs.iter().all(|(_, value)| value.is_empty());
+    if is_empty { Ok(()) } else { Err(Trouble::Parameter { known: known.to_owned() }) }
+}
+
+/// A link's state with the search that is kept for it; absent where that is gone.
+async fn whole(room: &Room, caller: &Caller, mut page: Page) -> Result<Option<Page>, Trouble> {
+    let Some(name) = &page.kept else { return Ok(Some(page)) };
+    let broken = || answer::broken("a search that is kept has another shape");
+    let ticket = kept::Ticket::parse(name).ok_or_else(broken)?;
+    let state = kept::kept(room.chart.tables(), caller.authority.principal(), &ticket).await?;
+    let Some(state) = state else { return Ok(None) };
+    page.pairs = serde_json::from_slice(&state).map_err(|_| broken())?;
+    Ok(Some(page))
+}
+
+async fn go_on(
+    room: &Room,
+    caller: &Caller,
+    base: &str,
+    style: Style,
+    page: Page,
+    address: &str,
+    name: Option<String>,
+) -> Result<String, Trouble> {
+    let scope = Scope::again(&page.resource_type, page.within.as_deref())?;
+    let (queries, _) = scope.read(room, &page.pairs, Handling::Strict)?;
+    let settings = settings(room).await?;
+    let queries = there(room, caller, queries).await?;
+    let ask = Ask { room, settings, caller, base };
+    let began = Timestamp::from_micros(page.began_us);
+    let (queries, t) = expanded(ask, queries, page.t.map(Seq), began).await?;
+    let page = Page { t: t.map(|t| t.0), ..page };
+    let pairs = page.pairs.clone();
+    let form = Form::default().again(&page.form);
+    let walk = Walk { ask, scope: &scope, pairs: &pairs, queries: &queries, style, form: &form };
+    walk.go_on(page, address, name).await
+}
+
+/// The search as it is understood: the same of all types.
+fn said(queries: &[Query]) -> Pairs {
+    queries.first().map(Query::pairs).unwrap_or_default()
 }
 
 /// 410, with the way to begin anew.
-fn expired(room: &Room, caller: &Caller, base: &str, page: Page) -> Response {
+async fn expired(room: &Room, caller: &Caller, base: &str, page: Page) -> Result<Response, Trouble> {
     let until_us = caller.at().as_micros().saturating_add(PAGE_TTL_S * 1_000_000);
     // No snapshot: what it sees is what is there when it is followed.
-    let first = Page { after: Vec::new(), reversed: false, total: None, t: None, until_us, ..page };
+    let mut first = Page {
+        after: Vec::new(),
+        reversed: false,
+        total: None,
+        t: None,
+        kept: None,
+        offset: None,
+        life: room.chart.indexed_since().await?.0,
+        until_us,
+        ..page
+    };
+    let principal = caller.authority.principal();
     let mut response = answer::expired();
-    if let Ok(token) = first.seal(&room.key, caller.authority.principal(), room.entropy.bytes())
+    if kept::keep_if_long(room, principal, &mut first).await?
+        && let Ok(token) = first.seal(&room.key, principal, room.entropy.bytes())
         && let Ok(link) = HeaderValue::from_str(&format!("<{base}/_page/{token}>; rel=\"first\""))
     {
         response.headers_mut().insert(header::LINK, link);
     }
-    response
+    Ok(response)
 }

@@ -27,23 +27,53 @@ pub(in crate::fhir) enum PageError {
     TooLong,
 }
 
+/// What a walk goes through.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::fhir) enum Kind {
+    /// Matches of a search.
+    #[default]
+    #[serde(rename = "s")]
+    Search,
+    /// Versions of a type, or of all.
+    #[serde(rename = "h")]
+    History,
+    /// What there is about a patient.
+    #[serde(rename = "e")]
+    Everything,
+}
+
 /// Where a walk stands.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(in crate::fhir) struct Page {
-    /// The type that is searched for.
+    /// What it goes through.
+    #[serde(rename = "x", default)]
+    pub(in crate::fhir) kind: Kind,
+    /// The types that are searched for, with commas between them; empty: all that there are.
     #[serde(rename = "r")]
     pub(in crate::fhir) resource_type: String,
+    /// In whose compartment, `Patient/123`.
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::fhir) within: Option<String>,
     /// The search, as `Query::pairs` says it.
     #[serde(rename = "q")]
     pub(in crate::fhir) pairs: Vec<(String, String)>,
+    /// Where the search is kept that is too long for a link.
+    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::fhir) kept: Option<String>,
+    /// Since which commit the index stands that is walked.
+    #[serde(rename = "i", default)]
+    pub(in crate::fhir) life: i64,
+    /// The part of each resource that is shown, as `Form::kept` says it.
+    #[serde(rename = "f", default, skip_serializing_if = "Vec::is_empty")]
+    pub(in crate::fhir) form: Vec<(String, String)>,
     /// The commit whose state is walked; absent: that which is newest when it is followed.
     #[serde(default)]
     pub(in crate::fhir) t: Option<i64>,
     /// When the walk began, µs: what `ap` of a date goes by.
     #[serde(rename = "b")]
     pub(in crate::fhir) began_us: i64,
-    /// The last match before this page: keys, then the subject. Empty: from the beginning, or the end.
-    #[serde(rename = "a")]
+    /// The last match before this page: which of the types, keys, then the subject. Empty: from the beginning, or the end.
+    #[serde(rename = "a", default)]
     pub(in crate::fhir) after: Vec<Cell>,
     /// Whether it goes towards the beginning.
     #[serde(rename = "v", default)]
@@ -57,6 +87,9 @@ pub(in crate::fhir) struct Page {
     /// Until when it is good, µs.
     #[serde(rename = "e")]
     pub(in crate::fhir) until_us: i64,
+    /// How many matches lie before this page, where the address says it in the place of [`Page::after`].
+    #[serde(skip)]
+    pub(in crate::fhir) offset: Option<u32>,
 }
 
 /// A value of a cursor.
@@ -110,7 +143,11 @@ impl Page {
         nonce: [u8; NONCE_LEN],
     ) -> Result<String, PageError> {
         let bucket = bucket_of(self.until_us);
-        let mut state = serde_json::to_vec(self).map_err(|_| PageError::TooLong)?;
+        let mut state = match &self.kept {
+            None => serde_json::to_vec(self),
+            Some(_) => serde_json::to_vec(&Self { pairs: Vec::new(), ..self.clone() }),
+        }
+        .map_err(|_| PageError::TooLong)?;
         // A size tells what was asked: there are few sizes.
         let size =
             PAGE_PADDED_BYTES.into_iter().find(|size| *size >= state.len()).ok_or(PageError::TooLong)?;
@@ -165,7 +202,8 @@ fn sealing(key: &InstallationKey, bucket: u32) -> LessSafeKey {
     LessSafeKey::new(unbound.expect("a digest has the 32 bytes of the key"))
 }
 
-fn bound(principal: &str) -> Aad<Vec<u8>> {
+/// What ties a seal to somebody.
+pub(super) fn bound(principal: &str) -> Aad<Vec<u8>> {
     Aad::from([b"hilum fhir page ".as_slice(), principal.as_bytes()].concat())
 }
 
@@ -182,6 +220,8 @@ mod tests {
 
     fn page() -> Page {
         Page {
+            kind: Kind::Search,
+            form: Vec::new(),
             resource_type: "Patient".to_owned(),
             pairs: vec![("name".to_owned(), "김".to_owned())],
             t: Some(42),
@@ -197,6 +237,7 @@ mod tests {
             count: 20,
             total: Some(3),
             until_us: NOW_US + 1_800_000_000,
+            ..Page::default()
         }
     }
 

@@ -1,32 +1,51 @@
 //! One page of a walk. The walk's commit decides what is a match and in which order; what stands now, and who asks, decide
 //! what is shown of it.
 
-use hilum_chart::search::{self, Asked, From, Match, Plan};
+use hilum_chart::Stored;
+use hilum_chart::search::{From, Match, Plan};
 use hilum_core::{Seq, Timestamp};
 use hilum_engines::tables::Value;
 use hilum_engines::tables::query::{Answer, Found};
 use hilum_fhir::search::query::{Query, QueryError, Summary, Total};
 use hilum_fhir::search::values::Settings;
+use hilum_fhir::subset::Subset;
 use hilum_fhir::{
     Bundle, BundleType, FhirId, IssueType, OperationOutcome, ResourceBody, SearchMode, Severity,
 };
 use hilum_web::visit::Caller;
 
-use super::page::{Cell, Page};
-use super::{PAGE_MATCHES, PAGE_TTL_S};
+use super::explain::planned;
+use super::include::Included;
+use super::page::{Cell, Kind, Page};
+use super::scope::Scope;
+use super::style::Style;
+use crate::Room;
 use crate::fhir::answer::{self, Trouble};
-use crate::fhir::read::{saw, visible};
-use crate::limits::{INCLUDED_MAX, PAGE_ROUNDS_MAX, TOTAL_MATCHES_MAX, TOTAL_ROWS_MAX};
-use crate::{Room, logical};
+use crate::fhir::form::Form;
+use crate::fhir::read::{saw, visible_all};
+use crate::limits::{INCLUDED_MAX, PAGE_ROUNDS_MAX, PAGE_TTL_S, TOTAL_MATCHES_MAX, TOTAL_ROWS_MAX};
+
+/// What is asked of the chart, on whose behalf.
+#[derive(Clone, Copy)]
+pub(super) struct Ask<'a> {
+    pub(super) room: &'a Room,
+    pub(super) settings: &'a Settings,
+    pub(super) caller: &'a Caller,
+    /// What the addresses of resources begin with.
+    pub(super) base: &'a str,
+}
 
 /// A search on its way through its pages.
 #[derive(Clone, Copy)]
 pub(super) struct Walk<'a> {
-    pub(super) room: &'a Room,
-    pub(super) settings: &'a Settings,
-    pub(super) caller: &'a Caller,
-    pub(super) base: &'a str,
-    pub(super) query: &'a Query,
+    pub(super) ask: Ask<'a>,
+    pub(super) scope: &'a Scope,
+    /// The search as it is understood.
+    pub(super) pairs: &'a [(String, String)],
+    /// The same for each of the types that are searched, at least one, in the order in which their resources come.
+    pub(super) queries: &'a [Query],
+    pub(super) style: Style,
+    pub(super) form: &'a Form,
 }
 
 /// A resource that is shown.
@@ -35,82 +54,151 @@ pub(super) struct Shown {
     pub(super) id: FhirId,
     pub(super) body: String,
     /// Its place in the order.
-    place: Vec<Cell>,
+    pub(super) place: Vec<Cell>,
 }
 
 /// The matches of one page, in the walk's order.
-struct Matches {
-    t: Seq,
-    shown: Vec<Shown>,
+pub(super) struct Matches {
+    pub(super) t: Seq,
+    pub(super) shown: Vec<Shown>,
     /// Whether there is something behind, in the direction of the walk.
-    more: bool,
+    pub(super) more: bool,
     /// Where the next page begins: the last one that was looked at.
-    end: Vec<Cell>,
+    pub(super) end: Vec<Cell>,
     /// Whether something was taken out that the plan had let through.
     hid: bool,
 }
 
-impl Walk<'_> {
-    fn plan(&self, t: Option<Seq>, began: Timestamp) -> Result<Plan, Trouble> {
-        let withheld = self.room.discretions.withheld();
-        let chart_id = |ty: &str, id: &hilum_fhir::FhirId| logical::chart_id(&self.room.key, ty, id);
-        let asked = Asked {
-            authority: &self.caller.authority,
-            query: self.query,
-            t,
-            began,
-            settings: self.settings,
-            chart_id: &chart_id,
-            withheld: &withheld,
+/// What was found, and of which of the types it is.
+type Places = Vec<(usize, Found)>;
+
+impl Ask<'_> {
+    /// What is executed for a query of one type.
+    pub(super) fn plan(&self, query: &Query, t: Option<Seq>, began: Timestamp) -> Result<Plan, Trouble> {
+        planned(self.room, self.settings, &self.caller.authority, query, (t, began))
+    }
+
+    /// What a query finds.
+    pub(super) async fn search(
+        &self,
+        query: &Query,
+        t: Option<Seq>,
+        began: Timestamp,
+        from: From,
+    ) -> Result<Answer, Trouble> {
+        let plan = self.plan(query, t, began)?;
+        Ok(self.room.chart.search(&self.caller.authority, &plan, from).await?)
+    }
+
+    /// The resources that were found, as they were at `t`, those that may be shown now.
+    pub(super) async fn resolved(
+        &self,
+        resource_type: &'static str,
+        found: &[Found],
+        t: Seq,
+    ) -> Result<Vec<Option<Shown>>, Trouble> {
+        let (room, authority) = (self.room, &self.caller.authority);
+        let row = |found: &Found| match found.subject {
+            Value::Int(row) => row,
+            _ => i64::MIN, // no row
         };
-        search::plan(&asked).map_err(Trouble::Plan)
+        let rows: Vec<i64> = found.iter().map(row).collect();
+        let matches = room.chart.matches(authority, &rows, t).await?;
+        // Whether what matched may be shown is asked of what stands now, too.
+        let versions =
+            matches.iter().flatten().flat_map(|one| one.now.as_ref().into_iter().chain([&one.then]));
+        let versions: Vec<&Stored> = versions.collect();
+        let mut bodies = visible_all(room, self.caller, &versions).await?.into_iter();
+        let mut shown = Vec::with_capacity(rows.len());
+        for found_match in &matches {
+            let Some(Match { then, now }) = found_match else {
+                shown.push(None);
+                continue;
+            };
+            let may = now.is_none() || bodies.next().flatten().is_some();
+            let Some(body) = bodies.next().flatten().filter(|_| may) else {
+                tracing::debug!("what a search found was withheld behind its plan");
+                shown.push(None);
+                continue;
+            };
+            saw(self.caller, &body);
+            let resource = ResourceBody::parse(then.body.clone());
+            let resource = resource.map_err(|_| answer::broken("a stored body is no resource"))?;
+            let id = resource.id().clone();
+            shown.push(Some(Shown { resource_type, id, body, place: Vec::new() }));
+        }
+        Ok(shown)
+    }
+}
+
+impl Walk<'_> {
+    /// What is the same for all types: the order, what is told, what comes with it.
+    pub(super) fn common(&self) -> &Query {
+        self.queries.first().expect("a walk is of one type at least")
     }
 
     fn count(&self) -> u32 {
-        self.query.count.unwrap_or(PAGE_MATCHES)
+        self.common().count.unwrap_or(self.ask.room.paging.matches)
     }
 
-    /// The first page.
-    pub(super) async fn begin(&self, left_out: &[QueryError]) -> Result<String, Trouble> {
-        let began = self.caller.at();
+    /// The first page; `offset`: the one behind so many matches; `t`: at this commit, where one was seen already.
+    pub(super) async fn begin(
+        &self,
+        left_out: &[QueryError],
+        offset: Option<u32>,
+        t: Option<Seq>,
+    ) -> Result<String, Trouble> {
+        if self.form.subset == Some(Subset::Text) && !self.common().includes.is_empty() {
+            return Err(Trouble::Address("_summary=text and includes exclude each other"));
+        }
+        let began = self.ask.caller.at();
         let mut bundle = Self::bundle_with(left_out);
-        if self.query.summary == Summary::Count {
-            let plan = self.plan(None, began)?;
-            let total = self.all(&plan).await?;
-            self.caller.saw_rows(0);
-            return Ok(bundle.total(total).link("self", &self.self_link()).finish());
+        if self.common().summary == Summary::Count {
+            let total = self.counted(t, began, i64::MAX as u64, None).await?.ok_or(Trouble::TooCostly)?;
+            self.ask.caller.saw_rows(0);
+            return Ok(bundle.total(total).link("self", &self.self_link(None)).finish());
         }
         let page = Page {
-            resource_type: self.query.resource_type.to_owned(),
-            pairs: self.query.pairs(),
-            t: None,
+            kind: Kind::Search,
+            form: self.form.kept(),
+            resource_type: self.scope.types().to_owned(),
+            within: self.scope.within_said(),
+            pairs: self.pairs.to_vec(),
+            t: t.map(|t| t.0),
+            life: self.ask.room.chart.indexed_since().await?.0,
             began_us: began.as_micros(),
-            after: Vec::new(),
-            reversed: false,
             count: self.count(),
-            total: None,
             until_us: began.as_micros().saturating_add(PAGE_TTL_S * 1_000_000),
+            offset: offset.or((self.style != Style::Sealed).then_some(0)),
+            ..Page::default()
         };
         let matches = self.matches(&page).await?;
         let total = self.total(&page, &matches).await?;
         let page = Page { t: Some(matches.t.0), total, ..page };
-        bundle = bundle.link("self", &self.self_link());
-        self.finish(bundle, &page, matches).await
+        bundle = bundle.link("self", &self.self_link(offset));
+        self.finish(bundle, page, None, matches).await
     }
 
-    /// A later page, by its link.
-    pub(super) async fn go_on(&self, page: Page, token: &str) -> Result<String, Trouble> {
+    /// A later page, by its link `address`; `name`: of a search that is kept.
+    pub(super) async fn go_on(
+        &self,
+        page: Page,
+        address: &str,
+        name: Option<String>,
+    ) -> Result<String, Trouble> {
         let matches = self.matches(&page).await?;
-        let bundle = Bundle::new(BundleType::Searchset).link("self", &format!("{}/_page/{token}", self.base));
+        let bundle = Bundle::new(BundleType::Searchset).link("self", address);
         let page = Page { t: Some(matches.t.0), ..page };
-        self.finish(bundle, &page, matches).await
+        self.finish(bundle, page, name, matches).await
     }
 
     /// The search as it is understood, as an address: in the answer alone, never in a log.
-    fn self_link(&self) -> String {
+    fn self_link(&self, offset: Option<u32>) -> String {
         let mut address = form_urlencoded::Serializer::new(String::new());
-        address.extend_pairs(self.query.pairs());
-        format!("{}/{}?{}", self.base, self.query.resource_type, address.finish())
+        address.extend_pairs(self.scope.type_said().map(|types| ("_type", types)));
+        address.extend_pairs(self.pairs).extend_pairs(self.form.kept());
+        address.extend_pairs(offset.map(|offset| ("_offset", offset.to_string())));
+        format!("{}{}?{}", self.ask.base, self.scope.path(), address.finish())
     }
 
     fn bundle_with(left_out: &[QueryError]) -> Bundle {
@@ -125,7 +213,8 @@ impl Walk<'_> {
         bundle
     }
 
-    /// So many matches as the page has, and whether there are more. What may not be shown is passed over.
+    /// So many matches as the page has, and whether there are more. What may not be shown is passed over; where pages are
+    /// counted it leaves its place empty.
     async fn matches(&self, page: &Page) -> Result<Matches, Trouble> {
         let mut t = page.t.map(Seq);
         let mut out = Matches {
@@ -136,17 +225,17 @@ impl Walk<'_> {
             hid: false,
         };
         let wanted = page.count.max(1) as usize;
-        for _ in 0..PAGE_ROUNDS_MAX {
+        let rounds = if page.offset.is_some() { 1 } else { PAGE_ROUNDS_MAX };
+        for _ in 0..rounds {
             let missing = wanted - out.shown.len();
-            let after = (!out.end.is_empty()).then(|| out.end.iter().map(Cell::value).collect());
-            let from = From { after, reversed: page.reversed, limit: missing as u32 + 1 };
-            let answer = self.search(t, Timestamp::from_micros(page.began_us), from).await?;
+            let before = page.offset.unwrap_or_default() as usize;
+            let (seen, found) = self.found(page, &out.end, t, before + missing + 1).await?;
             // A walk goes on in what its first page saw.
-            (out.t, t) = (t.unwrap_or(answer.t), Some(t.unwrap_or(answer.t)));
-            out.more = answer.found.len() > missing;
-            let found = answer.found.get(..missing.min(answer.found.len())).unwrap_or_default();
-            if let Some(last) = found.last() {
-                out.end = place_of(last)?;
+            (out.t, t) = (seen, Some(seen));
+            out.more = found.len() > before + missing;
+            let found = found.get(before..found.len().min(before + missing)).unwrap_or_default();
+            if let Some((at, last)) = found.last() {
+                out.end = place_of(*at, last)?;
             }
             let shown = self.resolved(found, out.t).await?;
             out.hid |= shown.len() < found.len();
@@ -158,111 +247,140 @@ impl Walk<'_> {
         Ok(out)
     }
 
-    /// What the query finds.
-    pub(super) async fn search(
+    /// The next `limit` matches behind a place, of one type after the other.
+    async fn found(
         &self,
+        page: &Page,
+        after: &[Cell],
         t: Option<Seq>,
-        began: Timestamp,
-        from: From,
-    ) -> Result<Answer, Trouble> {
-        let plan = self.plan(t, began)?;
-        Ok(self.room.chart.search(&self.caller.authority, &plan, from).await?)
+        limit: usize,
+    ) -> Result<(Seq, Places), Trouble> {
+        let (begins_at, mut after) = match after.split_first() {
+            Some((Cell::Int(at), keys)) => (
+                usize::try_from(*at).ok().filter(|at| *at < self.queries.len()).ok_or(Trouble::NotFound)?,
+                Some(keys.iter().map(Cell::value).collect()),
+            ),
+            _ if page.reversed => (self.queries.len() - 1, None),
+            _ => (0, None),
+        };
+        let forward = begins_at..self.queries.len();
+        let types: Vec<usize> =
+            if page.reversed { (0..=begins_at).rev().collect() } else { forward.collect() };
+        let (mut t, mut found) = (t, Places::new());
+        for at in types {
+            let Some(query) = self.queries.get(at) else { continue };
+            let missing = u32::try_from(limit - found.len()).unwrap_or(u32::MAX);
+            let from = From { after: after.take(), reversed: page.reversed, limit: missing };
+            let answer = self.ask.search(query, t, Timestamp::from_micros(page.began_us), from).await?;
+            t = Some(t.unwrap_or(answer.t));
+            found.extend(answer.found.into_iter().map(|one| (at, one)));
+            if found.len() >= limit {
+                break;
+            }
+        }
+        Ok((t.unwrap_or_default(), found))
     }
 
-    /// The resources that were found, as they were at `t`, those that may be shown now.
-    pub(super) async fn resolved(&self, found: &[Found], t: Seq) -> Result<Vec<Shown>, Trouble> {
-        let (room, authority) = (self.room, &self.caller.authority);
-        let row = |found: &Found| match found.subject {
-            Value::Int(row) => row,
-            _ => i64::MIN, // no row
-        };
-        let rows: Vec<i64> = found.iter().map(row).collect();
-        let mut shown = Vec::with_capacity(rows.len());
-        for (found, found_match) in found.iter().zip(room.chart.matches(authority, &rows, t).await?) {
-            let Some(Match { then, now }) = found_match else { continue };
-            let may = match &now {
-                Some(now) => visible(room, self.caller, now).await?.is_some(),
-                None => true,
-            };
-            let body = if may { visible(room, self.caller, &then).await? } else { None };
-            let Some(body) = body else {
-                tracing::debug!("what a search found was withheld behind its plan");
-                continue;
-            };
-            saw(self.caller, &body);
-            let resource = ResourceBody::parse(then.body.clone());
-            let resource = resource.map_err(|_| answer::broken("a stored body is no resource"))?;
-            let id = resource.id().clone();
-            shown.push(Shown { resource_type: self.query.resource_type, id, body, place: place_of(found)? });
+    /// The resources of these places that may be shown.
+    async fn resolved(&self, found: &[(usize, Found)], t: Seq) -> Result<Vec<Shown>, Trouble> {
+        let mut all = Vec::with_capacity(found.len());
+        for of_type in found.chunk_by(|(one, _), (other, _)| one == other) {
+            let Some((at, _)) = of_type.first() else { continue };
+            let Some(query) = self.queries.get(*at) else { continue };
+            let places: Vec<Found> = of_type.iter().map(|(_, found)| found.clone()).collect();
+            let shown = self.ask.resolved(query.resource_type, &places, t).await?;
+            for (found, shown) in places.iter().zip(shown) {
+                let Some(shown) = shown else { continue };
+                all.push(Shown { place: place_of(*at, found)?, ..shown });
+            }
         }
-        Ok(shown)
+        Ok(all)
     }
 
     /// The number of matches at the walk's commit: exact, or not told.
     async fn total(&self, page: &Page, matches: &Matches) -> Result<Option<u64>, Trouble> {
-        if self.query.total == Total::None || matches.hid {
+        let total = self.common().total;
+        if total == Total::None || matches.hid {
             return Ok(None);
         }
-        if !matches.more {
+        if !matches.more && page.offset.unwrap_or_default() == 0 {
             return Ok(Some(matches.shown.len() as u64));
         }
-        let plan = self.plan(Some(matches.t), Timestamp::from_micros(page.began_us))?;
-        if self.query.total == Total::Accurate {
-            return self.all(&plan).await.map(Some);
+        let (t, began) = (Some(matches.t), Timestamp::from_micros(page.began_us));
+        if total == Total::Accurate {
+            return self.counted(t, began, i64::MAX as u64, None).await?.map(Some).ok_or(Trouble::TooCostly);
         }
         // By rows, never by time: a total that comes and goes with the load is a lie.
-        let (chart, cap) = (&self.room.chart, TOTAL_MATCHES_MAX + 1);
-        let total = chart.search_count(&self.caller.authority, &plan, cap, Some(TOTAL_ROWS_MAX)).await?;
+        let cap = TOTAL_MATCHES_MAX + 1;
+        let total = self.counted(t, began, cap, Some(TOTAL_ROWS_MAX)).await?;
         Ok(total.filter(|total| *total < cap))
     }
 
-    /// How many match, whatever it costs within one statement's time.
-    async fn all(&self, plan: &Plan) -> Result<u64, Trouble> {
-        let cap = i64::MAX as u64;
-        let total = self.room.chart.search_count(&self.caller.authority, plan, cap, None).await?;
-        total.ok_or(Trouble::TooCostly)
+    /// How many match, of all types together.
+    async fn counted(
+        &self,
+        t: Option<Seq>,
+        began: Timestamp,
+        cap: u64,
+        rows: Option<u64>,
+    ) -> Result<Option<u64>, Trouble> {
+        let (chart, authority) = (&self.ask.room.chart, &self.ask.caller.authority);
+        let mut all = 0;
+        for query in self.queries {
+            let plan = self.ask.plan(query, t, began)?;
+            let Some(count) = chart.search_count(authority, &plan, cap - all, rows).await? else {
+                return Ok(None);
+            };
+            all += count;
+            if all >= cap {
+                break;
+            }
+        }
+        Ok(Some(all))
     }
 
-    async fn finish(&self, mut bundle: Bundle, page: &Page, matches: Matches) -> Result<String, Trouble> {
+    async fn finish(
+        &self,
+        mut bundle: Bundle,
+        page: Page,
+        name: Option<String>,
+        mut matches: Matches,
+    ) -> Result<String, Trouble> {
         if let Some(total) = page.total {
             bundle = bundle.total(total);
         }
-        let link = |after: Vec<Cell>, reversed: bool| -> Result<String, Trouble> {
-            let there = Page { after, reversed, ..page.clone() };
-            let token = there
-                .seal(&self.room.key, self.caller.authority.principal(), self.room.entropy.bytes())
-                .map_err(|_| Trouble::TooLongForPages)?;
-            Ok(format!("{}/_page/{token}", self.base))
-        };
-        let Matches { t, mut shown, more, end, .. } = matches;
         if page.reversed {
-            shown.reverse();
+            matches.shown.reverse();
         }
-        let is_begun = !page.after.is_empty();
-        let (has_next, has_previous) = if page.reversed { (is_begun, more) } else { (more, is_begun) };
-        let (first, last) = (shown.first(), shown.last());
-        // Where all that was looked at was withheld the walk goes on behind it.
-        let edge = |shown: Option<&Shown>| shown.map_or(end.clone(), |shown| shown.place.clone());
-        let behind = if page.reversed { edge(last) } else { end.clone() };
-        let before = if page.reversed { end.clone() } else { edge(first) };
-        if has_next || has_previous {
-            bundle = bundle.link("first", &link(Vec::new(), false)?);
+        let began = Timestamp::from_micros(page.began_us);
+        for (relation, address) in self.links(page, name, &matches).await? {
+            bundle = bundle.link(relation, &address);
         }
-        if has_previous {
-            bundle = bundle.link("previous", &link(before, true)?);
-        }
-        if has_next {
-            bundle = bundle.link("next", &link(behind, false)?);
-        }
-        if has_next || has_previous {
-            bundle = bundle.link("last", &link(Vec::new(), true)?);
-        }
-        self.caller.saw_rows(shown.len() as u64);
-        let included = self.included(&shown, t, Timestamp::from_micros(page.began_us)).await?;
-        let matches = shown.iter().map(|one| (one, SearchMode::Match));
+        let Matches { t, shown, .. } = matches;
+        self.ask.caller.saw_rows(shown.len() as u64);
+        let included = self.ask.included(&self.common().includes, &shown, t, began).await?;
+        self.ask.entries(self.form, &mut bundle, &shown, &included)?;
+        Ok(bundle.finish())
+    }
+}
+
+impl Ask<'_> {
+    /// The matches of a page, and what comes with them.
+    pub(super) fn entries(
+        &self,
+        form: &Form,
+        bundle: &mut Bundle,
+        matches: &[Shown],
+        included: &Included,
+    ) -> Result<(), Trouble> {
+        let matches = matches.iter().map(|one| (one, SearchMode::Match));
         for (one, mode) in matches.chain(included.shown.iter().map(|one| (one, SearchMode::Include))) {
             let full_url = format!("{}/{}/{}", self.base, one.resource_type, one.id);
-            bundle.entry(Some(&full_url), &one.body, Some(mode));
+            let is_part =
+                |subset: &Subset| mode == SearchMode::Match || subset.is_of_included(one.resource_type);
+            let part = form.subset.as_ref().filter(|subset| is_part(subset));
+            let part = part.map(|subset| subset.of(&one.body)).transpose()?;
+            bundle.entry(Some(&full_url), part.as_ref().unwrap_or(&one.body), Some(mode));
         }
         if included.is_cut {
             let text = format!(
@@ -271,12 +389,13 @@ impl Walk<'_> {
             let outcome = OperationOutcome::one(Severity::Warning, IssueType::TooCostly, text);
             bundle.entry(None, &outcome.to_json(), Some(SearchMode::Outcome));
         }
-        Ok(bundle.finish())
+        Ok(())
     }
 }
 
 /// Where a match stands in the order, as a link holds it.
-fn place_of(found: &Found) -> Result<Vec<Cell>, Trouble> {
-    let cells: Option<Vec<Cell>> = found.keys.iter().chain([&found.subject]).map(Cell::of).collect();
+fn place_of(at: usize, found: &Found) -> Result<Vec<Cell>, Trouble> {
+    let keys = found.keys.iter().chain([&found.subject]).map(Cell::of);
+    let cells: Option<Vec<Cell>> = [Some(Cell::Int(at as i64))].into_iter().chain(keys).collect();
     cells.ok_or_else(|| answer::broken("a key of an order is of no type that a link holds"))
 }

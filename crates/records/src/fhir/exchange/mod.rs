@@ -1,0 +1,437 @@
+//! Batch and transaction (<https://hl7.org/fhir/R4/http.html#transaction>): `POST /fhir`.
+//!
+//! A transaction is one commit: all of it or nothing. Its entries are executed in the order DELETE, POST, PUT, PATCH, GET, so what
+//! they refer to each other by (`fullUrl`) is known before anything is written. The entries of a batch know nothing of
+//! each other, and one that fails keeps no other from being done.
+
+mod transaction;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::body::to_bytes;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use hilum_chart::Stored;
+use hilum_fhir::bundle::Answered;
+use hilum_fhir::check::{Finding, check};
+use hilum_fhir::exchange::{Entry, Exchange, Method, Request};
+use hilum_fhir::json::Json;
+use hilum_fhir::patch::Patch;
+use hilum_fhir::{Bundle, BundleType, FhirId};
+use hilum_web::visit::Caller;
+use serde_json::Value;
+
+use super::answer::{self, Trouble};
+use super::ask::{self, Place};
+use super::condition::{Condition, Met};
+use super::write::{self, What};
+use super::{read, search};
+use crate::Room;
+
+/// What came of an entry.
+struct Did {
+    status: StatusCode,
+    full_url: Option<String>,
+    location: Option<String>,
+    version: Option<(i64, String)>,
+    body: Option<String>,
+}
+
+pub(super) async fn take(
+    State(room): State<Room>,
+    caller: Caller,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Trouble> {
+    let pretty = ask::form(query.as_deref(), &headers)?;
+    ask::brings_json(&headers)?;
+    ask::wants(&headers)?;
+    let json = Json::parse(&body)?;
+    if json.get("resourceType").and_then(Json::as_str) != Some("Bundle") {
+        return Err(Trouble::Address(
+            "a Bundle of type batch or transaction belongs here; a resource goes to its type",
+        ));
+    }
+    let findings = check(&json);
+    drop(json);
+    let text = std::str::from_utf8(&body).map_err(|_| answer::broken("a body that was read is no text"))?;
+    let sent = match Exchange::parse(text) {
+        Some(sent) => sent,
+        None if findings.is_empty() => {
+            return Err(answer::broken("a Bundle that was checked cannot be read"));
+        }
+        None => return Err(Trouble::Findings(findings)),
+    };
+    if sent.entries.len() > room.policy.bundle_entries_max {
+        return Err(Trouble::Entries(room.policy.bundle_entries_max));
+    }
+    let ask = Asking {
+        room: &room,
+        caller: &caller,
+        base: answer::base(caller.shell(), &headers),
+        is_full: is_full(&headers),
+        searches: AtomicUsize::new(0),
+    };
+    match sent.kind.as_str() {
+        "transaction" if !findings.is_empty() => Err(Trouble::Findings(findings)),
+        "transaction" => {
+            let bundle = ask.transaction(&sent).await;
+            match bundle {
+                Ok(bundle) => Ok(answer::json(bundle.finish(), pretty)),
+                Err((at, trouble)) => Ok(located(at, trouble).await),
+            }
+        }
+        "batch" => Ok(answer::json(ask.batch(&sent, findings).await?.finish(), pretty)),
+        _ => Err(Trouble::Address("Bundle.type is batch or transaction here")),
+    }
+}
+
+/// Whether resources are wanted in the answer: of many, only where the client says so.
+fn is_full(headers: &HeaderMap) -> bool {
+    let said = headers.get_all(HeaderName::from_static("prefer")).iter();
+    said.filter_map(|value| value.to_str().ok()).any(|value| value.contains("return=representation"))
+}
+
+/// An error of one entry: the outcome says which.
+async fn located(at: Option<usize>, trouble: Trouble) -> Response {
+    let Some(at) = at else { return trouble.into_response() };
+    let (mut parts, body) = trouble.into_response().into_parts();
+    let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
+    let body = outcome_at(&body, at).unwrap_or(body);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, body.into())
+}
+
+fn outcome_at(outcome: &[u8], at: usize) -> Option<Bytes> {
+    let mut outcome: Value = serde_json::from_slice(outcome).ok()?;
+    for issue in outcome.get_mut("issue")?.as_array_mut()? {
+        let issue = issue.as_object_mut()?;
+        issue.entry("expression").or_insert_with(|| Value::from(vec![format!("Bundle.entry[{at}]")]));
+    }
+    Some(outcome.to_string().into())
+}
+
+/// The entry that a finding of the Bundle is about: one within its resource.
+fn entry_of(finding: &Finding) -> Option<usize> {
+    let rest = finding.expression.strip_prefix("Bundle.entry[")?;
+    let (number, rest) = rest.split_once(']')?;
+    rest.starts_with(".resource").then_some(())?;
+    number.parse().ok()
+}
+
+/// What an entry that writes asks for.
+enum Wanted {
+    Create(&'static str, Option<Condition>),
+    Patch(Place, Vec<u8>),
+    PatchWhere(Condition, Vec<u8>),
+    Update(Place),
+    UpdateWhere(Condition),
+    Delete(Place),
+    DeleteWhere(Condition),
+}
+
+/// What an address within a Bundle names.
+enum Target<'a> {
+    Type(&'a str),
+    One(&'a str, &'a str),
+    Version(&'a str, &'a str, &'a str),
+    Where(&'a str, &'a str),
+}
+
+fn target(url: &str) -> Result<Target<'_>, Trouble> {
+    let path = url.strip_prefix('/').unwrap_or(url);
+    if let Some((ty, criteria)) = path.split_once('?') {
+        return Ok(Target::Where(ty, criteria));
+    }
+    match path.split('/').collect::<Vec<_>>().as_slice() {
+        [ty] if !ty.is_empty() => Ok(Target::Type(ty)),
+        [ty, id] => Ok(Target::One(ty, id)),
+        [ty, id, "_history", version] => Ok(Target::Version(ty, id, version)),
+        _ => Err(Trouble::Address(
+            "request.url is Type, Type/id or Type/id/_history/version, without the base",
+        )),
+    }
+}
+
+fn header_of(name: HeaderName, value: Option<&str>) -> Result<HeaderMap, Trouble> {
+    let mut headers = HeaderMap::new();
+    if let Some(value) = value {
+        let value = HeaderValue::from_str(value).map_err(|_| Trouble::Header(name.clone()))?;
+        headers.insert(name, value);
+    }
+    Ok(headers)
+}
+
+fn version_of(request: &Request) -> Result<Option<i64>, Trouble> {
+    ask::if_match(&header_of(header::IF_MATCH, request.if_match.as_deref())?)
+}
+
+struct Asking<'a> {
+    room: &'a Room,
+    caller: &'a Caller,
+    base: String,
+    is_full: bool,
+    /// How many searches were made.
+    searches: AtomicUsize,
+}
+
+impl Asking<'_> {
+    /// That one more search is asked for.
+    fn searches(&self) -> Result<(), Trouble> {
+        let max = self.room.policy.bundle_searches_max;
+        let made = self.searches.fetch_add(1, Ordering::Relaxed);
+        if made < max { Ok(()) } else { Err(Trouble::Searches(max)) }
+    }
+
+    async fn batch(&self, sent: &Exchange<'_>, findings: Vec<Finding>) -> Result<Bundle, Trouble> {
+        let mut of_entries: BTreeMap<usize, Vec<Finding>> = BTreeMap::new();
+        let mut of_bundle = Vec::new();
+        for finding in findings {
+            match entry_of(&finding) {
+                Some(at) => of_entries.entry(at).or_default().push(finding),
+                None => of_bundle.push(finding),
+            }
+        }
+        if !of_bundle.is_empty() {
+            return Err(Trouble::Findings(of_bundle));
+        }
+        let mut bundle = Bundle::new(BundleType::BatchResponse);
+        for (at, entry) in sent.entries.iter().enumerate() {
+            let did = match of_entries.remove(&at) {
+                Some(findings) => Err(Trouble::Findings(findings)),
+                None => self.alone(entry).await,
+            };
+            say(&mut bundle, at, did).await;
+        }
+        Ok(bundle)
+    }
+
+    /// An entry of a batch: as if it had come by itself.
+    async fn alone(&self, entry: &Entry<'_>) -> Result<Did, Trouble> {
+        let (room, caller) = (self.room, self.caller);
+        let request = entry.request.as_ref().ok_or(Trouble::Address("an entry has no request"))?;
+        if matches!(request.method, Method::Get | Method::Head) {
+            return self.read(request).await;
+        }
+        let resource = entry.resource();
+        let (place, status) = match self.wanted(entry, request)? {
+            Wanted::Create(ty, None) => {
+                let place = write::create_anew(room, caller, ty, resource.unwrap_or_default()).await?;
+                (place, StatusCode::CREATED)
+            }
+            Wanted::Create(_, Some(condition)) => {
+                let (place, is_new) =
+                    write::create_where(room, caller, &condition, resource.unwrap_or_default()).await?;
+                (place, if is_new { StatusCode::CREATED } else { StatusCode::OK })
+            }
+            Wanted::Update(place) => {
+                let text = resource.unwrap_or_default();
+                let what = What::Resource(text.into());
+                let before = write::write(room, caller, &place, version_of(request)?, &what).await?;
+                (place, status_of(&what, before.as_ref()))
+            }
+            Wanted::UpdateWhere(condition) => {
+                let text = resource.unwrap_or_default();
+                write::put_where(room, caller, &condition, version_of(request)?, text).await?
+            }
+            Wanted::Patch(place, patch) => self.patch(request, place, patch).await?,
+            Wanted::PatchWhere(condition, patch) => {
+                let place = condition.look(room, caller).await?.one()?;
+                self.patch(request, place, patch).await?
+            }
+            Wanted::Delete(place) => return self.gone(request, &place).await,
+            Wanted::DeleteWhere(condition) => match condition.look(room, caller).await? {
+                Met::Several => return Err(Trouble::Several),
+                Met::Nothing => return Ok(Did::of(StatusCode::NO_CONTENT)),
+                Met::One(place) => return self.gone(request, &place).await,
+            },
+        };
+        let stored = room.chart.read(&caller.authority, place.resource_type, place.id).await?;
+        self.done(status, &place, &stored).await
+    }
+
+    async fn gone(&self, request: &Request, place: &Place) -> Result<Did, Trouble> {
+        write::remove(self.room, self.caller, place, version_of(request)?).await?;
+        Ok(Did::of(StatusCode::NO_CONTENT))
+    }
+
+    async fn patch(
+        &self,
+        request: &Request,
+        place: Place,
+        patch: Vec<u8>,
+    ) -> Result<(Place, StatusCode), Trouble> {
+        let what = What::Patched(patch.into());
+        write::write(self.room, self.caller, &place, version_of(request)?, &what).await?;
+        Ok((place, StatusCode::OK))
+    }
+
+    async fn read(&self, request: &Request) -> Result<Did, Trouble> {
+        let (ty, id, version) = match target(&request.url)? {
+            Target::Type(ty) => return self.search(ty, "").await,
+            Target::Where(ty, criteria) => return self.search(ty, criteria).await,
+            Target::One(ty, id) => (ty, id, None),
+            Target::Version(ty, id, version) => (ty, id, Some(version)),
+        };
+        let (place, caller) = (Place::parse(self.room, (ty, id))?, self.caller);
+        let stored = match version {
+            None => {
+                let found =
+                    self.room.chart.read_all(&caller.authority, &[(place.resource_type, place.id)]).await?;
+                found.into_iter().next().flatten().ok_or(Trouble::NotFound)?
+            }
+            Some(version) => {
+                let version = version.parse().map_err(|_| Trouble::NotFound)?;
+                self.room.chart.version(&caller.authority, place.resource_type, place.id, version).await?
+            }
+        };
+        let body = read::shown(self.room, caller, &place, &stored).await?;
+        let mut headers = header_of(header::IF_NONE_MATCH, request.if_none_match.as_deref())?;
+        headers.extend(header_of(header::IF_MODIFIED_SINCE, request.if_modified_since.as_deref())?);
+        let version = Some((stored.version, stored.updated.to_string()));
+        if ask::is_known(&headers, stored.version, stored.updated.to_jiff())? {
+            return Ok(Did { version, ..Did::of(StatusCode::NOT_MODIFIED) });
+        }
+        let full_url = Some(format!("{}/{}/{}", self.base, place.resource_type, place.logical));
+        Ok(Did { full_url, version, body: Some(body), ..Did::of(StatusCode::OK) })
+    }
+
+    async fn search(&self, ty: &str, criteria: &str) -> Result<Did, Trouble> {
+        self.searches()?;
+        let body = search::within(self.room, self.caller, &self.base, (ty, criteria)).await?;
+        Ok(Did { body: Some(body), ..Did::of(StatusCode::OK) })
+    }
+
+    /// What an entry wants to write.
+    fn wanted(&self, entry: &Entry<'_>, request: &Request) -> Result<Wanted, Trouble> {
+        version_of(request)?;
+        if request.if_none_exist.is_some() || request.url.contains('?') {
+            self.searches()?;
+        }
+        let resource = || entry.resource().ok_or(Trouble::Address("an entry that writes has no resource"));
+        Ok(match (request.method, target(&request.url)?) {
+            (Method::Post, Target::Type(ty)) => {
+                let ty = ask::type_of(ty)?;
+                must_be(resource()?, ty, None)?;
+                let condition = request.if_none_exist.as_deref().map(|raw| Condition::parse_header(ty, raw));
+                Wanted::Create(ty, condition.transpose()?)
+            }
+            (Method::Put, Target::One(ty, id)) => {
+                let place = Place::parse(self.room, (ty, id))?;
+                must_be(resource()?, place.resource_type, Some(&place.logical))?;
+                Wanted::Update(place)
+            }
+            (Method::Put, Target::Where(ty, criteria)) => {
+                let ty = ask::type_of(ty)?;
+                must_be(resource()?, ty, None)?;
+                Wanted::UpdateWhere(Condition::parse(ty, criteria)?)
+            }
+            (Method::Delete, Target::One(ty, id)) => Wanted::Delete(Place::parse(self.room, (ty, id))?),
+            (Method::Delete, Target::Where(ty, criteria)) => {
+                Wanted::DeleteWhere(Condition::parse(ask::type_of(ty)?, criteria)?)
+            }
+            (Method::Patch, Target::One(ty, id)) => {
+                Wanted::Patch(Place::parse(self.room, (ty, id))?, patch_of(resource()?)?)
+            }
+            (Method::Patch, Target::Where(ty, criteria)) => {
+                Wanted::PatchWhere(Condition::parse(ask::type_of(ty)?, criteria)?, patch_of(resource()?)?)
+            }
+            _ => {
+                return Err(Trouble::Address(
+                    "POST goes to a type; PUT, PATCH and DELETE go to Type/id or Type?criteria",
+                ));
+            }
+        })
+    }
+
+    async fn done(&self, status: StatusCode, place: &Place, stored: &Stored) -> Result<Did, Trouble> {
+        let body = read::visible(self.room, self.caller, stored).await?;
+        if let Some(body) = &body {
+            read::saw(self.caller, body);
+        }
+        let full_url = format!("{}/{}/{}", self.base, place.resource_type, place.logical);
+        Ok(Did {
+            location: Some(format!("{full_url}/_history/{}", stored.version)),
+            full_url: Some(full_url),
+            version: Some((stored.version, stored.updated.to_string())),
+            body: body.filter(|_| self.is_full),
+            ..Did::of(status)
+        })
+    }
+}
+
+impl Did {
+    fn say(&self, bundle: &mut Bundle) {
+        let status = status(self.status);
+        let answered = Answered {
+            status: &status,
+            location: self.location.as_deref(),
+            version: self.version.as_ref().map(|(version, updated)| (*version, updated.as_str())),
+            outcome: None,
+        };
+        bundle.answered(self.full_url.as_deref(), self.body.as_deref(), &answered);
+    }
+
+    const fn of(status: StatusCode) -> Self {
+        Self { status, full_url: None, location: None, version: None, body: None }
+    }
+}
+
+/// Says what came of the entry `at`.
+async fn say(bundle: &mut Bundle, at: usize, did: Result<Did, Trouble>) {
+    match did {
+        Ok(did) => did.say(bundle),
+        Err(trouble) => {
+            let response = located(Some(at), trouble).await;
+            let status = status(response.status());
+            let body = to_bytes(response.into_body(), usize::MAX).await.unwrap_or_default();
+            let outcome = std::str::from_utf8(&body).ok().filter(|body| body.starts_with('{'));
+            bundle.answered(None, None, &Answered { status: &status, outcome, ..Answered::default() });
+        }
+    }
+}
+
+fn status(status: StatusCode) -> String {
+    format!("{} {}", status.as_str(), status.canonical_reason().unwrap_or_default())
+}
+
+fn status_of(what: &What<'_>, before: Option<&Stored>) -> StatusCode {
+    match what {
+        What::Gone => StatusCode::NO_CONTENT,
+        _ if before.is_none_or(|before| before.deleted) => StatusCode::CREATED,
+        _ => StatusCode::OK,
+    }
+}
+
+/// The patch of an entry: a Binary around it (<https://hl7.org/fhir/R4/http.html#patch>).
+fn patch_of(resource: &str) -> Result<Vec<u8>, Trouble> {
+    let json = Json::parse(resource.as_bytes())?;
+    let member = |name| json.get(name).and_then(Json::as_str);
+    if member("resourceType") != Some("Binary") || !member("contentType").is_some_and(ask::is_json_patch) {
+        return Err(Trouble::PatchType);
+    }
+    let wrong = || Trouble::Address("a patch is the data of its Binary, in base64");
+    let data: String = member("data").ok_or_else(wrong)?.split_ascii_whitespace().collect();
+    let patch = STANDARD.decode(data).map_err(|_| wrong())?;
+    Patch::parse(&patch)?;
+    Ok(patch)
+}
+
+/// That a resource is of this type and has this id.
+fn must_be(resource: &str, resource_type: &str, id: Option<&FhirId>) -> Result<(), Trouble> {
+    let json = Json::parse(resource.as_bytes())?;
+    if json.get("resourceType").and_then(Json::as_str) != Some(resource_type) {
+        return Err(Trouble::Address("resourceType of the resource is not the type in request.url"));
+    }
+    write::must_be_whole(&json)?;
+    if id.is_some_and(|id| json.get("id").and_then(Json::as_str) != Some(id.as_str())) {
+        return Err(Trouble::Address("id of the resource is not the id in request.url"));
+    }
+    Ok(())
+}

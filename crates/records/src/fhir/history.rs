@@ -1,0 +1,369 @@
+//! Histories (<https://hl7.org/fhir/R4/http.html#history>): of a resource, of a type, and of all; newest first, each version
+//! as it was, deletions as entries without a resource. What may not be seen stands in none.
+
+use std::collections::BTreeMap;
+
+use axum::extract::{Path, RawQuery, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use hilum_chart::versions::{VersionPlace, Versions};
+use hilum_chart::{ChartError, Stored};
+use hilum_core::{Id, Seq, Timestamp};
+use hilum_fhir::bundle::Done;
+use hilum_fhir::date::DateTime;
+use hilum_fhir::r4::r4;
+use hilum_fhir::{Bundle, BundleType, ResourceBody};
+use hilum_web::visit::Caller;
+use jiff::tz::TimeZone;
+
+use super::answer::{self, Trouble};
+use super::ask::{self, Place};
+use super::form::{Form, Pairs, pairs_of};
+use super::read::{saw, shown, visible_all};
+use super::search::page::{Cell, Kind, Page};
+use crate::Room;
+use crate::limits::{HISTORY_VERSIONS, HISTORY_VERSIONS_MAX, PAGE_ROUNDS_MAX, PAGE_TTL_S};
+
+/// What a history is narrowed to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Window {
+    /// `_since`: written then or later.
+    since: Option<Timestamp>,
+    /// `_at`: current at some time of this period.
+    at: Option<(Timestamp, Timestamp)>,
+    /// As it was said.
+    pairs: Pairs,
+}
+
+/// How a history was asked for.
+struct Asked {
+    window: Window,
+    count: u32,
+    /// The version that the page of a resource's history ends before.
+    before: Option<i64>,
+    form: Form,
+}
+
+impl Asked {
+    fn parse(
+        room: &Room,
+        query: Option<&str>,
+        headers: &HeaderMap,
+        resource_type: Option<&str>,
+    ) -> Result<Self, Trouble> {
+        let mut pairs = pairs_of(query.unwrap_or_default().as_bytes());
+        let form = Form::take(&mut pairs, headers, resource_type)?;
+        let left = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+        let [count, before, since, at] =
+            ask::parameters(Some(&left), ["_count", "_before", "_since", "_at"])?;
+        let known = "_count (a number), _since (an instant), _at (a date or time), _before (a version, of one resource)";
+        let wrong = || Trouble::Parameter { known: known.to_owned() };
+        let number = |raw: Option<String>| raw.map(|raw| raw.parse::<u32>().map_err(|_| wrong())).transpose();
+        let count = number(count)?.unwrap_or(HISTORY_VERSIONS).clamp(1, HISTORY_VERSIONS_MAX);
+        let before = number(before)?.map(i64::from);
+        let window = Window::parse(&zone(room), since, at).ok_or_else(wrong)?;
+        Ok(Self { window, count, before, form })
+    }
+}
+
+impl Window {
+    fn parse(zone: &TimeZone, since: Option<String>, at: Option<String>) -> Option<Self> {
+        let mut window = Self::default();
+        // A plus sign of an address is a blank when it is read.
+        let period = |raw: &str| DateTime::parse(&raw.replace(' ', "+")).map(|date| date.bounds(zone));
+        if let Some(raw) = since {
+            window.since = Some(period(&raw)?.0);
+            window.pairs.push(("_since".to_owned(), raw));
+        }
+        if let Some(raw) = at {
+            window.at = Some(period(&raw)?);
+            window.pairs.push(("_at".to_owned(), raw));
+        }
+        Some(window)
+    }
+
+    /// The same of a page whose link keeps it.
+    fn again(room: &Room, pairs: &Pairs) -> Result<Self, Trouble> {
+        let value =
+            |wanted: &str| pairs.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
+        Self::parse(&zone(room), value("_since"), value("_at")).ok_or(Trouble::NotFound)
+    }
+
+    /// Whether a version is of it, that was replaced then.
+    fn has(&self, stored: &Stored, replaced: Option<Timestamp>) -> bool {
+        let is_since = self.since.is_none_or(|since| stored.updated >= since);
+        let stood = |(low, high): (Timestamp, Timestamp)| {
+            stored.updated <= high && replaced.is_none_or(|replaced| replaced > low)
+        };
+        is_since && self.at.is_none_or(stood)
+    }
+
+    /// As the rest of an address behind its `_count`.
+    fn rest(&self, form: &Form) -> String {
+        let mut rest = form_urlencoded::Serializer::new(String::new());
+        rest.extend_pairs(&self.pairs).extend_pairs(form.kept());
+        let rest = rest.finish();
+        if rest.is_empty() { rest } else { format!("&{rest}") }
+    }
+}
+
+fn zone(room: &Room) -> TimeZone {
+    room.chart.indexer().map_or(TimeZone::UTC, |indexer| indexer.settings().zone.clone())
+}
+
+/// A version as an entry.
+fn entry(
+    bundle: &mut Bundle,
+    base: &str,
+    (address, stored): (&str, &Stored),
+    (body, form): (Option<String>, &Form),
+) -> Result<(), Trouble> {
+    let (method, status) = match (stored.version, &body) {
+        (_, None) => ("DELETE", "204"),
+        (1, Some(_)) => ("PUT", "201"),
+        (_, Some(_)) => ("PUT", "200"),
+    };
+    let body = body.map(|body| form.part(body)).transpose()?;
+    let updated = stored.updated.to_string();
+    let done = Done { method, url: address, status, version: stored.version, updated: &updated };
+    bundle.version(&format!("{base}/{address}"), body.as_deref(), &done);
+    Ok(())
+}
+
+/// `GET /fhir/Type/id/_history`. `next` goes on before the last version of the page.
+pub(super) async fn of_one(
+    State(room): State<Room>,
+    caller: Caller,
+    Path((ty, id)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Trouble> {
+    let place = Place::parse(&room, (&ty, &id))?;
+    let asked = Asked::parse(&room, query.as_deref(), &headers, Some(place.resource_type))?;
+    let Asked { window, count, before, form } = &asked;
+    let (ty, authority) = (place.resource_type, &caller.authority);
+    let versions = room.chart.history(authority, ty, place.id, *before, *count).await?;
+    let base = answer::base(caller.shell(), &headers);
+    let address = place.address();
+    let to = format!("{base}/{address}/_history?_count={count}{}", window.rest(form));
+    let mut bundle = Bundle::new(BundleType::History).link("self", &to);
+    let mut replaced = match before {
+        Some(before) if window.at.is_some() => {
+            room.chart.version(authority, ty, place.id, *before).await.ok().map(|next| next.updated)
+        }
+        _ => None,
+    };
+    let mut is_known = before.is_some();
+    for stored in &versions {
+        let until = replaced.replace(stored.updated);
+        let body = match shown(&room, &caller, &place, stored).await {
+            Ok(body) => Some(body),
+            Err(Trouble::Gone(_)) => None,
+            // One that may not be seen stands in no history; what is behind it may.
+            Err(Trouble::NotFound) => continue,
+            Err(other) => return Err(other),
+        };
+        is_known = true;
+        if window.has(stored, until) {
+            entry(&mut bundle, &base, (&address, stored), (body, form))?;
+        }
+    }
+    if !is_known {
+        return Err(Trouble::NotFound);
+    }
+    if let Some(last) = versions.last().filter(|last| last.version > 1 && versions.len() == *count as usize) {
+        bundle = bundle.link("next", &format!("{to}&_before={}", last.version));
+    }
+    Ok(answer::json(bundle.finish(), form.is_pretty))
+}
+
+/// `GET /fhir/Type/_history`.
+pub(super) async fn of_type(
+    State(room): State<Room>,
+    caller: Caller,
+    Path(ty): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Trouble> {
+    begin(&room, &caller, ask::type_of(&ty)?, (query.as_deref(), &headers)).await
+}
+
+/// `GET /fhir/_history`.
+pub(super) async fn of_all(
+    State(room): State<Room>,
+    caller: Caller,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Trouble> {
+    begin(&room, &caller, "", (query.as_deref(), &headers)).await
+}
+
+/// The first page of a type's versions, or of all.
+async fn begin(
+    room: &Room,
+    caller: &Caller,
+    resource_type: &'static str,
+    (query, headers): (Option<&str>, &HeaderMap),
+) -> Result<Response, Trouble> {
+    let of = Some(resource_type).filter(|ty| !ty.is_empty());
+    let Asked { window, count, before, form } = Asked::parse(room, query, headers, of)?;
+    if before.is_some() {
+        return Err(Trouble::Parameter { known: "_count, _since, _at".to_owned() });
+    }
+    let began_us = caller.at().as_micros();
+    let page = Page {
+        kind: Kind::History,
+        resource_type: resource_type.to_owned(),
+        pairs: window.pairs.clone(),
+        form: form.kept(),
+        t: Some(room.chart.tables().now().await.map_err(ChartError::from)?.0),
+        began_us,
+        count,
+        until_us: began_us.saturating_add(PAGE_TTL_S * 1_000_000),
+        ..Page::default()
+    };
+    let base = answer::base(caller.shell(), headers);
+    let at = if resource_type.is_empty() { base.clone() } else { format!("{base}/{resource_type}") };
+    let to = format!("{at}/_history?_count={count}{}", window.rest(&form));
+    let bundle = Bundle::new(BundleType::History).link("self", &to);
+    finish(room, caller, &base, (bundle, &page), (&window, &form)).await
+}
+
+/// A later page, by its link.
+pub(super) async fn go_on(
+    room: &Room,
+    caller: &Caller,
+    base: &str,
+    (page, token): (&Page, &str),
+    form: Form,
+) -> Result<Response, Trouble> {
+    let window = Window::again(room, &page.pairs)?;
+    let bundle = Bundle::new(BundleType::History).link("self", &format!("{base}/_page/{token}"));
+    finish(room, caller, base, (bundle, page), (&window, &form.again(&page.form))).await
+}
+
+/// So many versions as the page has, and the links to what is behind them.
+async fn finish(
+    room: &Room,
+    caller: &Caller,
+    base: &str,
+    (mut bundle, page): (Bundle, &Page),
+    (window, form): (&Window, &Form),
+) -> Result<Response, Trouble> {
+    let wanted = page.count.max(1) as usize;
+    let (mut behind, mut more, mut said) = (place_of(&page.after), true, 0);
+    for _ in 0..PAGE_ROUNDS_MAX {
+        let missing = wanted - said;
+        let found = versions(room, caller, page, window, (behind.clone(), missing + 1)).await?;
+        more = found.len() > missing;
+        let found = found.get(..missing.min(found.len())).unwrap_or_default();
+        behind = found.last().map(VersionPlace::of).or(behind);
+        for (stored, body) in told(room, caller, window, found).await? {
+            let logical = match body.as_deref() {
+                Some(body) => id_of(body)?,
+                None => id_of_deleted(room, caller, stored).await?,
+            };
+            let address = format!("{}/{logical}", stored.resource_type);
+            entry(&mut bundle, base, (&address, stored), (body, form))?;
+            said += 1;
+        }
+        if !more || said == wanted {
+            break;
+        }
+    }
+    caller.saw_rows(said as u64);
+    if more && let Some(behind) = behind {
+        let link = |after: Vec<Cell>| -> Result<String, Trouble> {
+            let there = Page { after, ..page.clone() };
+            let token = there.seal(&room.key, caller.authority.principal(), room.entropy.bytes());
+            Ok(format!("{base}/_page/{}", token.map_err(|_| Trouble::TooLongForPages)?))
+        };
+        bundle = bundle.link("first", &link(Vec::new())?).link("next", &link(cells_of(&behind))?);
+    }
+    Ok(answer::json(bundle.finish(), form.is_pretty))
+}
+
+async fn versions(
+    room: &Room,
+    caller: &Caller,
+    page: &Page,
+    window: &Window,
+    (behind, limit): (Option<VersionPlace>, usize),
+) -> Result<Vec<Stored>, Trouble> {
+    let all: Vec<&str> = if page.resource_type.is_empty() {
+        r4().resource_types().collect()
+    } else {
+        vec![ask::type_of(&page.resource_type)?]
+    };
+    let asked = Versions {
+        types: &all,
+        since: window.since,
+        before: window.at.map(|(_, high)| Timestamp::from_micros(high.as_micros().saturating_add(1))),
+        t: page.t.map(Seq).unwrap_or_default(),
+        behind,
+        limit: limit as u32,
+    };
+    Ok(room.chart.versions(&caller.authority, &asked).await?)
+}
+
+/// Those of the versions that are asked for and may be seen, a deletion without a body.
+async fn told<'s>(
+    room: &Room,
+    caller: &Caller,
+    window: &Window,
+    found: &'s [Stored],
+) -> Result<Vec<(&'s Stored, Option<String>)>, Trouble> {
+    let replaced = match window.at {
+        // What was written within the period stood in it.
+        Some((low, _)) => {
+            let older: Vec<&Stored> = found.iter().filter(|stored| stored.updated < low).collect();
+            room.chart.replaced(&caller.authority, &older).await?
+        }
+        None => BTreeMap::new(),
+    };
+    let of_window = |stored: &&Stored| window.has(stored, replaced.get(&VersionPlace::of(stored)).copied());
+    let found: Vec<&Stored> = found.iter().filter(of_window).collect();
+    let mut told = Vec::with_capacity(found.len());
+    for (stored, body) in found.iter().zip(visible_all(room, caller, &found).await?) {
+        match body {
+            Some(_) if stored.deleted => told.push((*stored, None)),
+            Some(body) => {
+                saw(caller, &body);
+                told.push((*stored, Some(body)));
+            }
+            None => {}
+        }
+    }
+    Ok(told)
+}
+
+fn id_of(body: &str) -> Result<String, Trouble> {
+    let body = ResourceBody::parse(body.to_owned().into());
+    Ok(body.map_err(|_| answer::broken("a stored body is no resource"))?.id().to_string())
+}
+
+/// The id by which clients know what is deleted: that of what was.
+async fn id_of_deleted(room: &Room, caller: &Caller, stored: &Stored) -> Result<String, Trouble> {
+    let before = stored.version - 1;
+    let before = room.chart.version(&caller.authority, &stored.resource_type, stored.id, before).await?;
+    id_of(before.text()?)
+}
+
+/// Where a page ends, as its link holds it.
+fn cells_of(place: &VersionPlace) -> Vec<Cell> {
+    vec![
+        Cell::Time(place.updated.as_micros()),
+        Cell::Text(place.resource_type.clone()),
+        Cell::Bytes(place.id.as_bytes().to_vec()),
+        Cell::Int(place.version),
+    ]
+}
+
+fn place_of(cells: &[Cell]) -> Option<VersionPlace> {
+    let [Cell::Time(updated), Cell::Text(resource_type), Cell::Bytes(id), Cell::Int(version)] = cells else {
+        return None;
+    };
+    let id = Id::from_bytes(id.as_slice().try_into().ok()?);
+    let resource_type = resource_type.clone();
+    Some(VersionPlace { updated: Timestamp::from_micros(*updated), resource_type, id, version: *version })
+}

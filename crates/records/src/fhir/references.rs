@@ -1,0 +1,142 @@
+//! References to nothing (`fhir.references = "exist"`): what a client writes leads to resources that are there, and that who
+//! writes may see, or it is refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hilum_chart::limits::READ_RESOURCES_MAX;
+use hilum_core::Id;
+use hilum_fhir::IssueType;
+use hilum_fhir::check::Finding;
+use hilum_fhir::json::Json;
+use hilum_web::visit::Caller;
+
+use super::answer::Trouble;
+use super::ask::{Place, type_of};
+use super::read::visible_all;
+use crate::limits::REFERENCES_MAX;
+use crate::{References, Room, logical};
+
+/// A resource by its type and its id in the chart.
+type Target = (&'static str, Id);
+
+/// What is written, or deleted, in the same commit.
+#[derive(Debug, Default)]
+pub(super) struct Beside {
+    pub(super) written: BTreeSet<Target>,
+    pub(super) deleted: BTreeSet<Target>,
+}
+
+impl Beside {
+    /// A resource alone, which may refer to itself.
+    pub(super) fn of(place: &Place) -> Self {
+        Self { written: BTreeSet::from([(place.resource_type, place.id)]), ..Self::default() }
+    }
+}
+
+/// Refuses a body that refers to nothing, where that is the policy. References within the resource, and to elsewhere, are
+/// not asked for.
+pub(super) async fn must_lead(
+    room: &Room,
+    caller: &Caller,
+    body: &str,
+    beside: &Beside,
+) -> Result<(), Trouble> {
+    if room.policy.references == References::Any {
+        return Ok(());
+    }
+    let json = Json::parse(body.as_bytes())?;
+    let mut found = Vec::new();
+    let name = json.get("resourceType").and_then(Json::as_str).unwrap_or_default();
+    references(&json, &mut name.to_owned(), &mut found);
+    let bases = room.chart.indexer().map_or(&[][..], |indexer| &indexer.settings().bases);
+    let (mut asked, mut findings) = (BTreeMap::new(), Vec::new());
+    for (expression, raw) in found {
+        let own = bases.iter().find_map(|base| raw.strip_prefix(base.as_str())?.strip_prefix('/'));
+        let raw = own.unwrap_or(raw);
+        if raw.starts_with('#') || raw.contains(':') {
+            continue;
+        }
+        match place_of(room, raw) {
+            Some(place) if beside.written.contains(&(place.resource_type, place.id)) => {}
+            Some(place) => {
+                asked.entry((place.resource_type, place.id)).or_insert((expression, place));
+            }
+            None => findings.push(nothing(expression)),
+        }
+    }
+    if asked.len() > REFERENCES_MAX {
+        return Err(Trouble::References(REFERENCES_MAX));
+    }
+    let targets: Vec<Target> = asked.keys().copied().collect();
+    for some in targets.chunks(READ_RESOURCES_MAX) {
+        let standing = room.chart.read_all(&caller.authority, some).await?;
+        let alive: Vec<_> = standing.iter().flatten().filter(|stored| !stored.deleted).collect();
+        let shown = visible_all(room, caller, &alive).await?;
+        for (stored, _) in alive.iter().zip(shown).filter(|(_, body)| body.is_some()) {
+            let target = (type_of(&stored.resource_type)?, stored.id);
+            let is_it = |(_, place): &(String, Place)| logical::is_of(stored, &place.logical);
+            if !beside.deleted.contains(&target) && asked.get(&target).is_some_and(is_it) {
+                asked.remove(&target);
+            }
+        }
+    }
+    findings.extend(asked.into_values().map(|(expression, _)| nothing(expression)));
+    if findings.is_empty() { Ok(()) } else { Err(Trouble::Findings(findings)) }
+}
+
+fn nothing(expression: String) -> Finding {
+    let text =
+        "the reference leads to nothing here: write what it leads to before, or in the same transaction";
+    Finding { code: IssueType::NotFound, expression, text: text.to_owned() }
+}
+
+/// Where a relative reference leads, whatever version it names.
+fn place_of(room: &Room, raw: &str) -> Option<Place> {
+    let path = raw.split_once("/_history/").map_or(raw, |(path, _)| path);
+    Place::parse(room, path.split_once('/')?).ok()
+}
+
+/// Each `reference` below `json`, with the expression of what it stands in.
+fn references<'j>(json: &'j Json<'_>, path: &mut String, found: &mut Vec<(String, &'j str)>) {
+    let whole = path.len();
+    match json {
+        Json::Array(elements) => {
+            for (at, element) in elements.iter().enumerate() {
+                path.extend(["[", &at.to_string(), "]"]);
+                references(element, path, found);
+                path.truncate(whole);
+            }
+        }
+        Json::Object(members) => {
+            for (name, value) in members {
+                if let ("reference", Json::String(raw)) = (name.as_ref(), value) {
+                    found.push((path.clone(), raw));
+                    continue;
+                }
+                path.push('.');
+                path.push_str(name);
+                references(value, path, found);
+                path.truncate(whole);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn each_reference_is_found_where_it_stands() {
+        let body = r##"{"resourceType":"Observation","subject":{"reference":"Patient/p"},
+            "performer":[{"display":"x"},{"reference":"#d"}],"contained":[{"resourceType":"Practitioner","id":"d"}]}"##;
+        let json = Json::parse(body.as_bytes()).unwrap();
+        let mut found = Vec::new();
+        references(&json, &mut "Observation".to_owned(), &mut found);
+        let want =
+            [("Observation.subject".to_owned(), "Patient/p"), ("Observation.performer[1]".to_owned(), "#d")];
+        assert_eq!(found, want);
+    }
+}

@@ -1,0 +1,149 @@
+//! The links of a page: first, previous, next, last, in the walk's style.
+
+use hilum_core::Timestamp;
+
+use super::kept;
+use super::page::{Cell, Page};
+use super::style::Style;
+use super::walk::{Matches, Shown, Walk};
+use crate::fhir::answer::{self, Trouble};
+use crate::limits::OFFSET_MAX;
+
+type Links = Vec<(&'static str, String)>;
+
+/// How pages of a walk that are counted are addressed.
+struct Counted {
+    /// What stands before the number of matches, and behind it.
+    address: (String, String),
+    offset: u32,
+    count: u32,
+}
+
+impl Counted {
+    fn link(&self, offset: u32, count: u32) -> String {
+        let (before, behind) = &self.address;
+        format!("{before}{offset}&_count={count}{behind}")
+    }
+}
+
+impl Walk<'_> {
+    /// The links of a page that shows `matches`, which stand in the walk's order.
+    pub(super) async fn links(
+        &self,
+        mut page: Page,
+        name: Option<String>,
+        matches: &Matches,
+    ) -> Result<Links, Trouble> {
+        let is_begun = page.offset.map_or(!page.after.is_empty(), |offset| offset > 0);
+        let (has_next, has_previous) =
+            if page.reversed { (is_begun, matches.more) } else { (matches.more, is_begun) };
+        if !has_next && !has_previous {
+            return Ok(Links::new());
+        }
+        let principal = self.ask.caller.authority.principal();
+        if !kept::keep_if_long(self.ask.room, principal, &mut page).await? {
+            return Err(Trouble::TooLongForPages);
+        }
+        let Some(offset) = page.offset else {
+            return self.sealed(&page, matches, has_next, has_previous);
+        };
+        let address = match self.style {
+            Style::GetPages => self.kept_address(&page, name).await?,
+            Style::Sealed | Style::Offset => None,
+        };
+        let address = match address {
+            Some(address) => address,
+            None => (format!("{}?_offset=", self.seal(&page, Vec::new(), false)?), String::new()),
+        };
+        let counted = Counted { address, offset, count: page.count };
+        self.counted_links(&page, &counted, matches)
+    }
+
+    /// By the matches beside the page: any costs the same.
+    fn sealed(
+        &self,
+        page: &Page,
+        matches: &Matches,
+        has_next: bool,
+        has_previous: bool,
+    ) -> Result<Links, Trouble> {
+        let Matches { shown, end, .. } = matches;
+        // Where all that was looked at was withheld the walk goes on behind it.
+        let edge = |shown: Option<&Shown>| shown.map_or(end.clone(), |shown| shown.place.clone());
+        let behind = if page.reversed { edge(shown.last()) } else { end.clone() };
+        let before = if page.reversed { end.clone() } else { edge(shown.first()) };
+        let mut links = vec![("first", self.seal(page, Vec::new(), false)?)];
+        if has_previous {
+            links.push(("previous", self.seal(page, before, true)?));
+        }
+        if has_next {
+            links.push(("next", self.seal(page, behind, false)?));
+        }
+        links.push(("last", self.seal(page, Vec::new(), true)?));
+        Ok(links)
+    }
+
+    /// By how many matches are before the page. What lies behind the bound is walked by sealed links, so that no walk ends
+    /// before its end.
+    fn counted_links(&self, page: &Page, counted: &Counted, matches: &Matches) -> Result<Links, Trouble> {
+        let Counted { offset, count, .. } = *counted;
+        let mut links = vec![("first", counted.link(0, count))];
+        if offset > 0 {
+            let before = offset.saturating_sub(count);
+            links.push(("previous", counted.link(before, offset - before)));
+        }
+        if matches.more {
+            let next = offset.saturating_add(count);
+            let next = if next <= OFFSET_MAX {
+                counted.link(next, count)
+            } else {
+                self.seal(page, matches.end.clone(), false)?
+            };
+            links.push(("next", next));
+        }
+        let last = page.total.and_then(|total| u32::try_from(total.saturating_sub(1)).ok());
+        let last = last.map(|last| last / count.max(1) * count).filter(|last| *last <= OFFSET_MAX);
+        let last = match last {
+            Some(last) => counted.link(last, count),
+            None => self.seal(page, Vec::new(), true)?,
+        };
+        links.push(("last", last));
+        Ok(links)
+    }
+
+    fn seal(&self, page: &Page, after: Vec<Cell>, reversed: bool) -> Result<String, Trouble> {
+        let ask = &self.ask;
+        let there = Page { after, reversed, ..page.clone() };
+        let token = there
+            .seal(&ask.room.key, ask.caller.authority.principal(), ask.room.entropy.bytes())
+            .map_err(|_| Trouble::TooLongForPages)?;
+        Ok(format!("{}/_page/{token}", ask.base))
+    }
+
+    /// How pages of a search that is kept under a name are addressed; absent where too much is kept.
+    async fn kept_address(
+        &self,
+        page: &Page,
+        name: Option<String>,
+    ) -> Result<Option<(String, String)>, Trouble> {
+        let name = if name.is_some() {
+            name
+        } else {
+            let whole = Page { after: Vec::new(), reversed: false, ..page.clone() };
+            let state = serde_json::to_vec(&whole);
+            let state = state.map_err(|_| answer::broken("a search that is to be kept is no JSON"))?;
+            self.keep(page, &state).await?
+        };
+        Ok(name.map(|name| {
+            let before = format!("{}?_getpages={name}&_getpagesoffset=", self.ask.base);
+            (before, "&_bundletype=searchset".to_owned())
+        }))
+    }
+
+    async fn keep(&self, page: &Page, state: &[u8]) -> Result<Option<String>, Trouble> {
+        let (room, principal) = (self.ask.room, self.ask.caller.authority.principal());
+        let until = Timestamp::from_micros(page.until_us);
+        let ticket = kept::keep(room.chart.tables(), &room.entropy, principal, state, until).await?;
+        Ok(ticket.map(|ticket| ticket.text()))
+    }
+}
