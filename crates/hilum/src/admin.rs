@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use hilum_core::{Id, Role};
+use hilum_core::{Authority, Id, Role};
+use hilum_records::export::Wanted;
 use hilum_web::audit::{Action, Audit, AuditEvent, Durability};
 use hilum_web::session::SessionSecret;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::commands::{ConfigFile, DataFolder};
 use crate::config::{Config, Overrides, ProcessRoles};
+use crate::exchange;
 use crate::folder::{Folder, Open};
 use crate::house::House;
 
@@ -83,6 +85,12 @@ pub enum Ask {
     /// What is wrong.
     #[serde(rename = "doctor")]
     Doctor,
+    /// How a search is executed.
+    #[serde(rename = "explain")]
+    Explain {
+        /// As it stands behind `/fhir/`.
+        search: String,
+    },
     /// Import HL7 v2 files.
     #[serde(rename = "import.hl7")]
     Import {
@@ -91,6 +99,17 @@ pub enum Ask {
         /// The source that they count for.
         source: Option<String>,
     },
+    /// Import FHIR resources.
+    #[serde(rename = "import.fhir")]
+    ImportFhir {
+        /// Absolute paths of files and folders, readable by whoever holds the data folder.
+        paths: Vec<PathBuf>,
+        /// Absolute path of the file that is given what is refused.
+        rejected: Option<PathBuf>,
+    },
+    /// Export FHIR resources.
+    #[serde(rename = "export.fhir")]
+    ExportFhir(Wanted),
 }
 
 /// A password on its way: it does not print.
@@ -132,8 +151,12 @@ impl Ask {
             Self::UsersPassword { name, .. } => {
                 Some(("hilum users password", format!("account={name} password")))
             }
+            Self::ImportFhir { paths, .. } => Some(("hilum import fhir", format!("paths={}", paths.len()))),
+            Self::ExportFhir(wanted) => Some(("hilum export fhir", format!("types={}", wanted.types_said()))),
             // What an import brings in stands in the log itself.
-            Self::KeysList | Self::UsersList | Self::Doctor | Self::Import { .. } => None,
+            Self::KeysList | Self::UsersList | Self::Doctor | Self::Explain { .. } | Self::Import { .. } => {
+                None
+            }
         }
     }
 }
@@ -175,6 +198,11 @@ async fn act(house: &House, ask: Ask, progress: &Progress) -> anyhow::Result<Val
                 .await
                 .with_context(|| format!("API key `{name}`"))?;
             Ok(json!({ "name": name, "role": role, "key": key }))
+        }
+        Ask::Explain { search } => {
+            let (room, who) = (crate::running::records(house), Authority::system("explain"));
+            let explained = hilum_records::fhir::explain(&room, &who, clock, &search).await;
+            Ok(serde_json::to_value(explained.map_err(anyhow::Error::msg)?)?)
         }
         Ask::KeysList => {
             let keys = keys::list(tables).await?;
@@ -228,6 +256,8 @@ async fn act(house: &House, ask: Ask, progress: &Progress) -> anyhow::Result<Val
         }
         Ask::Doctor => Ok(serde_json::to_value(crate::commands::doctor::inside(house).await)?),
         Ask::Import { paths, source } => house.import(paths, source, progress).await,
+        Ask::ImportFhir { paths, rejected } => exchange::import(house, paths, rejected, progress).await,
+        Ask::ExportFhir(wanted) => exchange::export(house, &wanted, progress).await,
     }
 }
 

@@ -10,16 +10,23 @@ mod text;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use axum::http::HeaderValue;
 use figment::Figment;
 use figment::providers::{Format as _, Serialized, Toml};
 use hilum_adt::limits as adt;
 use hilum_adt::settings::SourceSettings;
 use hilum_adt::sources::{SourceMatch, Sources};
-use hilum_core::Timestamp;
+use hilum_core::{InstallationKey, PatientList, Timestamp};
 use hilum_engines::tables::postgres::PostgresConfig;
+use hilum_fhir::FhirId;
+use hilum_records::fhir::Style;
+use hilum_records::limits::ENTRIES_BOUND;
+use hilum_records::logical::chart_id;
+use hilum_records::{Paging, Policy};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -79,11 +86,38 @@ pub struct Http {
     pub https: bool,
     /// Zone in which pages show times.
     pub zone: String,
+    /// Origins whose pages may use the FHIR window.
+    pub cors_origins: Vec<String>,
+}
+
+impl Http {
+    /// The origins as a browser names them.
+    ///
+    /// # Errors
+    /// What is no origin, by name.
+    pub fn origins(&self) -> anyhow::Result<Vec<HeaderValue>> {
+        let origin = |raw: &String| {
+            let host = raw.strip_prefix("http://").or_else(|| raw.strip_prefix("https://"));
+            let fits = |host: &str| {
+                !host.is_empty() && !host.contains(['/', '*', ',']) && !host.contains(char::is_whitespace)
+            };
+            let value = HeaderValue::from_str(raw).ok().filter(|_| raw == "*" || host.is_some_and(fits));
+            value.with_context(|| {
+                format!("http.cors_origins: `{raw}` is no origin: write https://HOST[:PORT] without / at the end, or *")
+            })
+        };
+        self.cors_origins.iter().map(origin).collect()
+    }
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8080".to_owned(), https: false, zone: "UTC".to_owned() }
+        Self {
+            listen: "127.0.0.1:8080".to_owned(),
+            https: false,
+            zone: "UTC".to_owned(),
+            cors_origins: Vec::new(),
+        }
     }
 }
 
@@ -95,16 +129,68 @@ pub struct Fhir {
     pub search: bool,
     /// Addresses under which clients know the window.
     pub bases: Vec<String>,
+    /// How pages of searches are linked.
+    pub paging: Style,
+    /// The same for some accounts and API keys.
+    pub paging_of: BTreeMap<String, Style>,
+    /// Matches in a page where the client does not say.
+    pub page_matches: u32,
+    /// Matches in a page at most.
+    pub page_matches_max: u32,
+    /// Accounts and API keys that may know of some patients alone: `Patient/ID` and `Group/ID`.
+    pub limited: BTreeMap<String, Vec<String>>,
+    /// Entries of one batch or transaction.
+    pub bundle_entries_max: usize,
+    /// Searches of one batch or transaction.
+    pub bundle_searches_max: usize,
+    /// What is done with a reference to nothing.
+    pub references: References,
+}
+
+/// `fhir.references`
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum References {
+    /// It is taken.
+    Any,
+    /// It is refused.
+    Exist,
 }
 
 impl Default for Fhir {
     fn default() -> Self {
-        Self { search: true, bases: Vec::new() }
+        let Paging { style, of, matches, matches_max } = Paging::default();
+        let Policy { bundle_entries_max, bundle_searches_max, .. } = Policy::default();
+        Self {
+            search: true,
+            bases: Vec::new(),
+            paging: style,
+            paging_of: of,
+            page_matches: matches,
+            page_matches_max: matches_max,
+            limited: BTreeMap::new(),
+            bundle_entries_max,
+            bundle_searches_max,
+            references: References::Any,
+        }
     }
 }
 
 impl Fhir {
+    /// What the window allows.
+    pub const fn policy(&self) -> Policy {
+        let references = match self.references {
+            References::Any => hilum_records::References::Any,
+            References::Exist => hilum_records::References::Exist,
+        };
+        let Self { bundle_entries_max, bundle_searches_max, .. } = *self;
+        Policy { bundle_entries_max, bundle_searches_max, references }
+    }
+
     fn check(&self) -> anyhow::Result<()> {
+        if !(1..=ENTRIES_BOUND).contains(&self.bundle_entries_max) {
+            bail!("fhir.bundle_entries_max: 1 to {ENTRIES_BOUND}, since a transaction is one commit");
+        }
         for base in &self.bases {
             let host = base.strip_prefix("http://").or_else(|| base.strip_prefix("https://"));
             let fits = host.is_some_and(|host| !host.is_empty() && !host.contains(char::is_whitespace));
@@ -112,8 +198,64 @@ impl Fhir {
                 bail!("fhir.bases: `{base}` is no address: write https://HOST/fhir, without / at the end");
             }
         }
+        let most = hilum_records::limits::PAGE_MATCHES_MAX;
+        if !(1..=most).contains(&self.page_matches_max) {
+            bail!("fhir.page_matches_max: {} is not from 1 to {most}", self.page_matches_max);
+        }
+        if !(1..=self.page_matches_max).contains(&self.page_matches) {
+            bail!("fhir.page_matches: {} is not from 1 to fhir.page_matches_max", self.page_matches);
+        }
+        for (name, all) in &self.limited {
+            if all.len() > LIMITED_MAX {
+                bail!("fhir.limited.{name}: more than {LIMITED_MAX}: make a Group of them");
+            }
+            // The name of a patient is no text for a log.
+            for (at, raw) in all.iter().enumerate() {
+                listed(raw).with_context(|| {
+                    format!("fhir.limited.{name}: the {}. is neither Patient/ID nor Group/ID", at + 1)
+                })?;
+            }
+        }
         Ok(())
     }
+
+    /// How pages of searches are made.
+    pub fn paging(&self) -> Paging {
+        Paging {
+            style: self.paging,
+            of: self.paging_of.clone(),
+            matches: self.page_matches,
+            matches_max: self.page_matches_max,
+        }
+    }
+
+    /// Who may know of some patients alone, by their ids in the chart.
+    ///
+    /// # Errors
+    /// A text that names neither a patient nor a group.
+    pub fn limited(&self, key: &InstallationKey) -> anyhow::Result<BTreeMap<String, Arc<PatientList>>> {
+        let mut limited = BTreeMap::new();
+        for (name, all) in &self.limited {
+            let mut list = PatientList::default();
+            for raw in all {
+                let (resource_type, id) = listed(raw)?;
+                let ids = if resource_type == "Patient" { &mut list.patients } else { &mut list.groups };
+                ids.insert(chart_id(key, resource_type, &id));
+            }
+            limited.insert(name.clone(), Arc::new(list));
+        }
+        Ok(limited)
+    }
+}
+
+/// Patients and groups that one account or key is limited to: they stand in every search.
+const LIMITED_MAX: usize = 200;
+
+/// `Patient/ID` or `Group/ID`.
+fn listed(raw: &str) -> anyhow::Result<(&'static str, FhirId)> {
+    let (resource_type, id) = raw.split_once('/').context("no /")?;
+    let resource_type = ["Patient", "Group"].into_iter().find(|known| *known == resource_type);
+    Ok((resource_type.context("another type")?, FhirId::parse(id)?))
 }
 
 /// `[mllp]`
@@ -380,6 +522,7 @@ impl Config {
         }
         check_zone("http.zone", &self.http.zone)?;
         self.fhir.check()?;
+        self.http.origins()?;
         for (name, source) in &self.sources {
             let groups = hilum_adt::settings::GROUPS;
             let mut segments = source.settings.segments.keys();

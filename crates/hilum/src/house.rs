@@ -95,6 +95,7 @@ pub fn schema() -> Vec<&'static Table> {
     let parts = [
         hilum_web::tables::ALL,
         hilum_chart::resources::TABLES,
+        hilum_records::tables::ALL,
         &[&hilum_chart::presence::PROCESS, &hilum_chart::relay::RELAY],
         hilum_adt::tables::TABLES,
         hilum_adt::tables::OWN,

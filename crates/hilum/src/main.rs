@@ -9,6 +9,7 @@ mod commands;
 mod company;
 mod config;
 mod damaged_end;
+mod exchange;
 mod failpoints;
 mod folder;
 mod generate;
@@ -23,6 +24,7 @@ mod probes;
 mod relay;
 mod running;
 mod seen;
+mod sweep;
 mod telemetry;
 mod watch;
 

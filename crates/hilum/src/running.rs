@@ -31,7 +31,7 @@ use crate::config::ProcessRole;
 use crate::house::House;
 use crate::probes::{feed_health, gauges, readiness};
 use crate::watch::Watch;
-use crate::{relay, seen};
+use crate::{relay, seen, sweep};
 
 /// What runs.
 #[derive(Debug)]
@@ -91,7 +91,8 @@ impl Running {
         }
         if roles.has(ProcessRole::Reader) {
             rooms.extend(routes::routes(&room(&house, &watch)));
-            rooms.extend(hilum_records::fhir::routes(&records(&house)));
+            rooms.extend(hilum_records::routes(&records(&house)));
+            tasks.spawn(sweep_searches(Arc::clone(&house), stopped.clone()));
         }
         let mounted = shell.mount(rooms);
         let socket = Socket::open(&house.folder)?;
@@ -120,6 +121,7 @@ impl Running {
         }
         if roles.has(ProcessRole::Worker) {
             tasks.spawn(relay::cut_outbox(Arc::clone(&house), stopped.clone()));
+            tasks.spawn(sweep::keep(Arc::clone(&house), stopped.clone()));
             if house.config.log.relay {
                 tasks.spawn(relay::keep(Arc::clone(&house), stopped.clone()));
             }
@@ -213,7 +215,8 @@ fn bind_mllp(config: &crate::config::Mllp) -> anyhow::Result<Vec<(String, TcpLis
     Ok(listeners)
 }
 
-fn records(house: &House) -> hilum_records::Room {
+/// The records room over a house.
+pub(crate) fn records(house: &House) -> hilum_records::Room {
     let chart = house.chart();
     let window = Window {
         tables: house.tables.clone(),
@@ -224,8 +227,23 @@ fn records(house: &House) -> hilum_records::Room {
     hilum_records::Room {
         chart,
         discretions: Discretions::default().of(Adt::NAME, Arc::new(window)).open_door(hilum_records::DOOR),
+        policy: house.config.fhir.policy(),
         key: house.key.clone(),
         entropy: house.entropy.clone(),
+        paging: house.config.fhir.paging(),
+    }
+}
+
+/// Removes searches that were kept for their pages when their time is over, until the server stops.
+async fn sweep_searches(house: Arc<House>, mut stopped: watch::Receiver<bool>) {
+    let every = Duration::from_secs(hilum_records::limits::KEPT_SWEEP_EVERY_S);
+    // The sender's end is the end too.
+    while tokio::time::timeout(every, stopped.wait_for(|stopped| *stopped)).await.is_err() {
+        match hilum_records::fhir::sweep(&house.tables, house.clock.now()).await {
+            Ok(0) => {}
+            Ok(count) => tracing::debug!(count, "searches that were kept for their pages are gone"),
+            Err(error) => tracing::warn!(%error, "searches that were kept are not swept"),
+        }
     }
 }
 
@@ -276,6 +294,9 @@ async fn shell(
         audit: if config.audit.at_once { Durability::AtOnce } else { Durability::WithinSecond },
         audit_fails_closed: config.audit.fails_closed,
         has_windows: config.roles.has(ProcessRole::Reader),
+        fhir_bases: config.fhir.bases.clone(),
+        limited: config.fhir.limited(&house.key)?,
+        cors_origins: config.http.origins()?,
     };
     let with = || (Arc::clone(house), Arc::clone(watch));
     let ((ready_house, ready), (feed_house, feed), (gauge_house, gauge)) = (with(), with(), with());
@@ -306,7 +327,7 @@ async fn shell(
         audit: house.audit.clone(),
         secret,
         settings,
-        words: vec![routes::WORDS],
+        words: vec![routes::WORDS, hilum_records::WORDS],
         topics: routes::TOPICS.to_vec(),
         probes,
     };

@@ -31,12 +31,13 @@ fn is_carried(table: &Table, row: &Row) -> bool {
     !is_by_door(table) || owner() != Some(&Value::Text(Adt::NAME.to_owned()))
 }
 
-/// Tables that end with the old house: who is signed in signs in again, which processes there were is of no use, and the
+/// Tables that end with the old house: who is signed in signs in again, who walks through pages begins anew, which processes there were is of no use, and the
 /// change feed of another house counts anew.
 #[cfg(test)]
 const LEFT: &[&Table] = &[
     &hilum_web::tables::SESSION,
     &hilum_web::tables::LINK,
+    &hilum_records::tables::KEPT,
     &hilum_chart::presence::PROCESS,
     &hilum_chart::relay::RELAY,
 ];

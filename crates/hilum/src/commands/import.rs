@@ -1,5 +1,7 @@
 //! `hilum import`
 
+mod fhir;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -18,6 +20,7 @@ use crate::{failpoints, logging, machine, out};
 /// `hilum import`
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  hilum import hl7 backlog/ --source his --data /srv/hilum\n  \
+                        hilum import fhir synthea/fhir --data /srv/hilum\n  \
                         hilum import archive /mnt/move --data /srv/hilum")]
 pub struct Arguments {
     #[command(subcommand)]
@@ -47,6 +50,8 @@ enum Sub {
         #[command(flatten)]
         config: ConfigFile,
     },
+    /// Import FHIR R4: Bundles, resources, NDJSON, each also with .gz
+    Fhir(fhir::Arguments),
     /// Move in: make this installation what an archive of `hilum export` says, on the engines of the configuration
     #[command(
         after_help = "The data folder, log and tables must be empty, and nothing else may write. The same command goes \
@@ -74,6 +79,7 @@ enum Sub {
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Sub::Hl7 { paths, source, json, data, config } => hl7(&paths, source, json, &data, &config),
+        Sub::Fhir(arguments) => fhir::run(&arguments),
         Sub::Archive { archive, json, data, config } => move_in(&archive, json, &data, &config),
     }
 }

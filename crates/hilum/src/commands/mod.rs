@@ -4,6 +4,7 @@ mod bench;
 mod config;
 mod demo;
 pub mod doctor;
+mod explain;
 mod export;
 mod import;
 mod keys;
@@ -50,6 +51,8 @@ pub enum Command {
     Demo(demo::Arguments),
     /// Look for what is wrong, and say what to do
     Doctor(doctor::Arguments),
+    /// Say how a search at /fhir is executed: what drives, what is asked of each resource, how long it takes
+    Explain(explain::Arguments),
     /// Print the effective configuration, or a commented reference of all keys
     Config(config::Arguments),
 }
@@ -103,6 +106,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Keys(arguments) => keys::run(arguments),
         Command::Users(arguments) => users::run(arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
     }
 }
@@ -136,7 +140,16 @@ fn table(rows: &Value, columns: &[&str]) {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use clap::{CommandFactory as _, Parser as _};
+
+    #[test]
+    fn an_export_is_an_archive_or_files_of_resources() {
+        let parsed = |line: &str| super::CommandLine::try_parse_from(line.split(' ')).is_ok();
+        assert!(parsed("hilum export /a --data /d"));
+        assert!(parsed("hilum export fhir --out /a --data /d"));
+        assert!(!parsed("hilum export --data /d"));
+        assert!(!parsed("hilum export fhir --data /d"));
+    }
 
     #[test]
     fn the_command_line_is_well_formed_and_every_command_has_an_example() {

@@ -50,6 +50,9 @@ fn unknown_keys_are_refused_with_the_nearest_name() {
         ("nothing near", "[http]\nxyzzy_plugh_quux = 1", "`hilum config reference` lists all"),
         ("type", "[mllp]\nidle_s = \"soon\"", "idle_s"),
         ("zero", "[mllp]\nwindow_messages = 0", "mllp.window_messages: at least 1"),
+        ("no entries", "[fhir]\nbundle_entries_max = 0", "fhir.bundle_entries_max: 1 to 10000"),
+        ("no policy", "[fhir]\nreferences = \"some\"", "fhir.references"),
+        ("an origin with a path", "[http]\ncors_origins = [\"https://a/b\"]", "`https://a/b` is no origin"),
         ("no such listener", "[sources.a]\nmatch = { listeners = [\"x\"] }", "there is no listener `x`"),
         (
             "no such group",
@@ -67,6 +70,18 @@ fn unknown_keys_are_refused_with_the_nearest_name() {
             "a role without a region",
             "[log]\nengine = \"kafka\"\nbrokers = \"k:1\"\n[log.token]\nsource = \"aws_msk_iam\"",
             "log.token.region",
+        ),
+        (
+            "a page beyond the bound",
+            "[fhir]\npage_matches_max = 5000",
+            "fhir.page_matches_max: 5000 is not from 1 to 1000",
+        ),
+        ("more than a page has", "[fhir]\npage_matches = 30\npage_matches_max = 20", "fhir.page_matches: 30"),
+        ("no such style", "[fhir]\npaging = \"cursor\"", "fhir.paging: `cursor`"),
+        (
+            "neither a patient nor a group",
+            "[fhir.limited]\nstudy = [\"Patient/a\", \"Observation/b\"]",
+            "fhir.limited.study: the 2. is neither Patient/ID nor Group/ID",
         ),
         ("postgres without url", "[tables]\nengine = \"postgres\"", "tables.url"),
     ];

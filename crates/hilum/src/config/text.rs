@@ -84,13 +84,48 @@ pub const REFERENCE: &[(&str, &str)] = &[
         "IANA zone in which pages show times, and of times without one in searches. After a change: hilum rebuild index.",
     ),
     (
+        "http.cors_origins",
+        "Origins whose pages may use /fhir with a key (https://app.example.org), or \"*\" for all. Empty = none.",
+    ),
+    (
         "fhir.search",
         "Whether resources can be searched at /fhir: their values are then indexed with each version.",
     ),
     (
         "fhir.bases",
         "Addresses under which clients know /fhir (https://HOST/fhir): a reference that begins with one is to a resource here.\n\
-         After a change: hilum rebuild index.",
+         Links in answers begin with the first, or with the one that the client asked at. After a change: hilum rebuild index.",
+    ),
+    (
+        "fhir.paging",
+        "How pages of searches are linked: `sealed` (by the match before them), `offset` (by their number, for clients that go\n\
+         to any page) or `getpages` (the search is kept, unreadable, for half an hour). Prefer: hilum-paging=… asks for another one.",
+    ),
+    (
+        "fhir.paging_of",
+        "The same for some accounts and API keys, name = style.\n\
+         Example: paging_of = { his = \"getpages\" }",
+    ),
+    ("fhir.page_matches", "Matches in a page where the client does not say (_count)."),
+    ("fhir.page_matches_max", "Matches in a page at most, up to 1000: who asks for more gets these."),
+    (
+        "fhir.limited",
+        "Accounts and API keys that may know of some patients alone, name = [\"Patient/ID\", \"Group/ID\"]: of them, of the\n\
+         members of the Groups, and by FHIR alone, reading.\n\
+         Example: limited = { study = [\"Group/study-7\"] }",
+    ),
+    (
+        "fhir.bundle_entries_max",
+        "Entries of one batch or transaction, at most 10000: a transaction is one commit.",
+    ),
+    (
+        "fhir.bundle_searches_max",
+        "Conditions, references by a search and searches of one batch or transaction.",
+    ),
+    (
+        "fhir.references",
+        "A reference to nothing: `any` takes it, `exist` refuses what refers to what is not there, or may not be seen by\n\
+         who writes.",
     ),
     (
         "mllp.listen",

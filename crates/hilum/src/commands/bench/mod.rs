@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 
 pub mod adt;
 pub mod client;
+pub mod fhir;
 pub mod generate;
 pub mod many;
 pub mod parse;
@@ -19,6 +20,7 @@ pub mod send;
     after_help = "Examples:\n  hilum bench adt                       everything that docs/BENCHMARKS.md reports\n  \
                         hilum bench adt --messages 20000      a quick look\n  \
                         hilum bench adt --engines kafka,postgres   on servers of its own, beside their bare clients\n  \
+                        hilum bench fhir --bundles fhir/ --quick   the FHIR window over a population, Synthea's say\n  \
                         hilum bench parse                     parser alone, one core\n  \
                         hilum bench generate --out feed.hl7   the feed itself"
 )]
@@ -31,6 +33,11 @@ pub struct Bench {
 enum What {
     /// The main job: real sockets, durable acknowledgments, chart and census, with a sender in its own process
     Adt(adt::Adt),
+    /// FHIR: import, reads, searches, pages, disk and memory, each per CPU-second of the server
+    Fhir(fhir::Fhir),
+    /// What a server does at least: an empty handler, and a point read of SQLite
+    #[command(hide = true, after_help = "Example:\n  hilum bench floor bodies.sqlite")]
+    Floor(fhir::floor::Floor),
     /// Parse and nine census fields, escapes and charset on, one core
     Parse(parse::Parse),
     /// Write the seeded feed to a file
@@ -79,6 +86,8 @@ pub fn start() -> hilum_core::Timestamp {
 pub fn run(bench: Bench) -> Result<()> {
     match bench.what {
         What::Adt(adt) => adt::run(&adt),
+        What::Fhir(fhir) => fhir::run(&fhir),
+        What::Floor(floor) => fhir::floor::run(&floor),
         What::Parse(parse) => parse::run(&parse),
         What::Generate(generate) => generate::run(&generate),
         What::Send(send) => send::run(&send),

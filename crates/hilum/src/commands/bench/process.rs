@@ -110,13 +110,7 @@ impl Server {
     /// # Errors
     /// `/proc` cannot be read.
     pub fn memory_mb(&self) -> Result<(f64, f64)> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
-            .context("/proc/PID/status")?;
-        let of = |name: &str| {
-            let line = status.lines().find(|line| line.starts_with(name))?;
-            line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kb| kb / 1024.0)
-        };
-        Ok((of("VmRSS:").context("VmRSS")?, of("VmHWM:").context("VmHWM")?))
+        memory_mb(self.child.id())
     }
 
     /// Ends it as a service manager would, and waits.
@@ -153,6 +147,19 @@ impl Drop for Server {
     }
 }
 
+/// The resident memory of a process in MB: now and at its highest.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn memory_mb(pid: u32) -> Result<(f64, f64)> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context("/proc/PID/status")?;
+    let of = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kb| kb / 1024.0)
+    };
+    Ok((of("VmRSS:").context("VmRSS")?, of("VmHWM:").context("VmHWM")?))
+}
+
 /// CPU seconds of this process so far, user and system.
 ///
 /// # Errors
@@ -161,10 +168,31 @@ pub fn own_cpu_s() -> Result<f64> {
     cpu_s("self")
 }
 
+/// CPU seconds of another process so far, user and system.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn cpu_of(pid: u32) -> Result<f64> {
+    cpu_s(&pid.to_string())
+}
+
+/// CPU seconds of the children that this process has waited for, user and system.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn ended_children_cpu_s() -> Result<f64> {
+    ticks_s("self", 13)
+}
+
 fn cpu_s(process: &str) -> Result<f64> {
+    ticks_s(process, 11)
+}
+
+/// The sum of two fields of `/proc/PID/stat`, counted behind the name.
+fn ticks_s(process: &str, first: usize) -> Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).context("/proc/PID/stat")?;
     let (_, rest) = stat.rsplit_once(") ").context("/proc/PID/stat has another form")?;
-    let ticks: f64 = rest.split(' ').skip(11).take(2).filter_map(|word| word.parse::<f64>().ok()).sum();
+    let ticks: f64 = rest.split(' ').skip(first).take(2).filter_map(|word| word.parse::<f64>().ok()).sum();
     Ok(ticks / 100.0) // USER_HZ is 100 on every Linux that reports through /proc.
 }
 

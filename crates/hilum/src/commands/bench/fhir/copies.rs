@@ -1,0 +1,80 @@
+//! A population several times: the same resources under other ids, names and birthdays, each copy among itself.
+
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+/// Writes copy `number` (from 1) of the files at `from` into `into`. Every UUID becomes another one, the same each time, so that
+/// references and conditions lead within the copy; what is no UUID (a doctor's number, say) stays, and is shared.
+///
+/// # Errors
+/// A file that cannot be read or written.
+pub fn write(from: &[PathBuf], into: &Path, number: u32) -> Result<()> {
+    std::fs::create_dir_all(into).with_context(|| into.display().to_string())?;
+    for path in from {
+        let text = read(path).with_context(|| path.display().to_string())?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = name.strip_suffix(".gz").unwrap_or(&name).to_owned();
+        let mut file = std::fs::File::create(into.join(name))?;
+        file.write_all(copied(&text, number).as_bytes())?;
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path)?;
+    let mut text = String::new();
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        flate2::read::MultiGzDecoder::new(bytes.as_slice()).read_to_string(&mut text)?;
+    } else {
+        text = String::from_utf8(bytes)?;
+    }
+    Ok(text)
+}
+
+fn copied(text: &str, number: u32) -> String {
+    let mut out = String::with_capacity(text.len() + text.len() / 64);
+    let mut rest = text;
+    while let Some(begin) = rest.find(|sign: char| sign.is_ascii_hexdigit()) {
+        let (before, from) = rest.split_at(begin);
+        out.push_str(before);
+        if let Some((id, behind)) = from.split_at_checked(36)
+            && is_uuid(id)
+        {
+            let hash = blake3::hash(format!("{number}/{id}").as_bytes());
+            let mut bytes = [0; 16];
+            bytes.copy_from_slice(hash.as_bytes().first_chunk::<16>().unwrap_or(&[0; 16]));
+            out.push_str(&uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string());
+            rest = behind;
+            continue;
+        }
+        let word = from.find(|sign: char| !sign.is_ascii_alphanumeric()).unwrap_or(from.len());
+        let (word, behind) = from.split_at(word);
+        out.push_str(word);
+        rest = behind;
+    }
+    out.push_str(rest);
+    out
+}
+
+fn is_uuid(text: &str) -> bool {
+    let dashes = [8, 13, 18, 23];
+    text.bytes()
+        .enumerate()
+        .all(|(at, byte)| if dashes.contains(&at) { byte == b'-' } else { byte.is_ascii_hexdigit() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_has_ids_of_its_own_that_lead_to_each_other() {
+        let text = r#"{"id":"c685b89a-e2d0-1f6c-d701-d8e155dfdd56","ref":"urn:uuid:c685b89a-e2d0-1f6c-d701-d8e155dfdd56","npi":"9999940999","a":"abc é"}"#;
+        let (one, two) = (copied(text, 1), copied(text, 2));
+        assert!(one != two && one != text && one == copied(text, 1));
+        let id = one.get(7..43).unwrap_or_default();
+        assert_eq!(one, text.replace("c685b89a-e2d0-1f6c-d701-d8e155dfdd56", id), "all else stays");
+    }
+}
