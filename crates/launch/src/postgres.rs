@@ -68,6 +68,33 @@ impl Postgres {
         Ok(server)
     }
 
+    /// A standby of this server in the folder `dir`, which is made; this server knows it as `name`. Returns when it answers.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`], and when this server does not let itself be copied.
+    pub fn standby(&self, dir: &Path, name: &str) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        if is_root()? {
+            run(Command::new("chown").arg("postgres").arg(dir))?;
+        }
+        let from = format!("host=127.0.0.1 port={} user=postgres application_name={name}", self.port);
+        run(as_server_user(&installed()?.join("pg_basebackup"))?
+            .current_dir(dir)
+            .env("PGPASSWORD", &self.password)
+            .arg("-D")
+            .arg(dir.join("data"))
+            .args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "-d", &from]))?;
+        let standby = Self {
+            dir: dir.to_owned(),
+            port: free_port()?,
+            password: self.password.clone(),
+            settings: self.settings.clone(),
+            watcher: Mutex::new(None),
+        };
+        standby.boot()?;
+        Ok(standby)
+    }
+
     /// Starts the server on its folder and port, and waits until it answers. After a kill it may refuse for some
     /// seconds, until its old processes are gone: asked again.
     fn boot(&self) -> io::Result<()> {

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod disk;
 pub mod kafka;
 pub mod keycloak;
+pub mod nginx;
 pub mod postgres;
 pub mod record;
 pub mod tls;
@@ -19,6 +20,17 @@ fn cache() -> PathBuf {
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
         .unwrap_or_default()
+}
+
+/// Where `scripts/install-tools` has put `name`.
+///
+/// # Panics
+/// When it is not there: with the way out.
+pub fn installed(name: &str) -> PathBuf {
+    match hilum_launch::installed(&cache(), name) {
+        Ok(place) => place,
+        Err(error) => panic!("{error}"),
+    }
 }
 
 /// A new folder. Its server removes it, also when no destructor runs.

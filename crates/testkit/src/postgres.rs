@@ -46,6 +46,18 @@ impl Postgres {
         }
     }
 
+    /// A standby of this server, which knows it as `name`.
+    ///
+    /// # Panics
+    /// As [`Postgres::start`].
+    #[must_use]
+    pub fn standby(&self, name: &str) -> Self {
+        match folder("hilum-standby-").and_then(|dir| self.0.standby(&dir, name)) {
+            Ok(server) => Self(server),
+            Err(error) => panic!("a standby for tests: {error}"),
+        }
+    }
+
     /// A schema name that no other test of this server has.
     pub fn fresh_schema(&self) -> String {
         format!("test_{}", SCHEMAS.fetch_add(1, Ordering::Relaxed))

@@ -240,6 +240,7 @@ fn walk(http: SocketAddr, key: &str, role: &str) -> Walk {
         "/quarantine",
         "/work",
         "/sources",
+        "/explore",
         "/audit",
         "/admin",
         "/password",
@@ -323,6 +324,9 @@ fn walk(http: SocketAddr, key: &str, role: &str) -> Walk {
     }
     for body in ["control_id=S1", "control_id=O1", "kind=ADT%5EA01", "status=quarantined"] {
         post("/messages", &[form, htmx], body);
+    }
+    for search in ["Patient%3Fname%3Dgeheim", "Patient%3F_count%3D1000", "Encounter%3F_include%3D*"] {
+        post("/explore", &[form, htmx], &format!("search={search}"));
     }
     for path in known.iter().filter(|path| path.starts_with("/work/")) {
         for body in ["name=geheim", "name=offen", "identifier=GEHEIM1"] {

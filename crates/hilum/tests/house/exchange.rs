@@ -7,7 +7,7 @@ use crate::confidence::{OPEN, SECRET, messages};
 use crate::fhir::{Client, said};
 use crate::server::{Server, Start, field, wait};
 
-fn entry(method: &str, url: &str, more: &Value) -> Value {
+pub fn entry(method: &str, url: &str, more: &Value) -> Value {
     let mut entry = json!({"request": {"method": method, "url": url}});
     for (name, value) in more.as_object().unwrap() {
         match name.as_str() {
@@ -18,7 +18,7 @@ fn entry(method: &str, url: &str, more: &Value) -> Value {
     entry
 }
 
-fn bundle(kind: &str, entries: &[Value]) -> String {
+pub fn bundle(kind: &str, entries: &[Value]) -> String {
     json!({"resourceType": "Bundle", "type": kind, "entry": entries}).to_string()
 }
 
@@ -26,7 +26,7 @@ fn note(id: &str) -> Value {
     json!({"resource": {"resourceType": "Observation", "id": id, "status": "final", "code": {"text": "CANARY"}}})
 }
 
-fn statuses(answer: &Value) -> Vec<&str> {
+pub fn statuses(answer: &Value) -> Vec<&str> {
     let entries = answer["entry"].as_array().unwrap().iter();
     entries.map(|entry| entry["response"]["status"].as_str().unwrap()).collect()
 }
@@ -152,9 +152,9 @@ fn of_a_transaction_that_fails_nothing_is_written_and_the_entry_is_named() {
             "Bundle.entry[1]",
         ),
         (
-            "patch",
+            "a patch that is none",
             second("PATCH", "Observation/second", note("second")),
-            400,
+            415,
             "not-supported",
             "Bundle.entry[1]",
         ),

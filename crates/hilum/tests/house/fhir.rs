@@ -22,7 +22,7 @@ impl<'s> Client<'s> {
 
     pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let mut all = vec![("x-api-key", self.key.as_str())];
-        if method == "POST" || method == "PUT" {
+        if ["POST", "PUT", "PATCH"].contains(&method) {
             all.push(FHIR);
         }
         all.retain(|(name, _)| headers.iter().all(|(other, _)| other != name));
@@ -39,7 +39,7 @@ pub fn said(answer: &Answer) -> Value {
     serde_json::from_slice(&answer.body).unwrap_or_else(|_| panic!("no JSON: {}", answer.text()))
 }
 
-fn code_of(answer: &Answer) -> String {
+pub fn code_of(answer: &Answer) -> String {
     assert_eq!(answer.header("content-type").as_deref(), Some("application/fhir+json; charset=utf-8"));
     let outcome = said(answer);
     assert_eq!(outcome["resourceType"], "OperationOutcome", "{outcome}");

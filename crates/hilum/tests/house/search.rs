@@ -10,25 +10,25 @@ use tempfile::tempdir;
 use crate::confidence::{OPEN, SECRET, messages};
 use crate::server::{Answer, Server, Start, field, request, wait};
 
-const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
+pub const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 
-struct Client<'s> {
-    server: &'s Server,
-    key: String,
+pub struct Client<'s> {
+    pub server: &'s Server,
+    pub key: String,
 }
 
 impl<'s> Client<'s> {
-    fn new(server: &'s Server, name: &str, role: &str) -> Self {
+    pub fn new(server: &'s Server, name: &str, role: &str) -> Self {
         Self { server, key: server.key(name, role) }
     }
 
-    fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let mut all = vec![("x-api-key", self.key.as_str())];
         all.extend_from_slice(headers);
         request(self.server.http.unwrap(), method, &format!("/fhir{path}"), &all, body.as_bytes())
     }
 
-    fn put(&self, ty: &str, id: &str, rest: &str) {
+    pub fn put(&self, ty: &str, id: &str, rest: &str) {
         let body = format!("{{\"resourceType\":\"{ty}\",\"id\":\"{id}\"{rest}}}");
         let headers = [("content-type", "application/fhir+json")];
         let answer = self.ask("PUT", &format!("/{ty}/{id}"), &headers, &body);
@@ -36,20 +36,20 @@ impl<'s> Client<'s> {
     }
 
     /// A page that is there.
-    fn page(&self, path: &str) -> Value {
+    pub fn page(&self, path: &str) -> Value {
         let answer = self.ask("GET", path, &[], "");
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         said(&answer)
     }
 
     /// The ids of the matches, in their order, and the total.
-    fn found(&self, path: &str) -> (Vec<String>, Option<u64>) {
+    pub fn found(&self, path: &str) -> (Vec<String>, Option<u64>) {
         let page = self.page(path);
         (ids(&page, "match"), page["total"].as_u64())
     }
 
     /// All pages from this one on, by a link of each.
-    fn walk(&self, path: &str, relation: &str) -> Vec<Value> {
+    pub fn walk(&self, path: &str, relation: &str) -> Vec<Value> {
         let mut pages = vec![self.page(path)];
         while let Some(next) = link(pages.last().unwrap(), relation) {
             assert!(pages.len() < 100, "a walk without an end");
@@ -59,24 +59,24 @@ impl<'s> Client<'s> {
     }
 }
 
-fn said(answer: &Answer) -> Value {
+pub fn said(answer: &Answer) -> Value {
     serde_json::from_slice(&answer.body).unwrap_or_else(|_| panic!("no JSON: {}", answer.text()))
 }
 
-fn ids(page: &Value, mode: &str) -> Vec<String> {
+pub fn ids(page: &Value, mode: &str) -> Vec<String> {
     let entries = page["entry"].as_array().into_iter().flatten();
     let wanted = entries.filter(|entry| entry["search"]["mode"] == mode);
     wanted.map(|entry| entry["resource"]["id"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
 /// A link's path below `/fhir`.
-fn link(page: &Value, relation: &str) -> Option<String> {
+pub fn link(page: &Value, relation: &str) -> Option<String> {
     let links = page["link"].as_array().into_iter().flatten();
     let url = links.filter(|link| link["relation"] == relation).find_map(|link| link["url"].as_str());
     url.map(|url| url.split_once("/fhir").unwrap().1.to_owned())
 }
 
-fn code_of(answer: &Answer) -> String {
+pub fn code_of(answer: &Answer) -> String {
     said(answer)["issue"][0]["code"].as_str().unwrap_or_default().to_owned()
 }
 
@@ -218,9 +218,11 @@ fn found_page_by_page(server: &Server) {
 
     let refused: &[(&str, &str, &str)] = &[
         ("/Patient?birthdat=2024", "not-supported", "nearest is `birthdate`"),
+        ("/Patient?nmae=", "not-supported", "nearest is `name`"),
+        ("/Observation?value-quantity=5%7Chttp://unitsofmeasure.org%7CCANARY", "value", "UCUM"),
         ("/Patient?birthdate=CANARY", "value", "2024-02-29"),
         ("/Patient?name:above=CANARY", "not-supported", ":missing, :exact, :contains"),
-        ("/Patient?_elements=CANARY", "not-supported", "_elements"),
+        ("/Patient?_elements=CANARY", "value", "_elements"),
         ("/Patient?_sort=-_lastUpdated", "not-supported", "_lastUpdated"),
         ("/Observation?subject.CANARY=1", "not-supported", "no such parameter"),
     ];
@@ -296,8 +298,24 @@ fn who_is_confidential_is_found_by_nobody() {
                 assert!(!text.contains(SECRET), "{role}: {ty}: {text}");
             }
         }
-        let open = client.page("/Patient?_count=1000").to_string();
-        assert!(open.contains(OPEN));
+        let all_types = "?_type=Patient,Encounter,Condition,RelatedPerson,AllergyIntolerance&_count=7";
+        for page in client.walk(all_types, "next") {
+            assert!(!page.to_string().contains(SECRET), "{role}: all types: {page}");
+        }
+        let open = client.page("/Patient?_count=1000");
+        assert!(open.to_string().contains(OPEN));
+        for id in ids(&open, "match") {
+            for page in client.walk(&format!("/Patient/{id}/*?_count=7"), "next") {
+                let text = page.to_string();
+                assert!(text.contains(&id) && !text.contains(SECRET), "{role}: compartment of {id}: {text}");
+            }
+        }
+        // What is not indexed of them is not said to be missing.
+        for path in ["/Patient?phone:missing=true", "/Patient?email:not=x", "/Encounter?_source:missing=true"]
+        {
+            let answer = client.ask("GET", path, &[], "");
+            assert!(answer.status == 400 && answer.text().contains("made"), "{path}: {}", answer.text());
+        }
     }
 }
 

@@ -1,0 +1,219 @@
+//! The ways in which pages are linked, over the real socket: each shows what matched when the walk began, once; and what is
+//! kept for them nobody can read.
+
+use std::path::Path;
+
+use hilum_testkit::kafka::Kafka;
+use hilum_testkit::postgres::Postgres;
+use serde_json::Value;
+use tempfile::tempdir;
+
+use crate::many::sibling;
+use crate::search::{Client, FORM, code_of, ids, link, said};
+use crate::server::{Server, Start};
+
+/// Stands in what is searched for, and in nothing that is stored.
+const CANARY: &str = "KANARIENVOGEL";
+
+const STYLES: [&str; 3] = ["sealed", "offset", "getpages"];
+
+#[test]
+fn pages_are_the_same_in_every_style() {
+    let folder = tempdir().unwrap();
+    let config = "[fhir]\npaging_of = { his = \"getpages\" }\npage_matches = 3\npage_matches_max = 5\n";
+    let server = Server::start(&folder, &Start { config, ..Start::default() });
+    the_same_in_every_style(&server);
+    the_configured_style(&server);
+    let data = server.data.clone();
+    server.stop();
+    assert!(!is_in_files(&data, CANARY), "what was searched for stands in a file");
+}
+
+/// The same on PostgreSQL; and a walk each page of which is asked of another process than the one before.
+#[test]
+fn pages_are_the_same_in_every_style_on_postgresql() {
+    let (kafka, postgres) = (Kafka::start(1, &[]), Postgres::shared());
+    let config = crate::many::config(&kafka, postgres);
+    let folder = tempdir().unwrap();
+    let start = Start { config: &config, ..Start::default() };
+    let server = Server::start(&folder, &start);
+    the_same_in_every_style(&server);
+    let other = sibling(&folder);
+    let two = Server::start(&other, &start);
+    any_process_answers(&server, &two);
+    let search = "Observation?status=final&_sort=-date";
+    let explained =
+        crate::server::run(&["explain", "--data", server.data.to_str().unwrap(), "--engine", search]);
+    let text = String::from_utf8(explained.stdout).unwrap();
+    assert!(text.contains("9 driven · 9 match"), "{text}{}", String::from_utf8_lossy(&explained.stderr));
+}
+
+/// Links are of the installation, not of the process that gave them.
+fn any_process_answers(one: &Server, two: &Server) {
+    let client = Client::new(one, "walker", "viewer");
+    let beside = Client { server: two, key: client.key.clone() };
+    for style in STYLES {
+        let prefer = [("prefer", format!("hilum-paging={style}"))];
+        let prefer: Vec<(&str, &str)> = prefer.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let first = said(&client.ask("GET", "/Observation?_sort=-date&_count=2", &prefer, ""));
+        let (mut found, mut next) = (ids(&first, "match"), link(&first, "next"));
+        for who in [&beside, &client].into_iter().cycle().take(10) {
+            let Some(there) = next else { break };
+            let page = who.page(&there);
+            found.extend(ids(&page, "match"));
+            next = link(&page, "next");
+        }
+        let all: Vec<String> = (0..9).rev().map(|n| format!("o{n}")).collect();
+        assert_eq!(found, all, "{style}");
+    }
+}
+
+fn observation(client: &Client<'_>, id: &str, day: usize) {
+    let rest = format!(
+        ",\"status\":\"final\",\"code\":{{\"text\":\"x\"}},\"identifier\":[{{\"value\":\"{id}\"}}],\
+         \"effectiveDateTime\":\"2026-01-{day:02}\""
+    );
+    client.put("Observation", id, &rest);
+}
+
+fn the_same_in_every_style(server: &Server) {
+    let client = Client::new(server, "operator", "operator");
+    for n in 0..9 {
+        observation(&client, &format!("o{n}"), n + 1);
+    }
+    let all: Vec<String> = (0..9).rev().map(|n| format!("o{n}")).collect();
+    // One that fits into a link, and one that does not.
+    let long: Vec<String> = (0..300).map(|n| format!("{CANARY}-{n}")).chain(all.iter().cloned()).collect();
+    let long = format!("identifier={}&_sort=-date&_count=2", long.join(","));
+    for style in STYLES {
+        let prefer = [("prefer", format!("hilum-paging={style}"))];
+        let prefer: Vec<(&str, &str)> = prefer.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        for query in ["status=final&_sort=-date&_count=2", &long] {
+            let headers = [prefer.as_slice(), &[FORM]].concat();
+            let answer = client.ask("POST", "/Observation/_search", &headers, query);
+            assert_eq!(answer.status, 200, "{style}: {}", answer.text());
+            let applied = answer.header("preference-applied");
+            assert_eq!(applied.as_deref(), Some(format!("hilum-paging={style}").as_str()));
+            let first = said(&answer);
+            assert_eq!(first["total"], 9, "{style}");
+            observation(&client, "late", 4);
+            let next = link(&first, "next").unwrap();
+            assert!(
+                next.len() < 1_500 && !next.contains(CANARY) && !next.contains("final"),
+                "{style}: {next}"
+            );
+            let mut found = ids(&first, "match");
+            let rest = client.walk(&next, "next");
+            found.extend(rest.iter().flat_map(|page| ids(page, "match")));
+            assert_eq!(found, all, "{style}");
+            assert!(rest.iter().all(|page| page["total"] == 9), "{style}: as it was told");
+            let mut backward: Vec<String> = Vec::new();
+            for page in client.walk(&link(&first, "last").unwrap(), "previous") {
+                backward.splice(0..0, ids(&page, "match"));
+            }
+            assert_eq!(backward, all, "{style}: from behind");
+            let again = client.page(&link(rest.last().unwrap(), "first").unwrap());
+            assert_eq!(ids(&again, "match"), all[..2], "{style}");
+            // Nobody else's.
+            let other = Client::new(server, &format!("o-{style}-{}", query.len()), "admin");
+            assert_eq!(other.ask("GET", &next, &[], "").status, 404, "{style}");
+            assert_eq!(client.ask("DELETE", "/Observation/late", &[], "").status, 204);
+        }
+    }
+    by_number(&client, &all);
+}
+
+/// Pages by their number, and those of a search that is kept.
+fn by_number(client: &Client<'_>, all: &[String]) {
+    let query = "/Observation?status=final&_sort=-date&_count=2";
+    let page = client.page(&format!("{query}&_offset=4"));
+    assert_eq!((ids(&page, "match"), &page["total"]), (all[4..6].to_vec(), &Value::from(9)));
+    assert_eq!(link(&page, "self").unwrap(), "/Observation?status=final&_sort=-date&_count=2&_offset=4");
+    let next = link(&page, "next").unwrap();
+    assert!(next.starts_with("/_page/") && next.ends_with("?_offset=6&_count=2"), "{next}");
+    // A client goes where it likes.
+    let there = next.replace("_offset=6&_count=2", "_offset=1&_count=3");
+    assert_eq!(ids(&client.page(&there), "match"), all[1..4]);
+    let behind = client.page(&next.replace("_offset=6", "_offset=100"));
+    assert_eq!((ids(&behind, "match").len(), &behind["total"]), (0, &Value::from(9)));
+    for (path, want) in [
+        (format!("{query}&_offset=8001"), "hilum-paging=sealed"),
+        (format!("{query}&_offset=-1"), "_offset"),
+        (format!("{next}&x=1"), "_offset, _count"),
+    ] {
+        let answer = client.ask("GET", &path, &[], "");
+        assert!(answer.status == 400 && answer.text().contains(want), "{path}: {}", answer.text());
+    }
+    let kept = client.ask("GET", query, &[("prefer", "hilum-paging=getpages")], "");
+    let next = link(&said(&kept), "next").unwrap();
+    assert!(next.starts_with("?_getpages=") && next.contains("&_getpagesoffset=2&_count=2"), "{next}");
+    assert_eq!(ids(&client.page(&format!("{next}&_pretty=true")), "match"), all[2..4]);
+    let changed = next.replace("_getpages=", "_getpages=A");
+    assert_eq!(client.ask("GET", &changed, &[], "").status, 404);
+    let unknown = format!("?_getpages={}", "A".repeat(64));
+    let answer = client.ask("GET", &unknown, &[], "");
+    assert_eq!((answer.status, code_of(&answer).as_str()), (410, "expired"));
+    let answer = client.ask("GET", query, &[("prefer", "hilum-paging=x")], "");
+    assert!(answer.status == 400 && answer.text().contains("getpages"), "{}", answer.text());
+}
+
+fn the_configured_style(server: &Server) {
+    let his = Client::new(server, "his", "viewer");
+    let first = his.page("/Observation?status=final");
+    assert_eq!(ids(&first, "match").len(), 3, "fhir.page_matches");
+    assert!(link(&first, "next").unwrap().starts_with("?_getpages="));
+    assert_eq!(ids(&his.page("/Observation?status=final&_count=1000"), "match").len(), 5);
+    let other = Client::new(server, "other", "viewer");
+    let first = other.page("/Observation?status=final");
+    assert!(!link(&first, "next").unwrap().contains("_getpages"));
+}
+
+fn is_in_files(folder: &Path, text: &str) -> bool {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.into_iter().any(|path| {
+        if path.is_dir() {
+            return is_in_files(&path, text);
+        }
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    })
+}
+
+/// A link leads across no rebuild of the index: what was visible before it is not known any more.
+#[test]
+fn a_link_ends_with_the_index_that_it_walks() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let client = Client::new(&server, "operator", "operator");
+    for n in 0..5 {
+        observation(&client, &format!("o{n}"), n + 1);
+    }
+    let first = client.page("/Observation?status=final&_count=2");
+    let kept = client.ask("GET", "/Observation?_count=2", &[("prefer", "hilum-paging=getpages")], "");
+    let links = [link(&first, "next").unwrap(), link(&said(&kept), "next").unwrap()];
+    let (data, key) = (server.data.clone(), client.key.clone());
+    server.stop();
+    let config = "[http]\nzone = \"Asia/Seoul\"\n[fhir]\nbases = [\"https://hilum.example/fhir\"]\n";
+    let file = folder.path().join("zone.toml");
+    std::fs::write(&file, config).unwrap();
+    let rebuilt = crate::server::run(&[
+        "rebuild",
+        "index",
+        "--data",
+        data.to_str().unwrap(),
+        "--config",
+        file.to_str().unwrap(),
+    ]);
+    assert_eq!(rebuilt.status.code(), Some(3), "{}", String::from_utf8_lossy(&rebuilt.stderr));
+    let server = Server::start(&folder, &Start { config, ..Start::default() });
+    let client = Client { server: &server, key };
+    for next in links {
+        let answer = client.ask("GET", &next, &[], "");
+        assert_eq!((answer.status, code_of(&answer).as_str()), (410, "expired"), "{next}: {}", answer.text());
+        let again = answer.header("link").unwrap();
+        // Whatever `Host` said: links begin with what is configured.
+        assert!(again.starts_with("<https://hilum.example/fhir/_page/"), "{again}");
+        let path = again.split_once("/fhir").unwrap().1.split_once('>').unwrap().0;
+        assert_eq!(ids(&client.page(path), "match"), ["o0", "o1"]);
+    }
+}
