@@ -154,16 +154,36 @@ pub enum Check {
     All(Vec<Check>),
 }
 
-/// A key that the answer is ordered by: the least value in a column of the rows that belong to a subject (descending: the
-/// greatest). Subjects without one come last, either way.
+/// What the answer is ordered by. Subjects without one come last, either way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sort {
-    /// Rows that belong to a subject.
-    pub probe: Probe,
-    /// The column.
-    pub column: &'static str,
-    /// Greatest first.
+    /// The key of a subject.
+    pub key: Key,
+    /// Greatest first; of several values of one subject the greatest counts, else the least.
     pub descending: bool,
+}
+
+/// Where a key is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Key {
+    /// A column of the rows that belong to a subject.
+    Of {
+        /// The rows.
+        probe: Probe,
+        /// The column.
+        column: &'static str,
+    },
+    /// The key of others, to which the rows that belong to a subject lead.
+    Through {
+        /// The rows.
+        probe: Probe,
+        /// The column with the next subject; a row where it is absent leads nowhere.
+        subject: &'static str,
+        /// The key of that.
+        key: Box<Key>,
+    },
+    /// The first of these, at least one, that is there.
+    First(Vec<Key>),
 }
 
 /// Subjects that meet all criteria, each once, ordered by `sort` and then by the subject itself, ascending.
@@ -272,6 +292,20 @@ impl Size {
         probe.keep.iter().for_each(|keep| self.test(&keep.test));
     }
 
+    fn key(&mut self, key: &Key, depth: usize) {
+        if !self.part(depth) {
+            return;
+        }
+        match key {
+            Key::Of { probe, .. } => self.probe(probe),
+            Key::Through { probe, key, .. } => {
+                self.probe(probe);
+                self.key(key, depth + 1);
+            }
+            Key::First(all) => all.iter().for_each(|key| self.key(key, depth + 1)),
+        }
+    }
+
     fn test(&mut self, test: &Test) {
         if let Test::In(values) = test {
             self.values += values.len();
@@ -285,7 +319,7 @@ impl Query {
         let mut size = Size::default();
         size.source(&self.from, 0);
         self.checks.iter().for_each(|check| size.check(check, 0));
-        self.sort.iter().for_each(|sort| size.probe(&sort.probe));
+        self.sort.iter().for_each(|sort| size.key(&sort.key, 0));
         size
     }
 }
@@ -368,8 +402,7 @@ impl Schema {
         }
         let mut keys = Vec::with_capacity(query.sort.len());
         for sort in &query.sort {
-            let table = fit.probe(&sort.probe, Some(subject))?;
-            keys.push(column(table, sort.column)?.ty);
+            keys.push(fit.key(&sort.key, subject)?);
         }
         if let Some(after) = &query.after {
             let Some((last, given)) = after.split_last().filter(|(_, given)| given.len() == keys.len())
@@ -468,16 +501,7 @@ impl Fit<'_> {
                 let table = self.probe(probe, None)?;
                 subject_of(table, subject)
             }
-            Source::Any(all) => {
-                let mut types = all.iter().map(|one| self.source(one));
-                let first = types.next().ok_or_else(|| shape("(query)", "any of nothing"))??;
-                for ty in types {
-                    if ty? != first {
-                        return Err(shape("(query)", "subjects of several types"));
-                    }
-                }
-                Ok(first)
-            }
+            Source::Any(all) => one_type(all.iter().map(|one| self.source(one)), "subjects of several types"),
             Source::Follow { of, probe, subject } => {
                 let of = self.source(of)?;
                 let table = self.probe(probe, Some(of))?;
@@ -496,6 +520,20 @@ impl Fit<'_> {
             }
             Check::Not(check) => self.check(check, subject),
             Check::Any(all) | Check::All(all) => all.iter().try_for_each(|check| self.check(check, subject)),
+        }
+    }
+
+    /// The type of a key.
+    fn key(&self, key: &Key, subject: Type) -> Result<Type, TablesError> {
+        match key {
+            Key::Of { probe, column: name } => Ok(column(self.probe(probe, Some(subject))?, name)?.ty),
+            Key::Through { probe, subject: name, key } => {
+                let table = self.probe(probe, Some(subject))?;
+                self.key(key, subject_of(table, name)?)
+            }
+            Key::First(all) => {
+                one_type(all.iter().map(|key| self.key(key, subject)), "keys of several types")
+            }
         }
     }
 
@@ -531,6 +569,20 @@ impl Fit<'_> {
         }
         Ok(table)
     }
+}
+
+/// The type that all of these have.
+fn one_type(
+    mut types: impl Iterator<Item = Result<Type, TablesError>>,
+    several: &str,
+) -> Result<Type, TablesError> {
+    let first = types.next().ok_or_else(|| shape("(query)", "any of nothing"))??;
+    for ty in types {
+        if ty? != first {
+            return Err(shape("(query)", several));
+        }
+    }
+    Ok(first)
 }
 
 fn values_of(test: &Test) -> &[Value] {

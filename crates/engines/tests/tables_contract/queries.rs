@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hilum_core::{Entropy, Seq};
 use hilum_engines::tables::query::{
-    Answer, Bounds, Check, Found, Keep, Probe, Query, Sort, Source, Term, Test,
+    Answer, Bounds, Check, Found, Keep, Key, Probe, Query, Sort, Source, Term, Test,
 };
 use hilum_engines::tables::{Row, Scan, Table, TablesError, Type, Value, Write};
 
@@ -178,11 +178,23 @@ impl World {
         }
     }
 
-    fn key(&self, sort: &Sort, x: &Value) -> Value {
-        let rows = self.probed(&sort.probe, Some(x));
-        let values = rows.iter().map(|row| self.value(&sort.probe, row, sort.column));
-        let values = values.filter(|value| *value != Value::Null);
-        let best = if sort.descending { values.max() } else { values.min() };
+    fn key(&self, key: &Key, x: &Value, descending: bool) -> Value {
+        let values: Vec<Value> = match key {
+            Key::Of { probe, column } => {
+                self.probed(probe, Some(x)).iter().map(|row| self.value(probe, row, column)).collect()
+            }
+            Key::Through { probe, subject, key } => {
+                let next =
+                    self.probed(probe, Some(x)).into_iter().map(|row| self.value(probe, &row, subject));
+                next.map(|next| self.key(key, &next, descending)).collect()
+            }
+            Key::First(all) => {
+                let all = all.iter().map(|key| self.key(key, x, descending));
+                return all.into_iter().find(|value| *value != Value::Null).unwrap_or(Value::Null);
+            }
+        };
+        let values = values.into_iter().filter(|value| *value != Value::Null);
+        let best = if descending { values.max() } else { values.min() };
         best.unwrap_or(Value::Null)
     }
 
@@ -190,7 +202,8 @@ impl World {
     fn all(&self, query: &Query) -> Vec<Found> {
         let subjects = self.source(&query.from).into_iter();
         let met = subjects.filter(|x| query.checks.iter().all(|check| self.holds(check, x)));
-        let keys = |x: &Value| query.sort.iter().map(|sort| self.key(sort, x)).collect();
+        let keys =
+            |x: &Value| query.sort.iter().map(|sort| self.key(&sort.key, x, sort.descending)).collect();
         let mut found: Vec<Found> = met.map(|subject| Found { keys: keys(&subject), subject }).collect();
         found.sort_by(|a, b| {
             for ((one, other), sort) in a.keys.iter().zip(&b.keys).zip(&query.sort) {
@@ -313,10 +326,23 @@ fn check(dice: &Dice, depth: u64) -> Check {
     }
 }
 
+fn key(dice: &Dice, column: &'static str, depth: u64) -> Key {
+    match dice.below(if depth == 0 { 1 } else { 5 }) {
+        0..=2 => {
+            let probe = Probe::by_index(FACT.name, "by_who", vec![kind(dice), Term::Subject]);
+            Key::Of { probe: Probe { keep: visible(dice), ..probe }, column }
+        }
+        3 => {
+            let (probe, subject) = step(dice);
+            Key::Through { probe, subject, key: Box::new(key(dice, column, depth - 1)) }
+        }
+        _ => Key::First((0..=dice.below(2)).map(|_| key(dice, column, depth - 1)).collect()),
+    }
+}
+
 fn sort(dice: &Dice) -> Sort {
     let column = dice.of(&["value", "rank", "to_t"]);
-    let probe = Probe::by_index(FACT.name, "by_who", vec![kind(dice), Term::Subject]);
-    Sort { probe: Probe { keep: visible(dice), ..probe }, column, descending: dice.below(2) == 0 }
+    Sort { key: key(dice, column, 2), descending: dice.below(2) == 0 }
 }
 
 fn query(dice: &Dice) -> Query {

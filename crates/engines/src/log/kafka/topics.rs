@@ -100,9 +100,7 @@ pub(super) async fn open(
             config.prefix
         )));
     }
-    if let Some(gone) = list.topics.iter().find(|topic| there.partitions(topic).is_none()) {
-        return Err(listing::gone(names, gone, each));
-    }
+    there = listed_topics(&cluster, names, &list, there, each).await?;
     for source in &config.own_topics {
         let topic = names.of_source(source);
         if !list.topics.contains(&topic) {
@@ -183,6 +181,28 @@ async fn begun(
             return Err(listing::list_lost(names, &format!("{how}, though records stand in {topic}")));
         }
         tokio::time::sleep(Duration::from_millis(limits::KAFKA_RETRY_MS)).await;
+    }
+}
+
+/// The topics that the list names. Another process may have added one since the cluster was looked at, or told another
+/// broker: what is not there at once is looked for again before it is said to be gone.
+async fn listed_topics(
+    cluster: &Cluster<'_>,
+    names: &Names,
+    list: &List,
+    mut there: Present,
+    each: u16,
+) -> Result<Present, LogError> {
+    let until = Instant::now() + Duration::from_secs(limits::ENGINE_CONNECT_S_MAX);
+    loop {
+        let Some(absent) = list.topics.iter().find(|topic| there.partitions(topic).is_none()) else {
+            return Ok(there);
+        };
+        if Instant::now() > until {
+            return Err(listing::gone(names, absent, each));
+        }
+        tokio::time::sleep(Duration::from_millis(limits::KAFKA_RETRY_MS)).await;
+        there = cluster.look().await?;
     }
 }
 

@@ -207,6 +207,10 @@ impl Dialect for Writing<'_> {
         String::new()
     }
 
+    fn orders(&self) -> bool {
+        true
+    }
+
     fn order(&self, by_key: bool, columns: &[String]) -> String {
         order_by(by_key, columns, false)
     }

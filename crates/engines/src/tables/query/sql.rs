@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Bounds, Check, Fitting, Keep, Leg, Probe, Query, Sort, Source, Term, Test, columns};
+use super::{Bounds, Check, Fitting, Keep, Key, Leg, Probe, Query, Source, Term, Test, columns};
 use crate::tables::shape::Schema;
 use crate::tables::{Table, TablesError, Type, Value};
 
@@ -28,6 +28,8 @@ pub(crate) trait Dialect {
     fn contains(&self, column: &str, part: &str) -> String;
     /// Behind a table's alias: which index is walked.
     fn hint(&self, table: &Table, index: Option<&str>) -> String;
+    /// Whether a walk says its order.
+    fn orders(&self) -> bool;
     /// At the end of a walk: in which order; empty where a hint says the index.
     fn order(&self, by_key: bool, columns: &[String]) -> String;
     /// Of a walk whose `columns` but the last are given: what selects the last one once for rows side by side, and the order
@@ -55,7 +57,7 @@ pub(crate) struct Walk {
     pub(crate) conditions: String,
     /// ` ORDER BY …`, or empty.
     pub(crate) order: String,
-    /// Its columns in the index's order.
+    /// Its columns in the index's order; none where that is not asked.
     columns: Vec<String>,
 }
 
@@ -106,7 +108,7 @@ pub(crate) fn select<'q>(
     }
     let mut keys = String::new();
     for (n, sort) in query.sort.iter().enumerate() {
-        write!(keys, "{} AS k{n}, ", writer.key(sort, "c.s")?).unwrap_or_default();
+        write!(keys, "{} AS k{n}, ", writer.key(&sort.key, "c.s", sort.descending)?).unwrap_or_default();
     }
     let meets = writer.candidates(query, &keys)?;
     let after = writer.after(fitting);
@@ -165,10 +167,6 @@ pub(crate) fn counted(bounds: Bounds, count: i64, looked_at: i64) -> Option<u64>
 }
 
 const ABSENT: &Value = &Value::Null;
-
-fn quote(name: &str) -> String {
-    format!("\"{name}\"")
-}
 
 const fn way(descending: bool) -> &'static str {
     if descending { "DESC" } else { "ASC" }
@@ -325,13 +323,11 @@ impl<'q, D: Dialect> Writer<'_, 'q, D> {
         let table = self.schema.table(probe.table)?;
         let alias = self.alias();
         let columns = columns(table, probe.index)?;
+        let of = |name: &str| format!("{alias}.\"{name}\"");
         let name = |at: usize| {
-            columns
-                .get(at)
-                .and_then(|at| table.columns.get(*at))
-                .map(|column| (format!("{alias}.{}", quote(column.name)), column.ty))
+            columns.get(at).and_then(|at| table.columns.get(*at)).map(|column| (of(column.name), column.ty))
         };
-        let mut conditions: Vec<String> = Vec::new();
+        let mut conditions: Vec<String> = Vec::with_capacity(probe.prefix.len() + probe.keep.len() + 3);
         let (mut before, mut is_ordered) = (String::new(), true);
         for (at, term) in probe.prefix.iter().enumerate() {
             let Some((column, ty)) = name(at) else { continue };
@@ -368,15 +364,17 @@ impl<'q, D: Dialect> Writer<'_, 'q, D> {
         }
         for Keep { column, test } in &probe.keep {
             let ty = super::column(table, column)?.ty;
-            conditions.push(self.test(&format!("{alias}.{}", quote(column)), test, ty));
+            conditions.push(self.test(&of(column), test, ty));
         }
         if !subject.is_empty() && super::column(table, subject)?.optional {
-            conditions.push(format!("{alias}.{} IS NOT NULL", quote(subject)));
+            conditions.push(format!("{} IS NOT NULL", of(subject)));
         }
-        let ordered: Vec<String> =
-            (0..columns.len()).filter_map(|at| name(at).map(|(name, _)| name)).collect();
+        // Of many small walks only their conditions are wanted.
+        let is_told = x.is_none() || self.dialect.orders();
+        let told = if is_told { columns.len() } else { 0 };
+        let ordered: Vec<String> = (0..told).filter_map(|at| name(at).map(|(name, _)| name)).collect();
         Ok(Walk {
-            subject: if subject.is_empty() { "1".to_owned() } else { format!("{alias}.{}", quote(subject)) },
+            subject: if subject.is_empty() { "1".to_owned() } else { of(subject) },
             rows: format!(
                 "{before}{} AS {alias}{}",
                 self.dialect.table(table),
@@ -449,10 +447,28 @@ impl<'q, D: Dialect> Writer<'_, 'q, D> {
         })
     }
 
-    fn key(&mut self, sort: &'q Sort, x: &str) -> Result<String, TablesError> {
-        let mut walk = self.walk_of(&sort.probe, sort.column, Some(x), (false, None))?;
-        walk.and(&format!("{} IS NOT NULL", walk.subject));
-        Ok(self.dialect.least(&walk, sort.descending))
+    fn key(&mut self, key: &'q Key, x: &str, descending: bool) -> Result<String, TablesError> {
+        Ok(match key {
+            Key::Of { probe, column } => {
+                let mut walk = self.walk_of(probe, column, Some(x), (false, None))?;
+                walk.and(&format!("{} IS NOT NULL", walk.subject));
+                self.dialect.least(&walk, descending)
+            }
+            Key::Through { probe, subject, key } => {
+                let walk = self.walk_of(probe, subject, Some(x), (false, None))?;
+                let next = self.key(key, &walk.subject.clone(), descending)?;
+                let each = Walk { subject: next, ..walk }.select();
+                let (fence, way) = (self.dialect.fence(), way(descending));
+                format!(
+                    "(SELECT x.s FROM ({each}{fence}) AS x WHERE x.s IS NOT NULL ORDER BY x.s {way} LIMIT 1)"
+                )
+            }
+            Key::First(all) => {
+                let each: Result<Vec<String>, TablesError> =
+                    all.iter().map(|key| self.key(key, x, descending)).collect();
+                format!("COALESCE({}, NULL)", each?.join(", "))
+            }
+        })
     }
 
     fn after(&mut self, fitting: &Fitting<'q>) -> String {

@@ -54,6 +54,10 @@ impl Dialect for Writing {
         index.map_or_else(String::new, |index| format!(" INDEXED BY {}", index_name(table, index)))
     }
 
+    fn orders(&self) -> bool {
+        false
+    }
+
     fn order(&self, _: bool, _: &[String]) -> String {
         String::new()
     }
@@ -282,7 +286,7 @@ impl Drop for Watched<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::query::{Check, Probe, Sort, Source, Term};
+    use crate::tables::query::{Check, Key, Probe, Sort, Source, Term};
     use crate::tables::sqlite::{Options, Place, Source as Conns, Sqlite};
     use crate::tables::{Batch, Column, Index, Write};
     use hilum_core::Id;
@@ -425,7 +429,7 @@ mod tests {
                 "one of several, sorted",
                 Query {
                     from: several.clone(),
-                    sort: vec![Sort { probe: of_one(), column: "value", descending: true }],
+                    sort: vec![Sort { key: Key::Of { probe: of_one(), column: "value" }, descending: true }],
                     ..Query::new(walk())
                 },
                 vec![driver, one],
@@ -459,10 +463,25 @@ mod tests {
             (
                 "sorted",
                 Query {
-                    sort: vec![Sort { probe: of_one(), column: "value", descending: true }],
+                    sort: vec![Sort { key: Key::Of { probe: of_one(), column: "value" }, descending: true }],
                     ..Query::new(walk())
                 },
                 vec![driver, one],
+            ),
+            (
+                "sorted by what they refer to",
+                Query {
+                    sort: vec![Sort {
+                        key: Key::Through {
+                            probe: back(),
+                            subject: "who",
+                            key: Box::new(Key::Of { probe: of_one(), column: "value" }),
+                        },
+                        descending: true,
+                    }],
+                    ..Query::new(walk())
+                },
+                vec![driver, other, one],
             ),
         ];
         let tables = Sqlite::open(Place::Memory, &[&FACT], Options::default()).expect("opens");

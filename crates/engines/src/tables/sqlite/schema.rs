@@ -240,20 +240,19 @@ fn drop_not_null(table: &str, column: &str) -> String {
 }
 
 /// Whether rows stand in the tree of the key itself: right for small rows, while large ones would spread over many
-/// pages that random keys then dirty one by one.
+/// pages that random keys then dirty one by one; and right where there is hardly more than the key, which would stand
+/// twice.
 fn is_clustered(table: &Table) -> bool {
-    let bytes: usize = table
-        .columns
-        .iter()
-        .map(|column| match column.ty {
-            Type::Bool => 1,
-            Type::Int | Type::Time | Type::Seq => 6,
-            Type::Id => 17,
-            Type::Text => 24,
-            Type::Bytes => 64,
-        })
-        .sum();
-    bytes <= 140
+    let bytes = |column: &Column| match column.ty {
+        Type::Bool => 1,
+        Type::Int | Type::Time | Type::Seq => 6,
+        Type::Id => 17,
+        Type::Text => 24,
+        Type::Bytes => 64,
+    };
+    let (key, beside) = table.columns.split_at(table.key_len.min(table.columns.len()));
+    let beside: usize = beside.iter().map(bytes).sum();
+    beside <= 6 || key.iter().map(bytes).sum::<usize>() + beside <= 140
 }
 
 fn add_column(table: &str, column: &Column) -> String {
