@@ -48,5 +48,7 @@ pub const UNIT_BYTES_MAX: usize = 64;
 pub const UNITS_MAX: usize = 4_096;
 /// Codes of a value set that a search looks for.
 pub const TERMS_CODES_MAX: usize = 1_000;
+/// What value sets are made of, of all that one search looks into: codes, hierarchies, other value sets.
+pub const TERMS_PARTS_MAX: usize = 2_000;
 /// Concepts within each other.
 pub const TERMS_DEPTH_MAX: usize = 40;

@@ -104,6 +104,11 @@ impl Path {
         only.map(|ty| (Self { branches }, ty))
     }
 
+    /// Each of its branches alone.
+    pub(crate) fn each(&self) -> impl Iterator<Item = Self> {
+        self.branches.iter().map(|branch| Self { branches: vec![branch.clone()] })
+    }
+
     /// Whether it leads nowhere.
     pub fn is_empty(&self) -> bool {
         self.branches.is_empty()

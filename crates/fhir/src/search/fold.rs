@@ -23,9 +23,20 @@ pub(crate) const CUT_BYTES: usize = 160;
 /// assert!(!fold("김").starts_with(&fold("기")));
 /// ```
 pub fn fold(text: &str) -> String {
-    let mut out = String::with_capacity(text.len().min(FOLDED_BYTES_MAX));
-    for sign in text.nfkd().flat_map(char::to_lowercase).nfkd().filter(|sign| !is_combining_mark(*sign)).nfc()
-    {
+    if text.is_ascii() {
+        return gathered(text.chars().map(|sign| sign.to_ascii_lowercase()), text.len());
+    }
+    by_tables(text)
+}
+
+fn by_tables(text: &str) -> String {
+    let plain = text.nfkd().flat_map(char::to_lowercase).nfkd();
+    gathered(plain.filter(|sign| !is_combining_mark(*sign)).nfc(), text.len())
+}
+
+fn gathered(signs: impl Iterator<Item = char>, bytes: usize) -> String {
+    let mut out = String::with_capacity(bytes.min(FOLDED_BYTES_MAX));
+    for sign in signs {
         let sign = match sign {
             'ς' => 'σ', // a final sigma is none in the middle of a longer text
             '\0' => continue,
@@ -78,11 +89,14 @@ mod tests {
             ("white space", "\u{3000} a \n b\u{a0}", "a b"),
             ("nothing", " ", ""),
             ("NUL", "a\0b", "ab"),
+            ("nothing but plain letters", "\t O'Neil \u{b} ANN\u{1c}_1 ", "o'neil ann\u{1c}_1"),
         ];
         for (why, text, want) in cases {
             assert_eq!(fold(text), want, "{why}");
             assert_eq!(fold(want), want, "{why}: again");
         }
+        let all: String = (0..128).map(char::from).collect();
+        assert_eq!(fold(&all), by_tables(&all), "plain letters fold alike either way");
         let long = "서울특별시립의료원".repeat(20);
         let folded = fold(&long);
         assert!(folded.len() <= FOLDED_BYTES_MAX && long.starts_with(&folded));

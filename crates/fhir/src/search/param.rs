@@ -11,6 +11,7 @@ pub struct ParamNumber(i64);
 /// Pairs before the numbers of what is kept beside the values.
 const PARTS: i64 = 4;
 const OF_TYPE: i64 = 1;
+const TEXT: i64 = 2;
 
 impl ParamNumber {
     /// The number of a type's parameter, by its name in a query.
@@ -30,6 +31,12 @@ impl ParamNumber {
     #[must_use]
     pub const fn of_type(self) -> Self {
         Self(self.0 / PARTS * PARTS + OF_TYPE)
+    }
+
+    /// Of codes and identifiers: what they are called (`:text`).
+    #[must_use]
+    pub const fn text(self) -> Self {
+        Self(self.0 / PARTS * PARTS + TEXT)
     }
 
     /// The parameter's own number, whatever stands beside its values.

@@ -1,7 +1,7 @@
 //! Value sets and code systems as they stand on the server: as lists of codes, for `:in`, `:not-in`, `:above` and `:below`.
 //! What a resource says in another way than by listing (filters by properties, other servers' systems) is refused by name.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::json::Json;
 use crate::limits::{TERMS_CODES_MAX, TERMS_DEPTH_MAX};
@@ -117,72 +117,124 @@ fn parts(one: &Json<'_>) -> Result<Vec<Part>, TermsError> {
     Ok(parts)
 }
 
+/// Codes, and systems all of whose codes they are, to be asked whether one is among them.
+pub struct Among<'c> {
+    codes: HashSet<(&'c str, &'c str)>,
+    systems: HashSet<&'c str>,
+}
+
+impl<'c> Among<'c> {
+    /// Of these.
+    pub fn of(codes: &'c [Coded]) -> Self {
+        let systems = codes.iter().filter(|(_, code)| code.is_empty());
+        Self {
+            codes: codes.iter().map(|(system, code)| (system.as_str(), code.as_str())).collect(),
+            systems: systems.map(|(system, _)| system.as_str()).collect(),
+        }
+    }
+
+    /// Whether a code is one of them.
+    pub fn has(&self, (system, code): &Coded) -> bool {
+        self.systems.contains(system.as_str()) || self.codes.contains(&(system.as_str(), code.as_str()))
+    }
+}
+
 /// The codes that all parts of a list have, where each part is a list of codes.
 pub fn in_all(mut parts: Vec<Vec<Coded>>) -> Vec<Coded> {
     let Some(first) = parts.pop() else { return Vec::new() };
-    let has = |codes: &[Coded], one: &Coded| {
-        codes.iter().any(|(system, code)| *system == one.0 && (*code == one.1 || code.is_empty()))
-    };
     // Of a code and all of its system, both of which a list may say, the code is what both have.
     let mut kept = first;
     for other in parts {
-        let narrower: Vec<Coded> = other.iter().filter(|one| has(&kept, one)).cloned().collect();
-        kept.retain(|one| has(&other, one));
-        kept.extend(narrower);
+        let (own, others) = (Among::of(&kept), Among::of(&other));
+        let narrower = other.iter().filter(|one| own.has(one));
+        let both: BTreeSet<&Coded> = kept.iter().filter(|one| others.has(one)).chain(narrower).collect();
+        kept = both.into_iter().cloned().collect();
     }
     let unique: BTreeSet<Coded> = kept.into_iter().collect();
     unique.into_iter().collect()
 }
 
-/// The codes of a CodeSystem that lie below one (`above`: above it), the code itself with them.
+/// Which codes of a CodeSystem lie below which.
 ///
 /// ```
 /// use hilum_fhir::json::Json;
-/// use hilum_fhir::search::terms::beside;
+/// use hilum_fhir::search::terms::Hierarchy;
 /// let tree = Json::parse(br#"{"concept":[{"code":"a","concept":[{"code":"b"},{"code":"c"}]}]}"#).unwrap();
-/// assert_eq!(beside(&tree, "a", false).unwrap(), ["a", "b", "c"]);
-/// assert_eq!(beside(&tree, "c", true).unwrap(), ["a", "c"]);
+/// let tree = Hierarchy::of(&tree).unwrap();
+/// assert_eq!(tree.beside("a", false).unwrap(), ["a", "b", "c"]);
+/// assert_eq!(tree.beside("c", true).unwrap(), ["a", "c"]);
 /// ```
-///
-/// # Errors
-/// [`TermsError::TooMany`].
-pub fn beside(code_system: &Json<'_>, code: &str, above: bool) -> Result<Vec<String>, TermsError> {
-    struct Walk<'a> {
-        code: &'a str,
-        above: bool,
-        out: BTreeSet<String>,
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hierarchy {
+    /// Each before what lies below it.
+    concepts: Vec<Concept>,
+    /// Where a code stands: more than once where it lies below several.
+    at: HashMap<String, Vec<usize>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Concept {
+    code: String,
+    above: Option<usize>,
+    /// Where what lies below it ends.
+    end: usize,
+}
+
+impl Hierarchy {
+    /// What a CodeSystem says.
+    ///
+    /// # Errors
+    /// [`TermsError::TooMany`] where it lies too deep.
+    pub fn of(code_system: &Json<'_>) -> Result<Self, TermsError> {
+        let mut all = Self::default();
+        all.read(each(code_system, "concept"), None, 0)?;
+        Ok(all)
     }
-    impl Walk<'_> {
-        fn walk(
-            &mut self,
-            concepts: &[Json<'_>],
-            path: &mut Vec<String>,
-            inside: bool,
-        ) -> Result<(), TermsError> {
-            for concept in concepts {
-                if path.len() > TERMS_DEPTH_MAX || self.out.len() > TERMS_CODES_MAX {
-                    return Err(TermsError::TooMany);
-                }
-                let own = text(concept, "code").unwrap_or_default();
-                let is_it = own == self.code;
-                if is_it && self.above {
-                    self.out.extend(path.iter().cloned());
-                }
-                if is_it || (inside && !self.above) {
-                    self.out.insert(own.to_owned());
-                }
-                path.push(own.to_owned());
-                self.walk(each(concept, "concept"), path, inside || is_it)?;
-                path.pop();
-            }
-            Ok(())
+
+    fn read(&mut self, concepts: &[Json<'_>], above: Option<usize>, depth: usize) -> Result<(), TermsError> {
+        if depth > TERMS_DEPTH_MAX && !concepts.is_empty() {
+            return Err(TermsError::TooMany);
         }
+        for concept in concepts {
+            let code = text(concept, "code").unwrap_or_default();
+            let at = self.concepts.len();
+            self.at.entry(code.to_owned()).or_default().push(at);
+            self.concepts.push(Concept { code: code.to_owned(), above, end: at });
+            self.read(each(concept, "concept"), Some(at), depth + 1)?;
+            let end = self.concepts.len();
+            if let Some(own) = self.concepts.get_mut(at) {
+                own.end = end;
+            }
+        }
+        Ok(())
     }
-    let mut walk = Walk { code, above, out: BTreeSet::new() };
-    walk.walk(each(code_system, "concept"), &mut Vec::new(), false)?;
-    // One that the system does not list is all that is known of it.
-    walk.out.insert(code.to_owned());
-    Ok(walk.out.into_iter().collect())
+
+    /// The codes that lie below one (`above`: above it), the code itself with them: of one that the system does not list it
+    /// is all that is known.
+    ///
+    /// # Errors
+    /// [`TermsError::TooMany`].
+    pub fn beside(&self, code: &str, above: bool) -> Result<Vec<String>, TermsError> {
+        let mut codes = BTreeSet::from([code]);
+        for at in self.at.get(code).into_iter().flatten() {
+            if above {
+                let mut next = Some(*at);
+                while let Some(concept) = next.and_then(|at| self.concepts.get(at)) {
+                    codes.insert(&concept.code);
+                    next = concept.above;
+                }
+            } else {
+                let end = self.concepts.get(*at).map_or(*at, |concept| concept.end);
+                let below = self.concepts.get(*at..end).unwrap_or_default();
+                // More than are looked for are not looked at.
+                codes.extend(below.iter().take(TERMS_CODES_MAX + 1).map(|concept| concept.code.as_str()));
+            }
+            if codes.len() > TERMS_CODES_MAX {
+                return Err(TermsError::TooMany);
+            }
+        }
+        Ok(codes.into_iter().map(str::to_owned).collect())
+    }
 }
 
 #[cfg(test)]
@@ -248,5 +300,23 @@ mod tests {
         assert_eq!(in_all(vec![all, a.clone()]), a);
         assert_eq!(in_all(vec![a, codes(&[("s", "b"), ("t", "a")])]), codes(&[("s", "b")]));
         assert_eq!(in_all(Vec::new()), Vec::new());
+    }
+
+    #[test]
+    fn a_code_lies_beside_others_wherever_it_stands() {
+        let tree = r#"{"concept":[
+            {"code":"a","concept":[{"code":"b","concept":[{"code":"c"}]},{"code":"d"}]},
+            {"code":"e","concept":[{"code":"b","concept":[{"code":"f"}]}]}]}"#;
+        let tree = Hierarchy::of(&Json::parse(tree.as_bytes()).unwrap()).unwrap();
+        let cases: &[(&str, &str, bool, &[&str])] = &[
+            ("below", "a", false, &["a", "b", "c", "d"]),
+            ("below either of two places", "b", false, &["b", "c", "f"]),
+            ("above both", "b", true, &["a", "b", "e"]),
+            ("a leaf", "d", false, &["d"]),
+            ("of none that is listed", "x", true, &["x"]),
+        ];
+        for (why, code, above, want) in cases {
+            assert_eq!(tree.beside(code, *above).unwrap(), *want, "{why}");
+        }
     }
 }

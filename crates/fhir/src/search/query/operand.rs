@@ -11,7 +11,7 @@ use crate::limits::{QUERY_DIGITS_MAX, QUERY_EXPONENT_MAX};
 use crate::r4::{Parameter, ParameterType, r4};
 use crate::reference::Reference;
 use crate::resource::FhirId;
-use crate::search::fold::CUT_BYTES;
+use crate::search::fold::{CUT_BYTES, fold};
 use crate::search::number::Decimal;
 
 /// One value.
@@ -213,6 +213,7 @@ impl Operand {
             Some(Modifier::Missing) => return raw.parse().ok().map(Self::Missing),
             Some(Modifier::Identifier) => return token(raw).map(Self::Token),
             Some(Modifier::OfType) => return of_type_of(raw),
+            Some(Modifier::Text) => return Some(Self::Text(unescape(raw))),
             Some(Modifier::In | Modifier::NotIn) => return Some(Self::ValueSet(unescape(raw))),
             // What is above and below stands in a system that is known.
             Some(Modifier::Above | Modifier::Below) if parameter.ty == ParameterType::Token => {
@@ -236,9 +237,9 @@ impl Operand {
                 let (prefix, raw) = Prefix::split(raw);
                 Some(Self::Date(prefix, Moment::parse(raw)?))
             }
-            ParameterType::String | ParameterType::Uri | ParameterType::Special => {
-                Some(Self::Text(unescape(raw)))
-            }
+            // Blanks alone would be the beginning of every text.
+            ParameterType::String => Some(unescape(raw)).filter(|raw| !fold(raw).is_empty()).map(Self::Text),
+            ParameterType::Uri | ParameterType::Special => Some(Self::Text(unescape(raw))),
             ParameterType::Token => token(raw).map(Self::Token),
             ParameterType::Reference => target(&unescape(raw), of_type).map(Self::Reference),
             ParameterType::Quantity => quantity(raw),
@@ -407,6 +408,7 @@ pub(super) fn wants(parameter: &Parameter, modifier: Option<Modifier>) -> &'stat
         Some(Modifier::OfType) => {
             "system|code|value: the type of the identifier by its system and code, and the value"
         }
+        Some(Modifier::Text) => "the beginning of what the code is called",
         Some(Modifier::In | Modifier::NotIn) => "the address of a value set that is here, or ValueSet/id",
         Some(Modifier::Above | Modifier::Below) if parameter.ty == ParameterType::Token => {
             "system|code, of a code system that is here"

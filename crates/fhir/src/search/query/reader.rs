@@ -285,7 +285,8 @@ impl Reader {
         let of_type = said.filter(|_| is_reference).and_then(type_of);
         let modifier = match said {
             Some(said) if of_type.is_none() => {
-                let known = Modifier::parse(said).filter(|known| Rule::takes(parameter, *known));
+                let known =
+                    Modifier::parse(said).filter(|known| Rule::takes(resource_type, parameter, *known));
                 let type_too = if is_reference { ", :[type]" } else { "" };
                 let takes = format!("{}{type_too}", rule.modifiers_said());
                 Some(known.ok_or_else(|| self.modifier(parameter.code, rule.name, &takes))?)

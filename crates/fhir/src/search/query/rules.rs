@@ -1,7 +1,8 @@
 //! The one table of what a search parameter of a type may carry: refusals, CapabilityStatement and documentation are made
 //! from it.
 
-use crate::r4::{Parameter, ParameterType, r4};
+use crate::r4::{Parameter, ParameterType};
+use crate::search::values::texts;
 
 /// What stands behind the colon of a parameter's name (<https://hl7.org/fhir/R4/search.html#modifiers>). `:[type]` of a
 /// reference is no modifier here: it is part of the value, or of the chain.
@@ -173,6 +174,7 @@ pub const RULES: [Rule; 9] = [
         modifiers: &[
             Modifier::Missing,
             Modifier::Not,
+            Modifier::Text,
             Modifier::OfType,
             Modifier::In,
             Modifier::NotIn,
@@ -222,21 +224,20 @@ impl Rule {
 
     /// Whether a parameter is answered: its type is, and some element holds its values.
     pub fn answers(parameter: &Parameter) -> bool {
-        let is_kept = parameter.ty != ParameterType::Composite || is_pair(parameter);
-        let is_answered = Self::of(parameter.ty).is_answered && is_kept;
-        is_answered && !parameter.expression.is_empty()
+        Self::of(parameter.ty).is_answered && !parameter.expression.is_empty()
     }
 
-    /// Whether a parameter takes a modifier: types of identifiers are asked of identifiers alone, value sets of what has a
-    /// system.
-    pub fn takes(parameter: &Parameter, modifier: Modifier) -> bool {
+    /// Whether a parameter of a type takes a modifier: types of identifiers are asked of identifiers alone, value sets of what
+    /// has a system, texts of what is called something.
+    pub fn takes(resource_type: &str, parameter: &Parameter, modifier: Modifier) -> bool {
         let is_listed = Self::of(parameter.ty).modifiers.contains(&modifier);
         let needs_system = matches!(
             modifier,
             Modifier::In | Modifier::NotIn | Modifier::Above | Modifier::Below | Modifier::OfType
         );
         let is_row = parameter.code == "_id" && parameter.ty == ParameterType::Token;
-        is_listed && !(needs_system && is_row)
+        let is_called = modifier != Modifier::Text || !texts(resource_type, parameter.code).is_empty();
+        is_listed && !(needs_system && is_row) && is_called
     }
 
     /// The modifiers as they are written, for a text.
@@ -259,14 +260,4 @@ impl Rule {
         said.push_str(if self.sorts { "; sorts." } else { "." });
         said
     }
-}
-
-/// Whether a composite is a code and a code, quantity or text beside it: 40 of R4's 46 are.
-fn is_pair(parameter: &Parameter) -> bool {
-    let mut types = parameter.components.iter().map(|(id, _)| r4().by_id(id).map(|part| part.ty));
-    let (first, second) = (types.next().flatten(), types.next().flatten());
-    let beside = [ParameterType::Token, ParameterType::Quantity, ParameterType::String];
-    first == Some(ParameterType::Token)
-        && second.is_some_and(|second| beside.contains(&second))
-        && types.next().is_none()
 }

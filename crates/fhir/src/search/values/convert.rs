@@ -57,17 +57,32 @@ impl Converter<'_> {
     fn tokens(&mut self, json: &Json<'_>, ty: &str) {
         match (ty, json) {
             ("CodeableConcept", _) => {
-                for coding in json.get("coding").map_or(&[][..], Json::elements) {
-                    self.coded(text(coding, "code"), text(coding, "system"));
-                }
+                self.called(text(json, "text"));
+                json.get("coding").map_or(&[][..], Json::elements).iter().for_each(|one| self.coding(one));
             }
-            ("Coding", _) => self.coded(text(json, "code"), text(json, "system")),
-            ("Identifier", _) => self.identifier(json),
+            ("Coding", _) => self.coding(json),
+            ("Identifier", _) => {
+                self.identifier(json);
+                self.called(json.get("type").and_then(|kind| text(kind, "text")));
+            }
             // What a phone number is of (`phone`, `home`) is no system of codes.
             ("ContactPoint", _) => self.coded(text(json, "value"), None),
             (_, Json::Bool(truth)) => self.token(if *truth { "true" } else { "false" }, System::NONE),
             (_, Json::String(code)) if !code.is_empty() => self.token(code, System::NONE),
             _ => {}
+        }
+    }
+
+    fn coding(&mut self, json: &Json<'_>) {
+        self.coded(text(json, "code"), text(json, "system"));
+        self.called(text(json, "display"));
+    }
+
+    /// What a code is called; however it is written, once.
+    fn called(&mut self, written: Option<&str>) {
+        let folded = written.map(fold).filter(|folded| !folded.is_empty());
+        if let Some(folded) = folded.filter(|_| self.parameter.has_texts) {
+            self.out.push(self.parameter.number.text(), Value::String { folded, exact: 0 });
         }
     }
 

@@ -102,8 +102,11 @@ impl Composite {
             let by_type = elements.iter().filter_map(|element| {
                 let from = if is_at_top { shape } else { r4().shape(element)? };
                 let path = path.resolve(r4(), from);
-                let (is_nominal, leaves_references) = (false, false);
-                Some((*element, Compiled { number, ty: of.ty, path, is_nominal, leaves_references }))
+                let (is_nominal, leaves_references, has_texts) = (false, false, false);
+                Some((
+                    *element,
+                    Compiled { number, ty: of.ty, path, is_nominal, leaves_references, has_texts },
+                ))
             });
             Some(Part { by_type: by_type.collect(), is_at_top })
         };
@@ -140,6 +143,10 @@ impl Composite {
                 parameter.path.walk(r4(), if part.is_at_top { resource } else { element }, &mut found);
                 for found in &found {
                     Converter { parameter, settings, out: &mut of }.add(found);
+                }
+                // Who is named by a number is not beside it as an address.
+                if parameter.ty == ParameterType::Reference {
+                    of.values.retain(|entry| matches!(entry.value, Value::Reference { .. } | Value::Uri(_)));
                 }
                 of.values
             };
