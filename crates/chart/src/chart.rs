@@ -22,7 +22,9 @@ use crate::limits::{
 };
 use crate::port;
 use crate::projection::{Changes, Reads, RegisterChange, ResourceChange, Rows};
-use crate::resources::{HISTORY, Indexing, RESOURCE, Stored, Version, Writer, key, read_current, read_stamp};
+use crate::resources::{
+    HISTORY, Indexing, RESOURCE, Stored, Version, Writer, is_of, key, read_current, read_stamp,
+};
 use crate::runner::compute;
 
 /// What a rule is asked about.
@@ -180,6 +182,15 @@ impl Chart {
         authority: &Authority,
         wanted: &[(&str, Id)],
     ) -> Result<Vec<Option<Stored>>, ChartError> {
+        let found = self.current_rows(authority, wanted).await?;
+        found.into_iter().map(|rows| rows.first().map(Stored::current).transpose()).collect()
+    }
+
+    async fn current_rows(
+        &self,
+        authority: &Authority,
+        wanted: &[(&str, Id)],
+    ) -> Result<Vec<Vec<Row>>, ChartError> {
         may_read(authority)?;
         if wanted.len() > READ_RESOURCES_MAX {
             return Err(ChartError::Bound {
@@ -189,8 +200,25 @@ impl Chart {
             });
         }
         let reads: Vec<Read> = wanted.iter().map(|(ty, id)| read_current(ty, *id)).collect();
-        let found = port::read(&self.tables, &reads).await?;
-        found.into_iter().map(|rows| rows.first().map(Stored::current).transpose()).collect()
+        Ok(port::read(&self.tables, &reads).await?)
+    }
+
+    /// Those of the current versions that somebody else than `door` made and that are no deletions.
+    ///
+    /// # Errors
+    /// As [`Chart::read_all`].
+    pub async fn of_others(
+        &self,
+        authority: &Authority,
+        door: &str,
+        wanted: &[(&str, Id)],
+    ) -> Result<Vec<Stored>, ChartError> {
+        let rows = self.current_rows(authority, wanted).await?;
+        // Most are of the door: their bodies need not be read.
+        let others = rows.iter().flatten().filter(|row| !is_of(row, door)).map(Stored::current);
+        others
+            .filter(|stored| stored.as_ref().is_ok_and(|stored| !stored.deleted) || stored.is_err())
+            .collect()
     }
 
     /// One version, current or earlier, also one that is a deletion.

@@ -6,11 +6,13 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use hilum_core::{Authority, Digest, Id, RecordId, Seq};
 use hilum_engines::tables::{Batch, Read, Row};
 use hilum_fhir::resource::with_labels_of;
 use hilum_fhir::{FhirId, ResourceBody};
 
+use crate::body;
 use crate::chart::{Chart, Commit, may_read};
 use crate::error::ChartError;
 use crate::index::Rows;
@@ -104,10 +106,16 @@ impl Compared {
         &self.draft.body
     }
 
+    /// Back to a draft.
+    pub fn into_draft(self) -> Draft {
+        self.draft
+    }
+
     /// The same with its index rows; none where nothing is indexed.
     pub fn made(self, rows: Rows) -> Ready {
         let Self { draft, current, .. } = self;
-        Ready { draft, current, rows }
+        let stored = body::encode(&draft.body);
+        Ready { draft, current, stored, rows }
     }
 }
 
@@ -115,6 +123,8 @@ impl Compared {
 pub struct Ready {
     draft: Draft,
     current: Option<Row>,
+    /// The body as it will be stored.
+    stored: Bytes,
     rows: Rows,
 }
 
@@ -188,7 +198,7 @@ impl Chart {
         let writer = Writer { owner: door, now: self.clock.now(), index };
         let mut batch = Batch::default();
         for one in ready {
-            let Ready { draft, current, rows } = one;
+            let Ready { draft, current, stored, rows } = one;
             if self.rules.iter().any(|rule| rule.resource_type == draft.resource_type) {
                 self.commit(authority, alone(door, source, draft)).await?;
                 continue;
@@ -198,7 +208,7 @@ impl Chart {
                 id: draft.id,
                 body: Some(&draft.body),
                 source,
-                made: Some(Made { digest: draft.digest, rows }),
+                made: Some(Made { digest: draft.digest, stored, rows }),
             };
             writer.write(&version, current.as_ref(), &mut batch)?;
         }

@@ -60,6 +60,10 @@ pub const WRITE_INLINE_BYTES_MAX: usize = 64 << 10;
 pub const READ_RESOURCES_MAX: usize = 1_000;
 /// Versions that one read of a history gives at most.
 pub const HISTORY_VERSIONS_MAX: u32 = 1_000;
+/// Versions that are read ahead for one page of a history of many types, as pages.
+pub const HELD_PAGES_MAX: usize = 4;
+/// Reads behind each other that look for versions as old as what is asked for.
+pub const HISTORY_ROUNDS_MAX: usize = 200;
 /// Resources of an import that are compared with what stands at a time: so few that the embedded engine answers at once.
 pub const COMPARE_RESOURCES: usize = 200;
 /// Writes in one commit of a rebuild.

@@ -216,6 +216,12 @@ pub(crate) fn key(resource_type: &str, id: Id) -> Key {
     vec![Value::Text(resource_type.to_owned()), Value::Id(id)]
 }
 
+/// Whether a row of [`RESOURCE`] is a version that `owner` made.
+pub(crate) fn is_of(row: &Row, owner: &str) -> bool {
+    let stored = RESOURCE.column("owner").and_then(|at| row.values.get(at));
+    matches!(stored, Some(Value::Text(stored)) if stored == owner)
+}
+
 pub(crate) fn read_current(resource_type: &str, id: Id) -> Read {
     Read::Get { table: RESOURCE.name, key: key(resource_type, id) }
 }
@@ -266,12 +272,19 @@ pub(crate) struct Version<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Made<'a> {
     pub digest: Digest,
+    /// As it is stored.
+    pub stored: &'a Bytes,
     pub rows: &'a index::Rows,
 }
 
 impl Version<'_> {
     fn digest(&self) -> Digest {
         self.made.map_or_else(|| digest_of(self.body), |made| made.digest)
+    }
+
+    /// The body as it is stored; empty of a deletion.
+    fn stored(&self) -> Bytes {
+        self.made.map_or_else(|| self.body.map(body::encode).unwrap_or_default(), |made| made.stored.clone())
     }
 }
 
@@ -387,7 +400,7 @@ impl Writer<'_> {
             Value::Text(self.owner.to_owned()),
             Value::Id(change.source.as_id()),
             Value::Bytes(Bytes::copy_from_slice(digest.as_bytes())),
-            Value::Bytes(body.map(body::encode).unwrap_or_default()),
+            Value::Bytes(change.stored()),
         ];
         values.extend(of_index);
         batch.writes.push(Write::Put { table: RESOURCE.name, values });

@@ -5,11 +5,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use hilum_core::{Authority, Id, Seq, Timestamp};
-use hilum_engines::tables::{Read, Scan, Value};
+use hilum_engines::tables::{Read, Scan, TablesError, Value};
 
 use crate::chart::{Chart, may_read};
 use crate::error::ChartError;
-use crate::limits::HISTORY_VERSIONS_MAX;
+use crate::limits::{HELD_PAGES_MAX, HISTORY_ROUNDS_MAX, HISTORY_VERSIONS_MAX};
 use crate::port;
 use crate::resources::{HISTORY, RESOURCE, Stored, key};
 
@@ -76,8 +76,8 @@ impl Chart {
         // Of many types few have something new: their rows are read as they are needed.
         let mut rows = if walks.len() == 1 { limit } else { 1 };
         while out.len() < limit {
-            self.refill(&mut walks, asked, rows.clamp(1, limit) as u32).await?;
-            rows *= 4;
+            self.refill(&mut walks, asked, (rows, HELD_PAGES_MAX * limit)).await?;
+            rows = (rows * 4).min(limit);
             if walks.is_empty() {
                 break;
             }
@@ -94,32 +94,40 @@ impl Chart {
         Ok(out)
     }
 
-    /// Reads on where a walk has nothing left. Walks that are at their end go.
+    /// Reads on where a walk has nothing left, so many of each as `rows` says, fewer where all walks together hold more than
+    /// `held_max`. Walks that are at their end go.
     async fn refill(
         &self,
         walks: &mut Vec<Walk<'_>>,
         asked: &Versions<'_>,
-        limit: u32,
+        (rows, held_max): (usize, usize),
     ) -> Result<(), ChartError> {
-        loop {
+        // What no walk keeps, since it came later than what is asked for, is read in ever larger steps.
+        let mut rows_min = 1;
+        for _ in 0..HISTORY_ROUNDS_MAX {
+            let dry = walks.iter().filter(|walk| walk.ready.is_empty()).count();
+            if dry == 0 {
+                return Ok(());
+            }
+            let held: usize = walks.iter().map(|walk| walk.ready.len()).sum();
+            let limit = rows.min(held_max.saturating_sub(held) / dry).max(rows_min);
+            rows_min = (rows_min * 4).min(HISTORY_VERSIONS_MAX as usize);
             let mut reads = Vec::new();
             for walk in walks.iter().filter(|walk| walk.ready.is_empty()) {
                 // The current ones first: a version that is replaced meanwhile is then seen twice, never not at all.
-                reads.push(Read::Scan(walk.scan(asked, false, limit)));
-                reads.push(Read::Scan(walk.scan(asked, true, limit)));
-            }
-            if reads.is_empty() {
-                return Ok(());
+                reads.push(Read::Scan(walk.scan(asked, false, limit as u32)));
+                reads.push(Read::Scan(walk.scan(asked, true, limit as u32)));
             }
             let mut found = port::read(self.tables(), &reads).await?.into_iter();
             for walk in walks.iter_mut().filter(|walk| walk.ready.is_empty()) {
                 let (current, earlier) = (found.next().unwrap_or_default(), found.next().unwrap_or_default());
                 let current = current.iter().map(Stored::current);
                 let all = current.chain(earlier.iter().map(Stored::earlier)).collect::<Result<_, _>>()?;
-                walk.take(all, asked.t, limit as usize);
+                walk.take(all, asked.t, limit);
             }
             walks.retain(|walk| !walk.ready.is_empty() || !walk.is_done);
         }
+        Err(TablesError::TooCostly.into())
     }
 
     /// When each of these versions was replaced; of one that is current nothing is said.

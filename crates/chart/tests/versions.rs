@@ -164,6 +164,36 @@ async fn and_on_postgresql() {
     walks_find_each_version_once(Tables::Postgres(tables), 7, 60).await;
 }
 
+/// However many types there are, and however little there is of each.
+#[tokio::test]
+async fn a_page_over_many_types_is_as_long_as_it_is_asked_for() {
+    let tables = Sqlite::open(Place::Memory, resources::TABLES, sqlite::Options::default()).unwrap();
+    let chart = Chart::open(Tables::Sqlite(tables), Clock::new(|| Timestamp::from_micros(NOON_US)));
+    let types: Vec<&str> = hilum_fhir::r4::r4().resource_types().take(100).collect();
+    let write = async |ty: &'static str, n: u8| {
+        let (id, source) = (Id::from_bytes([n; 16]), RecordId::new(Timestamp::from_micros(1), [0; 10]));
+        let body = Some(format!(r#"{{"resourceType":"{ty}","id":"{id}"}}"#));
+        let mut changes = Changes::default();
+        changes.resources.insert((ty, id), ResourceChange { resource_type: ty, id, body, source });
+        let commit = Commit { door: "fhir", changes, ..Commit::default() };
+        chart.commit(&World::authority(), commit).await.unwrap().t
+    };
+    let mut t = Seq(0);
+    for ty in hilum_fhir::r4::r4().resource_types().take(100) {
+        t = write(ty, 1).await;
+    }
+    // Many that came later than what is asked for.
+    for n in 2..50 {
+        write("Account", n).await;
+    }
+    for (limit, want) in [(1, 1), (50, 50), (99, 99), (500, 100)] {
+        let asked = Versions { types: &types, since: None, before: None, t, behind: None, limit };
+        let found = chart.versions(&World::authority(), &asked).await.unwrap();
+        assert_eq!(found.len(), want, "{limit}");
+        assert!(found.iter().all(|stored| stored.t_from <= t));
+    }
+}
+
 /// Tables of a version that had no index by time are given one, and all that stands is found by it.
 #[tokio::test]
 async fn what_stood_before_there_was_an_index_is_found() {

@@ -50,7 +50,7 @@ pub const REF: Table = Table {
     register: None,
 };
 
-/// Texts, folded.
+/// Texts, folded; also what codes are called, under a number of its own.
 pub const STRING: Table = Table {
     name: "chart_x_string",
     key_len: 5,

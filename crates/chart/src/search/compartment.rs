@@ -4,12 +4,13 @@ use hilum_core::{Authority, Id, Seq, Timestamp};
 use hilum_engines::tables::Value;
 use hilum_engines::tables::query::{Check, Keep, Probe, Query, Source, Term, Test};
 use hilum_fhir::search::param::{ParamNumber, type_number};
+use hilum_fhir::search::query::Prefix;
 use hilum_fhir::search::values::{kept, ties};
 
 use super::permitted::is_permitted;
 use super::rows::visible;
 use super::withheld::{Withheld, is_withheld};
-use super::{Plan, PlanError};
+use super::{Plan, PlanError, updated};
 use crate::index::tables::{DATE, REF};
 use crate::resources::RESOURCE;
 
@@ -60,17 +61,17 @@ impl Compartment<'_> {
         let withheld = is_withheld(resource_type, self.withheld);
         query.checks.extend(withheld.map(|withheld| Check::Not(Box::new(withheld))));
         query.checks.extend(is_permitted(resource_type, self.authority));
+        let begin = query.checks.len();
         if let Some(since) = self.since {
-            let written = Keep { column: "updated", test: Test::AtLeast(Value::Time(since)) };
-            let by_row = Probe::by_index(RESOURCE.name, "by_row", vec![Term::Subject]);
-            query.checks.push(Check::Has(Probe { keep: vec![written], ..by_row }));
+            query.checks.push(updated::check(resource_type, &t, Prefix::GreaterOrEqual, (since, since)));
         }
         let dated = kept(resource_type, "date").map(|kept| kept.number).zip(self.period);
         query.checks.extend(dated.map(|(param, period)| within(param, period, &t)));
+        let criteria = begin..query.checks.len();
         if !query.size().fits() {
             return Err(PlanError::TooComplex);
         }
-        Ok(Some(Plan { query, steps: Vec::new() }))
+        Ok(Some(Plan { query, steps: Vec::new(), criteria }))
     }
 }
 

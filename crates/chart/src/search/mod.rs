@@ -2,22 +2,34 @@
 //!
 //! | module | what lives there |
 //! |---|---|
+//! | [`beside`] | composites |
 //! | [`compartment`] | what there is about a patient |
 //! | [`explain`] | a plan in words |
+//! | [`filter`] | criteria of a resource itself |
+//! | [`order`] | what an answer is ordered by |
 //! | [`permitted`] | what somebody may know who is limited to some patients |
 //! | [`plan`] | what drives, and what is asked of each subject: pure |
-//! | [`rows`] | the index rows that hold one value |
+//! | [`rows`] | index rows: as a range that is walked, and of one subject |
+//! | [`through`] | criteria that go through references |
+//! | [`updated`] | when a version was written |
+//! | [`value`] | the rows of one value, by what it is |
 //! | [`withheld`] | whom no search may find, nor go through |
 
+pub mod beside;
 pub mod compartment;
 pub mod explain;
+pub mod filter;
+pub mod order;
 pub mod permitted;
 pub mod plan;
 pub mod rows;
+pub mod through;
+pub mod updated;
+pub mod value;
 pub mod withheld;
 
 use hilum_core::{Authority, Id, Seq};
-use hilum_engines::tables::query::{Answer, Bounds};
+use hilum_engines::tables::query::{Answer, Bounds, Query};
 use hilum_engines::tables::{Read, Scan, Value};
 
 pub use compartment::Compartment;
@@ -74,10 +86,25 @@ impl Chart {
         cap: u64,
         rows: Option<u64>,
     ) -> Result<Option<u64>, ChartError> {
-        may_read(authority)?;
-        let bounds = Bounds { cap, rows, budget: None };
-        let counted = port::query_counts(self.tables(), std::slice::from_ref(&plan.query), bounds).await?;
+        let counted = self.search_counts(authority, std::slice::from_ref(plan), cap, rows).await?;
         Ok(counted.first().copied().flatten())
+    }
+
+    /// How many match each of several searches, `cap` and `rows` for each; all together take no longer than one may.
+    ///
+    /// # Errors
+    /// As [`Chart::search`].
+    pub async fn search_counts(
+        &self,
+        authority: &Authority,
+        plans: &[Plan],
+        cap: u64,
+        rows: Option<u64>,
+    ) -> Result<Vec<Option<u64>>, ChartError> {
+        may_read(authority)?;
+        let queries: Vec<Query> = plans.iter().map(|plan| plan.query.clone()).collect();
+        let bounds = Bounds { cap, rows, budget: None };
+        Ok(port::query_counts(self.tables(), &queries, bounds).await?)
     }
 
     /// Of each type whether there is, or ever was, a resource.

@@ -1,7 +1,9 @@
 //! What somebody may know who is limited to some patients: what lies in the compartment of one of them, and what speaks of
 //! nobody. Asked of every resource that a search goes through, in the same statement, as things stand now.
 
-use hilum_core::{Authority, Id, PatientList};
+use std::collections::BTreeSet;
+
+use hilum_core::{Authority, Id, PatientList, Role};
 use hilum_engines::tables::query::{Check, Keep, Probe, Query, Source, Term, Test};
 use hilum_engines::tables::{Type, Value};
 use hilum_fhir::search::param::type_number;
@@ -38,12 +40,32 @@ pub const OF_NOBODY: &[&str] = &[
     "ValueSet",
 ];
 
-/// In R4's compartment of a Patient, and yet not the patient's to see: who looked.
-const NEVER: &str = "AuditEvent";
+/// Who looked: for who minds the log, whomever it is about.
+const LOG: &str = "AuditEvent";
+
+/// In R4's compartment of a Patient, and yet not theirs to see: a Group names its other members, by reference or by text.
+const NEVER: &[&str] = &[LOG, "Group"];
+
+/// Types that may name several patients who have nothing to do with each other: who may know of all of them knows of these.
+const OF_SEVERAL: &[&str] = &[
+    "Account",
+    "Appointment",
+    "Communication",
+    "CommunicationRequest",
+    "DocumentManifest",
+    "Person",
+    "Provenance",
+    "Schedule",
+];
+
+/// Whether a resource of this type is for somebody of another role, whoever it is about.
+fn is_of_other_role(resource_type: &str, authority: &Authority) -> bool {
+    resource_type == LOG && authority.role() != Role::Admin
+}
 
 /// Whether a patient, by the id, is one of these.
 fn is_listed(list: &PatientList) -> Check {
-    let ids = |ids: &std::collections::BTreeSet<Id>| ids.iter().copied().map(Value::Id).collect();
+    let ids = |ids: &BTreeSet<Id>| ids.iter().copied().map(Value::Id).collect();
     let mut any = vec![Check::Is(Test::In(ids(&list.patients)))];
     let member = kept("Group", "member").map(|kept| kept.references).zip(type_number("Patient"));
     if let Some((member, patient)) = member.filter(|_| !list.groups.is_empty()) {
@@ -61,12 +83,15 @@ fn is_listed(list: &PatientList) -> Check {
 
 /// Whether a resource of this type, by its row, may be known; absent where it may whichever it is.
 pub(super) fn is_permitted(resource_type: &str, authority: &Authority) -> Option<Check> {
+    if is_of_other_role(resource_type, authority) {
+        return Some(Check::Any(Vec::new()));
+    }
     let list = authority.patients()?;
     if OF_NOBODY.contains(&resource_type) {
         return None;
     }
     let none = Check::Any(Vec::new());
-    if resource_type == NEVER {
+    if NEVER.contains(&resource_type) {
         return Some(none);
     }
     if resource_type == "Patient" {
@@ -74,11 +99,18 @@ pub(super) fn is_permitted(resource_type: &str, authority: &Authority) -> Option
         let by_row = Probe::by_index(RESOURCE.name, "by_row", vec![Term::Subject]);
         return Some(Check::Each { probe: by_row, subject: "id", check: Box::new(is_listed(list)) });
     }
-    Some(of_a_patient(resource_type, is_listed(list)).unwrap_or(none))
+    let Some(permitted) = of_a_patient(resource_type, is_listed(list)) else { return Some(none) };
+    let other = OF_SEVERAL.contains(&resource_type).then(|| Check::Not(Box::new(is_listed(list))));
+    let other = other.and_then(|other| of_a_patient(resource_type, other));
+    Some(match other {
+        Some(other) => Check::All(vec![permitted, Check::Not(Box::new(other))]),
+        None => permitted,
+    })
 }
 
 impl Chart {
-    /// Whether a resource of this type, that lies in the compartments of these patients, may be known.
+    /// Whether a resource of this type may be known that lies in the compartments of these patients, and of others of
+    /// whom the chart knows nothing, or not.
     ///
     /// # Errors
     /// [`ChartError::NotFound`] when `authority` may not read; the engine's.
@@ -86,25 +118,32 @@ impl Chart {
         &self,
         authority: &Authority,
         resource_type: &str,
-        patients: &[Id],
+        (patients, is_of_others): (&BTreeSet<Id>, bool),
     ) -> Result<bool, ChartError> {
         may_read(authority)?;
+        if is_of_other_role(resource_type, authority) {
+            return Ok(false);
+        }
         let Some(list) = authority.patients() else { return Ok(true) };
         if OF_NOBODY.contains(&resource_type) {
             return Ok(true);
         }
-        if resource_type == NEVER {
+        if NEVER.contains(&resource_type) || patients.is_empty() {
             return Ok(false);
         }
-        if patients.iter().any(|patient| list.patients.contains(patient)) {
-            return Ok(true);
-        }
-        if list.groups.is_empty() || patients.is_empty() {
+        let wants_all = OF_SEVERAL.contains(&resource_type);
+        if wants_all && is_of_others {
             return Ok(false);
         }
-        let values = patients.iter().copied().map(Value::Id).collect();
+        let unlisted = patients.difference(&list.patients).copied().map(Value::Id);
+        let values: Vec<Value> = unlisted.collect();
+        let is_enough = if wants_all { values.is_empty() } else { values.len() < patients.len() };
+        if is_enough || list.groups.is_empty() {
+            return Ok(is_enough);
+        }
+        let wanted = if wants_all { values.len() } else { 1 };
         let from = Source::These { ty: Type::Id, values };
-        let query = Query { checks: vec![is_listed(list)], limit: 1, ..Query::new(from) };
-        Ok(!port::query(self.tables(), &query).await?.found.is_empty())
+        let query = Query { checks: vec![is_listed(list)], limit: wanted as u32, ..Query::new(from) };
+        Ok(port::query(self.tables(), &query).await?.found.len() == wanted)
     }
 }

@@ -1,6 +1,5 @@
 //! The index rows that hold one value of a criterion: as a range that is walked, and of one subject.
 
-use bytes::Bytes;
 use hilum_core::{Id, Timestamp};
 use hilum_engines::tables::Value;
 use hilum_engines::tables::query::{Check, Keep, Probe, Source, Term, Test};
@@ -100,11 +99,11 @@ pub(super) struct At {
     pub(super) t: Value,
 }
 
-fn text(text: impl Into<String>) -> Value {
+pub(super) fn text(text: impl Into<String>) -> Value {
     Value::Text(text.into())
 }
 
-fn keep(column: &'static str, test: Test) -> Keep {
+pub(super) fn keep(column: &'static str, test: Test) -> Keep {
     Keep { column, test }
 }
 
@@ -128,7 +127,7 @@ pub(super) fn visible(t: &Value) -> Vec<Keep> {
 }
 
 /// Behind all texts that begin with `prefix`.
-fn behind(prefix: &str) -> Value {
+pub(super) fn behind(prefix: &str) -> Value {
     text(format!("{prefix}\u{10ffff}"))
 }
 
@@ -142,7 +141,7 @@ fn right_behind(number: &Ordered) -> Value {
 }
 
 impl At {
-    fn param(&self) -> Term {
+    pub(super) fn param(&self) -> Term {
         Term::Is(Value::Int(self.kept.number.get()))
     }
 
@@ -235,37 +234,15 @@ impl At {
         self.equal_of(param, REF.name, target, Vec::new(), rank::REFERENCE)
     }
 
-    /// Of a composite: a code, and a code beside it.
-    pub(super) fn token_beside(&self, first: &Token, second: &Token) -> Rows {
-        let mut keep = visible(&self.t);
-        keep.extend(keep_system("system", first));
-        keep.extend(keep_system("of", second));
-        let parts = [text(cut(&first.code)), text(cut(&second.code)), Value::Bytes(Bytes::new())];
-        let parts = parts.into_iter().map(Term::Is);
-        let walk = std::iter::once(self.param()).chain(parts.clone()).collect();
-        let of = [self.param(), Term::Subject].into_iter().chain(parts).collect();
-        let walk = Probe { keep: keep.clone(), ..Probe::by_key(PAIR.name, walk) };
-        let of = Probe { keep, ..Probe::by_index(PAIR.name, "by_subject", of) };
-        Rows { walk: Some(walk), of, rank: rank::CODE }
-    }
-
-    /// Of a composite: a code, and a text that begins so beside it.
-    pub(super) fn text_beside(&self, first: &Token, raw: &str) -> Rows {
-        let folded = fold(raw);
-        let (from, to) = (Some(text(folded.clone())), Some(behind(&folded)));
-        let mut keep = visible(&self.t);
-        keep.extend(keep_system("system", first));
-        let code = Term::Is(text(cut(&first.code)));
-        let walk = Probe::by_key(PAIR.name, vec![self.param(), code.clone()]);
-        let walk = Probe { from: from.clone(), to: to.clone(), keep: keep.clone(), ..walk };
-        let of = Probe::by_index(PAIR.name, "by_subject", vec![self.param(), Term::Subject, code]);
-        Rows { walk: Some(walk), of: Probe { from, to, keep, ..of }, rank: rank::NARROW }
-    }
-
     /// All rows of one subject by `by_subject`.
     pub(super) fn any(&self, table: &'static str) -> Probe {
         let prefix = vec![self.param(), Term::Subject];
         Probe { keep: visible(&self.t), ..Probe::by_index(table, "by_subject", prefix) }
+    }
+
+    /// Codes that are called so, or by a text that begins so.
+    pub(super) fn called(&self, number: ParamNumber, raw: &str) -> Rows {
+        Self { kept: Kept { number, ..self.kept }, t: self.t.clone() }.begins(raw)
     }
 
     pub(super) fn begins(&self, raw: &str) -> Rows {
@@ -294,70 +271,28 @@ impl At {
     }
 
     /// Periods as a prefix compares them with `low..=high`.
-    pub(super) fn dates(&self, prefix: Prefix, (low, high): (Timestamp, Timestamp)) -> Vec<Rows> {
-        let (first, last) = (low.as_micros(), high.as_micros());
+    pub(super) fn dates(&self, prefix: Prefix, bounds: (Timestamp, Timestamp)) -> Vec<Rows> {
+        let (first, last) = bounds;
+        let is_wide = last.micros_since(first) > 40 * 86_400 * 1_000_000;
+        let rank = if prefix == Prefix::Equal && !is_wide { rank::NARROW } else { rank::WIDE };
+        spans(prefix, bounds).iter().filter_map(|span| self.within(span, rank)).collect()
+    }
+
+    fn within(&self, span: &Span, rank: u8) -> Option<Rows> {
         let time = |micros: i64| Value::Time(Timestamp::from_micros(micros));
-        let after = last.checked_add(1).map(time);
-        let before = first.checked_sub(1).map(time);
-        let by_low = |from: Option<Value>, to: Option<Value>, more: Vec<Keep>, rank: u8| {
-            let mut keep = visible(&self.t);
-            keep.extend(more);
-            let walk = Probe {
-                from: from.clone(),
-                to: to.clone(),
-                keep: keep.clone(),
-                ..Probe::by_key(DATE.name, vec![self.param()])
-            };
-            Rows { walk: Some(walk), of: Probe { from, to, keep, ..self.any(DATE.name) }, rank }
+        let (from, to) = (span.from.map(time), span.to.map(time));
+        let mut keep = visible(&self.t);
+        keep.extend(span.end.map(|end| end.keep(time)));
+        let of = Probe { from: from.clone(), to: to.clone(), keep: keep.clone(), ..self.any(DATE.name) };
+        let by_high =
+            Probe { keep: visible(&self.t), ..Probe::by_index(DATE.name, "by_high", vec![self.param()]) };
+        let walk = match (&from, &to, span.end) {
+            // What ends within bounds is walked by its own index.
+            (None, None, Some(End::After(end))) => Probe { from: Some(time(end.checked_add(1)?)), ..by_high },
+            (None, None, Some(End::By(end))) => Probe { to: end.checked_add(1).map(time), ..by_high },
+            _ => Probe { from, to, keep, ..Probe::by_key(DATE.name, vec![self.param()]) },
         };
-        // High within bounds: walked by its own index.
-        let by_high = |from: Option<Value>, to: Option<Value>, tests: Vec<Test>| {
-            let mut keeps = visible(&self.t);
-            keeps.extend(tests.into_iter().map(|test| keep("high", test)));
-            let walk = Probe {
-                from,
-                to,
-                keep: visible(&self.t),
-                ..Probe::by_index(DATE.name, "by_high", vec![self.param()])
-            };
-            Rows { walk: Some(walk), of: Probe { keep: keeps, ..self.any(DATE.name) }, rank: rank::WIDE }
-        };
-        let wide = last.saturating_sub(first) > 40 * 86_400 * 1_000_000;
-        let rank = if wide { rank::WIDE } else { rank::NARROW };
-        let ends_after =
-            || after.clone().map(|after| by_high(Some(after), None, vec![Test::Above(time(last))]));
-        let begins_before = || by_low(None, Some(time(first)), Vec::new(), rank::WIDE);
-        let rows = match prefix {
-            Prefix::Equal => {
-                vec![Some(by_low(
-                    Some(time(first)),
-                    after.clone(),
-                    vec![keep("high", Test::AtMost(time(last)))],
-                    rank,
-                ))]
-            }
-            Prefix::NotEqual => vec![Some(begins_before()), ends_after()],
-            Prefix::Greater => vec![ends_after()],
-            Prefix::Less => vec![Some(begins_before())],
-            Prefix::GreaterOrEqual => {
-                vec![Some(by_low(Some(time(first)), None, Vec::new(), rank::WIDE)), ends_after()]
-            }
-            Prefix::LessOrEqual => {
-                let within = by_high(None, after.clone(), vec![Test::AtMost(time(last))]);
-                vec![Some(within), Some(begins_before())]
-            }
-            Prefix::StartsAfter => {
-                vec![after.clone().map(|after| by_low(Some(after), None, Vec::new(), rank::WIDE))]
-            }
-            Prefix::EndsBefore => {
-                vec![before.map(|before| by_high(None, Some(time(first)), vec![Test::AtMost(before)]))]
-            }
-            Prefix::About => {
-                let touches = before.map(|before| keep("high", Test::Above(before)));
-                vec![Some(by_low(None, after.clone(), touches.into_iter().collect(), rank::WIDE))]
-            }
-        };
-        rows.into_iter().flatten().collect()
+        Some(Rows { walk: Some(walk), of, rank })
     }
 
     /// Where numbers in a unit stand: those of a parameter, or of a composite behind its code.
@@ -412,6 +347,55 @@ impl At {
     }
 }
 
+/// When periods begin, from and up to but not with, and when they end. In microseconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Span {
+    pub(super) from: Option<i64>,
+    pub(super) to: Option<i64>,
+    pub(super) end: Option<End>,
+}
+
+/// When a period ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum End {
+    /// Then or before.
+    By(i64),
+    /// Later.
+    After(i64),
+}
+
+impl End {
+    pub(super) fn keep(self, value: impl Fn(i64) -> Value) -> Keep {
+        keep(
+            "high",
+            match self {
+                Self::By(end) => Test::AtMost(value(end)),
+                Self::After(end) => Test::Above(value(end)),
+            },
+        )
+    }
+}
+
+/// The periods that a prefix compares with `low..=high`: of any of these.
+pub(super) fn spans(prefix: Prefix, (low, high): (Timestamp, Timestamp)) -> Vec<Span> {
+    let (first, last) = (low.as_micros(), high.as_micros());
+    let (before, after) = (first.checked_sub(1), last.checked_add(1));
+    let from = |from: i64| Span { from: Some(from), ..Span::default() };
+    let to = |to: i64| Span { to: Some(to), ..Span::default() };
+    let end = |end: End| Span { end: Some(end), ..Span::default() };
+    match prefix {
+        Prefix::Equal => vec![Span { from: Some(first), to: after, end: Some(End::By(last)) }],
+        Prefix::NotEqual => vec![to(first), end(End::After(last))],
+        Prefix::Greater => vec![end(End::After(last))],
+        Prefix::Less => vec![to(first)],
+        Prefix::GreaterOrEqual => vec![from(first), end(End::After(last))],
+        Prefix::LessOrEqual => vec![end(End::By(last)), to(first)],
+        Prefix::StartsAfter => after.map(from).into_iter().collect(),
+        Prefix::EndsBefore => before.map(|before| end(End::By(before))).into_iter().collect(),
+        Prefix::About => vec![Span { from: None, to: after, end: before.map(End::After) }],
+    }
+}
+
 /// A number that is asked for, in one unit.
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
@@ -422,6 +406,20 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    /// What a number without a range is held to, as a prefix compares it: all of any of these.
+    pub(super) fn tests(&self, prefix: Prefix) -> Vec<Vec<Test>> {
+        let Self { exactly, low, high, about } = self;
+        match prefix {
+            Prefix::Equal => vec![vec![Test::AtLeast(bytes(low)), Test::Below(bytes(high))]],
+            Prefix::NotEqual => vec![vec![Test::Below(bytes(low))], vec![Test::AtLeast(bytes(high))]],
+            Prefix::Greater | Prefix::StartsAfter => vec![vec![Test::Above(bytes(exactly))]],
+            Prefix::Less | Prefix::EndsBefore => vec![vec![Test::Below(bytes(exactly))]],
+            Prefix::GreaterOrEqual => vec![vec![Test::AtLeast(bytes(exactly))]],
+            Prefix::LessOrEqual => vec![vec![Test::AtMost(bytes(exactly))]],
+            Prefix::About => vec![vec![Test::AtLeast(bytes(&about.0)), Test::AtMost(bytes(&about.1))]],
+        }
+    }
+
     /// As it was written, or by `convert` in another unit.
     pub(super) fn of(number: &Number, convert: impl Fn(&Decimal) -> Decimal) -> Self {
         let in_unit = |decimal: &Decimal| convert(decimal).ordered();

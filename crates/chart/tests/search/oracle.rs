@@ -43,16 +43,18 @@ pub enum How {
     Begins,
     Exact,
     Contains,
+    /// What a code is called.
+    Called,
 }
 
 /// One thing that is asked.
 #[derive(Debug, Clone)]
 pub enum Ask {
-    /// What one element says side by side: a code and a quantity.
+    /// What one element says side by side: a code and a quantity or date.
     Pair {
         code: &'static str,
         token: Box<Ask>,
-        quantity: Box<Ask>,
+        beside: Box<Ask>,
     },
     Token {
         code: &'static str,
@@ -117,6 +119,7 @@ impl Ask {
                 How::Begins => (*code).to_owned(),
                 How::Exact => format!("{code}:exact"),
                 How::Contains => format!("{code}:contains"),
+                How::Called => format!("{code}:text"),
             },
             Self::Date { code, .. } | Self::Refers { code, .. } | Self::Quantity { code, .. } => {
                 (*code).to_owned()
@@ -148,7 +151,7 @@ impl Ask {
                 None => format!("{prefix}{number}"),
                 Some((system, code)) => format!("{prefix}{number}|{system}|{code}"),
             },
-            Self::Pair { token, quantity, .. } => format!("{}${}", token.value(), quantity.value()),
+            Self::Pair { token, beside, .. } => format!("{}${}", token.value(), beside.value()),
             Self::Missing { is_missing, .. } => is_missing.to_string(),
             Self::Id { ids, .. } => ids.join(","),
             Self::Chain { ask, .. } | Self::Has { ask, .. } => ask.value(),
@@ -185,14 +188,16 @@ impl Ask {
                 let is_it = text(one, "/type/coding/0/code").as_deref() == Some(code);
                 is_it && text(one, "/value").as_ref() == Some(value)
             }),
-            Self::Text { code, how, values } => all(code).iter().any(|val| {
-                let Val::Text(own) = val else { return false };
-                values.iter().any(|wanted| match how {
-                    How::Begins => folded(own).starts_with(folded(wanted)),
-                    How::Exact => own == wanted,
-                    How::Contains => folded(own).contains(folded(wanted)),
+            Self::Text { code, how, values } => {
+                called(doc, code, how).unwrap_or_else(|| all(code)).iter().any(|val| {
+                    let Val::Text(own) = val else { return false };
+                    values.iter().any(|wanted| match how {
+                        How::Begins | How::Called => folded(own).starts_with(folded(wanted)),
+                        How::Exact => own == wanted,
+                        How::Contains => folded(own).contains(folded(wanted)),
+                    })
                 })
-            }),
+            }
             Self::Date { code, prefix, text } => {
                 let zone_h = if *code == "birthdate" { 0 } else { 9 };
                 let (low, high) = period(text, zone_h);
@@ -246,12 +251,12 @@ impl Ask {
                     }
                 })
             }
-            Self::Pair { code, token, quantity } => {
+            Self::Pair { code, token, beside } => {
                 let own = (*code != "component-code-value-quantity").then_some(doc);
-                let components = each(doc, "/component").filter(|_| *code != "code-value-quantity");
+                let components = each(doc, "/component").filter(|_| !code.starts_with("code-"));
                 own.into_iter().chain(components).any(|element| {
                     let alone = Docs::from([(place.clone(), element.clone())]);
-                    token.holds(&alone, place, may) && quantity.holds(&alone, place, may)
+                    token.holds(&alone, place, may) && beside.holds(&alone, place, may)
                 })
             }
             Self::Missing { code, is_missing } => all(code).is_empty() == *is_missing,
@@ -270,6 +275,27 @@ impl Ask {
             }
         }
     }
+}
+
+/// What the codes of an element are called.
+fn called(doc: &Json, code: &str, how: &How) -> Option<Vec<Val>> {
+    if !matches!(how, How::Called) {
+        return None;
+    }
+    let of_concept = |concept: &Json| {
+        let codings = each(concept, "/coding").filter_map(|coding| text(coding, "/display"));
+        codings.chain(text(concept, "/text")).collect::<Vec<_>>()
+    };
+    let components = || each(doc, "/component").flat_map(|component| of_concept(&component["code"]));
+    let texts: Vec<String> = match code {
+        "identifier" => each(doc, "/identifier").filter_map(|one| text(one, "/type/text")).collect(),
+        "class" => text(doc, "/class/display").into_iter().collect(),
+        "code" => of_concept(&doc["code"]),
+        "component-code" => components().collect(),
+        "combo-code" => of_concept(&doc["code"]).into_iter().chain(components()).collect(),
+        other => panic!("{other}"),
+    };
+    Some(texts.into_iter().map(Val::Text).collect())
 }
 
 fn folded(text: &str) -> &str {
@@ -329,6 +355,10 @@ fn values(doc: &Json, ty: &str, code: &str) -> Vec<Val> {
         ("Observation", "date") => {
             let at = text(doc, "/effectiveDateTime").map(|at| of(period(&at, 9)));
             at.into_iter().chain(doc.get("effectivePeriod").map(ends)).collect()
+        }
+        ("Observation", "value-date") => {
+            let at = text(doc, "/valueDateTime").map(|at| of(period(&at, 9)));
+            at.into_iter().chain(doc.get("valuePeriod").map(ends)).collect()
         }
         ("Observation", "value-quantity") => {
             let Some(quantity) = doc.get("valueQuantity") else { return Vec::new() };
