@@ -48,7 +48,7 @@ pub const INCLUDED_MAX: usize = 900;
 pub const INCLUDE_ROUNDS_MAX: usize = 4;
 /// Values of one of the searches that find what is included.
 pub const INCLUDE_VALUES_MAX: usize = 1_000;
-/// Bytes of a search beyond which it is kept, and its links name it: longer links do not pass every proxy.
+/// Bytes of what a link holds, beyond which the search is kept and named: longer links do not pass every proxy.
 pub const LINKED_BYTES_MAX: usize = 1_536;
 /// Seconds for which a search is kept beyond its time, so that whoever comes late is led to a new first page.
 pub const KEPT_GRACE_S: i64 = 30 * 60;
@@ -56,6 +56,8 @@ pub const KEPT_GRACE_S: i64 = 30 * 60;
 pub const KEPT_PADDED_BYTES: usize = 1_024;
 /// Searches that are kept at the same time; beyond it pages are linked by sealed links alone.
 pub const KEPT_ROWS_MAX: u64 = 50_000;
+/// Searches that are kept for one account or key at the same time, so that none takes the place of others.
+pub const KEPT_ROWS_OF_ONE_MAX: u64 = 5_000;
 /// Searches that are swept in one commit.
 pub const KEPT_SWEPT_ROWS: u32 = 500;
 /// How often keeping a search is tried, where other commits were in its way.
@@ -84,6 +86,8 @@ pub const IMPORT_PEEK_BYTES: usize = 64 << 10;
 pub const IMPORT_CHUNK_RESOURCES: usize = 200;
 /// Chunks that are made ready at the same time.
 pub const IMPORT_CHUNKS_IN_FLIGHT: usize = 3;
+/// Resources that stand in an import again while what stood there before is not committed yet.
+pub const IMPORT_AGAIN_MAX: usize = 2_000;
 /// Rows of one commit of an import, beyond its first resource.
 pub const IMPORT_COMMIT_ROWS: usize = 40_000;
 /// Bytes of bodies in one commit of an import, beyond its first resource.

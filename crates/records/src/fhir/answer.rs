@@ -275,7 +275,7 @@ impl IntoResponse for Trouble {
             Self::Nothing => one(
                 Status::PRECONDITION_FAILED,
                 Code::NotFound,
-                "a reference by a search finds nothing: create it in the same transaction, or before",
+                "a reference by a search finds nothing: create it before, or in the same transaction and refer to its fullUrl",
             ),
             Self::Entries(max) => one(
                 Status::PAYLOAD_TOO_LARGE,

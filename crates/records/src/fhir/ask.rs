@@ -2,6 +2,7 @@
 //! refused by name.
 
 use axum::http::{HeaderMap, HeaderName, header};
+use hilum_chart::Stored;
 use hilum_core::{Id, RecordId};
 use hilum_fhir::FhirId;
 use hilum_fhir::r4::r4;
@@ -64,10 +65,38 @@ fn version_of(raw: &str) -> Option<i64> {
     is_number.then(|| digits.parse().unwrap_or(i64::MAX))
 }
 
-/// `If-Match`: the version that the client saw.
-pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Trouble> {
-    let Some(raw) = text(headers, &header::IF_MATCH)? else { return Ok(None) };
-    version_of(raw).map(Some).ok_or(Trouble::Header(header::IF_MATCH))
+/// What must stand for a write to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// Whatever stands.
+    Any,
+    /// `If-Match`: the version that the client saw.
+    Version(i64),
+    /// `If-None-Match: *`: nothing.
+    Nothing,
+}
+
+impl Expected {
+    /// Reads both headers.
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Trouble> {
+        if let Some(raw) = text(headers, &header::IF_MATCH)? {
+            return version_of(raw).map(Self::Version).ok_or(Trouble::Header(header::IF_MATCH));
+        }
+        match text(headers, &header::IF_NONE_MATCH)? {
+            None => Ok(Self::Any),
+            Some("*") => Ok(Self::Nothing),
+            Some(_) => Err(Trouble::Unsupported("If-None-Match of what is written is *")),
+        }
+    }
+
+    /// Whether it is what stands.
+    pub(super) fn is(self, before: Option<&Stored>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Version(version) => before.map_or(0, |stored| stored.version) == version,
+            Self::Nothing => before.is_none_or(|stored| stored.deleted),
+        }
+    }
 }
 
 /// `If-None-Exist`: a search.

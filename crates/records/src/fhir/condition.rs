@@ -9,14 +9,13 @@ use hilum_core::{Authority, Timestamp};
 use hilum_engines::tables::Value;
 use hilum_engines::tables::query::Found;
 use hilum_fhir::search::query::Query;
-use hilum_fhir::search::values::Settings;
 use hilum_fhir::{FhirId, ResourceBody};
 use hilum_web::visit::Caller;
 
 use super::answer::{self, Trouble};
 use super::ask::Place;
 use super::read::visible;
-use super::search::{criteria, settings};
+use super::search::{By, criteria, expanded, settings};
 use crate::limits::CONDITION_PLACES_MAX;
 use crate::{Room, logical};
 
@@ -87,24 +86,21 @@ impl Condition {
         self.0.resource_type
     }
 
-    fn plan(
+    /// What is executed: codes in the place of value sets, as they are now, and the newest of what it asks for.
+    async fn plan(
         &self,
         room: &Room,
         (authority, began): (&Authority, Timestamp),
-        settings: &Settings,
         all: bool,
     ) -> Result<Plan, Trouble> {
+        let settings = settings(room).await?;
+        let by = By { room, settings, authority, began };
+        let (queries, _) = expanded(by, vec![self.0.clone()], None).await?;
+        let query = queries.first().unwrap_or(&self.0);
         let withheld = if all { Vec::new() } else { room.discretions.withheld() };
         let chart_id = |ty: &str, id: &FhirId| logical::chart_id(&room.key, ty, id);
-        let asked = Asked {
-            authority,
-            query: &self.0,
-            t: None,
-            began,
-            settings,
-            chart_id: &chart_id,
-            withheld: &withheld,
-        };
+        let asked =
+            Asked { authority, query, t: None, began, settings, chart_id: &chart_id, withheld: &withheld };
         search::plan(&asked).map_err(Trouble::Plan)
     }
 
@@ -122,7 +118,7 @@ impl Condition {
 
     async fn seek(&self, room: &Room, caller: &Caller, all: bool) -> Result<Met, Trouble> {
         let asker = (&caller.authority, caller.at());
-        let plan = self.plan(room, asker, settings(room).await?, all)?;
+        let plan = self.plan(room, asker, all).await?;
         let found = room.chart.search(&caller.authority, &plan, From { limit: 2, ..From::default() }).await?;
         let rows: Vec<i64> = found.found.iter().filter_map(row_of).collect();
         let mut met = Met::Nothing;
@@ -148,7 +144,7 @@ impl Condition {
         authority: &Authority,
         at: Timestamp,
     ) -> Result<Met, Trouble> {
-        let plan = self.plan(room, (authority, at), settings(room).await?, true)?;
+        let plan = self.plan(room, (authority, at), true).await?;
         let found = room.chart.search(authority, &plan, From { limit: 2, ..From::default() }).await?;
         let rows: Vec<i64> = found.found.iter().filter_map(row_of).collect();
         let mut met = Met::Nothing;

@@ -19,7 +19,7 @@ use jiff::tz::TimeZone;
 use super::answer::{self, Trouble};
 use super::ask::{self, Place};
 use super::form::{Form, Pairs, pairs_of};
-use super::read::{saw, shown, visible_all};
+use super::read::{shown, stands, visible_all};
 use super::search::page::{Cell, Kind, Page};
 use crate::Room;
 use crate::limits::{HISTORY_VERSIONS, HISTORY_VERSIONS_MAX, PAGE_ROUNDS_MAX, PAGE_TTL_S};
@@ -141,40 +141,89 @@ pub(super) async fn of_one(
     let place = Place::parse(&room, (&ty, &id))?;
     let asked = Asked::parse(&room, query.as_deref(), &headers, Some(place.resource_type))?;
     let Asked { window, count, before, form } = &asked;
-    let (ty, authority) = (place.resource_type, &caller.authority);
-    let versions = room.chart.history(authority, ty, place.id, *before, *count).await?;
     let base = answer::base(caller.shell(), &headers);
     let address = place.address();
     let to = format!("{base}/{address}/_history?_count={count}{}", window.rest(form));
     let mut bundle = Bundle::new(BundleType::History).link("self", &to);
-    let mut replaced = match before {
-        Some(before) if window.at.is_some() => {
-            room.chart.version(authority, ty, place.id, *before).await.ok().map(|next| next.updated)
-        }
-        _ => None,
-    };
-    let mut is_known = before.is_some();
-    for stored in &versions {
-        let until = replaced.replace(stored.updated);
-        let body = match shown(&room, &caller, &place, stored).await {
-            Ok(body) => Some(body),
-            Err(Trouble::Gone(_)) => None,
-            // One that may not be seen stands in no history; what is behind it may.
-            Err(Trouble::NotFound) => continue,
-            Err(other) => return Err(other),
-        };
-        is_known = true;
-        if window.has(stored, until) {
-            entry(&mut bundle, &base, (&address, stored), (body, form))?;
-        }
-    }
-    if !is_known {
+    let told = told_of_one(&room, &caller, &place, (*before, *count)).await?;
+    if told.all.is_empty() && !is_known(&room, &caller, &place).await? {
         return Err(Trouble::NotFound);
     }
-    if let Some(last) = versions.last().filter(|last| last.version > 1 && versions.len() == *count as usize) {
-        bundle = bundle.link("next", &format!("{to}&_before={}", last.version));
+    let last = told.all.last().map(|told| told.stored.version);
+    for Told { stored, body, replaced } in told.all {
+        if window.has(&stored, replaced) {
+            entry(&mut bundle, &base, (&address, &stored), (body, form))?;
+        }
+    }
+    if let Some(last) = last.filter(|_| told.is_more) {
+        bundle = bundle.link("next", &format!("{to}&_before={last}"));
     }
     Ok(answer::json(bundle.finish(), form.is_pretty))
+}
+
+/// A version that may be shown, a deletion without a body, and when it was replaced.
+struct Told {
+    stored: Stored,
+    body: Option<String>,
+    replaced: Option<Timestamp>,
+}
+
+/// Versions of one resource.
+struct ToldOfOne {
+    all: Vec<Told>,
+    /// Whether one behind them may be shown, as far as was looked.
+    is_more: bool,
+}
+
+/// The next versions of a resource that may be shown, newest first: one that may not stands in no history, nor does it tell
+/// of itself by a page that is shorter, or by a link; what is behind it may.
+async fn told_of_one(
+    room: &Room,
+    caller: &Caller,
+    place: &Place,
+    (before, count): (Option<i64>, u32),
+) -> Result<ToldOfOne, Trouble> {
+    let (ty, authority) = (place.resource_type, &caller.authority);
+    let mut replaced = match before {
+        Some(before) => {
+            room.chart.version(authority, ty, place.id, before).await.ok().map(|next| next.updated)
+        }
+        None => None,
+    };
+    let (mut before, mut all) = (before, Vec::new());
+    for _ in 0..PAGE_ROUNDS_MAX {
+        let versions = room.chart.history(authority, ty, place.id, before, count + 1).await?;
+        let is_end = versions.last().is_none_or(|oldest| oldest.version <= 1);
+        for stored in versions {
+            before = Some(stored.version);
+            let until = replaced.replace(stored.updated);
+            let body = match shown(room, caller, place, &stored).await {
+                Ok(body) => Some(body),
+                Err(Trouble::Gone(_)) => None,
+                Err(Trouble::NotFound) => continue,
+                Err(other) => return Err(other),
+            };
+            if all.len() == count as usize {
+                return Ok(ToldOfOne { all, is_more: true });
+            }
+            all.push(Told { stored, body, replaced: until });
+        }
+        if is_end {
+            return Ok(ToldOfOne { all, is_more: false });
+        }
+    }
+    let is_more = !all.is_empty();
+    Ok(ToldOfOne { all, is_more })
+}
+
+/// Whether who asks may know that there is, or was, such a resource.
+async fn is_known(room: &Room, caller: &Caller, place: &Place) -> Result<bool, Trouble> {
+    let stored = stands(room, caller, place).await?;
+    match shown(room, caller, place, &stored).await {
+        Ok(_) | Err(Trouble::Gone(_)) => Ok(true),
+        Err(Trouble::NotFound) => Ok(false),
+        Err(other) => Err(other),
+    }
 }
 
 /// `GET /fhir/Type/_history`.
@@ -238,6 +287,12 @@ pub(super) async fn go_on(
     form: Form,
 ) -> Result<Response, Trouble> {
     let window = Window::again(room, &page.pairs)?;
+    // A link to begin anew has none: it sees what is there when it is followed.
+    let t = match page.t {
+        Some(t) => t,
+        None => room.chart.tables().now().await.map_err(ChartError::from)?.0,
+    };
+    let page = &Page { t: Some(t), ..page.clone() };
     let bundle = Bundle::new(BundleType::History).link("self", &format!("{base}/_page/{token}"));
     finish(room, caller, base, (bundle, page), (&window, &form.again(&page.form))).await
 }
@@ -327,10 +382,7 @@ async fn told<'s>(
     for (stored, body) in found.iter().zip(visible_all(room, caller, &found).await?) {
         match body {
             Some(_) if stored.deleted => told.push((*stored, None)),
-            Some(body) => {
-                saw(caller, &body);
-                told.push((*stored, Some(body)));
-            }
+            Some(visible) => told.push((*stored, Some(visible.seen(caller)))),
             None => {}
         }
     }

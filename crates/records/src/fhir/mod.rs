@@ -26,7 +26,7 @@ mod operations;
 mod read;
 mod references;
 mod search;
-mod write;
+pub(crate) mod write;
 
 pub use search::{Explained, Paging, Seen, Style, explain, pages, sweep};
 

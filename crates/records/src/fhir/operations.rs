@@ -13,7 +13,7 @@ use hilum_fhir::labels::Labels;
 use hilum_web::visit::Caller;
 
 use super::answer::{self, Trouble};
-use super::ask::{self, Place};
+use super::ask::{self, Expected, Place};
 use super::read::{shown, stands};
 use super::write::{What, checked, write};
 use crate::{DOOR, Room};
@@ -69,12 +69,12 @@ async fn label(
     let is_pretty = ask::form(query.as_deref(), headers)?;
     let place = Place::parse(&room, (&ty, &id))?;
     ask::brings_json(headers)?;
-    let if_match = ask::if_match(headers)?;
+    let expected = Expected::of(headers)?;
     let (parameters, _) = checked("Parameters", body)?;
     let meta = parameter(&parameters, "meta").and_then(|meta| meta.get("valueMeta")).map(Json::to_text);
     let meta =
         meta.ok_or(Trouble::Address("the body is Parameters with one named `meta` and its valueMeta"))?;
-    write(&room, &caller, &place, if_match, &What::Labelled(labels, &meta)).await?;
+    write(&room, &caller, &place, expected, &What::Labelled(labels, &meta)).await?;
     Ok(answer::json(meta_of(&room, &caller, &place).await?, is_pretty))
 }
 

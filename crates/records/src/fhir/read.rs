@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use hilum_chart::Stored;
 use hilum_chart::limits::READ_RESOURCES_MAX;
 use hilum_core::Id;
+use hilum_fhir::FhirId;
 use hilum_fhir::json::Json;
 use hilum_fhir::path::{Found, Path as Walk, Resolved};
 use hilum_fhir::r4::r4;
@@ -48,12 +49,30 @@ pub(super) async fn shown(
     if !logical::is_of(stored, &place.logical) {
         return Err(Trouble::NotFound);
     }
-    let body = visible(room, caller, stored).await?.ok_or(Trouble::NotFound)?;
+    let visible = visible(room, caller, stored).await?.ok_or(Trouble::NotFound)?;
     if stored.deleted {
         return Err(Trouble::Gone(stored.version));
     }
-    saw(caller, &body);
-    Ok(body)
+    Ok(visible.seen(caller))
+}
+
+/// A version as who asks may see it.
+#[derive(Debug)]
+pub(super) struct Visible {
+    /// As it goes out; empty of a deletion.
+    pub(super) body: String,
+    /// The id by which clients know it; absent of a deletion.
+    pub(super) logical: Option<FhirId>,
+    /// In whose compartments it lies.
+    patients: BTreeSet<Id>,
+}
+
+impl Visible {
+    /// The body; the audit log learns whom it is about.
+    pub(super) fn seen(self, caller: &Caller) -> String {
+        self.patients.iter().for_each(|patient| caller.saw(*patient));
+        self.body
+    }
 }
 
 /// A version's body, unless it is withheld: by its own room, or with somebody in whose compartment a client put it.
@@ -61,7 +80,7 @@ pub(super) async fn visible(
     room: &Room,
     caller: &Caller,
     stored: &Stored,
-) -> Result<Option<String>, Trouble> {
+) -> Result<Option<Visible>, Trouble> {
     Ok(visible_all(room, caller, &[stored]).await?.pop().flatten())
 }
 
@@ -71,62 +90,99 @@ pub(super) async fn visible_all(
     room: &Room,
     caller: &Caller,
     all: &[&Stored],
-) -> Result<Vec<Option<String>>, Trouble> {
+) -> Result<Vec<Option<Visible>>, Trouble> {
     let authority = &caller.authority;
-    let is_limited = authority.patients().is_some();
-    let (mut bodies, mut named) = (Vec::with_capacity(all.len()), Vec::with_capacity(all.len()));
+    let mut seen = Vec::with_capacity(all.len());
     for stored in all {
-        let mut body = room.discretions.show(authority, stored).await?;
-        let patients = match &body {
-            Some(body) if is_limited || stored.owner == DOOR => named_in(room, caller, stored, body).await?,
-            _ => BTreeSet::new(),
-        };
-        if is_limited && body.is_some() {
-            // A Patient is themselves, whomever they link to.
-            let is_patient = stored.resource_type == "Patient";
-            let ids = if is_patient { vec![stored.id] } else { patients.iter().copied().collect() };
-            let may = room.chart.permits(authority, &stored.resource_type, &ids).await?;
-            body = body.filter(|_| may);
-        }
-        named.push(if stored.owner == DOOR { patients } else { BTreeSet::new() });
-        bodies.push(body);
+        seen.push(alone(room, caller, stored).await?);
     }
-    let asked: BTreeSet<Id> = named.iter().flatten().copied().collect();
+    let written = all.iter().zip(&seen).filter(|(stored, _)| stored.owner == DOOR);
+    let asked: BTreeSet<Id> =
+        written.filter_map(|(_, seen)| seen.as_ref()).flat_map(|seen| &seen.patients).copied().collect();
     let asked: Vec<(&str, Id)> = asked.into_iter().map(|id| ("Patient", id)).collect();
     let mut withheld = BTreeSet::new();
     for some in asked.chunks(READ_RESOURCES_MAX) {
-        for patient in room.chart.read_all(authority, some).await?.into_iter().flatten() {
-            let is_others = patient.owner != DOOR && !patient.deleted;
-            if is_others && room.discretions.show(authority, &patient).await?.is_none() {
+        for patient in room.chart.of_others(authority, DOOR, some).await? {
+            if room.discretions.show(authority, &patient).await?.is_none() {
                 withheld.insert(patient.id);
             }
         }
     }
-    let seen = bodies.into_iter().zip(named);
-    Ok(seen.map(|(body, named)| body.filter(|_| named.is_disjoint(&withheld))).collect())
+    for (_, one) in all.iter().zip(&mut seen).filter(|(stored, _)| stored.owner == DOOR) {
+        one.take_if(|one| !one.patients.is_disjoint(&withheld));
+    }
+    Ok(seen)
+}
+
+/// A version as who asks may see it by itself, whoever is named in it.
+async fn alone(room: &Room, caller: &Caller, stored: &Stored) -> Result<Option<Visible>, Trouble> {
+    let before = before_deletion(room, caller, stored).await?;
+    let Some(body) = told(room, caller, (stored, before.as_ref())).await? else { return Ok(None) };
+    let Named { all, ours, elsewhere, logical } = named_in(room, caller, before.as_ref().unwrap_or(stored));
+    // A Patient is themselves, whomever they link to.
+    let is_patient = stored.resource_type == "Patient";
+    let ids = if is_patient { BTreeSet::from([stored.id]) } else { ours };
+    let is_of_others = !is_patient && elsewhere;
+    let may = room.chart.permits(&caller.authority, &stored.resource_type, (&ids, is_of_others)).await?;
+    let logical = logical.filter(|_| !stored.deleted);
+    Ok(may.then_some(Visible { body, logical, patients: all }))
+}
+
+/// What a deletion deleted; absent of any other version.
+async fn before_deletion(room: &Room, caller: &Caller, stored: &Stored) -> Result<Option<Stored>, Trouble> {
+    if !stored.deleted || stored.version <= 1 {
+        return Ok(None);
+    }
+    let (ty, before) = (&stored.resource_type, stored.version - 1);
+    Ok(Some(room.chart.version(&caller.authority, ty, stored.id, before).await?))
+}
+
+/// What the room says that owns it. A deletion does not say whose it was: it is told to who may see what it deleted.
+async fn told(
+    room: &Room,
+    caller: &Caller,
+    (stored, before): (&Stored, Option<&Stored>),
+) -> Result<Option<String>, Trouble> {
+    let body = room.discretions.show(&caller.authority, stored).await?;
+    let Some(before) = before.filter(|_| body.is_some() && stored.owner != DOOR) else { return Ok(body) };
+    let is_shown = room.discretions.show(&caller.authority, before).await?.is_some();
+    Ok(body.filter(|_| is_shown))
 }
 
 /// The Patients, by their ids in the chart, in whose compartments a client put a resource.
-async fn named_in(
-    room: &Room,
-    caller: &Caller,
-    stored: &Stored,
-    body: &str,
-) -> Result<BTreeSet<Id>, Trouble> {
-    let patients = if stored.deleted && stored.version > 1 {
-        let before = stored.version - 1;
-        let before = room.chart.version(&caller.authority, &stored.resource_type, stored.id, before).await?;
-        patients_of(before.text()?)
-    } else {
-        patients_of(body)
-    };
-    let places = patients.iter().filter_map(|id| Place::parse(room, ("Patient", id)).ok());
-    Ok(places.map(|place| place.id).collect())
+#[derive(Debug, Default)]
+struct Named {
+    /// Whatever the base: ours has several names, and an id of ours is nobody else's.
+    all: BTreeSet<Id>,
+    /// Those that are of this server: who may know of `Patient/1` may not know of another server's.
+    ours: BTreeSet<Id>,
+    /// Whether there are others.
+    elsewhere: bool,
+    /// The id of the resource itself.
+    logical: Option<FhirId>,
+}
+
+fn named_in(room: &Room, caller: &Caller, stored: &Stored) -> Named {
+    let Ok(json) = Json::parse(&stored.body) else { return Named::default() };
+    let logical = json.get("id").and_then(Json::as_str).and_then(|id| FhirId::parse(id).ok());
+    let mut named = Named { logical, ..Named::default() };
+    let bases = caller.shell().fhir_bases();
+    for (base, id) in references_of(&json) {
+        let Ok(place) = Place::parse(room, ("Patient", &id)) else { continue };
+        named.all.insert(place.id);
+        let is_ours = base.is_empty()
+            || bases.iter().any(|ours| base.strip_suffix('/').is_some_and(|base| base == ours));
+        if is_ours {
+            named.ours.insert(place.id);
+        }
+        named.elsewhere |= !is_ours;
+    }
+    named
 }
 
 /// Tells the audit log in whose compartments a resource lies.
-pub(super) fn saw(caller: &Caller, body: &str) {
-    patients_of(body).iter().filter_map(|id| id.parse().ok()).for_each(|id| caller.saw(id));
+pub(super) fn saw(room: &Room, caller: &Caller, stored: &Stored) {
+    named_in(room, caller, stored).all.iter().for_each(|patient| caller.saw(*patient));
 }
 
 /// Where resources of each type name the Patients in whose compartments they lie.
@@ -140,36 +196,36 @@ static NAMED: LazyLock<HashMap<&str, Vec<Resolved>>> = LazyLock::new(|| {
     r4().resource_types().map(|ty| (ty, walks(ty))).collect()
 });
 
-/// The ids of the Patients in whose compartments a resource lies; a Patient lies in their own.
-fn patients_of(body: &str) -> BTreeSet<String> {
+/// The Patients in whose compartments a resource lies, by base (empty: relative) and id; a Patient lies in their own.
+fn references_of(json: &Json<'_>) -> BTreeSet<(String, String)> {
     let mut patients = BTreeSet::new();
-    let Ok(json) = Json::parse(body.as_bytes()) else { return patients };
     let ty = json.get("resourceType").and_then(Json::as_str).unwrap_or_default();
-    let mut patient = |id: Option<&str>| patients.extend(id.map(str::to_owned));
+    let mut patient = |base: &str, id: &str| patients.insert((base.to_owned(), id.to_owned()));
     if ty == "Patient" {
-        patient(json.get("id").and_then(Json::as_str));
+        json.get("id").and_then(Json::as_str).map(|id| patient("", id));
     }
     let mut found = Vec::new();
-    NAMED.get(ty).into_iter().flatten().for_each(|walk| walk.walk(r4(), &json, &mut found));
+    NAMED.get(ty).into_iter().flatten().for_each(|walk| walk.walk(r4(), json, &mut found));
     for found in found {
         let Found::Element(element, _) = found else { continue };
         let reference = element.get("reference").and_then(Json::as_str).unwrap_or_default();
-        // Whatever the base: ours has several names, and an id of ours is nobody else's.
-        patient(patient_in(reference));
+        patient_in(reference).map(|(base, id)| patient(base, id));
     }
     patients
 }
 
 /// Whether a resource lies in the compartment of the Patient with this id.
 pub(super) fn is_about(body: &str, patient: &str) -> bool {
-    patients_of(body).contains(patient)
+    Json::parse(body.as_bytes())
+        .is_ok_and(|json| references_of(&json).iter().any(|(_, id)| id.as_str() == patient))
 }
 
-/// The id in a reference to a Patient.
-fn patient_in(reference: &str) -> Option<&str> {
+/// The base and the id in a reference to a Patient.
+fn patient_in(reference: &str) -> Option<(&str, &str)> {
     let path = reference.split_once("/_history/").map_or(reference, |(path, _)| path);
     let (before, id) = path.rsplit_once('/')?;
-    (before == "Patient" || before.ends_with("/Patient")).then_some(id)
+    let base = before.strip_suffix("Patient")?;
+    (base.is_empty() || base.ends_with('/')).then_some((base, id))
 }
 
 pub(super) async fn read(

@@ -21,7 +21,7 @@ use hilum_fhir::{IssueType, OperationOutcome, Severity};
 use hilum_web::visit::Caller;
 
 use super::answer::{self, Trouble};
-use super::ask::{self, Place, Return};
+use super::ask::{self, Expected, Place, Return};
 use super::condition::{Condition, Met};
 use super::read;
 use super::references::{Beside, must_lead};
@@ -45,13 +45,18 @@ pub(super) fn checked<'b>(resource_type: &str, body: &'b Bytes) -> Result<(Json<
 
 /// That a resource is not marked as a part: in the place of the whole it would take the rest away.
 pub(super) fn must_be_whole(resource: &Json<'_>) -> Result<(), Trouble> {
+    part_of(resource).map_or(Ok(()), |finding| Err(Trouble::Findings(vec![finding])))
+}
+
+/// What to say of a resource that is marked as a part.
+pub(crate) fn part_of(resource: &Json<'_>) -> Option<Finding> {
     if !is_subset(resource) {
-        return Ok(());
+        return None;
     }
     let ty = resource.get("resourceType").and_then(Json::as_str).unwrap_or_default();
     let text = "a part of a resource (SUBSETTED) does not replace the whole: read all of it, or send a patch";
     let (code, expression) = (IssueType::BusinessRule, format!("{ty}.meta.tag"));
-    Err(Trouble::Findings(vec![Finding { code, expression, text: text.to_owned() }]))
+    Some(Finding { code, expression, text: text.to_owned() })
 }
 
 /// What stands at a place, if it is what was asked for and a client's.
@@ -131,8 +136,16 @@ impl What<'_> {
         before: Option<&Stored>,
     ) -> Result<Option<String>, Trouble> {
         match self {
-            Self::Gone => Ok(None),
-            Self::Resource(text) => body_of(text, before).map(Some),
+            Self::Gone | Self::Resource(_) => {
+                // What is withheld is not to be written over blindly.
+                if let Some(before) = before.filter(|before| !before.deleted) {
+                    read::visible(room, caller, before).await?.ok_or(Trouble::NotFound)?;
+                }
+                match self {
+                    Self::Resource(text) => body_of(text, before).map(Some),
+                    _ => Ok(None),
+                }
+            }
             Self::Labelled(labels, meta) => {
                 let before = before.ok_or(Trouble::NotFound)?;
                 read::shown(room, caller, place, before).await?;
@@ -170,20 +183,20 @@ pub(super) async fn write(
     room: &Room,
     caller: &Caller,
     place: &Place,
-    if_match: Option<i64>,
+    expected: Expected,
     what: &What<'_>,
 ) -> Result<Option<Stored>, Trouble> {
     for _ in 0..WRITE_TRIES_MAX {
         let before = standing(room, caller, place).await?;
         let current = before.as_ref().map_or(0, |stored| stored.version);
-        if if_match.is_some_and(|wanted| wanted != current) {
+        if !expected.is(before.as_ref()) {
             return Err(Trouble::Version);
         }
         let body = what.on(room, caller, place, before.as_ref()).await?;
         what.must_lead(room, caller, body.as_deref(), &Beside::of(place)).await?;
         match commit(room, caller, place, current, body).await {
             Ok(()) => return Ok(before),
-            Err(ChartError::Version { .. }) if if_match.is_none() => {}
+            Err(ChartError::Version { .. }) if !matches!(expected, Expected::Version(_)) => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -195,11 +208,11 @@ pub(super) async fn remove(
     room: &Room,
     caller: &Caller,
     place: &Place,
-    if_match: Option<i64>,
+    expected: Expected,
 ) -> Result<(), Trouble> {
-    let before = write(room, caller, place, if_match, &What::Gone).await?;
+    let before = write(room, caller, place, expected, &What::Gone).await?;
     if let Some(before) = before.filter(|before| !before.deleted) {
-        read::saw(caller, before.text()?);
+        read::saw(room, caller, &before);
     }
     Ok(())
 }
@@ -214,10 +227,7 @@ async fn done(
 ) -> Result<Response, Trouble> {
     let stored = room.chart.read(&caller.authority, place.resource_type, place.id).await?;
     // What meets a condition may be withheld in part, or whole.
-    let body = read::visible(room, caller, &stored).await?;
-    if let Some(body) = &body {
-        read::saw(caller, body);
-    }
+    let body = read::visible(room, caller, &stored).await?.map(|visible| visible.seen(caller));
     let mut response = match (ask::wants(headers)?, body) {
         (Return::Representation, Some(body)) => answer::resource(status, &stored, body, pretty),
         (Return::Minimal | Return::Representation, _) => {
@@ -333,12 +343,12 @@ pub(super) async fn update(
     let place = Place::parse(&room, (&ty, &id))?;
     ask::brings_json(&headers)?;
     ask::wants(&headers)?;
-    let if_match = ask::if_match(&headers)?;
+    let expected = Expected::of(&headers)?;
     let (json, text) = checked(place.resource_type, &body)?;
     if json.get("id").and_then(Json::as_str) != Some(place.logical.as_str()) {
         return Err(Trouble::Address("id of the body is not the id of the address"));
     }
-    let before = write(&room, &caller, &place, if_match, &What::Resource(text.into())).await?;
+    let before = write(&room, &caller, &place, expected, &What::Resource(text.into())).await?;
     let is_new = before.is_none_or(|before| before.deleted);
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     done(&room, &caller, &place, status, (&headers, pretty)).await
@@ -357,10 +367,10 @@ pub(super) async fn update_where(
     let resource_type = ask::type_of(&ty)?;
     ask::brings_json(&headers)?;
     ask::wants(&headers)?;
-    let if_match = ask::if_match(&headers)?;
+    let expected = Expected::of(&headers)?;
     let condition = Condition::parse(resource_type, query.as_deref().unwrap_or_default())?;
     let (_, text) = checked(resource_type, &body)?;
-    let (place, status) = put_where(&room, &caller, &condition, if_match, text).await?;
+    let (place, status) = put_where(&room, &caller, &condition, expected, text).await?;
     done(&room, &caller, &place, status, (&headers, false)).await
 }
 
@@ -369,7 +379,7 @@ pub(super) async fn put_where(
     room: &Room,
     caller: &Caller,
     condition: &Condition,
-    if_match: Option<i64>,
+    expected: Expected,
     text: &str,
 ) -> Result<(Place, StatusCode), Trouble> {
     let json = Json::parse(text.as_bytes())?;
@@ -382,7 +392,7 @@ pub(super) async fn put_where(
         Met::One(place) => place,
         Met::Nothing => match given {
             Some(given) => Place::parse(room, (condition.resource_type(), given))?,
-            None if if_match.is_some() => return Err(Trouble::Version),
+            None if matches!(expected, Expected::Version(_)) => return Err(Trouble::Version),
             None => {
                 let (place, is_new) = create_where(room, caller, condition, text).await?;
                 // Whoever was first has written it a moment ago: what is sent goes on top.
@@ -395,7 +405,7 @@ pub(super) async fn put_where(
     };
     let text =
         with_id(text, &place.logical).map_err(|_| answer::broken("a body that was read has no members"))?;
-    let before = write(room, caller, &place, if_match, &What::Resource(text.into())).await?;
+    let before = write(room, caller, &place, expected, &What::Resource(text.into())).await?;
     let is_new = before.is_none_or(|before| before.deleted);
     Ok((place, if is_new { StatusCode::CREATED } else { StatusCode::OK }))
 }
@@ -408,13 +418,13 @@ pub(super) async fn delete_where(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Trouble> {
-    let if_match = ask::if_match(&headers)?;
+    let expected = Expected::of(&headers)?;
     let condition = Condition::parse(ask::type_of(&ty)?, query.as_deref().unwrap_or_default())?;
     match condition.look(&room, &caller).await? {
         Met::Several => Err(Trouble::Several),
         Met::Nothing => Ok(StatusCode::NO_CONTENT.into_response()),
         Met::One(place) => {
-            remove(&room, &caller, &place, if_match).await?;
+            remove(&room, &caller, &place, expected).await?;
             Ok(StatusCode::NO_CONTENT.into_response())
         }
     }
@@ -429,8 +439,8 @@ pub(super) async fn delete(
 ) -> Result<Response, Trouble> {
     let [] = ask::parameters(query.as_deref(), [])?;
     let place = Place::parse(&room, (&ty, &id))?;
-    let if_match = ask::if_match(&headers)?;
-    remove(&room, &caller, &place, if_match).await?;
+    let expected = Expected::of(&headers)?;
+    remove(&room, &caller, &place, expected).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -472,7 +482,7 @@ async fn patch_at(
 ) -> Result<Response, Trouble> {
     ask::brings_patch(headers)?;
     ask::wants(headers)?;
-    let if_match = ask::if_match(headers)?;
-    write(room, caller, place, if_match, &What::Patched(body.as_ref().into())).await?;
+    let expected = Expected::of(headers)?;
+    write(room, caller, place, expected, &What::Patched(body.as_ref().into())).await?;
     done(room, caller, place, StatusCode::OK, (headers, pretty)).await
 }

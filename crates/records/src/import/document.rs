@@ -13,6 +13,7 @@ use hilum_fhir::exchange::{Entry, Exchange, Method, is_search, relinked};
 use hilum_fhir::resource::{compact, with_id, without_server_meta};
 use serde::Deserialize;
 
+use super::work::checked;
 use super::{At, Refusal};
 use crate::fhir::ask::type_of;
 
@@ -137,8 +138,15 @@ impl Reading<'_> {
                 ));
             }
         }
+        let mut urls = BTreeSet::new();
         for (number, entry) in bundle.entries.iter().enumerate().filter(|(_, entry)| !entry.is_outcome()) {
             let at = At { entry: Some(number), ..at };
+            // Two that are called the same would become one; of a search, versions are.
+            let is_new = entry.full_url.as_ref().is_none_or(|url| urls.insert(url.as_str()));
+            if !is_new && entry.request.is_some() {
+                refused.push(at.refuse("another entry of the Bundle has the same fullUrl"));
+                continue;
+            }
             if let Err(why) = self.entry(entry, at) {
                 refused.push(why);
             }
@@ -194,6 +202,11 @@ impl Reading<'_> {
             // A function of what it says, so that the same file again is the same resource.
             None => FhirId::from(self.key.id("fhir-import", &[resource_type.as_bytes(), body.as_bytes()])),
         };
+        if wish.condition.is_some() {
+            // What is asked for by the same search is taken for it from here on: it must be one that can stand.
+            checked(body)
+                .map_err(|(expression, text)| Refusal { expression, ..at.refuse_in(resource_type, text) })?;
+        }
         let begin = body.as_ptr().addr() - self.text.as_ptr().addr();
         if !self.document.links.is_bulk {
             let found = RefCell::new(BTreeSet::new());

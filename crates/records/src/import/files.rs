@@ -93,7 +93,7 @@ fn refers(path: &Path) -> io::Result<bool> {
     let mut head = Vec::new();
     open(path, &Arc::default())?.take(IMPORT_PEEK_BYTES as u64).read_to_end(&mut head).or_else(|why| {
         // What is damaged is told when it is read.
-        if why.kind() == io::ErrorKind::InvalidInput { Ok(0) } else { Err(why) }
+        if is_of_the_content(&why) { Ok(0) } else { Err(why) }
     })?;
     let head = String::from_utf8_lossy(&head);
     let mut values = head.split("\"reference\"").skip(1).filter_map(|rest| rest.split('"').nth(1));
@@ -217,13 +217,19 @@ impl Reader {
         let fault = |why| End::Io(one.path.clone(), why);
         let mut reader = open(&one.path, &self.bytes).map_err(fault)?;
         let (mut documents, mut text, mut line, mut number) = (Vec::new(), String::new(), Vec::new(), 0);
+        let mut damaged = None;
         loop {
             line.clear();
             let max = IMPORT_DOCUMENT_BYTES_MAX as u64 + 1;
-            if (&mut reader).take(max).read_until(b'\n', &mut line).map_err(fault)? == 0 {
-                break;
+            match (&mut reader).take(max).read_until(b'\n', &mut line) {
+                Ok(0) => break,
+                Ok(_) => number += 1,
+                Err(why) => {
+                    // Whole lines before the damage are taken.
+                    damaged = Some(fault(why));
+                    break;
+                }
             }
-            number += 1;
             let refused = |text: &str| Step::Refused { file, line: Some(number), text: text.to_owned() };
             if line.len() > IMPORT_DOCUMENT_BYTES_MAX {
                 self.say(refused(
@@ -245,7 +251,10 @@ impl Reader {
             text.push_str(one);
             documents.push((number, begin..text.len()));
         }
-        if documents.is_empty() { Ok(()) } else { self.unit(file, documents, text) }
+        if !documents.is_empty() {
+            self.unit(file, documents, text)?;
+        }
+        damaged.map_or(Ok(()), Err)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use hilum_core::{Authority, Timestamp};
+use hilum_fhir::FhirId;
 
 use super::document::{Asked, Document};
 use super::{ImportError, Refusal};
@@ -92,13 +93,18 @@ impl<'a> Resolver<'a> {
             // What it would create is there, or on its way: it is compared as any other.
             return Ok(Ok(true));
         }
-        if !condition.keeps {
-            return Ok(Err("what meets the condition has another id than the resource".to_owned()));
+        let keeps = condition.keeps;
+        if !keeps {
+            let id = found.rsplit_once('/').and_then(|(_, id)| FhirId::parse(id).ok());
+            let Some(id) = id.filter(|_| asked.names) else {
+                return Ok(Err("what meets the condition has another id than the resource".to_owned()));
+            };
+            asked.logical = id;
         }
         if let Some(url) = &asked.full_url {
             document.links.known.insert(url.clone(), found);
         }
-        Ok(Ok(false))
+        Ok(Ok(!keeps))
     }
 
     async fn look(&mut self, search: &str) -> Result<Found, ImportError> {

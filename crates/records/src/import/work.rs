@@ -1,6 +1,6 @@
 //! Documents become commits: read → understood → finished, compared, checked and indexed → committed, each beside the others.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,7 +10,7 @@ use hilum_chart::index::Rows;
 use hilum_chart::{Chart, ChartError};
 use hilum_core::{Authority, Clock, Entropy, Id, InstallationKey, Timestamp};
 use hilum_engines::tables::TablesError;
-use hilum_fhir::check::check;
+use hilum_fhir::check::{Finding, check};
 use hilum_fhir::json::Json;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -21,9 +21,10 @@ use super::files::{End, File, Only, ROOM_KIB, Reader, Step, Unit};
 use super::resolve::{Resolved, Resolver};
 use super::{At, ImportError, Imported, Refusal, Refusals};
 use crate::fhir::answer::owned;
+use crate::fhir::write::part_of;
 use crate::limits::{
-    IMPORT_CHUNK_RESOURCES, IMPORT_CHUNKS_IN_FLIGHT, IMPORT_COMMIT_BYTES, IMPORT_COMMIT_ROWS,
-    IMPORT_TRIES_MAX,
+    IMPORT_AGAIN_MAX, IMPORT_CHUNK_RESOURCES, IMPORT_CHUNKS_IN_FLIGHT, IMPORT_COMMIT_BYTES,
+    IMPORT_COMMIT_ROWS, IMPORT_TRIES_MAX,
 };
 use crate::{DOOR, Room};
 
@@ -41,12 +42,36 @@ struct Hand {
     authority: Arc<Authority>,
 }
 
-/// What became of a chunk.
+/// What became of a chunk, in the order of the files.
 #[derive(Default)]
 struct Chunk {
-    ready: Placed<Ready>,
+    /// How many chunks were begun before it.
+    number: u64,
+    made: Placed<Made>,
     refused: Vec<Refusal>,
-    unchanged: u64,
+}
+
+/// What became of a resource.
+enum Made {
+    Ready(Ready),
+    /// It stands as it comes.
+    Same(Draft),
+}
+
+impl Made {
+    fn place(&self) -> Place {
+        match self {
+            Self::Ready(ready) => ready.place(),
+            Self::Same(draft) => (draft.resource_type, draft.id),
+        }
+    }
+
+    fn into_draft(self) -> Draft {
+        match self {
+            Self::Ready(ready) => ready.into_draft(),
+            Self::Same(draft) => draft,
+        }
+    }
 }
 
 /// What became of a commit.
@@ -77,11 +102,16 @@ pub(super) struct Work<'a> {
     next: Placed<Ready>,
     next_rows: usize,
     next_bytes: usize,
-    /// Places of the next commit and of the one that is under way.
-    places: HashSet<Place>,
+    /// How many chunks were begun.
+    begun: u64,
+    /// Places that are written: how many chunks had been begun when they were committed, `u64::MAX` while they are not. What
+    /// those chunks say of them was compared with what stood before.
+    places: HashMap<Place, u64>,
     committing: Option<JoinHandle<Result<Committed, ChartError>>>,
-    /// What stands in the files a second time: behind all else of its round.
+    /// What stands in the files a second time: behind what stood there before.
     again: Placed<Draft>,
+    /// The places of these.
+    behind: HashSet<Place>,
 }
 
 /// What a round left to be read again: by file, the documents.
@@ -117,9 +147,11 @@ impl<'a> Work<'a> {
             next: Vec::new(),
             next_rows: 0,
             next_bytes: 0,
-            places: HashSet::new(),
+            begun: 0,
+            places: HashMap::new(),
             committing: None,
             again: Vec::new(),
+            behind: HashSet::new(),
         }
     }
 
@@ -253,22 +285,34 @@ impl<'a> Work<'a> {
         while self.making.len() >= IMPORT_CHUNKS_IN_FLIGHT {
             self.made().await?;
         }
-        let (hand, unit) = (self.hand.clone(), Arc::clone(unit));
-        self.making.push_back(tokio::spawn(async move { hand.chunk(unit, chunk).await }));
+        if self.again.len() >= IMPORT_AGAIN_MAX {
+            self.flush().await?;
+        }
+        let (hand, unit, number) = (self.hand.clone(), Arc::clone(unit), self.begun);
+        self.begun += 1;
+        self.making.push_back(tokio::spawn(async move { hand.chunk((number, unit), chunk).await }));
         Ok(())
     }
 
     /// Takes the chunk that was begun first into the next commit.
     async fn made(&mut self) -> Result<(), ImportError> {
         let Some(chunk) = self.making.next().await else { return Ok(()) };
-        let Chunk { ready, refused, unchanged } = chunk.map_err(|_| ImportError::Interrupted)??;
-        self.done.unchanged += unchanged;
+        let Chunk { number, made, refused } = chunk.map_err(|_| ImportError::Interrupted)??;
         self.refuse(refused)?;
-        for (at, one) in ready {
-            if !self.places.insert(one.place()) {
+        for (at, one) in made {
+            let place = one.place();
+            let is_written = self.places.get(&place).is_some_and(|until| number < *until);
+            // Also when what stood there first is committed already: what waits comes before it.
+            if is_written || self.behind.contains(&place) {
+                self.behind.insert(place);
                 self.again.push((at, one.into_draft()));
                 continue;
             }
+            let Made::Ready(one) = one else {
+                self.done.unchanged += 1;
+                continue;
+            };
+            self.places.insert(place, u64::MAX);
             self.next_rows += one.writes();
             self.next_bytes += one.size_bytes();
             self.next.push((at, one));
@@ -296,8 +340,15 @@ impl<'a> Work<'a> {
     async fn committed(&mut self) -> Result<(), ImportError> {
         let Some(committing) = self.committing.take() else { return Ok(()) };
         let done = committing.await.map_err(|_| ImportError::Interrupted)??;
-        for place in &done.places {
-            self.places.remove(place);
+        // Chunks that were begun until now may have been compared with what stood before; those behind them have not.
+        let oldest = self.begun.saturating_sub(self.making.len() as u64);
+        self.places.retain(|_, until| *until > oldest);
+        if oldest < self.begun {
+            self.places.extend(done.places.iter().map(|place| (*place, self.begun)));
+        } else {
+            for place in &done.places {
+                self.places.remove(place);
+            }
         }
         self.done.written += done.written;
         self.done.unchanged += done.unchanged;
@@ -320,9 +371,17 @@ impl<'a> Work<'a> {
             if self.again.is_empty() {
                 return Ok(());
             }
-            let again = std::mem::take(&mut self.again);
-            let hand = self.hand.clone();
-            self.making.push_back(tokio::spawn(async move { hand.ready(again).await }));
+            // Of each place what came first; what comes behind it waits for it.
+            let mut places = HashSet::new();
+            let again = std::mem::take(&mut self.again).into_iter();
+            let (first, rest) = again.partition(|(_, one)| places.insert((one.resource_type, one.id)));
+            self.again = rest;
+            self.behind.clear();
+            let (hand, number) = (self.hand.clone(), self.begun);
+            self.begun += 1;
+            self.making.push_back(tokio::spawn(async move {
+                hand.ready(first).await.map(|chunk| Chunk { number, ..chunk })
+            }));
         }
     }
 
@@ -359,7 +418,11 @@ fn understand(step: Step, files: &[File], key: &InstallationKey) -> Understood {
 
 impl Hand {
     /// Finishes resources, and makes ready what differs from what stands.
-    async fn chunk(self, unit: Arc<Unit>, asked: Vec<(Asked, Arc<Links>)>) -> Result<Chunk, ChartError> {
+    async fn chunk(
+        self,
+        (number, unit): (u64, Arc<Unit>),
+        asked: Vec<(Asked, Arc<Links>)>,
+    ) -> Result<Chunk, ChartError> {
         let key = self.key.clone();
         let drafts = move || {
             let (mut drafts, mut refused) = (Vec::new(), Vec::new());
@@ -374,7 +437,7 @@ impl Hand {
         let (drafts, refused) = tokio::task::spawn_blocking(drafts).await.map_err(|_| ChartError::Stopped)?;
         let mut chunk = self.ready(drafts).await?;
         chunk.refused.splice(..0, refused);
-        Ok(chunk)
+        Ok(Chunk { number, ..chunk })
     }
 
     /// Compares drafts with what stands; checks and indexes those that differ.
@@ -387,13 +450,13 @@ impl Hand {
             for (at, one) in places.into_iter().zip(compared) {
                 let ty = one.resource_type();
                 match one.stands() {
-                    Stands::Same => chunk.unchanged += 1,
+                    Stands::Same => chunk.made.push((at, Made::Same(one.into_draft()))),
                     Stands::Owned(owner) => chunk.refused.push(at.refuse_in(ty, owned(owner))),
                     Stands::Foreign => {
                         chunk.refused.push(at.refuse_in(ty, "this id stands for another resource"));
                     }
                     Stands::Less => match rows_of(&chart, one.body()) {
-                        Ok(rows) => chunk.ready.push((at, one.made(rows))),
+                        Ok(rows) => chunk.made.push((at, Made::Ready(one.made(rows)))),
                         Err((expression, text)) => {
                             chunk.refused.push(Refusal { expression, ..at.refuse_in(ty, text) });
                         }
@@ -426,9 +489,14 @@ impl Hand {
                 Err(ChartError::Tables(TablesError::Conflict(_))) => {
                     let drafts = these.into_iter().map(Ready::into_draft);
                     let chunk = self.ready(places.into_iter().zip(drafts).collect()).await?;
-                    done.unchanged += chunk.unchanged;
                     done.refused.extend(chunk.refused);
-                    ready = chunk.ready;
+                    ready = Vec::with_capacity(chunk.made.len());
+                    for (at, one) in chunk.made {
+                        match one {
+                            Made::Ready(one) => ready.push((at, one)),
+                            Made::Same(_) => done.unchanged += 1,
+                        }
+                    }
                 }
                 Err(other) => return Err(other),
             }
@@ -439,12 +507,18 @@ impl Hand {
     }
 }
 
-/// The index rows of a body of the structure of R4; else where it is not, and why.
-fn rows_of(chart: &Chart, body: &str) -> Result<Rows, (Option<String>, String)> {
+/// A body that may stand: the whole of a resource, of the structure of R4; else where it is not, and why.
+pub(super) fn checked(body: &str) -> Result<Json<'_>, (Option<String>, String)> {
     let json = Json::parse(body.as_bytes()).map_err(|why| (None, why.to_string()))?;
-    if let Some(first) = check(&json).into_iter().next() {
-        return Err((Some(first.expression), first.text));
+    match part_of(&json).or_else(|| check(&json).into_iter().next()) {
+        Some(Finding { expression, text, .. }) => Err((Some(expression), text)),
+        None => Ok(json),
     }
+}
+
+/// The index rows of a body; else where it is not as it must be, and why.
+fn rows_of(chart: &Chart, body: &str) -> Result<Rows, (Option<String>, String)> {
+    let json = checked(body)?;
     let rows = chart.indexer().map(|indexer| indexer.rows_of(&json)).unwrap_or_default();
     if rows.too_many {
         let max = hilum_fhir::limits::INDEX_ROWS_MAX;

@@ -27,7 +27,7 @@ use hilum_web::visit::Caller;
 use serde_json::Value;
 
 use super::answer::{self, Trouble};
-use super::ask::{self, Place};
+use super::ask::{self, Expected, Place};
 use super::condition::{Condition, Met};
 use super::write::{self, What};
 use super::{read, search};
@@ -168,8 +168,13 @@ fn header_of(name: HeaderName, value: Option<&str>) -> Result<HeaderMap, Trouble
     Ok(headers)
 }
 
-fn version_of(request: &Request) -> Result<Option<i64>, Trouble> {
-    ask::if_match(&header_of(header::IF_MATCH, request.if_match.as_deref())?)
+fn expected_by(request: &Request) -> Result<Expected, Trouble> {
+    let mut headers = header_of(header::IF_MATCH, request.if_match.as_deref())?;
+    // Of a reading it says what the client has.
+    if request.method == Method::Put {
+        headers.extend(header_of(header::IF_NONE_MATCH, request.if_none_match.as_deref())?);
+    }
+    Expected::of(&headers)
 }
 
 struct Asking<'a> {
@@ -233,12 +238,12 @@ impl Asking<'_> {
             Wanted::Update(place) => {
                 let text = resource.unwrap_or_default();
                 let what = What::Resource(text.into());
-                let before = write::write(room, caller, &place, version_of(request)?, &what).await?;
+                let before = write::write(room, caller, &place, expected_by(request)?, &what).await?;
                 (place, status_of(&what, before.as_ref()))
             }
             Wanted::UpdateWhere(condition) => {
                 let text = resource.unwrap_or_default();
-                write::put_where(room, caller, &condition, version_of(request)?, text).await?
+                write::put_where(room, caller, &condition, expected_by(request)?, text).await?
             }
             Wanted::Patch(place, patch) => self.patch(request, place, patch).await?,
             Wanted::PatchWhere(condition, patch) => {
@@ -257,7 +262,7 @@ impl Asking<'_> {
     }
 
     async fn gone(&self, request: &Request, place: &Place) -> Result<Did, Trouble> {
-        write::remove(self.room, self.caller, place, version_of(request)?).await?;
+        write::remove(self.room, self.caller, place, expected_by(request)?).await?;
         Ok(Did::of(StatusCode::NO_CONTENT))
     }
 
@@ -268,7 +273,7 @@ impl Asking<'_> {
         patch: Vec<u8>,
     ) -> Result<(Place, StatusCode), Trouble> {
         let what = What::Patched(patch.into());
-        write::write(self.room, self.caller, &place, version_of(request)?, &what).await?;
+        write::write(self.room, self.caller, &place, expected_by(request)?, &what).await?;
         Ok((place, StatusCode::OK))
     }
 
@@ -310,7 +315,7 @@ impl Asking<'_> {
 
     /// What an entry wants to write.
     fn wanted(&self, entry: &Entry<'_>, request: &Request) -> Result<Wanted, Trouble> {
-        version_of(request)?;
+        expected_by(request)?;
         if request.if_none_exist.is_some() || request.url.contains('?') {
             self.searches()?;
         }
@@ -352,9 +357,7 @@ impl Asking<'_> {
 
     async fn done(&self, status: StatusCode, place: &Place, stored: &Stored) -> Result<Did, Trouble> {
         let body = read::visible(self.room, self.caller, stored).await?;
-        if let Some(body) = &body {
-            read::saw(self.caller, body);
-        }
+        let body = body.map(|visible| visible.seen(self.caller));
         let full_url = format!("{}/{}/{}", self.base, place.resource_type, place.logical);
         Ok(Did {
             location: Some(format!("{full_url}/_history/{}", stored.version)),

@@ -14,10 +14,10 @@ use hilum_fhir::json::{Json, JsonError};
 use hilum_fhir::resource::with_id;
 use hilum_fhir::{Bundle, BundleType};
 
-use super::{Asking, Did, Wanted, say, status_of, target, version_of};
+use super::{Asking, Did, Wanted, expected_by, say, status_of, target};
 use crate::DOOR;
 use crate::fhir::answer::{self, Trouble};
-use crate::fhir::ask::{self, Place};
+use crate::fhir::ask::{self, Expected, Place};
 use crate::fhir::condition::{Condition, Met};
 use crate::fhir::read;
 use crate::fhir::references::Beside;
@@ -32,8 +32,8 @@ pub(super) struct Writes<'a> {
     at: usize,
     place: Place,
     what: What<'a>,
-    /// The version that must be current; a create has none.
-    if_match: Option<i64>,
+    /// What must stand at its place.
+    expected: Expected,
     /// Whether the resource gets the id of its place.
     names: bool,
     /// Whether its condition is met already: nothing is written.
@@ -60,14 +60,14 @@ impl Asking<'_> {
         entry: &Entry<'e>,
         request: &Request,
     ) -> Result<Option<Writes<'e>>, Trouble> {
-        let (room, caller, if_match) = (self.room, self.caller, version_of(request)?);
+        let (room, caller, expected) = (self.room, self.caller, expected_by(request)?);
         let resource = entry.resource();
         let what = resource.map_or(What::Gone, |text| What::Resource(text.into()));
         let by_place = |place| Writes {
             at,
             place,
             what: what.clone(),
-            if_match,
+            expected,
             names: false,
             stands: false,
             creates: false,
@@ -75,7 +75,7 @@ impl Asking<'_> {
         let by_condition = |place| Writes { names: true, ..by_place(place) };
         Ok(Some(match self.wanted(entry, request)? {
             Wanted::Create(ty, None) => {
-                Writes { if_match: None, ..by_condition(Place::anew(room, caller, ty)) }
+                Writes { expected: Expected::Any, ..by_condition(Place::anew(room, caller, ty)) }
             }
             Wanted::Create(_, Some(condition)) => match condition.look_before(room, caller).await? {
                 Met::Several => return Err(Trouble::Several),
@@ -99,7 +99,9 @@ impl Asking<'_> {
                     (Met::Nothing, Some(given)) => {
                         by_place(Place::parse(room, (condition.resource_type(), given))?)
                     }
-                    (Met::Nothing, None) if if_match.is_some() => return Err(Trouble::Version),
+                    (Met::Nothing, None) if matches!(expected, Expected::Version(_)) => {
+                        return Err(Trouble::Version);
+                    }
                     (Met::Nothing, None) => {
                         Writes { creates: true, ..by_condition(condition.place(room, caller, tried)) }
                     }
@@ -212,7 +214,7 @@ impl Asking<'_> {
                 if write::free_at(before) != Some(current) {
                     return Ok(None);
                 }
-            } else if one.if_match.is_some_and(|wanted| wanted != current) {
+            } else if !one.expected.is(before) {
                 return Err(here(Trouble::Version));
             }
             let key = (one.place.resource_type, one.place.id);
@@ -226,7 +228,7 @@ impl Asking<'_> {
             commit.if_versions.insert(key, current);
             commit.logical_ids.insert(key, one.place.logical.clone());
             if let (What::Gone, Some(before)) = (&one.what, before.filter(|before| !before.deleted)) {
-                read::saw(caller, before.text().map_err(|why| here(why.into()))?);
+                read::saw(room, caller, before);
             }
             statuses.push(status_of(&one.what, before));
         }

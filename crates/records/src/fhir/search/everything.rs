@@ -35,8 +35,8 @@ struct Asked {
     period: Option<(Timestamp, Timestamp)>,
     /// The types, in the order of the walk.
     types: Vec<&'static str>,
-    /// Whether the types were named.
-    is_narrowed: bool,
+    /// Those that were named, also such as lie in no compartment: they come where something refers to them.
+    named: Option<Vec<&'static str>>,
     /// As it was said.
     pairs: Pairs,
 }
@@ -48,14 +48,8 @@ impl Asked {
             known: "_since (an instant), _type (types of R4), start, end (dates), _count (a number)"
                 .to_owned(),
         };
-        let mut asked = Self {
-            place,
-            since: None,
-            period: None,
-            types: types(),
-            is_narrowed: false,
-            pairs: Pairs::new(),
-        };
+        let mut asked =
+            Self { place, since: None, period: None, types: types(), named: None, pairs: Pairs::new() };
         let period = |raw: &str| {
             // A plus sign of an address is a blank when it is read.
             let date = DateTime::parse(&raw.replace(' ', "+")).ok_or_else(wrong)?;
@@ -71,7 +65,7 @@ impl Asked {
                     let named: Result<Vec<&str>, Trouble> = value.split(',').map(asks::type_of).collect();
                     let named = named?;
                     asked.types.retain(|ty| named.contains(ty));
-                    asked.is_narrowed = true;
+                    asked.named = Some(named);
                 }
                 _ => return Err(wrong()),
             }
@@ -89,7 +83,7 @@ impl Asked {
 
     /// Whether what a page refers to comes with it: nothing of the log, and nothing that comes by itself.
     fn brings(&self, shown: &Shown) -> bool {
-        let is_named = !self.is_narrowed || self.types.contains(&shown.resource_type);
+        let is_named = self.named.as_ref().is_none_or(|named| named.contains(&shown.resource_type));
         is_named && shown.resource_type != NEVER && !is_about(&shown.body, self.place.logical.as_str())
     }
 }
@@ -223,8 +217,8 @@ async fn walk(
         bundle = bundle.link("first", &link(Vec::new())?).link("next", &link(next)?);
     }
     let refers = Include { is_reverse: false, iterates: false, source: None, parameter: None, target: None };
-    let mut included = ask.included(&[refers], &all, t, Timestamp::from_micros(page.began_us)).await?;
-    included.shown.retain(|one| asked.brings(one));
+    let began = Timestamp::from_micros(page.began_us);
+    let included = ask.included(&[refers], (&all, t, began), &|one| asked.brings(one)).await?;
     caller.saw_rows(all.len() as u64);
     ask.entries(form, &mut bundle, &all, &included)?;
     Ok(answer::json(bundle.finish(), form.is_pretty))

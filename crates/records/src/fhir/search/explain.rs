@@ -8,7 +8,7 @@ use hilum_fhir::search::values::Settings;
 use serde::{Deserialize, Serialize};
 
 use super::scope::Scope;
-use super::{Pairs, pairs_of, take};
+use super::{By, Pairs, expanded, pairs_of, take};
 use crate::fhir::answer::Trouble;
 use crate::limits::{EXPLAINED_ROWS_MAX, TOTAL_MATCHES_MAX};
 use crate::{Room, logical};
@@ -21,7 +21,7 @@ pub struct Explained {
     pub resource_type: String,
     /// One thing after the other; the first one drives.
     pub steps: Vec<Said>,
-    /// Resources that what drives gives: each is asked the rest. Absent beyond [`EXPLAINED_ROWS_MAX`].
+    /// Resources that what drives gives, of those that who asks may know of: each is asked the rest. Absent beyond [`EXPLAINED_ROWS_MAX`].
     pub driver_rows: Option<u64>,
     /// Resources that match; absent beyond [`TOTAL_MATCHES_MAX`].
     pub matches: Option<u64>,
@@ -106,9 +106,12 @@ pub async fn explain(
         let settings = super::settings(room).await?;
         let types: Vec<&str> = queries.iter().map(|query| query.resource_type).collect();
         let there = room.chart.types_there(authority, &types).await?;
+        let there = queries.into_iter().zip(there).filter(|(_, is_there)| *is_there);
+        let by = By { room, settings, authority, began: clock.now() };
+        let (queries, t) = expanded(by, there.map(|(query, _)| query).collect(), None).await?;
         let mut all = Vec::new();
-        for (query, _) in queries.iter().zip(there).filter(|(_, is_there)| *is_there) {
-            let plan = planned(room, settings, authority, query, (None, clock.now()))?;
+        for query in &queries {
+            let plan = planned(room, settings, authority, query, (t, clock.now()))?;
             all.push(cost(room, (authority, clock), query, &plan).await?);
         }
         Ok::<_, Trouble>(all)
@@ -127,10 +130,8 @@ async fn cost(
     let began = clock.now();
     chart.search(authority, plan, From { limit, ..From::default() }).await?;
     let took_us = u64::try_from(clock.now().micros_since(began)).unwrap_or_default();
-    let mut driver = plan.clone();
-    driver.query.checks.clear();
     let within = |cap: u64| move |count: &u64| *count <= cap;
-    let rows = chart.search_count(authority, &driver, EXPLAINED_ROWS_MAX + 1, None).await?;
+    let rows = chart.search_count(authority, &plan.driver(), EXPLAINED_ROWS_MAX + 1, None).await?;
     let cap = TOTAL_MATCHES_MAX + 1;
     let matches = chart.search_count(authority, plan, cap, Some(EXPLAINED_ROWS_MAX)).await?;
     let engine = chart.tables().explain_query(&plan.query).await;

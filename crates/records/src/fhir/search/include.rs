@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hilum_chart::ChartError;
+use hilum_chart::logical::chart_id;
 use hilum_chart::search::From;
 use hilum_core::{Seq, Timestamp};
 use hilum_fhir::json::Json;
@@ -13,7 +15,9 @@ use hilum_fhir::{FhirId, Reference};
 
 use super::walk::{Ask, Shown};
 use crate::fhir::answer::Trouble;
-use crate::limits::{INCLUDE_ROUNDS_MAX, INCLUDE_VALUES_MAX, INCLUDED_MAX};
+use crate::fhir::read::visible;
+use crate::limits::{INCLUDE_ROUNDS_MAX, INCLUDE_VALUES_MAX, INCLUDED_MAX, PAGE_ROUNDS_MAX};
+use crate::logical::is_of;
 
 /// A resource by its type and logical id.
 type Place = (&'static str, FhirId);
@@ -26,18 +30,28 @@ pub(super) struct Included {
     pub(super) is_cut: bool,
 }
 
+/// One that is included already: as it was at the walk's commit where no version is said.
+type Seen = BTreeSet<(Place, Option<i64>)>;
+
+/// Of each resource in which versions it is wanted; absent: as it was at the walk's commit.
+type Versions = BTreeSet<(FhirId, Option<i64>)>;
+
+/// A search for what is wanted, and in which versions of what it finds.
+type Wanted = (Query, Option<Versions>);
+
 impl Ask<'_> {
-    /// What `includes` want beside `matches`; nothing twice.
+    /// What `includes` want beside `matches`, as far as it is wanted; nothing twice.
     pub(super) async fn included(
         &self,
         includes: &[Include],
-        matches: &[Shown],
-        t: Seq,
-        began: Timestamp,
+        (matches, t, began): (&[Shown], Seq, Timestamp),
+        is_wanted: &(dyn Fn(&Shown) -> bool + Sync),
     ) -> Result<Included, Trouble> {
         let mut out = Included::default();
-        let place = |shown: &Shown| (shown.resource_type, shown.id.clone());
-        let mut seen: BTreeSet<Place> = matches.iter().map(place).collect();
+        let mut seen = Seen::new();
+        for shown in matches {
+            seen.extend([None, Some(shown.version)].map(|version| (place(shown), version)));
+        }
         let mut begun = 0;
         for round in 0..INCLUDE_ROUNDS_MAX {
             let all = if round == 0 { matches } else { out.shown.get(begun..).unwrap_or_default() };
@@ -45,19 +59,11 @@ impl Ask<'_> {
                 break;
             }
             let wanted = includes.iter().filter(|include| round == 0 || include.iterates);
-            let queries: Vec<Query> = wanted.flat_map(|include| self.queries(include, all, &seen)).collect();
+            let wanted: Vec<Wanted> = wanted.flat_map(|include| self.wanted(include, all, &seen)).collect();
             begun = out.shown.len();
-            for query in queries {
-                let room = INCLUDED_MAX - out.shown.len();
-                let from = From { limit: room as u32 + 1, ..From::default() };
-                let answer = self.search(&query, Some(t), began, from).await?;
-                out.is_cut |= answer.found.len() > room;
-                let found = answer.found.get(..room.min(answer.found.len())).unwrap_or_default();
-                for shown in self.resolved(query.resource_type, found, t).await?.into_iter().flatten() {
-                    if seen.insert(place(&shown)) {
-                        out.shown.push(shown);
-                    }
-                }
+            for (query, versions) in wanted {
+                self.found_by((&query, versions.as_ref()), (t, began), is_wanted, (&mut seen, &mut out))
+                    .await?;
             }
             if out.is_cut {
                 break;
@@ -66,36 +72,123 @@ impl Ask<'_> {
         Ok(out)
     }
 
-    /// The searches that find what one include wants.
-    fn queries(&self, include: &Include, all: &[Shown], seen: &BTreeSet<Place>) -> Vec<Query> {
-        if include.is_reverse { reverse(include, all) } else { self.forward(include, all, seen) }
+    /// Takes what a search finds, page by page: what is not wanted takes nobody's place.
+    async fn found_by(
+        &self,
+        (query, versions): (&Query, Option<&Versions>),
+        (t, began): (Seq, Timestamp),
+        is_wanted: &(dyn Fn(&Shown) -> bool + Sync),
+        (seen, out): (&mut Seen, &mut Included),
+    ) -> Result<(), Trouble> {
+        let mut after = None;
+        for _ in 0..PAGE_ROUNDS_MAX {
+            let room = INCLUDED_MAX - out.shown.len();
+            let from = From { after: after.take(), limit: room as u32 + 1, ..From::default() };
+            let answer = self.search(query, Some(t), began, from).await?;
+            let found = answer.found.get(..room.min(answer.found.len())).unwrap_or_default();
+            for shown in self.resolved(query.resource_type, found, t).await?.into_iter().flatten() {
+                if is_wanted(&shown) {
+                    self.take(shown, versions, t, (out, seen)).await?;
+                }
+            }
+            if answer.found.len() == found.len() {
+                return Ok(());
+            }
+            let Some(last) = found.last() else { break };
+            after = Some(last.keys.iter().chain([&last.subject]).cloned().collect());
+        }
+        out.is_cut = true;
+        Ok(())
     }
 
-    fn forward(&self, include: &Include, all: &[Shown], seen: &BTreeSet<Place>) -> Vec<Query> {
-        let mut wanted: BTreeMap<&'static str, BTreeSet<FhirId>> = BTreeMap::new();
+    /// Takes a resource that was found in the versions that are wanted of it.
+    async fn take(
+        &self,
+        shown: Shown,
+        versions: Option<&Versions>,
+        t: Seq,
+        (out, seen): (&mut Included, &mut Seen),
+    ) -> Result<(), Trouble> {
+        let of = place(&shown);
+        let wanted = versions.into_iter().flatten().filter(|(id, _)| *id == shown.id);
+        let mut wanted: BTreeSet<Option<i64>> = wanted.map(|(_, version)| *version).collect();
+        if versions.is_none() || wanted.remove(&Some(shown.version)) {
+            wanted.insert(None);
+        }
+        for version in wanted {
+            let one = match version {
+                Some(version) => self.in_version(&of, version, t).await?,
+                None => Some(shown.clone()),
+            };
+            let Some(one) = one else { continue };
+            if out.shown.len() == INCLUDED_MAX {
+                out.is_cut = true;
+                break;
+            }
+            let is_new = seen.insert((of.clone(), Some(one.version)));
+            if version.is_none() {
+                seen.insert((of.clone(), None));
+            }
+            if is_new {
+                out.shown.push(one);
+            }
+        }
+        Ok(())
+    }
+
+    /// A version by its number, where it was there at the walk's commit and may be shown now: of a resource that may be.
+    async fn in_version(&self, (ty, id): &Place, version: i64, t: Seq) -> Result<Option<Shown>, Trouble> {
+        let (room, authority) = (self.room, &self.caller.authority);
+        let found = room.chart.version(authority, ty, chart_id(&room.key, ty, id), version).await;
+        let stored = match found {
+            Ok(stored) if stored.t_from <= t && !stored.deleted && is_of(&stored, id) => stored,
+            Ok(_) | Err(ChartError::NotFound) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let Some(visible) = visible(room, self.caller, &stored).await? else { return Ok(None) };
+        let body = visible.seen(self.caller);
+        Ok(Some(Shown { resource_type: ty, id: id.clone(), version, body, place: Vec::new() }))
+    }
+
+    /// The searches that find what one include wants.
+    fn wanted(&self, include: &Include, all: &[Shown], seen: &Seen) -> Vec<Wanted> {
+        if include.is_reverse {
+            return reverse(include, all).into_iter().map(|query| (query, None)).collect();
+        }
+        self.forward(include, all, seen)
+    }
+
+    fn forward(&self, include: &Include, all: &[Shown], seen: &Seen) -> Vec<Wanted> {
+        let mut wanted: BTreeMap<&'static str, Versions> = BTreeMap::new();
         for shown in all.iter().filter(|shown| include.source.is_none_or(|ty| ty == shown.resource_type)) {
             let Ok(json) = Json::parse(shown.body.as_bytes()) else { continue };
             for parameter in references(include, shown.resource_type) {
-                for (ty, id) in self.targets(parameter, shown.resource_type, &json) {
-                    let is_new = !seen.contains(&(ty, id.clone()));
-                    if is_new && include.target.is_none_or(|target| target == ty) {
-                        wanted.entry(ty).or_default().insert(id);
+                for (of, version) in self.targets(parameter, shown.resource_type, &json) {
+                    let is_meant = include.target.is_none_or(|target| target == of.0);
+                    if is_meant && !seen.contains(&(of.clone(), version)) {
+                        wanted.entry(of.0).or_default().insert((of.1, version));
                     }
                 }
             }
         }
         let mut queries = Vec::new();
-        for (ty, ids) in wanted {
+        for (ty, versions) in wanted {
             let Some(parameter) = r4().parameter(ty, "_id") else { continue };
+            let ids: BTreeSet<&FhirId> = versions.iter().map(|(id, _)| id).collect();
             let token = |id: &FhirId| Operand::Token(Token { system: None, code: id.to_string() });
-            let values: Vec<Operand> = ids.iter().map(token).collect();
-            queries.extend(of_values(ty, parameter, &values));
+            let values: Vec<Operand> = ids.into_iter().map(token).collect();
+            queries.extend(of_values(ty, parameter, &values).map(|query| (query, Some(versions.clone()))));
         }
         queries
     }
 
-    /// Where a parameter of a resource leads to on this server.
-    fn targets(&self, parameter: &'static Parameter, ty: &'static str, json: &Json<'_>) -> Vec<Place> {
+    /// Where a parameter of a resource leads to on this server, and to which version where it says one.
+    fn targets(
+        &self,
+        parameter: &'static Parameter,
+        ty: &'static str,
+        json: &Json<'_>,
+    ) -> Vec<(Place, Option<i64>)> {
         let Some((path, shape)) = Path::of(parameter, ty).ok().zip(r4().shape(ty)) else { return Vec::new() };
         let mut places = Vec::new();
         for found in path.walk(r4(), json, shape) {
@@ -103,14 +196,20 @@ impl Ask<'_> {
             let raw = element.get("reference").and_then(Json::as_str).unwrap_or_default();
             let mut own = self.settings.bases.iter();
             let own = own.find_map(|base| raw.strip_prefix(base.as_str())?.strip_prefix('/'));
-            if let Ok(Reference::Relative { resource_type, id, .. }) = own.unwrap_or(raw).parse()
+            if let Ok(Reference::Relative { resource_type, id, version }) = own.unwrap_or(raw).parse()
                 && let Some(ty) = r4().resource_types().find(|known| *known == resource_type.as_str())
             {
-                places.push((ty, id));
+                // One that is no number is none that there ever was.
+                let number = version.map(|version| version.as_str().parse().unwrap_or_default());
+                places.push(((ty, id), number));
             }
         }
         places
     }
+}
+
+fn place(shown: &Shown) -> Place {
+    (shown.resource_type, shown.id.clone())
 }
 
 /// Resources that refer to one of these.

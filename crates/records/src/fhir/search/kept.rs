@@ -5,19 +5,21 @@ use aws_lc_rs::aead::{AES_256_GCM_SIV, LessSafeKey, NONCE_LEN, Nonce, UnboundKey
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use hilum_core::{Entropy, Timestamp};
+use hilum_core::{Entropy, InstallationKey, Timestamp};
 use hilum_engines::tables::{Batch, Read, Scan, Tables, TablesError, Value, Write};
 
-use super::page::{Page, bound};
+use super::page::{Cell, Page, bound};
 use crate::Room;
 use crate::fhir::answer::{self, Trouble};
 use crate::limits::{
-    KEPT_GRACE_S, KEPT_PADDED_BYTES, KEPT_ROWS_MAX, KEPT_SWEPT_ROWS, KEPT_TRIES_MAX, LINKED_BYTES_MAX,
+    KEPT_GRACE_S, KEPT_PADDED_BYTES, KEPT_ROWS_MAX, KEPT_ROWS_OF_ONE_MAX, KEPT_SWEPT_ROWS, KEPT_TRIES_MAX,
 };
 use crate::tables::KEPT;
 
 const HANDLE_BYTES: usize = 16;
 const KEY_BYTES: usize = 32;
+/// Of a handle, those that say for whom it is kept.
+const OWNER_BYTES: usize = 6;
 
 /// What a link says of a search that is kept: where it is, and the key to it.
 #[derive(Clone, PartialEq, Eq)]
@@ -26,9 +28,38 @@ pub(super) struct Ticket {
     key: [u8; KEY_BYTES],
 }
 
+/// For whom something is kept.
+pub(super) struct Whose<'p> {
+    principal: &'p str,
+    /// What the handles of theirs begin with, which says to nobody else who they are.
+    begins: [u8; OWNER_BYTES],
+}
+
+impl<'p> Whose<'p> {
+    fn of(key: &InstallationKey, principal: &'p str) -> Self {
+        let digest = key.digest("fhir-kept", &[principal.as_bytes()]);
+        let begins = std::array::from_fn(|at| digest.as_bytes().get(at).copied().unwrap_or_default());
+        Self { principal, begins }
+    }
+
+    /// All that is kept for them.
+    fn all(&self) -> Scan {
+        let from = self.begins.to_vec();
+        // Longer than any handle, and greater than each that begins so.
+        let to = [self.begins.as_slice(), &[u8::MAX; HANDLE_BYTES]].concat();
+        Scan {
+            from: Some(Value::Bytes(from.into())),
+            to: Some(Value::Bytes(to.into())),
+            ..Scan::by_key(KEPT.name, Vec::new())
+        }
+    }
+}
+
 impl Ticket {
-    fn new(entropy: &Entropy) -> Self {
-        Self { handle: entropy.bytes(), key: entropy.bytes() }
+    fn new(entropy: &Entropy, whose: &Whose<'_>) -> Self {
+        let mut handle: [u8; HANDLE_BYTES] = entropy.bytes();
+        handle.iter_mut().zip(whose.begins).for_each(|(byte, own)| *byte = own);
+        Self { handle, key: entropy.bytes() }
     }
 
     /// Reads what [`Ticket::text`] wrote.
@@ -54,28 +85,30 @@ const fn nonce() -> [u8; NONCE_LEN] {
     [0; NONCE_LEN]
 }
 
-/// Keeps `state` for `principal`; absent where too much is kept already.
+/// Keeps `state` for somebody; absent where too much is kept already, for them or for all.
 ///
 /// # Errors
 /// The engine's.
-pub(super) async fn keep(
+async fn keep(
     tables: &Tables,
     entropy: &Entropy,
-    principal: &str,
+    whose: &Whose<'_>,
     state: &[u8],
     until: Timestamp,
 ) -> Result<Option<Ticket>, Trouble> {
     let all = Scan::by_key(KEPT.name, Vec::new());
-    if tables.count(&all, KEPT_ROWS_MAX).await.map_err(broken)? >= KEPT_ROWS_MAX {
-        return Ok(None);
+    for (kept, max) in [(whose.all(), KEPT_ROWS_OF_ONE_MAX), (all, KEPT_ROWS_MAX)] {
+        if tables.count(&kept, max).await.map_err(broken)? >= max {
+            return Ok(None);
+        }
     }
-    let ticket = Ticket::new(entropy);
+    let ticket = Ticket::new(entropy, whose);
     // A length tells what was asked.
     let mut state = state.to_vec();
     state.resize(state.len().next_multiple_of(KEPT_PADDED_BYTES), b' ');
     let sealed = ticket.sealing().seal_in_place_append_tag(
         Nonce::assume_unique_for_key(nonce()),
-        bound(principal),
+        bound(whose.principal),
         &mut state,
     );
     sealed.map_err(|_| answer::broken("a search that is to be kept cannot be sealed"))?;
@@ -89,21 +122,34 @@ pub(super) async fn keep(
     Ok(Some(ticket))
 }
 
-/// Keeps the search of a page that is too long for a link, whose links name it then. Says whether the links hold it now.
+/// Keeps the search of a page; the name that its links give it, absent where too much is kept.
 ///
 /// # Errors
 /// The engine's.
-pub(super) async fn keep_if_long(room: &Room, principal: &str, page: &mut Page) -> Result<bool, Trouble> {
-    let size_bytes: usize = page.pairs.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if page.kept.is_some() || size_bytes <= LINKED_BYTES_MAX {
-        return Ok(true);
-    }
-    let state = serde_json::to_vec(&page.pairs);
-    let state = state.map_err(|_| answer::broken("a search that is to be kept is no JSON"))?;
+pub(super) async fn keep_page(room: &Room, principal: &str, page: &Page) -> Result<Option<String>, Trouble> {
+    let state = page.to_keep().map_err(|_| answer::broken("a search that is to be kept is no JSON"))?;
     let until = Timestamp::from_micros(page.until_us);
-    let ticket = keep(room.chart.tables(), &room.entropy, principal, &state, until).await?;
-    page.kept = ticket.map(|ticket| ticket.text());
-    Ok(page.kept.is_some())
+    let whose = Whose::of(&room.key, principal);
+    let ticket = keep(room.chart.tables(), &room.entropy, &whose, &state, until).await?;
+    Ok(ticket.map(|ticket| ticket.text()))
+}
+
+/// Keeps the search of a page that is too long for a link to one of these places, or to its beginning; its links name it
+/// then. Where too much is kept they hold it all, if it fits.
+///
+/// # Errors
+/// The engine's.
+pub(super) async fn keep_if_long(
+    room: &Room,
+    principal: &str,
+    page: &mut Page,
+    places: &[&[Cell]],
+) -> Result<(), Trouble> {
+    let mut links = places.iter().copied().chain([&[][..]]);
+    if page.kept.is_none() && links.any(|after| page.is_long_behind(after)) {
+        page.kept = keep_page(room, principal, page).await?;
+    }
+    Ok(())
 }
 
 /// What is kept, also for a while after its time; `None` when it is gone.
@@ -178,7 +224,8 @@ mod tests {
         let (tables, entropy) = (Tables::Sqlite(sqlite), Entropy::seeded(7));
         let until = Timestamp::from_micros(1_795_000_000_000_000);
         let state = br#"{"name":"KANARIENVOGEL"}"#;
-        let ticket = keep(&tables, &entropy, "kim", state, until).await.unwrap().unwrap();
+        let kim = Whose::of(&InstallationKey::new([7; 32]), "kim");
+        let ticket = keep(&tables, &entropy, &kim, state, until).await.unwrap().unwrap();
         let again = Ticket::parse(&ticket.text()).unwrap();
         assert_eq!(kept(&tables, "kim", &again).await.unwrap().unwrap(), state);
         assert!(matches!(kept(&tables, "lee", &again).await, Err(Trouble::NotFound)), "somebody else's");
@@ -195,5 +242,25 @@ mod tests {
         for none in ["", "AA", &"A".repeat(100), "%%"] {
             assert!(Ticket::parse(none).is_none(), "{none}");
         }
+    }
+
+    #[tokio::test]
+    async fn who_keeps_too_much_takes_nobody_elses_place() {
+        let sqlite = Sqlite::open(Place::Memory, crate::tables::ALL, Options::default()).unwrap();
+        let (tables, entropy) = (Tables::Sqlite(sqlite), Entropy::seeded(7));
+        let until = Timestamp::from_micros(1_795_000_000_000_000);
+        let key = InstallationKey::new([7; 32]);
+        let (kim, lee) = (Whose::of(&key, "kim"), Whose::of(&key, "lee"));
+        let row = |_| {
+            let handle = Value::Bytes(Ticket::new(&entropy, &kim).handle.to_vec().into());
+            let values = vec![handle, Value::Time(until), Value::Bytes(Bytes::new())];
+            Write::Put { table: KEPT.name, values }
+        };
+        for _ in 0..10 {
+            let writes = (0..KEPT_ROWS_OF_ONE_MAX / 10).map(row).collect();
+            tables.commit(Batch { writes, ..Batch::default() }).await.unwrap();
+        }
+        assert!(keep(&tables, &entropy, &kim, b"{}", until).await.unwrap().is_none());
+        assert!(keep(&tables, &entropy, &lee, b"{}", until).await.unwrap().is_some());
     }
 }

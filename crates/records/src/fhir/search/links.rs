@@ -1,12 +1,10 @@
 //! The links of a page: first, previous, next, last, in the walk's style.
 
-use hilum_core::Timestamp;
-
 use super::kept;
 use super::page::{Cell, Page};
 use super::style::Style;
 use super::walk::{Matches, Shown, Walk};
-use crate::fhir::answer::{self, Trouble};
+use crate::fhir::answer::Trouble;
 use crate::limits::OFFSET_MAX;
 
 type Links = Vec<(&'static str, String)>;
@@ -40,19 +38,25 @@ impl Walk<'_> {
         if !has_next && !has_previous {
             return Ok(Links::new());
         }
-        let principal = self.ask.caller.authority.principal();
-        if !kept::keep_if_long(self.ask.room, principal, &mut page).await? {
-            return Err(Trouble::TooLongForPages);
-        }
+        let (room, principal) = (self.ask.room, self.ask.caller.authority.principal());
+        let name = match (self.style, name) {
+            (Style::GetPages, None) => kept::keep_page(room, principal, &page).await?,
+            (_, name) => name,
+        };
+        page.kept = page.kept.or_else(|| name.clone());
+        let places = matches.shown.first().into_iter().chain(matches.shown.last());
+        let places: Vec<&[Cell]> =
+            places.map(|shown| shown.place.as_slice()).chain([&*matches.end]).collect();
+        kept::keep_if_long(room, principal, &mut page, &places).await?;
         let Some(offset) = page.offset else {
             return self.sealed(&page, matches, has_next, has_previous);
         };
-        let address = match self.style {
-            Style::GetPages => self.kept_address(&page, name).await?,
-            Style::Sealed | Style::Offset => None,
-        };
-        let address = match address {
-            Some(address) => address,
+        let address = match name {
+            Some(name) => {
+                let before = format!("{}?_getpages={name}&_getpagesoffset=", self.ask.base);
+                (before, "&_bundletype=searchset".to_owned())
+            }
+            // Also where too much is kept.
             None => (format!("{}?_offset=", self.seal(&page, Vec::new(), false)?), String::new()),
         };
         let counted = Counted { address, offset, count: page.count };
@@ -118,32 +122,5 @@ impl Walk<'_> {
             .seal(&ask.room.key, ask.caller.authority.principal(), ask.room.entropy.bytes())
             .map_err(|_| Trouble::TooLongForPages)?;
         Ok(format!("{}/_page/{token}", ask.base))
-    }
-
-    /// How pages of a search that is kept under a name are addressed; absent where too much is kept.
-    async fn kept_address(
-        &self,
-        page: &Page,
-        name: Option<String>,
-    ) -> Result<Option<(String, String)>, Trouble> {
-        let name = if name.is_some() {
-            name
-        } else {
-            let whole = Page { after: Vec::new(), reversed: false, ..page.clone() };
-            let state = serde_json::to_vec(&whole);
-            let state = state.map_err(|_| answer::broken("a search that is to be kept is no JSON"))?;
-            self.keep(page, &state).await?
-        };
-        Ok(name.map(|name| {
-            let before = format!("{}?_getpages={name}&_getpagesoffset=", self.ask.base);
-            (before, "&_bundletype=searchset".to_owned())
-        }))
-    }
-
-    async fn keep(&self, page: &Page, state: &[u8]) -> Result<Option<String>, Trouble> {
-        let (room, principal) = (self.ask.room, self.ask.caller.authority.principal());
-        let until = Timestamp::from_micros(page.until_us);
-        let ticket = kept::keep(room.chart.tables(), &room.entropy, principal, state, until).await?;
-        Ok(ticket.map(|ticket| ticket.text()))
     }
 }

@@ -39,7 +39,7 @@ pub use self::kept::sweep;
 use self::page::{Kind, Page, PageError};
 use self::scope::Scope;
 pub use self::style::{Paging, Style};
-use self::terms::expanded;
+pub(super) use self::terms::{By, expanded};
 use self::walk::{Ask, Walk};
 use super::answer::{self, Trouble};
 use super::ask;
@@ -150,7 +150,8 @@ impl Wanted {
         };
         let ask = Ask { room, settings, caller, base };
         let pairs = said(&queries);
-        let (queries, t) = expanded(ask, queries, None, caller.at()).await?;
+        let by = By { room, settings, authority: &caller.authority, began: caller.at() };
+        let (queries, t) = expanded(by, queries, None).await?;
         let form = &self.form;
         let walk = Walk { ask, scope: &self.scope, pairs: &pairs, queries: &queries, style, form };
         Ok((walk.begin(&left_out, self.offset, t).await?, style))
@@ -480,14 +481,14 @@ fn only(pairs: &Pairs, known: &str) -> Result<(), Trouble> {
 }
 
 /// A link's state with the search that is kept for it; absent where that is gone.
-async fn whole(room: &Room, caller: &Caller, mut page: Page) -> Result<Option<Page>, Trouble> {
+async fn whole(room: &Room, caller: &Caller, page: Page) -> Result<Option<Page>, Trouble> {
     let Some(name) = &page.kept else { return Ok(Some(page)) };
-    let broken = || answer::broken("a search that is kept has another shape");
-    let ticket = kept::Ticket::parse(name).ok_or_else(broken)?;
+    let ticket = kept::Ticket::parse(name);
+    let ticket = ticket.ok_or_else(|| answer::broken("a search that is kept has a name that is none"))?;
     let state = kept::kept(room.chart.tables(), caller.authority.principal(), &ticket).await?;
     let Some(state) = state else { return Ok(None) };
-    page.pairs = serde_json::from_slice(&state).map_err(|_| broken())?;
-    Ok(Some(page))
+    // What another version of the program kept is as gone.
+    Ok(page.with_kept(&state))
 }
 
 async fn go_on(
@@ -505,7 +506,8 @@ async fn go_on(
     let queries = there(room, caller, queries).await?;
     let ask = Ask { room, settings, caller, base };
     let began = Timestamp::from_micros(page.began_us);
-    let (queries, t) = expanded(ask, queries, page.t.map(Seq), began).await?;
+    let by = By { room, settings, authority: &caller.authority, began };
+    let (queries, t) = expanded(by, queries, page.t.map(Seq)).await?;
     let page = Page { t: t.map(|t| t.0), ..page };
     let pairs = page.pairs.clone();
     let form = Form::default().again(&page.form);
@@ -535,8 +537,8 @@ async fn expired(room: &Room, caller: &Caller, base: &str, page: Page) -> Result
     };
     let principal = caller.authority.principal();
     let mut response = answer::expired();
-    if kept::keep_if_long(room, principal, &mut first).await?
-        && let Ok(token) = first.seal(&room.key, principal, room.entropy.bytes())
+    kept::keep_if_long(room, principal, &mut first, &[]).await?;
+    if let Ok(token) = first.seal(&room.key, principal, room.entropy.bytes())
         && let Ok(link) = HeaderValue::from_str(&format!("<{base}/_page/{token}>; rel=\"first\""))
     {
         response.headers_mut().insert(header::LINK, link);

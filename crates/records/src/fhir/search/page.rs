@@ -9,9 +9,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hilum_core::{InstallationKey, Timestamp};
 use hilum_engines::tables::Value;
+use hilum_fhir::search::param::type_number;
+use hilum_fhir::search::query::Query;
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{PAGE_BUCKET_S, PAGE_PADDED_BYTES, PAGE_TOKEN_BYTES_MAX};
+use crate::limits::{LINKED_BYTES_MAX, PAGE_BUCKET_S, PAGE_PADDED_BYTES, PAGE_TOKEN_BYTES_MAX};
 
 const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 1 + 4 + NONCE_LEN;
@@ -72,7 +74,7 @@ pub(in crate::fhir) struct Page {
     /// When the walk began, µs: what `ap` of a date goes by.
     #[serde(rename = "b")]
     pub(in crate::fhir) began_us: i64,
-    /// The last match before this page: which of the types, keys, then the subject. Empty: from the beginning, or the end.
+    /// The last match before this page: its type, keys, then the subject. Empty: from the beginning, or the end.
     #[serde(rename = "a", default)]
     pub(in crate::fhir) after: Vec<Cell>,
     /// Whether it goes towards the beginning.
@@ -108,6 +110,11 @@ pub(in crate::fhir) enum Cell {
 }
 
 impl Cell {
+    /// Which of the types a match is of: by the type's own number, since the first resource of another one may come meanwhile.
+    pub(in crate::fhir) fn of_type(query: &Query) -> Self {
+        Self::Int(type_number(query.resource_type).unwrap_or_default())
+    }
+
     /// Absent where no key of a search is of this type.
     pub(in crate::fhir) fn of(value: &Value) -> Option<Self> {
         Some(match value {
@@ -143,11 +150,7 @@ impl Page {
         nonce: [u8; NONCE_LEN],
     ) -> Result<String, PageError> {
         let bucket = bucket_of(self.until_us);
-        let mut state = match &self.kept {
-            None => serde_json::to_vec(self),
-            Some(_) => serde_json::to_vec(&Self { pairs: Vec::new(), ..self.clone() }),
-        }
-        .map_err(|_| PageError::TooLong)?;
+        let mut state = self.linked()?;
         // A size tells what was asked: there are few sizes.
         let size =
             PAGE_PADDED_BYTES.into_iter().find(|size| *size >= state.len()).ok_or(PageError::TooLong)?;
@@ -160,6 +163,39 @@ impl Page {
         sealed.map_err(|_| PageError::TooLong)?;
         token.extend_from_slice(&state);
         Ok(URL_SAFE_NO_PAD.encode(token))
+    }
+
+    /// What a link holds of it: where the search is kept, how far it went alone.
+    fn linked(&self) -> Result<Vec<u8>, PageError> {
+        let linked = match &self.kept {
+            None => serde_json::to_vec(self),
+            Some(_) => serde_json::to_vec(&Self {
+                resource_type: String::new(),
+                within: None,
+                pairs: Vec::new(),
+                form: Vec::new(),
+                ..self.clone()
+            }),
+        };
+        linked.map_err(|_| PageError::TooLong)
+    }
+
+    /// Whether a link that goes on behind this place is longer than passes every proxy.
+    pub(in crate::fhir) fn is_long_behind(&self, after: &[Cell]) -> bool {
+        let there = Self { after: after.to_vec(), reversed: true, ..self.clone() };
+        there.linked().map_or(true, |state| state.len() > LINKED_BYTES_MAX)
+    }
+
+    /// What is kept of it where it is too long for a link: all that is the same on each page.
+    pub(in crate::fhir) fn to_keep(&self) -> Result<Vec<u8>, PageError> {
+        let whole = Self { after: Vec::new(), reversed: false, kept: None, ..self.clone() };
+        serde_json::to_vec(&whole).map_err(|_| PageError::TooLong)
+    }
+
+    /// The page of a link, with what is kept for it.
+    pub(in crate::fhir) fn with_kept(self, state: &[u8]) -> Option<Self> {
+        let Self { resource_type, within, pairs, form, .. } = serde_json::from_slice(state).ok()?;
+        Some(Self { resource_type, within, pairs, form, ..self })
     }
 
     /// What a link's last part says, to this principal.

@@ -129,9 +129,11 @@ impl Scope {
         for ty in &types {
             let borrowed = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
             let (mut query, ignored) = Query::parse(ty, borrowed, handling)?;
-            if types.len() > 1 && !query.sort.is_empty() {
+            if let Some(first) = queries.first()
+                && !is_same_order(first, &query)
+            {
                 return Err(Trouble::Unsupported(
-                    "a search over several types has no _sort: it goes from type to type, the oldest first",
+                    "`_sort` over several types goes by parameters that are of one kind in each: _lastUpdated, _id, date",
                 ));
             }
             query.count = query.count.map(|count| count.min(room.paging.matches_max));
@@ -141,6 +143,12 @@ impl Scope {
         }
         Ok((queries, left_out))
     }
+}
+
+/// Whether values of one type are compared with those of the other.
+fn is_same_order(one: &Query, other: &Query) -> bool {
+    let kinds = |query: &Query| query.sort.iter().map(|key| key.parameter.ty).collect::<Vec<_>>();
+    kinds(one) == kinds(other)
 }
 
 /// The compartment of `Type/id`.

@@ -1,18 +1,21 @@
 //! Codes in the place of value sets (`:in`, `:not-in`) and of what lies above or below a code: by the ValueSets and CodeSystems
 //! that are on the server, as they were at the walk's commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 
-use hilum_chart::search::From;
-use hilum_core::{Seq, Timestamp};
+use hilum_chart::search::{From, Match};
+use hilum_core::{Authority, Seq, Timestamp};
+use hilum_engines::tables::Value;
 use hilum_fhir::json::Json;
-use hilum_fhir::limits::{TERMS_CODES_MAX, TERMS_DEPTH_MAX};
+use hilum_fhir::limits::{TERMS_CODES_MAX, TERMS_DEPTH_MAX, TERMS_PARTS_MAX};
 use hilum_fhir::r4::r4;
 use hilum_fhir::search::query::{Criterion, Filter, Modifier, Operand, Query, Token, Total};
-use hilum_fhir::search::terms::{Coded, Part, TermsError, beside, composed, in_all};
+use hilum_fhir::search::terms::{Among, Coded, Composed, Hierarchy, Part, TermsError, composed, in_all};
+use hilum_fhir::search::values::Settings;
 
-use super::walk::Ask;
+use super::explain::planned;
+use crate::Room;
 use crate::fhir::answer::{self, Trouble};
 
 const NO_VALUE_SET: &str =
@@ -20,13 +23,25 @@ const NO_VALUE_SET: &str =
 const NO_CODE_SYSTEM: &str =
     "no such code system is here: write it as a CodeSystem, or give the codes with commas between them";
 
+/// Who looks, and from when on.
+#[derive(Clone, Copy)]
+pub(in crate::fhir) struct By<'a> {
+    pub(in crate::fhir) room: &'a Room,
+    pub(in crate::fhir) settings: &'a Settings,
+    pub(in crate::fhir) authority: &'a Authority,
+    pub(in crate::fhir) began: Timestamp,
+}
+
 /// What is looked up, at one commit.
 struct Terms<'a> {
-    ask: Ask<'a>,
+    by: By<'a>,
     t: Option<Seq>,
-    began: Timestamp,
-    /// What was found already: by type and address.
-    read: BTreeMap<(&'static str, String), Option<String>>,
+    /// What is in the value sets that were looked into, by address.
+    value_sets: BTreeMap<String, Vec<Coded>>,
+    /// The code systems that were looked into, by address.
+    systems: BTreeMap<String, Hierarchy>,
+    /// What those value sets are made of.
+    parts: usize,
 }
 
 /// The codes of something, on their way.
@@ -36,13 +51,12 @@ type Codes<'f> = Pin<Box<dyn Future<Output = Result<Vec<Coded>, Trouble>> + Send
 ///
 /// # Errors
 /// A value set or code system that is not here, or is no list.
-pub(super) async fn expanded(
-    ask: Ask<'_>,
+pub(in crate::fhir) async fn expanded(
+    by: By<'_>,
     mut queries: Vec<Query>,
     t: Option<Seq>,
-    began: Timestamp,
 ) -> Result<(Vec<Query>, Option<Seq>), Trouble> {
-    let mut terms = Terms { ask, t, began, read: BTreeMap::new() };
+    let mut terms = Terms { by, t, value_sets: BTreeMap::new(), systems: BTreeMap::new(), parts: 0 };
     for query in &mut queries {
         for filter in query.filters_mut() {
             terms.expand(filter).await?;
@@ -90,33 +104,32 @@ impl Terms<'_> {
 
     fn value_set(&mut self, address: String, depth: usize) -> Codes<'_> {
         Box::pin(async move {
-            if depth > TERMS_DEPTH_MAX {
+            if let Some(codes) = self.value_sets.get(&address) {
+                return Ok(codes.clone());
+            }
+            let body = self.look("ValueSet", &address).await?.ok_or(Trouble::Unsupported(NO_VALUE_SET))?;
+            let Composed { include, exclude } = understood(body, composed).await?;
+            self.parts += 1 + include.iter().chain(&exclude).map(|all| 1 + all.len()).sum::<usize>();
+            if depth > TERMS_DEPTH_MAX || self.parts > TERMS_PARTS_MAX {
                 return Err(refused(TermsError::TooMany));
             }
-            let body = self.read("ValueSet", &address).await?.ok_or(Trouble::Unsupported(NO_VALUE_SET))?;
-            let composed = {
-                let json = Json::parse(body.as_bytes())
-                    .map_err(|_| answer::broken("a stored body is no resource"))?;
-                composed(&json).map_err(refused)?
-            };
-            let excluded = self.any_of(composed.exclude, depth).await?;
-            let mut codes = self.any_of(composed.include, depth).await?;
+            let excluded = self.any_of(exclude, depth).await?;
+            let mut codes = self.any_of(include, depth).await?;
             // Of all of a system nothing can be left out by listing the rest.
-            let is_open = |one: &Coded| one.1.is_empty() && excluded.iter().any(|other| other.0 == one.0);
-            if codes.iter().any(is_open) {
+            let systems: BTreeSet<&str> = excluded.iter().map(|(system, _)| system.as_str()).collect();
+            if codes.iter().any(|(system, code)| code.is_empty() && systems.contains(system.as_str())) {
                 return Err(refused(TermsError::Filter));
             }
-            let is_out = |one: &Coded| {
-                excluded.iter().any(|(system, code)| *system == one.0 && (*code == one.1 || code.is_empty()))
-            };
-            codes.retain(|one| !is_out(one));
+            let out = Among::of(&excluded);
+            codes.retain(|one| !out.has(one));
+            self.value_sets.insert(address, codes.clone());
             Ok(codes)
         })
     }
 
     /// What is in any of these: in all parts of it.
     async fn any_of(&mut self, all: Vec<Vec<Part>>, depth: usize) -> Result<Vec<Coded>, Trouble> {
-        let mut codes = Vec::new();
+        let mut codes = BTreeSet::new();
         for parts in all {
             let mut lists = Vec::new();
             for part in parts {
@@ -127,7 +140,7 @@ impl Terms<'_> {
                 return Err(refused(TermsError::TooMany));
             }
         }
-        Ok(codes)
+        Ok(codes.into_iter().collect())
     }
 
     async fn part(&mut self, part: Part, depth: usize) -> Result<Vec<Coded>, Trouble> {
@@ -144,24 +157,15 @@ impl Terms<'_> {
 
     /// A code and those above or below it.
     async fn beside(&mut self, system: &str, code: &str, above: bool) -> Result<Vec<Coded>, Trouble> {
-        let body = self.read("CodeSystem", system).await?.ok_or(Trouble::Unsupported(NO_CODE_SYSTEM))?;
-        let json =
-            Json::parse(body.as_bytes()).map_err(|_| answer::broken("a stored body is no resource"))?;
-        let codes = beside(&json, code, above).map_err(refused)?;
-        Ok(codes.into_iter().map(|code| (system.to_owned(), code)).collect())
+        if !self.systems.contains_key(system) {
+            let body = self.look("CodeSystem", system).await?.ok_or(Trouble::Unsupported(NO_CODE_SYSTEM))?;
+            self.systems.insert(system.to_owned(), understood(body, Hierarchy::of).await?);
+        }
+        let codes = self.systems.get(system).map_or(Ok(Vec::new()), |all| all.beside(code, above));
+        Ok(codes.map_err(refused)?.into_iter().map(|code| (system.to_owned(), code)).collect())
     }
 
     /// The newest resource of this address, `Type/id` or `url|version`.
-    async fn read(&mut self, ty: &'static str, address: &str) -> Result<Option<String>, Trouble> {
-        let key = (ty, address.to_owned());
-        if let Some(found) = self.read.get(&key) {
-            return Ok(found.clone());
-        }
-        let found = self.look(ty, address).await?;
-        self.read.insert(key, found.clone());
-        Ok(found)
-    }
-
     async fn look(&mut self, ty: &'static str, address: &str) -> Result<Option<String>, Trouble> {
         let id = address.strip_prefix(ty).and_then(|rest| rest.strip_prefix('/'));
         let (url, version) =
@@ -181,12 +185,37 @@ impl Terms<'_> {
         };
         // The newest first.
         let from = From { reversed: true, limit: 1, ..From::default() };
-        let answer = self.ask.search(&query, self.t, self.began, from).await?;
+        let By { room, settings, authority, began } = self.by;
+        let plan = planned(room, settings, authority, &query, (self.t, began))?;
+        let answer = room.chart.search(authority, &plan, from).await?;
         let t = self.t.unwrap_or(answer.t);
         self.t = Some(t);
-        let shown = self.ask.resolved(ty, &answer.found, t).await?;
-        Ok(shown.into_iter().flatten().next().map(|shown| shown.body))
+        let Some(Value::Int(row)) = answer.found.first().map(|found| found.subject.clone()) else {
+            return Ok(None);
+        };
+        let Some(Match { then, now }) = room.chart.matches(authority, &[row], t).await?.pop().flatten()
+        else {
+            return Ok(None);
+        };
+        // They lie in nobody's compartment: what the plan let through is asked of its room alone.
+        if let Some(now) = &now
+            && room.discretions.show(authority, now).await?.is_none()
+        {
+            return Ok(None);
+        }
+        Ok(room.discretions.show(authority, &then).await?)
     }
+}
+
+/// What a body says, read where it keeps nobody waiting: there are large ones.
+async fn understood<T: Send + 'static>(
+    body: String,
+    read: fn(&Json<'_>) -> Result<T, TermsError>,
+) -> Result<T, Trouble> {
+    let broken = || answer::broken("a stored body is no resource");
+    let read = move || Json::parse(body.as_bytes()).map(|json| read(&json)).map_err(drop);
+    let read = tokio::task::spawn_blocking(read).await.map_err(|_| broken())?;
+    read.map_err(|()| broken())?.map_err(refused)
 }
 
 fn token(code: &str) -> Operand {

@@ -1,17 +1,17 @@
 //! One page of a walk. The walk's commit decides what is a match and in which order; what stands now, and who asks, decide
 //! what is shown of it.
 
+use std::cmp::Ordering;
+
 use hilum_chart::Stored;
 use hilum_chart::search::{From, Match, Plan};
 use hilum_core::{Seq, Timestamp};
 use hilum_engines::tables::Value;
 use hilum_engines::tables::query::{Answer, Found};
-use hilum_fhir::search::query::{Query, QueryError, Summary, Total};
+use hilum_fhir::search::query::{Query, QueryError, SortKey, Summary, Total};
 use hilum_fhir::search::values::Settings;
 use hilum_fhir::subset::Subset;
-use hilum_fhir::{
-    Bundle, BundleType, FhirId, IssueType, OperationOutcome, ResourceBody, SearchMode, Severity,
-};
+use hilum_fhir::{Bundle, BundleType, FhirId, IssueType, OperationOutcome, SearchMode, Severity};
 use hilum_web::visit::Caller;
 
 use super::explain::planned;
@@ -22,7 +22,7 @@ use super::style::Style;
 use crate::Room;
 use crate::fhir::answer::{self, Trouble};
 use crate::fhir::form::Form;
-use crate::fhir::read::{saw, visible_all};
+use crate::fhir::read::visible_all;
 use crate::limits::{INCLUDED_MAX, PAGE_ROUNDS_MAX, PAGE_TTL_S, TOTAL_MATCHES_MAX, TOTAL_ROWS_MAX};
 
 /// What is asked of the chart, on whose behalf.
@@ -49,9 +49,11 @@ pub(super) struct Walk<'a> {
 }
 
 /// A resource that is shown.
+#[derive(Clone)]
 pub(super) struct Shown {
     pub(super) resource_type: &'static str,
     pub(super) id: FhirId,
+    pub(super) version: i64,
     pub(super) body: String,
     /// Its place in the order.
     pub(super) place: Vec<Cell>,
@@ -116,16 +118,15 @@ impl Ask<'_> {
                 continue;
             };
             let may = now.is_none() || bodies.next().flatten().is_some();
-            let Some(body) = bodies.next().flatten().filter(|_| may) else {
+            let Some(mut visible) = bodies.next().flatten().filter(|_| may) else {
                 tracing::debug!("what a search found was withheld behind its plan");
                 shown.push(None);
                 continue;
             };
-            saw(self.caller, &body);
-            let resource = ResourceBody::parse(then.body.clone());
-            let resource = resource.map_err(|_| answer::broken("a stored body is no resource"))?;
-            let id = resource.id().clone();
-            shown.push(Some(Shown { resource_type, id, body, place: Vec::new() }));
+            let id = visible.logical.take();
+            let id = id.ok_or_else(|| answer::broken("a stored body is no resource"))?;
+            let (version, body) = (then.version, visible.seen(self.caller));
+            shown.push(Some(Shown { resource_type, id, version, body, place: Vec::new() }));
         }
         Ok(shown)
     }
@@ -235,7 +236,7 @@ impl Walk<'_> {
             out.more = found.len() > before + missing;
             let found = found.get(before..found.len().min(before + missing)).unwrap_or_default();
             if let Some((at, last)) = found.last() {
-                out.end = place_of(*at, last)?;
+                out.end = self.place_of(*at, last)?;
             }
             let shown = self.resolved(found, out.t).await?;
             out.hid |= shown.len() < found.len();
@@ -247,7 +248,7 @@ impl Walk<'_> {
         Ok(out)
     }
 
-    /// The next `limit` matches behind a place, of one type after the other.
+    /// The next `limit` matches behind a place.
     async fn found(
         &self,
         page: &Page,
@@ -255,30 +256,73 @@ impl Walk<'_> {
         t: Option<Seq>,
         limit: usize,
     ) -> Result<(Seq, Places), Trouble> {
-        let (begins_at, mut after) = match after.split_first() {
-            Some((Cell::Int(at), keys)) => (
-                usize::try_from(*at).ok().filter(|at| *at < self.queries.len()).ok_or(Trouble::NotFound)?,
-                Some(keys.iter().map(Cell::value).collect()),
-            ),
-            _ if page.reversed => (self.queries.len() - 1, None),
-            _ => (0, None),
+        let after = match after.split_first() {
+            None => None,
+            Some((ty, keys)) => {
+                let at = self.queries.iter().position(|query| Cell::of_type(query) == *ty);
+                Some((at.ok_or(Trouble::NotFound)?, keys.iter().map(Cell::value).collect()))
+            }
+        };
+        let of_several = self.queries.len() > 1;
+        if of_several && !self.common().sort.is_empty() {
+            return self.merged(page, after, t, limit).await;
+        }
+        let (begins_at, mut after) = match after {
+            Some((at, keys)) => (at, Some(keys)),
+            None if page.reversed => (self.queries.len() - 1, None),
+            None => (0, None),
         };
         let forward = begins_at..self.queries.len();
         let types: Vec<usize> =
             if page.reversed { (0..=begins_at).rev().collect() } else { forward.collect() };
         let (mut t, mut found) = (t, Places::new());
         for at in types {
-            let Some(query) = self.queries.get(at) else { continue };
-            let missing = u32::try_from(limit - found.len()).unwrap_or(u32::MAX);
-            let from = From { after: after.take(), reversed: page.reversed, limit: missing };
-            let answer = self.ask.search(query, t, Timestamp::from_micros(page.began_us), from).await?;
-            t = Some(t.unwrap_or(answer.t));
-            found.extend(answer.found.into_iter().map(|one| (at, one)));
+            let missing = limit - found.len();
+            t = Some(self.found_of(at, page, after.take(), t, (&mut found, missing)).await?);
             if found.len() >= limit {
                 break;
             }
         }
         Ok((t.unwrap_or_default(), found))
+    }
+
+    /// The same of several types in one order: by the keys, then type by type, as without them.
+    async fn merged(
+        &self,
+        page: &Page,
+        after: Option<(usize, Vec<Value>)>,
+        mut t: Option<Seq>,
+        limit: usize,
+    ) -> Result<(Seq, Places), Trouble> {
+        let mut found = Places::new();
+        for at in 0..self.queries.len() {
+            let after = after.as_ref().map(|(of, place)| behind(place, at.cmp(of)));
+            t = Some(self.found_of(at, page, after, t, (&mut found, limit)).await?);
+        }
+        let keys = &self.common().sort;
+        found.sort_by(|one, other| {
+            let order = in_order(keys, one, other);
+            if page.reversed { order.reverse() } else { order }
+        });
+        found.truncate(limit);
+        Ok((t.unwrap_or_default(), found))
+    }
+
+    /// Adds the next matches of one of the types; gives the commit that was seen.
+    async fn found_of(
+        &self,
+        at: usize,
+        page: &Page,
+        after: Option<Vec<Value>>,
+        t: Option<Seq>,
+        (found, limit): (&mut Places, usize),
+    ) -> Result<Seq, Trouble> {
+        let Some(query) = self.queries.get(at) else { return Err(Trouble::NotFound) };
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        let from = From { after, reversed: page.reversed, limit };
+        let answer = self.ask.search(query, t, Timestamp::from_micros(page.began_us), from).await?;
+        found.extend(answer.found.into_iter().map(|one| (at, one)));
+        Ok(t.unwrap_or(answer.t))
     }
 
     /// The resources of these places that may be shown.
@@ -291,10 +335,18 @@ impl Walk<'_> {
             let shown = self.ask.resolved(query.resource_type, &places, t).await?;
             for (found, shown) in places.iter().zip(shown) {
                 let Some(shown) = shown else { continue };
-                all.push(Shown { place: place_of(*at, found)?, ..shown });
+                all.push(Shown { place: self.place_of(*at, found)?, ..shown });
             }
         }
         Ok(all)
+    }
+
+    /// Where a match stands in the order, as a link holds it.
+    fn place_of(&self, at: usize, found: &Found) -> Result<Vec<Cell>, Trouble> {
+        let ty = self.queries.get(at).map(Cell::of_type);
+        let keys = found.keys.iter().chain([&found.subject]).map(Cell::of);
+        let cells: Option<Vec<Cell>> = [ty].into_iter().chain(keys).collect();
+        cells.ok_or_else(|| answer::broken("a key of an order is of no type that a link holds"))
     }
 
     /// The number of matches at the walk's commit: exact, or not told.
@@ -325,18 +377,12 @@ impl Walk<'_> {
         rows: Option<u64>,
     ) -> Result<Option<u64>, Trouble> {
         let (chart, authority) = (&self.ask.room.chart, &self.ask.caller.authority);
-        let mut all = 0;
-        for query in self.queries {
-            let plan = self.ask.plan(query, t, began)?;
-            let Some(count) = chart.search_count(authority, &plan, cap - all, rows).await? else {
-                return Ok(None);
-            };
-            all += count;
-            if all >= cap {
-                break;
-            }
-        }
-        Ok(Some(all))
+        let plans = self.queries.iter().map(|query| self.ask.plan(query, t, began));
+        let plans: Vec<Plan> = plans.collect::<Result<_, _>>()?;
+        // Of several types each has its part of the rows, and all together the time of one.
+        let rows = rows.map(|rows| rows / plans.len().max(1) as u64);
+        let counts = chart.search_counts(authority, &plans, cap, rows).await?;
+        Ok(counts.into_iter().sum())
     }
 
     async fn finish(
@@ -358,7 +404,7 @@ impl Walk<'_> {
         }
         let Matches { t, shown, .. } = matches;
         self.ask.caller.saw_rows(shown.len() as u64);
-        let included = self.ask.included(&self.common().includes, &shown, t, began).await?;
+        let included = self.ask.included(&self.common().includes, (&shown, t, began), &|_| true).await?;
         self.ask.entries(self.form, &mut bundle, &shown, &included)?;
         Ok(bundle.finish())
     }
@@ -393,9 +439,28 @@ impl Ask<'_> {
     }
 }
 
-/// Where a match stands in the order, as a link holds it.
-fn place_of(at: usize, found: &Found) -> Result<Vec<Cell>, Trouble> {
-    let keys = found.keys.iter().chain([&found.subject]).map(Cell::of);
-    let cells: Option<Vec<Cell>> = [Some(Cell::Int(at as i64))].into_iter().chain(keys).collect();
-    cells.ok_or_else(|| answer::broken("a key of an order is of no type that a link holds"))
+/// Of a type that stands so beside the one of `place`: the place of the same keys.
+fn behind(place: &[Value], of: Ordering) -> Vec<Value> {
+    let edge = match of {
+        Ordering::Less => i64::MAX,
+        Ordering::Greater => i64::MIN,
+        Ordering::Equal => return place.to_vec(),
+    };
+    let keys = place.split_last().map_or(&[][..], |(_, keys)| keys);
+    keys.iter().cloned().chain([Value::Int(edge)]).collect()
+}
+
+/// As an engine orders matches of one type, and those of an earlier type first where the keys are the same.
+fn in_order(sort: &[SortKey], (at, one): &(usize, Found), (of, other): &(usize, Found)) -> Ordering {
+    for ((one, other), key) in one.keys.iter().zip(&other.keys).zip(sort) {
+        let order = match (*one == Value::Null, *other == Value::Null) {
+            (false, false) if key.descending => other.cmp(one),
+            (false, false) => one.cmp(other),
+            (one, other) => one.cmp(&other),
+        };
+        if order.is_ne() {
+            return order;
+        }
+    }
+    at.cmp(of).then_with(|| one.subject.cmp(&other.subject))
 }
