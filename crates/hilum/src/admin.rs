@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use hilum_core::{Authority, Id, Role};
+use hilum_fhir::r4::r4;
 use hilum_records::export::Wanted;
 use hilum_web::audit::{Action, Audit, AuditEvent, Durability};
 use hilum_web::session::SessionSecret;
@@ -136,7 +137,7 @@ enum Said {
 pub type Progress = mpsc::Sender<Value>;
 
 impl Ask {
-    /// What the audit log says of it: the command, and what it changes; `None` where nothing is changed.
+    /// What the audit log says of it: the command, and what it changes or tells; `None` where it does neither.
     fn audited(&self) -> Option<(&'static str, String)> {
         match self {
             Self::KeysAdd { name, role } => Some(("hilum keys add", format!("key={name} role={role}"))),
@@ -153,10 +154,14 @@ impl Ask {
             }
             Self::ImportFhir { paths, .. } => Some(("hilum import fhir", format!("paths={}", paths.len()))),
             Self::ExportFhir(wanted) => Some(("hilum export fhir", format!("types={}", wanted.types_said()))),
-            // What an import brings in stands in the log itself.
-            Self::KeysList | Self::UsersList | Self::Doctor | Self::Explain { .. } | Self::Import { .. } => {
-                None
+            // Its counts tell whether there is somebody of whom this holds; of whom it was asked is no text for a log.
+            Self::Explain { search } => {
+                let mut parts = search.split(['/', '?']);
+                let of = parts.find_map(|part| r4().resource_types().find(|known| *known == part));
+                Some(("hilum explain", format!("type={}", of.unwrap_or("several"))))
             }
+            // What an import brings in stands in the log itself.
+            Self::KeysList | Self::UsersList | Self::Doctor | Self::Import { .. } => None,
         }
     }
 }

@@ -12,7 +12,7 @@ pub const RELAY_RETRY_EVERY: Duration = Duration::from_secs(2);
 /// How often it is noted which commit is the newest, so that it is known later what is old.
 pub const SWEEP_LOOK_EVERY: Duration = Duration::from_mins(1);
 /// How long rows of the search index that are closed stay at least: twice as long as a link is good.
-pub const SWEEP_KEEP_S: i64 = 2 * hilum_records::limits::PAGE_TTL_S;
+pub const SWEEP_KEEP_S: u64 = 2 * hilum_records::limits::PAGE_TTL_S.unsigned_abs();
 /// How much longer than it worked whoever sweeps the index rests: one part in so many of a core.
 pub const SWEEP_REST: u32 = 50;
 

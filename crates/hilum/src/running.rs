@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admin::Socket;
+use crate::commands::doctor::limited_nobodys;
 use crate::company::Company;
 use crate::config::ProcessRole;
 use crate::house::House;
@@ -285,6 +286,9 @@ async fn shell(
     stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<Shell> {
     let config = &house.config;
+    for name in limited_nobodys(house).await.unwrap_or_default() {
+        tracing::warn!(name, "no account or API key has this name of fhir.limited: nobody is limited by it");
+    }
     let settings = Settings {
         mode,
         https: config.http.https,

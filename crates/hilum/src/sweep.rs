@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hilum_chart::ChartError;
 use hilum_chart::index::sweep::Sweep;
-use hilum_core::{Seq, Timestamp};
+use hilum_core::Seq;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -35,7 +35,7 @@ pub async fn keep(house: Arc<House>, mut stopped: watch::Receiver<bool>) {
 /// Goes through the index once, if nobody else does, until it is time to look at the clock again.
 async fn sweep_once(house: &House, marks: &mut Marks, sweep: &mut Sweep) -> Result<(), ChartError> {
     let now = house.clock.now();
-    let Some(until) = marks.note(now, house.tables.now().await?) else { return Ok(()) };
+    let Some(until) = marks.note(Instant::now(), house.tables.now().await?) else { return Ok(()) };
     let lease_until = now.plus_micros(3 * SWEEP_LOOK_EVERY.as_micros() as i64);
     if house.tables.lease(LEASE, &house.process.to_string(), now, lease_until).await?.is_none() {
         return Ok(());
@@ -54,18 +54,18 @@ async fn sweep_once(house: &House, marks: &mut Marks, sweep: &mut Sweep) -> Resu
     Ok(())
 }
 
-/// Which commit was the newest when.
+/// Which commit was the newest when, by the time that has passed: a clock that jumps makes nothing old.
 #[derive(Debug, Default)]
-struct Marks(VecDeque<(Timestamp, Seq)>);
+struct Marks(VecDeque<(Instant, Seq)>);
 
 impl Marks {
-    /// Notes the newest commit; gives the newest one that is old enough. After tables or clock went back, nothing is.
-    fn note(&mut self, now: Timestamp, t: Seq) -> Option<Seq> {
-        if self.0.back().is_some_and(|(at, newest)| *newest > t || *at > now) {
+    /// Notes the newest commit; gives the newest one that is old enough. After the tables went back, nothing is.
+    fn note(&mut self, now: Instant, t: Seq) -> Option<Seq> {
+        if self.0.back().is_some_and(|(_, newest)| *newest > t) {
             self.0.clear();
         }
         self.0.push_back((now, t));
-        let is_old = |at: &Timestamp| now.micros_since(*at) >= SWEEP_KEEP_S * 1_000_000;
+        let is_old = |at: &Instant| now.duration_since(*at).as_secs() >= SWEEP_KEEP_S;
         while self.0.get(1).is_some_and(|(at, _)| is_old(at)) {
             self.0.pop_front();
         }
@@ -75,20 +75,22 @@ impl Marks {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn only_what_was_there_long_ago_is_old() {
-        let at = |minutes: i64| Timestamp::from_micros(minutes * 60_000_000);
+        let began = Instant::now();
+        let at = |minutes: u64| began + Duration::from_secs(minutes * 60);
         let mut marks = Marks::default();
         let minutes = SWEEP_KEEP_S / 60;
-        for minute in 0..minutes {
-            assert_eq!(marks.note(at(minute), Seq(10 + minute)), None, "{minute}");
+        for (minute, t) in (0..minutes).zip(10..) {
+            assert_eq!(marks.note(at(minute), Seq(t)), None, "{minute}");
         }
         assert_eq!(marks.note(at(minutes), Seq(500)), Some(Seq(10)));
         assert_eq!(marks.note(at(minutes + 2), Seq(500)), Some(Seq(12)));
         assert_eq!(marks.note(at(minutes + 3), Seq(400)), None, "the tables went back");
-        assert_eq!(marks.note(at(0), Seq(400)), None, "the clock went back");
-        assert_eq!(marks.note(at(minutes), Seq(401)), Some(Seq(400)));
+        assert_eq!(marks.note(at(2 * minutes + 3), Seq(401)), Some(Seq(400)));
     }
 }

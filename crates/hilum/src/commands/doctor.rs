@@ -3,6 +3,7 @@
 mod engines;
 mod processes;
 
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -16,6 +17,8 @@ use hilum_chart::{Cause, Chart, Paused, RelayHealth};
 use hilum_core::{Id, Kind, Stream, Timestamp};
 use hilum_engines::log::LogError;
 use hilum_engines::tables::TablesError;
+use hilum_web::StoreError;
+use hilum_web::{keys, users};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::timeout;
@@ -397,6 +400,7 @@ async fn of_the_rows(house: &House) -> Vec<Finding> {
     }
     findings.extend(of_the_census(house).await);
     findings.extend(of_the_index(house).await);
+    findings.extend(of_the_limited(house).await);
     findings.extend(of_the_feed(house).await);
     findings
 }
@@ -532,6 +536,32 @@ async fn of_the_index(house: &House) -> Option<Finding> {
         0 => Finding::ok("search index", text),
         missing => Finding::bad("search index", format!("{text}: {missing} are not there"), remedy),
     })
+}
+
+/// Whether each name that is limited to some patients is somebody's: one that is misspelt limits nobody.
+async fn of_the_limited(house: &House) -> Option<Finding> {
+    if house.config.fhir.limited.is_empty() {
+        return None;
+    }
+    let nobodys = limited_nobodys(house).await.ok()?;
+    if nobodys.is_empty() {
+        return Some(Finding::ok("fhir.limited", "each name is an account's or an API key's"));
+    }
+    let found = format!("no account or API key is called {}: nobody is limited by that", nobodys.join(", "));
+    let remedy = "write the names as `hilum keys list` and `hilum users list` say them";
+    Some(Finding::warn("fhir.limited", found, remedy))
+}
+
+/// The names in `fhir.limited` that no account has, nor an API key that is not revoked.
+///
+/// # Errors
+/// The engine's.
+pub async fn limited_nobodys(house: &House) -> Result<Vec<String>, StoreError> {
+    let (keys, accounts) = (keys::list(&house.tables).await?, users::list(&house.tables).await?);
+    let keys = keys.iter().filter(|key| key.revoked.is_none()).map(|key| key.name.as_str());
+    let known: BTreeSet<&str> = keys.chain(accounts.iter().map(|account| account.name.as_str())).collect();
+    let names = house.config.fhir.limited.keys();
+    Ok(names.filter(|name| !known.contains(name.as_str())).cloned().collect())
 }
 
 /// Whether what changes is published, where it is to be.

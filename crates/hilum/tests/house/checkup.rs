@@ -160,3 +160,19 @@ fn engines_that_are_away_from_a_running_server_cost_their_bound_once() {
     postgres.thaw();
     server.signal("KILL");
 }
+
+/// A name that nobody has limits nobody: that is said at the start, and looked for.
+#[test]
+fn a_name_that_limits_nobody_is_found() {
+    let folder = tempdir().unwrap();
+    let config = "[fhir.limited]\nstudy = []\n";
+    let server = Server::start(&folder, &Start { config, ..Start::default() });
+    assert!(server.said().contains("nobody is limited by it"), "{}", server.said());
+    let file = folder.path().join("hilum.toml");
+    let (findings, _) = doctor(&server.data, &file);
+    let [level, about, ..] = find(&findings, "is called study");
+    assert_eq!((level.as_str(), about.as_str()), ("warn", "fhir.limited"));
+    server.key("study", "viewer");
+    let (findings, _) = doctor(&server.data, &file);
+    assert_eq!(find(&findings, "each name is")[0], "ok");
+}

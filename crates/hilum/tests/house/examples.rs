@@ -154,7 +154,7 @@ fn published_examples_are_accepted_come_back_and_are_found() {
         .timeout_global(Some(Duration::from_mins(2)))
         .build();
     let base = format!("http://{}/fhir", server.http.unwrap());
-    let client = Client { agent: agent.into(), base, key: server.key("client", "operator") };
+    let client = Client { agent: agent.into(), base, key: server.key("client", "admin") };
     let examples = examples();
     let mut kept_ones = Vec::new();
     let mut refused = Vec::new();

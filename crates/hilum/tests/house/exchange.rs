@@ -386,3 +386,43 @@ fn who_may_not_be_found_is_not_made_a_second_time() {
     assert_eq!(client.ask("POST", "/Patient", &condition, patient).status, 201);
     assert_eq!(client.ask("DELETE", &format!("/Patient?identifier={SECRET}1"), &[], "").status, 204);
 }
+
+#[test]
+fn what_is_withheld_is_not_written_over_blindly() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let client = Client::new(&server, "operator", "operator");
+    let admits = messages().into_iter().find(|message| message.contains("|O2|P|")).unwrap();
+    assert_eq!(field(&server.connect().ask(&admits), "MSA", 1), "AA");
+    let number = format!("/Patient?identifier={OPEN}2");
+    let found = wait("she is found", 60, || {
+        let found = said(&client.get(&number));
+        (found["total"] == 1).then_some(found)
+    });
+    let about = format!("Patient/{}", found["entry"][0]["resource"]["id"].as_str().unwrap());
+    let note = |text: &str| {
+        json!({"resourceType": "Basic", "id": "about", "code": {"text": text}, "subject": {"reference": about}})
+            .to_string()
+    };
+    assert_eq!(client.ask("PUT", "/Basic/about", &[], &note("first")).status, 201);
+    assert_eq!(client.ask("PUT", "/Basic/about", &[], &note("second")).status, 200);
+    let asks = admits
+        .replace("ADT^A01", "ADT^A08")
+        .replace("|O2|P|", "|O2C|P|")
+        .replace("PV1|", "PD1||||||||||||Y\rPV1|");
+    assert_eq!(field(&server.connect().ask(&asks), "MSA", 1), "AA");
+    wait("she asks for confidence", 60, || (client.get(&format!("/{about}")).status == 404).then_some(()));
+
+    let other = json!({"resourceType": "Basic", "id": "about", "code": {"text": "blind"}}).to_string();
+    assert_eq!(client.get("/Basic/about").status, 404);
+    assert_eq!(client.ask("PUT", "/Basic/about", &[], &other).status, 404);
+    assert_eq!(client.ask("DELETE", "/Basic/about", &[], "").status, 404);
+    let resource: Value = serde_json::from_str(&other).unwrap();
+    let entry = json!({"resource": resource, "request": {"method": "PUT", "url": "Basic/about"}});
+    for (kind, status) in [("transaction", 404), ("batch", 200)] {
+        let sent = json!({"resourceType": "Bundle", "type": kind, "entry": [entry]}).to_string();
+        let told = client.ask("POST", "", &[], &sent);
+        assert_eq!(told.status, status, "{}", told.text());
+        assert!(told.text().contains("not-found"), "{}", told.text());
+    }
+}

@@ -141,18 +141,17 @@ fn of_two_writers_who_saw_the_same_version_one_wins() {
     let body =
         |n: usize| format!("{{\"resourceType\":\"Basic\",\"id\":\"b\",\"code\":{{\"text\":\"{n}\"}}}}");
     assert_eq!(client.ask("PUT", "/Basic/b", &[], &body(0)).status, 201);
-    let race = |if_match: Option<&str>| -> Vec<u16> {
+    let race = |header: Option<(&str, &str)>| -> Vec<u16> {
         std::thread::scope(|scope| {
             let write = |n: usize| {
-                let headers: Vec<(&str, &str)> =
-                    if_match.map(|etag| ("if-match", etag)).into_iter().collect();
+                let headers: Vec<(&str, &str)> = header.into_iter().collect();
                 client.ask("PUT", "/Basic/b", &headers, &body(n)).status
             };
             let all: Vec<_> = (1..=8).map(|n| scope.spawn(move || write(n))).collect();
             all.into_iter().map(|one| one.join().unwrap()).collect()
         })
     };
-    let mut named = race(Some("W/\"1\""));
+    let mut named = race(Some(("if-match", "W/\"1\"")));
     named.sort_unstable();
     assert_eq!(named, [200, 412, 412, 412, 412, 412, 412, 412]);
     // Who names no version has it as it is then: all of them, one behind the other.
@@ -161,6 +160,17 @@ fn of_two_writers_who_saw_the_same_version_one_wins() {
     let versions = 2 + unnamed.iter().filter(|status| **status == 200).count();
     let now = said(&client.get("/Basic/b"))["meta"]["versionId"].as_str().unwrap().parse::<usize>().unwrap();
     assert!(now <= versions && now > 2, "version {now} after {unnamed:?}");
+    // Who wants it to be new: what stands stays, what is deleted is nobody's, and of many one creates.
+    let is_new = Some(("if-none-match", "*"));
+    assert_eq!(race(is_new), [412; 8]);
+    let entry = json!({"resource": {"resourceType": "Basic", "id": "b", "code": {"text": "x"}},
+        "request": {"method": "PUT", "url": "Basic/b", "ifNoneMatch": "*"}});
+    let sent = json!({"resourceType": "Bundle", "type": "transaction", "entry": [entry]}).to_string();
+    assert_eq!(client.ask("POST", "", &[], &sent).status, 412);
+    assert_eq!(client.ask("DELETE", "/Basic/b", &[], "").status, 204);
+    let mut created = race(is_new);
+    created.sort_unstable();
+    assert_eq!(created, [201, 412, 412, 412, 412, 412, 412, 412]);
 }
 
 #[test]

@@ -219,6 +219,88 @@ fn files_become_resources_once_and_what_is_refused_is_named() {
 }
 
 #[test]
+fn the_last_line_of_a_resource_is_what_stands() {
+    let folder = tempdir().unwrap();
+    let version = |n: u32| observation("x", &format!(r#","note":[{{"text":"{n}"}}]"#));
+    // What lies between takes several commits: the first version is long on disk when the last one comes.
+    let large =
+        |n: u32| observation(&format!("l{n}"), &format!(r#","note":[{{"text":"{}"}}]"#, "x".repeat(1 << 20)));
+    let mut lines = vec![version(1), version(2), version(3)];
+    lines.extend((0..40).map(large));
+    lines.push(version(4));
+    let file = folder.path().join("many.ndjson");
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    let house = House::new("");
+    let (code, done) = house.import(&[&file], &[]);
+    assert_eq!((code, &done["written"]), (0, &json!(44)), "{done}");
+    let server = house.start();
+    let found = said(&Client::new(&server, "viewer", "viewer").get("/Observation/x"));
+    assert_eq!(
+        (&found["note"][0]["text"], &found["meta"]["versionId"]),
+        (&json!("4"), &json!("4")),
+        "{found}"
+    );
+    server.stop();
+}
+
+#[test]
+fn what_is_refused_takes_nothing_else_with_it() {
+    let folder = tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let doctor = |id: &str, gender: &str| {
+        let resource = json!({"resourceType": "Practitioner", "id": id, "gender": gender,
+            "identifier": [{"system": "urn:npi", "value": "17"}]});
+        let request =
+            json!({"method": "POST", "url": "Practitioner", "ifNoneExist": "identifier=urn:npi|17"});
+        json!({"resourceType": "Bundle", "type": "batch", "entry": [{"resource": resource, "request": request}]})
+    };
+    write("a.json", &doctor("none", "CANARY").to_string());
+    write("b.json", &doctor("good", "female").to_string());
+    let resource = json!({"resourceType": "Practitioner", "gender": "male",
+        "identifier": [{"system": "urn:npi", "value": "17"}]});
+    let request = json!({"method": "PUT", "url": "Practitioner?identifier=urn:npi|17"});
+    let update = json!({"resourceType": "Bundle", "type": "batch", "entry": [{"resource": resource, "request": request}]});
+    let part = observation(
+        "part",
+        r#","meta":{"tag":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ObservationValue","code":"SUBSETTED"}]}"#,
+    );
+    write("part.json", &part);
+    // Two that are called the same stay two: the second one is refused.
+    let born = |family: &str| {
+        json!({"fullUrl": "urn:uuid:7f1d0a52-8b0e-4c1f-9d0e-00000000000a",
+        "resource": {"resourceType": "Patient", "name": [{"family": family}]}, "request": {"method": "POST", "url": "Patient"}})
+    };
+    let twins =
+        json!({"resourceType": "Bundle", "type": "transaction", "entry": [born("Anna"), born("Berta")]});
+    write("twins.json", &twins.to_string());
+    // Cut off: the lines before the damage are taken.
+    let lines: Vec<String> = (0..3_000).map(|n| observation(&format!("o{n}"), "")).collect();
+    gzip(&folder.path().join("cut.ndjson.gz"), &lines.join("\n"));
+    let cut = folder.path().join("cut.ndjson.gz");
+    let whole = std::fs::read(&cut).unwrap();
+    std::fs::write(&cut, &whole[..whole.len() * 9 / 10]).unwrap();
+
+    let house = House::new("");
+    let (code, done) = house.import(&[folder.path()], &[]);
+    assert_eq!((code, &done["refused"]), (3, &json!(4)), "{done}");
+    assert!(done["written"].as_u64().unwrap() > 1_000, "{done}");
+    let again = folder.path().join("again.json");
+    std::fs::write(&again, update.to_string()).unwrap();
+    let (code, done) = house.import(&[&again], &[]);
+    assert_eq!((code, &done["written"]), (0, &json!(1)), "{done}");
+    let server = house.start();
+    let client = Client::new(&server, "viewer", "viewer");
+    assert_eq!(client.get("/Practitioner/none").status, 404);
+    let good = said(&client.get("/Practitioner/good"));
+    assert_eq!((&good["gender"], &good["meta"]["versionId"]), (&json!("male"), &json!("2")), "{good}");
+    assert_eq!(client.get("/Observation/part").status, 404, "a part is not taken for the whole");
+    assert_eq!(client.get("/Observation/o0").status, 200);
+    let anna = said(&client.get("/Patient/7f1d0a52-8b0e-4c1f-9d0e-00000000000a"));
+    assert_eq!(anna["name"][0]["family"], "Anna");
+    server.stop();
+}
+
+#[test]
 fn what_messages_made_is_not_written_by_an_import() {
     let house = House::new("");
     let server = house.start();

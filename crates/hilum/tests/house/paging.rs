@@ -48,6 +48,53 @@ fn pages_are_the_same_in_every_style_on_postgresql() {
     assert!(text.contains("9 driven · 9 match"), "{text}{}", String::from_utf8_lossy(&explained.stderr));
 }
 
+/// A type of which there was nothing before moves no place in a walk over several, whichever way it goes.
+#[test]
+fn a_walk_over_types_goes_on_while_another_type_begins() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let client = Client::new(&server, "operator", "operator");
+    for ty in ["Location", "Organization", "Patient"] {
+        for id in ["x", "y", "z"] {
+            client.put(ty, id, "");
+        }
+    }
+    let begin = [
+        "BiologicallyDerivedProduct",
+        "Device",
+        "HealthcareService",
+        "InsurancePlan",
+        "Medication",
+        "Specimen",
+    ];
+    let mut begin = begin.into_iter();
+    let of = |page: &Value| -> Vec<String> {
+        let entries = page["entry"].as_array().into_iter().flatten();
+        let place =
+            |entry: &Value| entry["fullUrl"].as_str().unwrap().split_once("/fhir/").unwrap().1.to_owned();
+        entries.map(place).collect()
+    };
+    for style in STYLES {
+        let prefer = format!("hilum-paging={style}");
+        let search = "?_id=x,y,z";
+        let all = of(&client.page(&format!("{search}&_count=100")));
+        let first = client.ask("GET", &format!("{search}&_count=2"), &[("prefer", &prefer)], "");
+        let first = said(&first);
+        client.put(begin.next().unwrap(), "y", "");
+        let mut found = of(&first);
+        let rest = client.walk(&link(&first, "next").unwrap(), "next");
+        found.extend(rest.iter().flat_map(of));
+        assert_eq!(found, all, "{style}");
+        let last = client.page(&link(&first, "last").unwrap());
+        client.put(begin.next().unwrap(), "y", "");
+        let mut found = of(&last);
+        for page in client.walk(&link(&last, "previous").unwrap(), "previous") {
+            found.splice(0..0, of(&page));
+        }
+        assert_eq!(found, all, "{style}: from behind");
+    }
+}
+
 /// Links are of the installation, not of the process that gave them.
 fn any_process_answers(one: &Server, two: &Server) {
     let client = Client::new(one, "walker", "viewer");
@@ -85,10 +132,13 @@ fn the_same_in_every_style(server: &Server) {
     // One that fits into a link, and one that does not.
     let long: Vec<String> = (0..300).map(|n| format!("{CANARY}-{n}")).chain(all.iter().cloned()).collect();
     let long = format!("identifier={}&_sort=-date&_count=2", long.join(","));
+    // Short, and yet longer than any link once it is written in one.
+    let signs =
+        format!("identifier={}&identifier:not={}&_sort=-date&_count=2", all.join(","), "%01".repeat(1_300));
     for style in STYLES {
         let prefer = [("prefer", format!("hilum-paging={style}"))];
         let prefer: Vec<(&str, &str)> = prefer.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        for query in ["status=final&_sort=-date&_count=2", &long] {
+        for query in ["status=final&_sort=-date&_count=2", &long, &signs] {
             let headers = [prefer.as_slice(), &[FORM]].concat();
             let answer = client.ask("POST", "/Observation/_search", &headers, query);
             assert_eq!(answer.status, 200, "{style}: {}", answer.text());

@@ -401,6 +401,75 @@ fn everything_about_a_patient_comes_page_by_page() {
     assert_eq!(viewer.get("/Patient/p/$everything?_summary=true").status, 200);
 }
 
+/// What is named comes along, whatever else a page refers to; a walk by time goes by what stood when it began.
+#[test]
+fn everything_brings_what_is_named_and_goes_on_as_it_began() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let client = Client::new(&server, "operator", "operator");
+    let put = |body: Value| {
+        let path = format!("/{}/{}", body["resourceType"].as_str().unwrap(), body["id"].as_str().unwrap());
+        let made = client.ask("PUT", &path, &[], &body.to_string());
+        assert!([200, 201].contains(&made.status), "{path}: {}", made.text());
+    };
+    let of = |id: &str| {
+        json!({"resourceType": "Observation", "id": id, "status": "final", "code": {"text": "x"},
+            "subject": {"reference": "Patient/p"}})
+    };
+    put(json!({"resourceType": "Patient", "id": "p"}));
+    put(json!({"resourceType": "Practitioner", "id": "d"}));
+    // One that refers to more of the same patient's than a page brings.
+    let parts: Vec<Value> = (0..950).map(|n| json!({"reference": format!("Observation/n{n}")})).collect();
+    let mut big = of("big");
+    big["hasMember"] = Value::Array(parts);
+    big["performer"] = json!([{"reference": "Practitioner/d"}]);
+    put(big);
+    let all: Vec<Value> = (0..950)
+        .map(|n| {
+            let resource = of(&format!("n{n}"));
+            json!({"resource": resource, "request": {"method": "PUT", "url": format!("Observation/n{n}")}})
+        })
+        .collect();
+    let all = json!({"resourceType": "Bundle", "type": "transaction", "entry": all});
+    let done = client.ask("POST", "", &[], &all.to_string());
+    assert_eq!(done.status, 200, "{}", done.text());
+    let page = said(&client.get("/Patient/p/$everything?_type=Observation,Practitioner&_count=1"));
+    let places: Vec<(&Value, &Value)> = page["entry"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| (&entry["resource"]["id"], &entry["search"]["mode"]))
+        .collect();
+    assert_eq!(places, [(&json!("big"), &json!("match")), (&json!("d"), &json!("include"))]);
+
+    put(json!({"resourceType": "Patient", "id": "q"}));
+    let of = |id: &str| {
+        let mut one = of(id);
+        one["subject"] = json!({"reference": "Patient/q"});
+        one
+    };
+    for id in ["a", "b", "c"] {
+        put(of(id));
+    }
+    let again = |id: &str| {
+        let mut one = of(id);
+        one["code"] = json!({"text": "again"});
+        put(one);
+    };
+    again("a");
+    let since = said(&client.get("/Observation/a"))["meta"]["lastUpdated"].as_str().unwrap().to_owned();
+    again("c");
+    let first =
+        said(&client.get(&format!("/Patient/q/$everything?_type=Observation&_count=1&_since={since}")));
+    again("b");
+    let next = first["link"].as_array().unwrap().iter().find(|link| link["relation"] == "next").unwrap();
+    let next = next["url"].as_str().unwrap().split_once("/fhir").unwrap().1;
+    let mut found = first["entry"].as_array().unwrap().clone();
+    found.extend(walk(&client, next));
+    let found: Vec<&Value> = found.iter().map(|entry| &entry["resource"]["id"]).collect();
+    assert_eq!(found, ["a", "c"]);
+}
+
 #[test]
 fn labels_come_and_go_one_by_one_and_a_check_says_what_would_be_refused() {
     let folder = tempdir().unwrap();
@@ -536,4 +605,40 @@ fn who_is_confidential_is_in_no_history_and_in_nothing_that_there_is() {
     for path in ["/Observation/about/$meta", "/Observation/about/_history"] {
         assert_eq!(admin.get(path).status, 404, "{path}");
     }
+}
+
+/// That messages took something back says whose it was: it is told to who may see what it was.
+#[test]
+fn what_messages_take_back_is_told_to_who_may_see_what_it_was() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let mut line = server.connect();
+    let operator = Client::new(&server, "operator", "operator");
+    let mut say = |event: &str, n: &str, number: &str, rest: &str| {
+        let message = format!(
+            "MSH|^~\\&|HIS|SEOUL|HILUM|HILUM|2026010203040{n}||ADT^{event}|C{n}|P|2.5\rEVN||2026010203040{n}\r\
+             PID|||{number}^^^H^MR||KIM^G||19580314|F\r{rest}\r"
+        );
+        assert_eq!(field(&line.ask(&message), "MSA", 1), "AA");
+    };
+    // Two stays without a number of their own, of two records of one person.
+    say("A01", "1", "1", "PV1||I|W^1^1");
+    say("A01", "2", "2", "PV1||I|W^1^2");
+    let patient = wait("applied", 20, || {
+        let found = [1, 2].map(|n| said(&operator.get(&format!("/Patient?identifier={n}"))));
+        let id = found[0]["entry"][0]["resource"]["id"].as_str().map(str::to_owned);
+        id.filter(|_| found[1]["total"] == 1)
+    });
+    say("A40", "3", "1", "MRG|2^^^H^MR");
+    let deleted = || {
+        let all = walk(&operator, "/Encounter/_history");
+        let all = all.into_iter().filter(|entry| entry["request"]["method"] == "DELETE");
+        all.map(|entry| entry["request"]["url"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let gone = wait("taken back", 20, || deleted().pop());
+    assert_eq!(operator.get(&format!("/{gone}")).status, 410);
+    say("A08", "4", "1", "PD1||||||||||||Y\rPV1||I|W^1^1");
+    wait("withheld", 20, || (operator.get(&format!("/Patient/{patient}")).status == 404).then_some(()));
+    assert_eq!(deleted(), Vec::<String>::new());
+    assert_eq!(operator.get(&format!("/{gone}")).status, 404);
 }

@@ -74,6 +74,15 @@ fn terms(client: &Client<'_>) {
             json!({ "include": [below], "exclude": [{ "valueSet": ["http://h/vs/systolic"] }] }),
         ),
     );
+    // Each of what the one before it says, twice.
+    for n in 0..36 {
+        let before = if n == 0 { "systolic".to_owned() } else { format!("twice{}", n - 1) };
+        let before = format!("http://h/vs/{before}");
+        write(
+            client,
+            &value_set(&format!("twice{n}"), json!({ "include": [{ "valueSet": [before, before] }] })),
+        );
+    }
     let by_property =
         json!({ "system": "urn:loinc", "filter": [{ "property": "x", "op": "=", "value": "y" }] });
     write(client, &value_set("odd", json!({ "include": [by_property] })));
@@ -95,6 +104,33 @@ fn compartments_all_types_lists_and_value_sets_are_searched() {
         ("nobody's", "/Patient/none/Observation", &[]),
         ("of two types", "?_type=Observation,Encounter&patient=a", &["ea", "oa1", "oa2"]),
         ("of all types", "?_id=a,oa1,dr", &["oa1", "a", "dr"]),
+        (
+            "of two types in one order",
+            "?_type=Patient,Encounter,Observation&_sort=_id",
+            &["a", "b", "ea", "eb", "oa1", "oa2", "ob1", "ob2"],
+        ),
+        (
+            "the other way",
+            "?_type=Patient,Encounter,Observation&_sort=-_id",
+            &["ob2", "ob1", "oa2", "oa1", "eb", "ea", "b", "a"],
+        ),
+        (
+            "as they were written",
+            "?_type=Patient,Encounter,Observation,Practitioner&_sort=_lastUpdated",
+            &["dr", "a", "ea", "oa1", "oa2", "b", "eb", "ob1", "ob2"],
+        ),
+        (
+            "the newest first",
+            "/Patient/b/*?_sort=-_lastUpdated&_id:not=l",
+            &["g", "ob2", "ob1", "eb", "b", "a"],
+        ),
+        ("of one type", "/Observation?_sort=-_lastUpdated", &["ob2", "ob1", "oa2", "oa1"]),
+        ("by several keys", "/Observation?_sort=code,-_lastUpdated", &["ob2", "oa2", "ob1", "oa1"]),
+        (
+            "those without one last",
+            "?_type=Encounter,Observation&_sort=-date,-_id",
+            &["ob2", "ob1", "oa2", "oa1", "eb", "ea"],
+        ),
         ("in a list", "/Observation?_list=l", &["oa1", "ob2"]),
         ("in a list, of one", "/Observation?_list=l&patient=b", &["ob2"]),
         (
@@ -111,8 +147,13 @@ fn compartments_all_types_lists_and_value_sets_are_searched() {
         ("a hierarchy without some", "/Observation?code:in=http://h/vs/but", &["oa2", "ob2"]),
         ("below a code", "/Observation?code:below=urn:loinc%7Cbp&patient=b", &["ob1", "ob2"]),
         ("above a code", "/Observation?code:above=urn:loinc%7C8480-6", &["oa1", "ob1"]),
+        ("sets of sets", "/Observation?code:in=http://h/vs/twice35", &["oa1", "ob1"]),
         ("behind a reference", "/Patient?_has:Observation:patient:code:in=http://h/vs/but", &["a", "b"]),
-        ("below an address", "/ValueSet?url:below=http://h/vs", &["systolic", "but", "odd"]),
+        (
+            "below an address",
+            "/ValueSet?url:below=http://h/vs&_id=systolic,but,odd",
+            &["systolic", "but", "odd"],
+        ),
         ("no part of an address", "/ValueSet?url:below=http://h/v", &[]),
         ("above an address", "/ValueSet?url:above=http://h/vs/but/1", &["but"]),
     ];
@@ -139,6 +180,21 @@ fn compartments_all_types_lists_and_value_sets_are_searched() {
             assert_eq!(paged, *want, "{why}, {style}: page by page");
         }
     }
+    // The first resource of a type that was searched and of which there was none comes between the pages.
+    for sort in ["", "&_sort=-_lastUpdated"] {
+        let path = format!("?_type=Communication,DetectedIssue,Encounter,Observation&_count=3{sort}");
+        let first = client.page(&path);
+        let ty = if sort.is_empty() { "DetectedIssue" } else { "Communication" };
+        write(&client, &json!({ "resourceType": ty, "id": ty, "status": "unknown" }));
+        let mut all = ids(&first, "match");
+        let pages = client.walk(&link(&first, "next").unwrap(), "next");
+        all.extend(pages.iter().flat_map(|page| ids(page, "match")));
+        let once: BTreeSet<&String> = all.iter().collect();
+        assert!(
+            all.len() >= 6 && once.len() == all.len() && !all.contains(&ty.to_owned()),
+            "{path}: {all:?}"
+        );
+    }
     let posted = client.ask("POST", "/_search", &[FORM], "_type=Encounter,Patient&_id=a,ea");
     let page = said(&posted);
     assert_eq!(
@@ -150,7 +206,8 @@ fn compartments_all_types_lists_and_value_sets_are_searched() {
     for (path, text) in [
         ("?_type=Patient,CANARY", "_type"),
         ("?_type=Patient,Encounter&gender=male", "no such parameter"),
-        ("?_type=Patient,Encounter&_sort=_id", "_sort"),
+        ("?_type=Patient,Observation&_sort=code", "no such parameter"),
+        ("?_type=Encounter,ResearchStudy&_sort=type", "no such parameter"),
         ("/Patient/a/Practitioner", "lies in such a compartment"),
         ("/Observation/oa1/Patient", "compartments of Patient"),
         ("/Observation?code:in=http://h/CANARY", "no such value set"),
@@ -170,14 +227,137 @@ fn compartments_all_types_lists_and_value_sets_are_searched() {
     }
 }
 
+/// A condition goes by value sets and by what lies above and below as a search does.
+#[test]
+fn conditions_go_by_value_sets() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let client = Client::new(&server, "operator", "operator");
+    two_patients(&client);
+    terms(&client);
+    let json_headers = ("content-type", "application/fhir+json");
+    let body = json!({ "resourceType": "Observation", "status": "final", "subject": { "reference": "Patient/a" },
+        "code": { "coding": [{ "system": "urn:loinc", "code": "8480-6" }] } });
+    for (condition, status) in [
+        ("code:in=http://h/vs/systolic&patient=a", 200),
+        ("code:not-in=http://h/vs/systolic&patient=a", 200),
+        ("code:below=urn:loinc|bp&patient=a", 412),
+        ("code:above=urn:loinc|8480-6&patient=a", 200),
+        ("code:in=http://h/vs/none", 400),
+        ("code:in=http://h/vs/systolic&patient=nobody", 201),
+    ] {
+        let headers = [("if-none-exist", condition), json_headers];
+        let answer = client.ask("POST", "/Observation", &headers, &body.to_string());
+        assert_eq!(answer.status, status, "{condition}: {}", answer.text());
+    }
+    let named = |id: &str| json!({ "resourceType": "Observation", "id": id, "status": "amended", "code": { "text": "x" } });
+    let path = "/Observation?code:in=ValueSet/systolic&patient=b";
+    assert_eq!(client.ask("PUT", path, &[json_headers], &named("ob1").to_string()).status, 200);
+    let path = "/Observation?code:not-in=http://h/vs/systolic&patient=b";
+    let patch = r#"[{"op":"replace","path":"/status","value":"amended"}]"#;
+    let patched = client.ask("PATCH", path, &[("content-type", "application/json-patch+json")], patch);
+    assert_eq!(patched.status, 200, "{}", patched.text());
+    assert_eq!(client.found("/Observation?status=amended").0, ["ob1", "ob2"]);
+    assert_eq!(client.ask("DELETE", path, &[], "").status, 204);
+    let bundle = json!({ "resourceType": "Bundle", "type": "transaction", "entry": [
+        { "request": { "method": "DELETE", "url": "Observation?code:below=urn:loinc%7C8462-4&patient=a" } },
+        { "resource": body, "request": { "method": "POST", "url": "Observation",
+            "ifNoneExist": "code:in=http://h/vs/systolic&patient=nobody" } },
+    ] });
+    let answer = client.ask("POST", "", &[json_headers], &bundle.to_string());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let said = said(&answer);
+    let status = |n: usize| said["entry"][n]["response"]["status"].as_str().unwrap_or_default();
+    assert!(status(0).starts_with("204") && status(1).starts_with("201"), "{said}");
+    assert_eq!(client.ask("GET", "/Observation/oa2", &[], "").status, 410);
+}
+
+/// A reference that names a version brings that one, beside others of the same resource, under what may be known now.
+#[test]
+fn a_reference_to_a_version_includes_that_version() {
+    let folder = tempdir().unwrap();
+    let config = "[fhir.limited]\none = [\"Patient/a\"]\n";
+    let server = Server::start(&folder, &Start { config, ..Start::default() });
+    let client = Client::new(&server, "operator", "operator");
+    two_patients(&client);
+    let named =
+        |family: &str| json!({ "resourceType": "Practitioner", "id": "dr", "name": [{ "family": family }] });
+    write(&client, &named("Park"));
+    let focus = |id: &str, to: &[&str]| {
+        let to: Vec<Value> = to.iter().map(|to| json!({ "reference": to })).collect();
+        json!({ "resourceType": "Observation", "id": id, "status": "final", "code": { "text": "x" },
+            "subject": { "reference": "Patient/a" }, "focus": to })
+    };
+    let dr = |n: u32| format!("Practitioner/dr/_history/{n}");
+    write(&client, &focus("one", &[&dr(1)]));
+    write(
+        &client,
+        &focus("both", &[&dr(1), "Practitioner/dr", &dr(2), &dr(9), "Practitioner/dr/_history/x"]),
+    );
+    write(&client, &focus("other", &["Patient/b/_history/1"]));
+    let included = |client: &Client<'_>, path: &str| {
+        let page = client.page(path);
+        let entries = page["entry"].as_array().unwrap().iter();
+        let mut all: Vec<(String, String)> = entries
+            .filter(|entry| entry["search"]["mode"] == "include")
+            .map(|entry| {
+                let resource = &entry["resource"];
+                (resource["name"][0]["family"].to_string(), resource["meta"]["versionId"].to_string())
+            })
+            .collect();
+        all.sort();
+        all
+    };
+    let version = |name: &str, n: u32| (format!("\"{name}\""), format!("\"{n}\""));
+    let include = |id: &str| format!("/Observation?_id={id}&_include=Observation:focus");
+    assert_eq!(included(&client, &include("one")), [version("Lee", 1)]);
+    assert_eq!(included(&client, &include("both")), [version("Lee", 1), version("Park", 2)]);
+    assert_eq!(included(&client, &include("other")), [version("Kimb", 1)]);
+    // A match is not included once more, another version of it is.
+    let own = focus("self", &["Observation/self/_history/1", "Observation/self/_history/2"]);
+    write(&client, &focus("self", &["Patient/a"]));
+    write(&client, &own);
+    assert_eq!(included(&client, &include("self")), [("null".to_owned(), "\"1\"".to_owned())]);
+    // Who may not know of the resource gets none of its versions, and what is deleted has none.
+    let limited = Client::new(&server, "one", "viewer");
+    assert_eq!(limited.found("/Observation?_id=other").0, ["other"]);
+    assert_eq!(included(&limited, &include("other")), []);
+    assert_eq!(client.ask("DELETE", "/Practitioner/dr", &[], "").status, 204);
+    assert_eq!(included(&client, &include("one")), []);
+}
+
 /// Who may know of some patients alone finds nothing else, by nothing, and has no other window.
 #[test]
 fn who_is_limited_to_some_patients_knows_of_no_others() {
     let folder = tempdir().unwrap();
-    let config = "[fhir.limited]\none = [\"Patient/a\"]\nmany = [\"Group/g\"]\nnone = []\n";
+    let config = "[fhir]\nbases = [\"https://hilum.example/fhir\"]\n\
+                  [fhir.limited]\none = [\"Patient/a\"]\nmany = [\"Group/g\"]\nnone = []\n";
     let server = Server::start(&folder, &Start { config, ..Start::default() });
     let operator = Client::new(&server, "operator", "operator");
     two_patients(&operator);
+    for who in ["b", "a", "b", "a"] {
+        let moved = json!({ "resourceType": "Observation", "id": "moved", "status": "final", "code": { "text": "x" },
+            "subject": { "reference": format!("Patient/{who}") } });
+        write(&operator, &moved);
+    }
+    // Of patients of this server, and of another server's with the same ids; with one of them, and with both.
+    for who in ["a", "b"] {
+        for (id, base) in [("ours", "https://hilum.example/fhir"), ("theirs", "https://other.example/fhir")] {
+            let subject = json!({ "reference": format!("{base}/Patient/{who}") });
+            let said = json!({ "resourceType": "Observation", "id": format!("{id}-{who}"), "status": "final",
+                "code": { "text": "x" }, "subject": subject });
+            write(&operator, &said);
+        }
+    }
+    for (id, all) in [("with-a", &["a"][..]), ("with-b", &["b"]), ("with-both", &["a", "b"])] {
+        let actor =
+            |who: &&str| json!({ "actor": { "reference": format!("Patient/{who}") }, "status": "accepted" });
+        let all: Vec<Value> = all.iter().map(actor).collect();
+        write(
+            &operator,
+            &json!({ "resourceType": "Appointment", "id": id, "status": "booked", "participant": all }),
+        );
+    }
     for (name, role, own, other) in [("one", "viewer", "a", "b"), ("many", "admin", "b", "a")] {
         let client = Client::new(&server, name, role);
         let (own_stay, other_stay) = (format!("e{own}"), format!("e{other}"));
@@ -224,11 +404,40 @@ fn who_is_limited_to_some_patients_knows_of_no_others() {
             (format!("/Patient/{other}"), 404),
             (format!("/Patient/{other}/_history"), 404),
             (format!("/Patient/{other}/_history/1"), 404),
+            // As of what never was: neither versions nor a link to them.
+            (format!("/Patient/{other}/_history?_before=99999&_count=1"), 404),
+            (format!("/Encounter/{other_stay}/_history?_before=2"), 404),
+            (format!("/Patient/{own}/_history?_before=1"), 200),
             (format!("/Encounter/{other_stay}"), 404),
             ("/List/l".to_owned(), 404),
         ] {
             assert_eq!(client.ask("GET", &path, &[], "").status, status, "{name}: {path}");
         }
+        let found = client.found("/Observation?_id=ours-a,ours-b,theirs-a,theirs-b");
+        assert_eq!(found, (vec![format!("ours-{own}")], Some(1)), "{name}: another server's");
+        for path in [format!("/Observation/theirs-{own}"), format!("/Observation/theirs-{own}/_history")] {
+            assert_eq!(client.ask("GET", &path, &[], "").status, 404, "{name}: {path}");
+        }
+        assert_eq!(client.ask("GET", &format!("/Observation/ours-{own}"), &[], "").status, 200, "{name}");
+        // What names another one beside them: an appointment of both, a group.
+        assert_eq!(client.found("/Appointment"), (vec![format!("with-{own}")], Some(1)), "{name}");
+        assert_eq!(client.found("/Group"), (vec![], Some(0)), "{name}");
+        assert_eq!(client.found("/Patient?_has:Group:member:_id=g"), (vec![], Some(0)), "{name}");
+        for path in
+            ["/Appointment/with-both", "/Appointment/with-both/_history", "/Group/g", "/Group/g/_history/1"]
+        {
+            assert_eq!(client.ask("GET", path, &[], "").status, 404, "{name}: {path}");
+        }
+        let page = client.page("/Patient?_revinclude=Group:member&_revinclude=Appointment:patient");
+        assert_eq!(ids(&page, "include"), [format!("with-{own}")], "{name}");
+        // Of what was once about another one, the versions of their own alone, each page as full as it is asked for.
+        let of_moved = |entry: &Value| entry["resource"]["subject"]["reference"].clone();
+        let pages = client.walk("/Observation/moved/_history?_count=1", "next");
+        let whose: Vec<Vec<Value>> = pages
+            .iter()
+            .map(|page| page["entry"].as_array().into_iter().flatten().map(of_moved).collect())
+            .collect();
+        assert_eq!(whose, vec![vec![json!(format!("Patient/{own}"))]; 2], "{name}");
         // Nor do histories and what belongs to a patient tell of anybody else.
         assert_eq!(
             client.ask("GET", &format!("/Patient/{other}/$everything"), &[], "").status,
@@ -242,7 +451,10 @@ fn who_is_limited_to_some_patients_knows_of_no_others() {
             let said: String = pages.iter().map(Value::to_string).collect();
             let is_there = |place: &str| said.contains(&format!("/fhir/{place}\""));
             assert!(is_there(&format!("Encounter/{own_stay}")), "{name}: {path}: {said}");
-            for place in [format!("Encounter/{other_stay}"), format!("Patient/{other}")] {
+            let others = ["Appointment/with-both", "Group/g"].map(str::to_owned);
+            for place in
+                others.into_iter().chain([format!("Encounter/{other_stay}"), format!("Patient/{other}")])
+            {
                 assert!(!is_there(&place), "{name}: {path} tells of {place}: {said}");
             }
         }
@@ -260,6 +472,44 @@ fn who_is_limited_to_some_patients_knows_of_no_others() {
     assert_eq!(many.found("/Patient").0.len(), 2, "another name is not limited");
     let none = Client::new(&server, "none", "admin");
     assert_eq!(none.found("/Patient"), (vec![], Some(0)));
+}
+
+/// Who looked is for who minds the log: nobody else reads, finds or counts it.
+#[test]
+fn audit_events_are_for_admins() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let operator = Client::new(&server, "writer", "operator");
+    write(&operator, &json!({ "resourceType": "Patient", "id": "p" }));
+    write(
+        &operator,
+        &json!({ "resourceType": "AuditEvent", "id": "a", "type": { "code": "rest" }, "recorded": "2020-01-01T00:00:00Z",
+            "agent": [{ "requestor": true, "who": { "reference": "Patient/p" } }],
+            "source": { "observer": { "display": "x" } } }),
+    );
+    for (role, may) in [("viewer", false), ("operator", false), ("admin", true)] {
+        let client = Client::new(&server, &format!("again-{role}"), role);
+        for path in ["/AuditEvent/a", "/AuditEvent/a/_history", "/AuditEvent/a/_history/1"] {
+            assert_eq!(
+                client.ask("GET", path, &[], "").status,
+                if may { 200 } else { 404 },
+                "{role}: {path}"
+            );
+        }
+        let (found, total) = if may { (vec!["a".to_owned()], Some(1)) } else { (vec![], Some(0)) };
+        assert_eq!(client.found("/AuditEvent?_id=a"), (found, total), "{role}");
+        assert_eq!(client.found("/AuditEvent?_summary=count").1, total, "{role}");
+        assert_eq!(client.found("/Patient?_has:AuditEvent:patient:_id=a").1, total, "{role}");
+        assert_eq!(
+            client.found("?_type=AuditEvent,Patient&_id=a,p").1,
+            total.map(|total| total + 1),
+            "{role}"
+        );
+        let with = ids(&client.page("/Patient?_revinclude=AuditEvent:patient"), "include");
+        assert_eq!(with.len(), usize::from(may), "{role}");
+        let history = client.page("/AuditEvent/_history");
+        assert_eq!(history["entry"].as_array().map_or(0, Vec::len), usize::from(may), "{role}");
+    }
 }
 
 /// What a search does is said in words, beside the running server; what was asked for is not.
@@ -280,9 +530,18 @@ fn a_search_is_explained() {
         assert!(text.contains(want), "{want}: {text}");
     }
     assert!(!text.contains("8480-6"), "{text}");
+    let admin = server.key("admin", "admin");
+    let audit = request(server.http.unwrap(), "GET", "/api/audit", &[("x-api-key", &admin)], b"").text();
+    assert!(audit.contains("hilum explain") && audit.contains("type=Observation"), "{audit}");
+    assert!(!audit.contains("8480-6"), "{audit}");
     let (_, text, _) = explain(&["Patient/a/*?_type=Observation,Encounter", "--json"]);
     let said: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((&said[0]["resourceType"], &said[1]["matches"]), (&json!("Encounter"), &json!(2)), "{said}");
+    terms(&client);
+    let (code, text, why) = explain(&["Observation?code:in=http://h/vs/systolic&patient=a"]);
+    assert!(code == Some(0) && text.contains("1 match"), "{text}{why}");
+    let (code, _, why) = explain(&["Observation?code:below=urn:other%7CCANARY"]);
+    assert!(code != Some(0) && why.contains("no such code system") && !why.contains("CANARY"), "{why}");
     let (code, _, why) = explain(&["Patient?birthdat=2024"]);
     assert!(code != Some(0) && why.contains("nearest is `birthdate`"), "{why}");
 }

@@ -173,6 +173,8 @@ fn found_page_by_page(server: &Server) {
     for (order, forward) in [
         ("", vec!["o0", "o1", "o2", "o3", "o4", "o5", "o6"]),
         ("&_sort=-date", vec!["o6", "o5", "o4", "o3", "o2", "o1", "o0"]),
+        ("&_sort=_lastUpdated", vec!["o0", "o1", "o2", "o3", "o4", "o5", "o6"]),
+        ("&_sort=status,-_lastUpdated", vec!["o6", "o5", "o4", "o3", "o2", "o1", "o0"]),
     ] {
         let first = client.page(&format!("/Observation?status=final{order}&_count=2"));
         assert_eq!((&first["total"], link(&first, "previous")), (&Value::from(7), None));
@@ -223,7 +225,6 @@ fn found_page_by_page(server: &Server) {
         ("/Patient?birthdate=CANARY", "value", "2024-02-29"),
         ("/Patient?name:above=CANARY", "not-supported", ":missing, :exact, :contains"),
         ("/Patient?_elements=CANARY", "value", "_elements"),
-        ("/Patient?_sort=-_lastUpdated", "not-supported", "_lastUpdated"),
         ("/Observation?subject.CANARY=1", "not-supported", "no such parameter"),
     ];
     for (path, code, text) in refused {
@@ -302,6 +303,15 @@ fn who_is_confidential_is_found_by_nobody() {
         for page in client.walk(all_types, "next") {
             assert!(!page.to_string().contains(SECRET), "{role}: all types: {page}");
         }
+        // In the order of what the answer shows, and nothing of them between.
+        let mut written: Vec<String> = Vec::new();
+        for page in client.walk(&format!("{all_types}&_sort=-_lastUpdated"), "next") {
+            assert!(!page.to_string().contains(SECRET), "{role}: in the order of versions: {page}");
+            let entries = page["entry"].as_array().unwrap().iter();
+            let said = |entry: &Value| entry["resource"]["meta"]["lastUpdated"].as_str().unwrap().to_owned();
+            written.extend(entries.map(said));
+        }
+        assert!(written.len() > 20 && written.is_sorted_by(|one, other| one >= other), "{role}: {written:?}");
         let open = client.page("/Patient?_count=1000");
         assert!(open.to_string().contains(OPEN));
         for id in ids(&open, "match") {
@@ -310,6 +320,16 @@ fn who_is_confidential_is_found_by_nobody() {
                 assert!(text.contains(&id) && !text.contains(SECRET), "{role}: compartment of {id}: {text}");
             }
         }
+        // Nor by what is said of how a search is executed: one who is withheld is as one who never was.
+        let counts = |identifier: &str| {
+            let headers = [("x-api-key", client.key.as_str()), ("hx-request", "true"), FORM];
+            let body = format!("search=Patient%3Fidentifier%3D{identifier}");
+            let said = request(server.http.unwrap(), "POST", "/explore", &headers, body.as_bytes()).text();
+            let counts = said.split("<dd>").skip(1).take(2).filter_map(|count| count.split('<').next());
+            counts.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(counts(&format!("{SECRET}1")), counts("NOBODY1"), "{role}: explored");
+        assert_eq!(counts(&format!("{OPEN}1")), ["1", "1"], "{role}: explored");
         // What is not indexed of them is not said to be missing.
         for path in ["/Patient?phone:missing=true", "/Patient?email:not=x", "/Encounter?_source:missing=true"]
         {
