@@ -366,6 +366,17 @@ pub fn listen(http: SocketAddr, key: &str, during: impl FnOnce()) -> String {
     String::from_utf8(said).unwrap()
 }
 
+/// Waits until nothing of [`messages`] is to be applied any more. Patients are on partitions of their own: that one of them
+/// stands says nothing of the others.
+pub fn all_applied(http: SocketAddr, key: &str) {
+    wait("all applied", 60, || {
+        let answer = request(http, "GET", "/api/census", &[("x-api-key", key)], b"");
+        let census: Value = serde_json::from_slice(&answer.body).unwrap();
+        (census["lag"] == 0 && census["encounters"].as_array().is_some_and(|all| all.len() >= 20))
+            .then_some(())
+    });
+}
+
 #[test]
 fn who_is_confidential_is_named_nowhere_but_in_what_is_mended() {
     let folder = tempdir().unwrap();
@@ -379,13 +390,7 @@ fn who_is_confidential_is_named_nowhere_but_in_what_is_mended() {
     }
     let key = |role: &str| server.key(role, role);
     let keys = ["viewer", "operator", "admin"].map(|role| (role, key(role)));
-    let ready = || {
-        let answer = request(http, "GET", "/api/census", &[("x-api-key", &keys[0].1)], b"");
-        let census: Value = serde_json::from_slice(&answer.body).unwrap();
-        (census["lag"] == 0 && census["encounters"].as_array().is_some_and(|all| all.len() >= 20))
-            .then_some(())
-    };
-    wait("all applied", 20, ready);
+    all_applied(http, &keys[0].1);
 
     // What tells who somebody is, by who may mend.
     let reads = [

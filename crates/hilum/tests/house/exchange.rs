@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use crate::confidence::{OPEN, SECRET, messages};
+use crate::confidence::{OPEN, SECRET, all_applied, messages};
 use crate::fhir::{Client, said};
 use crate::server::{Server, Start, field, wait};
 
@@ -360,10 +360,9 @@ fn who_may_not_be_found_is_not_made_a_second_time() {
         let headers = [("if-none-exist", condition.as_str()), ("content-type", "application/fhir+json")];
         client.ask("POST", "/Patient", &headers, patient)
     };
-    let open = wait("the messages are applied", 60, || {
-        let found = said(&client.get(&format!("/Patient?identifier={OPEN}1")));
-        (found["total"] == 1).then_some(found)
-    });
+    all_applied(server.http.unwrap(), &server.key("viewer", "viewer"));
+    let open = said(&client.get(&format!("/Patient?identifier={OPEN}1")));
+    assert_eq!(open["total"], 1);
     let stands = of(&format!("{OPEN}1"));
     assert_eq!((stands.status, &said(&stands)["id"]), (200, &open["entry"][0]["resource"]["id"]));
     assert_eq!(said(&client.get(&format!("/Patient?identifier={SECRET}1")))["total"], 0);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use crate::confidence::{OPEN, SECRET, messages};
+use crate::confidence::{OPEN, SECRET, all_applied, messages};
 use crate::server::{Answer, Server, Start, a01, field, request, wait};
 
 const FHIR: (&str, &str) = ("content-type", "application/fhir+json");
@@ -363,10 +363,7 @@ fn who_is_confidential_is_as_if_there_were_none() {
         assert_eq!(field(&mllp.ask(&message), "MSA", 1), "AA");
     }
     let admin = Client::new(&server, "admin", "admin").key;
-    wait("all applied", 20, || {
-        let census = request(server.http.unwrap(), "GET", "/api/census", &[("x-api-key", &admin)], b"");
-        (said(&census)["lag"] == 0).then_some(())
-    });
+    all_applied(server.http.unwrap(), &admin);
     let data = server.data.clone();
     server.stop();
     let made = stored(&data);

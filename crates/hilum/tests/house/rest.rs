@@ -5,10 +5,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use crate::confidence::{OPEN, SECRET, messages};
+use crate::confidence::{OPEN, SECRET, all_applied, messages};
 use crate::exchange::{bundle, entry, statuses};
 use crate::fhir::{Client, code_of, said};
-use crate::server::{Answer, Server, Start, field, request, wait};
+use crate::server::{Answer, Server, Start, field, wait};
 
 const PATCH: (&str, &str) = ("content-type", "application/json-patch+json");
 
@@ -543,11 +543,7 @@ fn who_is_confidential_is_in_no_history_and_in_nothing_that_there_is() {
     }
     let admin = Client::new(&server, "admin", "admin");
     let admin_key = server.key("census", "admin");
-    wait("applied", 60, || {
-        let census = request(server.http.unwrap(), "GET", "/api/census", &[("x-api-key", &admin_key)], b"");
-        let found = [1, 16].map(|n| said(&admin.get(&format!("/Patient?identifier={OPEN}{n}"))));
-        (said(&census)["lag"] == 0 && found.iter().all(|found| found["total"] == 1)).then_some(())
-    });
+    all_applied(server.http.unwrap(), &admin_key);
     let open = said(&admin.get(&format!("/Patient?identifier={OPEN}1")));
     let open = open["entry"][0]["resource"]["id"].as_str().unwrap().to_owned();
     let all = walk(&admin, "/_history?_count=50");

@@ -7,8 +7,8 @@ use hilum_testkit::postgres::Postgres;
 use serde_json::Value;
 use tempfile::tempdir;
 
-use crate::confidence::{OPEN, SECRET, messages};
-use crate::server::{Answer, Server, Start, field, request, wait};
+use crate::confidence::{OPEN, SECRET, all_applied, messages};
+use crate::server::{Answer, Server, Start, field, request};
 
 pub const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 
@@ -258,10 +258,7 @@ fn who_is_confidential_is_found_by_nobody() {
         assert_eq!(field(&mllp.ask(&message), "MSA", 1), "AA");
     }
     let admin = Client::new(&server, "admin", "admin");
-    wait("all applied", 20, || {
-        let census = request(server.http.unwrap(), "GET", "/api/census", &[("x-api-key", &admin.key)], b"");
-        (said(&census)["lag"] == 0).then_some(())
-    });
+    all_applied(server.http.unwrap(), &admin.key);
     // By whatever is said of them: what finds those who are open finds none of these, and tells of none.
     let asked = |who: &str| {
         [
