@@ -129,7 +129,11 @@ impl Random {
 fn key_bytes(value: &Value) -> usize {
     match value {
         Value::Token { code, .. } => code.len(),
-        Value::System(_) | Value::There { .. } | Value::Date { .. } | Value::Reference { .. } => 0,
+        Value::System(_)
+        | Value::There { .. }
+        | Value::Date { .. }
+        | Value::Reference { .. }
+        | Value::Coded { .. } => 0,
         Value::Uri(address) => address.len(),
         Value::Pair(pair) => {
             pair.code.len() + pair.second.len() + pair.low.len() + pair.high.len() + pair.third.len()

@@ -121,6 +121,10 @@ fn row(Entry { param, value }: Entry, key: &InstallationKey) -> Option<IndexRow>
             let target = Value::Id(chart_id(key, resource_type, &id));
             (&REF, vec![param, Value::Int(type_number(resource_type)?), target], Vec::new(), Vec::new())
         }
+        values::Value::Coded { code, patient } => {
+            let target = Value::Id(chart_id(key, "Patient", &patient));
+            (&REF, vec![param, Value::Int(code), target], Vec::new(), Vec::new())
+        }
         values::Value::Uri(address) => (&URI, vec![param, Value::Text(address)], Vec::new(), Vec::new()),
         values::Value::String { folded, exact } => {
             (&STRING, vec![param, Value::Text(folded)], vec![Value::Int(exact)], Vec::new())

@@ -33,8 +33,7 @@ pub const TOKEN: Table = Table {
     register: None,
 };
 
-/// References to resources of this server, and under the parameter `_compartment` the patients in whose compartment a
-/// resource lies.
+/// References to resources of this server. Of a compound of a code and a Patient: the code's number stands for the type.
 pub const REF: Table = Table {
     name: "chart_x_ref",
     key_len: 5,

@@ -43,7 +43,7 @@ impl Step {
     pub const fn rank_said(&self) -> &'static str {
         match self.rank {
             rank::ID => "by id",
-            rank::IDENTIFIER => "by an identifier",
+            rank::IDENTIFIER => "by an identifier, or by several values together",
             rank::REFERENCE => "by a reference or an address",
             3 => "through a reference, from what an id or identifier names",
             rank::NARROW => "by the beginning of a text, or a day",

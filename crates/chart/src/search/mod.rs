@@ -11,6 +11,7 @@
 //! | [`plan`] | what drives, and what is asked of each subject: pure |
 //! | [`rows`] | index rows: as a range that is walked, and of one subject |
 //! | [`through`] | criteria that go through references |
+//! | [`together`] | criteria that one row has together |
 //! | [`updated`] | when a version was written |
 //! | [`value`] | the rows of one value, by what it is |
 //! | [`withheld`] | whom no search may find, nor go through |
@@ -24,6 +25,7 @@ pub mod permitted;
 pub mod plan;
 pub mod rows;
 pub mod through;
+pub mod together;
 pub mod updated;
 pub mod value;
 pub mod withheld;

@@ -102,6 +102,8 @@ pub fn plan(asked: &Asked<'_>) -> Result<Plan, PlanError> {
     for criterion in &asked.query.criteria {
         criteria.push(asked.criterion(resource_type, criterion)?);
     }
+    let together = asked.together();
+    criteria.extend(together.filter(|one| criteria.iter().all(|other| one.rank < other.rank)));
     criteria.sort_by_key(|planned| planned.rank);
     let driver = criteria.iter().position(|planned| planned.source.is_some() && planned.rank < rank::ALL);
     let driver = driver.map(|at| criteria.remove(at));

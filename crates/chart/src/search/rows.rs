@@ -38,6 +38,8 @@ pub(super) mod rank {
     pub(in crate::search) const ID: u8 = 0;
     /// By identifier.
     pub(in crate::search) const IDENTIFIER: u8 = 1;
+    /// By several values together.
+    pub(in crate::search) const TOGETHER: u8 = 1;
     /// What refers to one.
     pub(in crate::search) const REFERENCE: u8 = 2;
     /// A text's beginning, a day.

@@ -8,7 +8,7 @@ use hilum_fhir::FhirId;
 use hilum_fhir::search::query::{Compartment, Criterion, Handling, Query};
 use serde_json::Value as Json;
 
-use super::draw::{Dice, PLACES, TYPES, ask, id_of};
+use super::draw::{Dice, PLACES, TYPES, ask, id_of, together};
 use super::oracle::{Ask, Docs, Place};
 use super::world::{Principal, World, authority, is_withheld, patients_of};
 
@@ -25,7 +25,11 @@ struct Search {
 impl Search {
     fn draw(dice: &Dice, earlier: &[(Seq, Docs)]) -> Self {
         let ty = dice.one(&TYPES[..3]);
-        let asks = (0..=dice.below(3)).map(|_| ask(ty, dice, 2)).collect();
+        let mut asks: Vec<Ask> = (0..=dice.below(3)).map(|_| ask(ty, dice, 2)).collect();
+        if dice.is(2) {
+            asks.truncate(1);
+            asks.extend(together(ty, dice));
+        }
         let t = match dice.below(3) {
             0 if !earlier.is_empty() => Some(earlier[dice.below(earlier.len() as u64) as usize].0),
             _ => None,

@@ -171,6 +171,39 @@ pub fn resource((ty, id): &Place, dice: &Dice) -> Json {
     doc
 }
 
+/// What is asked together, so that a compound leads to it: now and then a part of it, or as no compound has it.
+pub fn together(ty: &str, dice: &Dice) -> Vec<Ask> {
+    let token = |code: &'static str, systems: &[&str], codes: &[&str]| {
+        let one =
+            |dice: &Dice| (dice.is(3).then(|| dice.one(systems).to_owned()), dice.one(codes).to_owned());
+        Ask::Token {
+            code,
+            values: (0..=dice.below(2)).map(|_| one(dice)).collect(),
+            not: dice.below(12) == 0,
+        }
+    };
+    match ty {
+        "Patient" => {
+            let text = dice.one(&["2024-05-01", "2024-12-31", "2024-05", "2024"]).to_owned();
+            let born = Ask::Date { code: "birthdate", prefix: dice.one(&["", "eq", "", "ge"]), text };
+            let text = dice.one(&TEXTS).1;
+            let begin = text.chars().take(dice.below(4) as usize + 1).collect::<String>().trim().to_owned();
+            let family = Ask::Text { code: "family", how: How::Begins, values: vec![begin] };
+            let family = (dice.is(5)).then_some(family);
+            let asks = [born, token("gender", &[oracle::GENDER], &["male", "female"])];
+            asks.into_iter()
+                .chain(family.filter(|ask| !matches!(ask, Ask::Text { values, .. } if values[0].is_empty())))
+                .collect()
+        }
+        "Observation" => {
+            let to = (0..=dice.below(2)).map(|_| format!("Patient/{}", id_of(dice.below(PLACES)))).collect();
+            let refers = Ask::Refers { code: dice.one(&["patient", "subject"]), to };
+            vec![refers, token("code", &["http://s/1", "http://s/2"], &["A", "B", "a", "AMB"])]
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// Something that may be asked of a type.
 pub fn ask(ty: &'static str, dice: &Dice, steps: u32) -> Ask {
     let token = |code: &'static str, systems: &[&str], codes: &[&str]| {

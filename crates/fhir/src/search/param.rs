@@ -12,6 +12,7 @@ pub struct ParamNumber(i64);
 const PARTS: i64 = 4;
 const OF_TYPE: i64 = 1;
 const TEXT: i64 = 2;
+const TOGETHER: i64 = 3;
 
 impl ParamNumber {
     /// The number of a type's parameter, by its name in a query.
@@ -37,6 +38,12 @@ impl ParamNumber {
     #[must_use]
     pub const fn text(self) -> Self {
         Self(self.0 / PARTS * PARTS + TEXT)
+    }
+
+    /// Of a compound that has this parameter (`crate::search::values::compound`).
+    #[must_use]
+    pub const fn together(self) -> Self {
+        Self(self.0 / PARTS * PARTS + TOGETHER)
     }
 
     /// The parameter's own number, whatever stands beside its values.

@@ -15,6 +15,7 @@ use crate::resource::FhirId;
 use crate::search::number::Ordered;
 use crate::search::param::ParamNumber;
 
+pub mod compound;
 mod convert;
 mod pair;
 #[cfg(test)]
@@ -78,6 +79,7 @@ pub(crate) fn digest(bytes: &[u8]) -> i64 {
 /// | reference | [`Value::Reference`]; what leads elsewhere [`Value::Uri`], identifiers [`Value::Token`], [`Value::System`] |
 /// | uri | [`Value::Uri`] |
 /// | composite | [`Value::Pair`] |
+/// | of a [`compound`], under [`ParamNumber::together`] | [`Value::Coded`], [`Value::String`] |
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Value {
     /// A code, cut as [`crate::search::fold::cut`] does, and its system.
@@ -100,6 +102,13 @@ pub enum Value {
         resource_type: &'static str,
         /// Its logical id.
         id: FhirId,
+    },
+    /// Of a compound: a code's [`compound::Coded::code`], and the Patient of whom it is said.
+    Coded {
+        /// The code.
+        code: i64,
+        /// The Patient's logical id.
+        patient: FhirId,
     },
     /// An address, cut as [`crate::search::fold::cut`] does.
     Uri(String),
@@ -350,6 +359,8 @@ pub fn values(resource: &Json<'_>, settings: &Settings, without: &[&str]) -> Ext
     for composite in of_type.composites.iter().filter(|composite| !is_left_out(composite.number())) {
         composite.add(resource, settings, &mut out);
     }
+    let compounds = compound::of(of_type.name, &out.values);
+    out.values.extend(compounds);
     out.values.extend(is_there(of_type, resource));
     out
 }

@@ -134,7 +134,7 @@ fn asked(value: &Found, ty: ParameterType) -> Option<String> {
             _ => format!("=ge{}", urlencoded(&low.to_jiff().to_string())),
         },
         Found::Number { .. } | Found::Pair(_) => ":missing=false".to_owned(),
-        Found::System(_) | Found::There { .. } => return None,
+        Found::System(_) | Found::There { .. } | Found::Coded { .. } => return None,
     })
 }
 

@@ -65,7 +65,7 @@ impl Pair {
                 (cut(&place).into_owned(), Vec::new(), Vec::new(), 0)
             }
             Value::Uri(address) => (address.clone(), Vec::new(), Vec::new(), 0),
-            Value::System(_) | Value::There { .. } | Value::Pair(_) => return None,
+            Value::System(_) | Value::There { .. } | Value::Pair(_) | Value::Coded { .. } => return None,
         };
         let third = match third {
             Some(Value::Number { low, .. }) => low.as_bytes().to_vec(),

@@ -37,6 +37,7 @@ fn shown(value: &Value, is_typed: bool) -> String {
         Value::System(system) => format!("any {}", named(system)),
         Value::There { id } => format!("there {id:?}"),
         Value::Reference { resource_type, id } => format!("{resource_type}/{}", id.as_str()),
+        Value::Coded { code, patient } => format!("{code} of {}", patient.as_str()),
         Value::Pair(Pair { code, system, second, low, high, third, .. }) => {
             let bytes =
                 |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
@@ -299,6 +300,45 @@ fn a_patients_compartment_is_told_by_references() {
         let want: BTreeSet<_> = want.iter().map(|code| number(ty, code)).collect();
         assert_eq!(ties(ty), want, "{ty}");
     }
+}
+
+#[test]
+fn compounds_hold_what_is_asked_together() {
+    use super::compound::{Coded, Named};
+    let rows = |resource: &str| -> Vec<Value> {
+        let json = Json::parse(resource.as_bytes()).unwrap();
+        let numbers = [Coded::of("Observation").unwrap().number, Named::of("Patient").unwrap().number];
+        let found = values(&json, &settings(), &[]).values.into_iter();
+        found.filter(|entry| numbers.contains(&entry.param)).map(|entry| entry.value).collect()
+    };
+    let observation = |subject: &str| {
+        format!(
+            r#"{{"resourceType":"Observation","subject":{{"reference":"{subject}"}},
+            "code":{{"coding":[{{"system":"http://a","code":"8480-6"}},{{"system":"http://b","code":"8480-6"}},{{"code":"sys"}}]}}}}"#
+        )
+    };
+    let id = FhirId::parse("1").unwrap();
+    let coded = |code| Value::Coded { code: Coded::code(code), patient: id.clone() };
+    let found = rows(&observation("Patient/1"));
+    assert_eq!(found.len(), 2, "a code once, whatever its systems");
+    assert!(found.contains(&coded("8480-6")) && found.contains(&coded("sys")));
+    assert_eq!(rows(&observation("Group/1")), [], "of nobody");
+
+    let patient = |rest: &str| rows(&format!(r#"{{"resourceType":"Patient","gender":"male"{rest}}}"#));
+    let text = |family: &str| {
+        let day = 86_400_000_000;
+        let of_day = (Timestamp::from_micros(day), Timestamp::from_micros(2 * day - 1));
+        Value::String { folded: Named::text(of_day, "male", family).unwrap(), exact: 0 }
+    };
+    let born = r#","birthDate":"1970-01-02""#;
+    let named = format!(r#"{born},"name":[{{"family":"José"}},{{"family":"Kim","given":["Ann"]}}]"#);
+    assert_eq!(patient(&named), [text("jose"), text("kim")]);
+    assert_eq!(patient(born), [text("")], "who has no family name is found by the others");
+    assert_eq!(patient(r#","birthDate":"1970-01""#), [], "a month is no day");
+    let long = format!(r#"{born},"name":[{{"family":"{}"}}]"#, "가".repeat(300));
+    let found = patient(&long);
+    let [Value::String { folded, .. }] = found.as_slice() else { panic!("{found:?}") };
+    assert!(folded.len() <= crate::search::fold::FOLDED_BYTES_MAX);
 }
 
 #[test]
