@@ -39,8 +39,27 @@ async fn make_topics(config: &KafkaConfig, partitions: [i32; 2], settings: &BTre
             settings.iter().fold(new, |new, (name, value)| new.set(name, value))
         })
         .collect();
-    for made in admin(config).create_topics(&topics, &AdminOptions::new()).await.expect("asks") {
+    make(config, &topics).await;
+}
+
+/// Makes topics, and waits until the broker shows them: who does not see them yet would make them.
+async fn make(config: &KafkaConfig, topics: &[NewTopic<'_>]) {
+    let admin = admin(config);
+    for made in admin.create_topics(topics, &AdminOptions::new()).await.expect("asks") {
         made.expect("makes");
+    }
+    let begun = Instant::now();
+    loop {
+        let shown = admin.inner().fetch_metadata(None, Duration::from_secs(10)).expect("answers");
+        let is_shown = |new: &NewTopic<'_>| {
+            let found = shown.topics().iter().find(|topic| topic.name() == new.name);
+            found.is_some_and(|topic| topic.partitions().iter().all(|one| one.leader() >= 0))
+        };
+        if topics.iter().all(is_shown) {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "they are not shown");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -137,8 +156,7 @@ async fn the_topic_that_lists_the_others_must_keep_what_they_keep() {
         settings.insert(setting, value);
         let new = NewTopic::new(&list, 1, TopicReplication::Fixed(1));
         let new = settings.iter().fold(new, |new, (name, value)| new.set(name, value));
-        let made = admin(&config).create_topics(&[new], &AdminOptions::new()).await.expect("asks");
-        assert!(made.iter().all(Result::is_ok), "{made:?}");
+        make(&config, &[new]).await;
         let refused = open(&config).await.expect_err(setting).to_string();
         assert!(refused.contains(&format!("{list} has {setting}={value}")), "{setting}: {refused}");
         assert!(read_all(&config.brokers, &list).is_empty(), "{setting}: no log is begun");

@@ -168,6 +168,9 @@ pub(crate) fn counted(bounds: Bounds, count: i64, looked_at: i64) -> Option<u64>
 
 const ABSENT: &Value = &Value::Null;
 
+/// Room for the checks of a query as most are.
+const CHECKS_BYTES: usize = 4_096;
+
 const fn way(descending: bool) -> &'static str {
     if descending { "DESC" } else { "ASC" }
 }
@@ -415,36 +418,59 @@ impl<'q, D: Dialect> Writer<'_, 'q, D> {
 
     /// All of them, the first one first.
     fn all(&mut self, checks: &'q [Check], x: &str) -> Result<String, TablesError> {
-        let mut sql = String::new();
-        for check in checks {
-            write!(sql, "CASE WHEN {} THEN ", self.check(check, x)?).unwrap_or_default();
-        }
-        sql.push_str("true");
-        sql.push_str(&" ELSE false END".repeat(checks.len()));
+        let mut sql = String::with_capacity(CHECKS_BYTES);
+        self.write_all(&mut sql, checks, x)?;
         Ok(sql)
     }
 
-    fn check(&mut self, check: &'q Check, x: &str) -> Result<String, TablesError> {
-        Ok(match check {
+    fn write_all(&mut self, sql: &mut String, checks: &'q [Check], x: &str) -> Result<(), TablesError> {
+        for check in checks {
+            sql.push_str("CASE WHEN ");
+            self.check(sql, check, x)?;
+            sql.push_str(" THEN ");
+        }
+        sql.push_str("true");
+        for _ in checks {
+            sql.push_str(" ELSE false END");
+        }
+        Ok(())
+    }
+
+    /// Writes what asks it of `x`. Into one text: a check that is deep in others would be copied at each step.
+    fn check(&mut self, sql: &mut String, check: &'q Check, x: &str) -> Result<(), TablesError> {
+        match check {
             Check::Is(test) => {
                 let ty = type_of(test);
-                self.test(x, test, ty)
+                sql.push_str(&self.test(x, test, ty));
             }
-            Check::Has(probe) => exists(&self.walk(probe, "", Some(x))?, ""),
+            Check::Has(probe) => {
+                let walk = self.walk(probe, "", Some(x))?;
+                begin_exists(sql, &walk);
+                end_exists(sql, &walk);
+            }
             Check::Each { probe, subject, check } => {
                 let walk = self.walk(probe, subject, Some(x))?;
-                let next = self.check(check, &walk.subject.clone())?;
-                exists(&walk, &next)
+                begin_exists(sql, &walk);
+                sql.push_str(if walk.conditions.is_empty() { " WHERE " } else { " AND " });
+                self.check(sql, check, &walk.subject)?;
+                end_exists(sql, &walk);
             }
-            Check::Not(check) => format!("NOT ({})", self.check(check, x)?),
+            Check::Not(check) => {
+                sql.push_str("NOT (");
+                self.check(sql, check, x)?;
+                sql.push(')');
+            }
+            Check::Any(all) if all.is_empty() => sql.push_str("false"),
             Check::Any(all) => {
-                let each: Result<Vec<String>, TablesError> =
-                    all.iter().map(|check| Ok(format!("({})", self.check(check, x)?))).collect();
-                let each = each?;
-                if each.is_empty() { "false".to_owned() } else { format!("({})", each.join(" OR ")) }
+                for (at, check) in all.iter().enumerate() {
+                    sql.push_str(if at == 0 { "((" } else { ") OR (" });
+                    self.check(sql, check, x)?;
+                }
+                sql.push_str("))");
             }
-            Check::All(all) => self.all(all, x)?,
-        })
+            Check::All(all) => self.write_all(sql, all, x)?,
+        }
+        Ok(())
     }
 
     fn key(&mut self, key: &'q Key, x: &str, descending: bool) -> Result<String, TablesError> {
@@ -501,13 +527,19 @@ impl<'q, D: Dialect> Writer<'_, 'q, D> {
     }
 }
 
-/// Whether a walk finds a row (of which `and` holds): a scalar, of which no engine makes a join.
-fn exists(walk: &Walk, and: &str) -> String {
-    let conditions: Vec<&str> =
-        [walk.conditions.as_str(), and].into_iter().filter(|part| !part.is_empty()).collect();
-    let filter =
-        if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
-    format!("(SELECT 1 FROM {}{filter}{} LIMIT 1) IS NOT NULL", walk.rows, walk.order)
+/// Whether a walk finds a row: a scalar, of which no engine makes a join. More conditions may stand between the two.
+fn begin_exists(sql: &mut String, walk: &Walk) {
+    sql.push_str("(SELECT 1 FROM ");
+    sql.push_str(&walk.rows);
+    if !walk.conditions.is_empty() {
+        sql.push_str(" WHERE ");
+        sql.push_str(&walk.conditions);
+    }
+}
+
+fn end_exists(sql: &mut String, walk: &Walk) {
+    sql.push_str(&walk.order);
+    sql.push_str(" LIMIT 1) IS NOT NULL");
 }
 
 fn type_of(test: &Test) -> Type {

@@ -290,17 +290,29 @@ impl<'a> Bench<'a> {
     /// A walk through all Observations: what a page costs near the beginning, and far behind it.
     fn pages(&mut self, server: &Server) -> Result<()> {
         let mut connection = Connection::open(server.http, &server.key)?;
-        let mut next = Some("/fhir/Observation?_count=20".to_owned());
-        let mut took_ms = Vec::new();
-        while let Some(path) = next.take().filter(|_| took_ms.len() < FAR_PAGE + PAGES_MEASURED) {
+        let mut ask = |path: &str| -> Result<(f64, Option<String>)> {
             let asked = Instant::now();
-            let body = connection.get(&path)?;
-            took_ms.push(asked.elapsed().as_secs_f64() * 1_000.0);
-            next = next_of(&serde_json::from_slice(body)?);
+            let body = connection.get(path)?;
+            let took_ms = asked.elapsed().as_secs_f64() * 1_000.0;
+            Ok((took_ms, next_of(&serde_json::from_slice(body)?)))
+        };
+        let mut next = Some("/fhir/Observation?_count=20".to_owned());
+        let (mut took_ms, mut links) = (Vec::new(), Vec::new());
+        while let Some(path) = next.take().filter(|_| took_ms.len() < FAR_PAGE + PAGES_MEASURED) {
+            let (took, behind) = ask(&path)?;
+            took_ms.push(took);
+            links.push(path);
+            next = behind;
         }
         let pages = took_ms.len();
-        let near = median(took_ms.get(1..=PAGES_MEASURED.min(pages - 1)).unwrap_or_default());
-        let far = median(took_ms.get(pages.saturating_sub(PAGES_MEASURED)..).unwrap_or_default());
+        // One near and one far by turns: what slows the machine for a while slows both.
+        let (mut near, mut far) = (Vec::new(), Vec::new());
+        let behind_first = links.iter().skip(1).take(PAGES_MEASURED);
+        for (one, other) in behind_first.zip(links.iter().rev().take(PAGES_MEASURED)) {
+            near.push(ask(one)?.0);
+            far.push(ask(other)?.0);
+        }
+        let (near, far) = (median(&near), median(&far));
         let first = took_ms.first().copied().unwrap_or_default();
         let worst = took_ms.iter().skip(1).copied().fold(0.0, f64::max);
         let text = format!(
