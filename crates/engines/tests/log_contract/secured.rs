@@ -260,7 +260,8 @@ fn kcat(user: &str, further: &[&str]) -> Command {
 fn kcat_to(does: &str, user: &str, topic: &str) -> Command {
     let config = config(user, &format!("{user}-secret"));
     let mut kcat = Command::new("kcat");
-    kcat.args([does, "-b", &config.brokers, "-t", topic]);
+    // With patience: on a busy machine its five seconds are over before it is let in.
+    kcat.args([does, "-m", "60", "-b", &config.brokers, "-t", topic]);
     if does == "-C" {
         kcat.arg("-q");
     }
