@@ -12,6 +12,7 @@ use hilum_testkit::{disk, postgres::Postgres, record};
 use serde_json::Value;
 use tempfile::tempdir;
 
+use crate::both::kept_by;
 use crate::server::{Answer, Server, Start, a01, field, records, request, run, wait};
 
 fn get(server: &Server, path: &str, key: &str) -> Answer {
@@ -210,12 +211,6 @@ fn without_its_database_a_server_is_not_ready_and_comes_back() {
     wait("ready again", 40, || (ready(&server).0 == 200).then_some(()));
     send(&server, &[], &key, 1);
     assert_eq!(names(&server, &key), ["0DOWN"], "what was acknowledged meanwhile is applied");
-}
-
-/// A configuration whose rows a PostgreSQL keeps.
-fn kept_by(postgres: &Postgres) -> String {
-    let (url, schema) = (postgres.url(), postgres.fresh_schema());
-    format!("[tables]\nengine = \"postgres\"\nurl = \"{url}\"\nschema = \"{schema}\"\n")
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
+use crate::both::on_both_engines;
 use crate::confidence::{OPEN, SECRET, all_applied, messages};
 use crate::fhir::{Client, said};
 use crate::server::{Server, Start, field, wait};
@@ -33,9 +34,11 @@ pub fn statuses(answer: &Value) -> Vec<&str> {
 
 #[test]
 fn a_transaction_is_one_commit_and_its_entries_know_each_other() {
-    let folder = tempdir().unwrap();
-    let server = Server::start(&folder, &Start::default());
-    let client = Client::new(&server, "operator", "operator");
+    on_both_engines(transaction);
+}
+
+fn transaction(server: &Server) {
+    let client = Client::new(server, "operator", "operator");
     let made = client.ask("PUT", "/Observation/gone", &[], &note("gone")["resource"].to_string());
     assert_eq!(made.status, 201, "{}", made.text());
     // Each names the other: neither could come first.
@@ -99,9 +102,11 @@ fn a_transaction_is_one_commit_and_its_entries_know_each_other() {
 
 #[test]
 fn of_a_transaction_that_fails_nothing_is_written_and_the_entry_is_named() {
-    let folder = tempdir().unwrap();
-    let server = Server::start(&folder, &Start::default());
-    let client = Client::new(&server, "operator", "operator");
+    on_both_engines(failing_transactions);
+}
+
+fn failing_transactions(server: &Server) {
+    let client = Client::new(server, "operator", "operator");
     let many: Vec<Value> =
         (0..1_001).map(|n| entry("DELETE", &format!("Observation/{n}"), &json!({}))).collect();
     let with = |more: Value| {
@@ -184,7 +189,7 @@ fn of_a_transaction_that_fails_nothing_is_written_and_the_entry_is_named() {
     assert!(refused.status == 400 && refused.text().contains("goes to its type"), "{}", refused.text());
     let refused = client.ask("POST", "", &[], &bundle("collection", &[]));
     assert!(refused.status == 400 && refused.text().contains("batch or transaction"), "{}", refused.text());
-    let reader = Client::new(&server, "viewer", "viewer");
+    let reader = Client::new(server, "viewer", "viewer");
     assert_eq!(reader.ask("POST", "", &[], &bundle("batch", &[])).status, 403);
 }
 
@@ -236,9 +241,11 @@ fn patient(number: &str, more: &Value) -> Value {
 
 #[test]
 fn a_condition_is_met_by_one_or_by_nothing() {
-    let folder = tempdir().unwrap();
-    let server = Server::start(&folder, &Start::default());
-    let client = Client::new(&server, "operator", "operator");
+    on_both_engines(conditions);
+}
+
+fn conditions(server: &Server) {
+    let client = Client::new(server, "operator", "operator");
     let create = |number: &str| {
         let condition = format!("identifier=urn:ward|{number}");
         let headers = [("if-none-exist", condition.as_str()), ("content-type", "application/fhir+json")];

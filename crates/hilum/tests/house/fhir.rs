@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
+use crate::both::on_both_engines;
 use crate::confidence::{OPEN, SECRET, all_applied, messages};
 use crate::server::{Answer, Server, Start, a01, field, request, wait};
 
@@ -48,9 +49,26 @@ pub fn code_of(answer: &Answer) -> String {
 
 #[test]
 fn what_is_written_is_read_back_byte_for_byte_and_every_version_stays() {
+    on_both_engines(written_and_read_back);
+}
+
+#[test]
+fn what_is_written_is_there_after_a_restart() {
     let folder = tempdir().unwrap();
     let server = Server::start(&folder, &Start::default());
     let client = Client::new(&server, "operator", "operator");
+    let body = r#"{"resourceType":"Observation","id":"bp.1","status":"final","code":{"text":"x"}}"#;
+    assert_eq!(client.ask("PUT", "/Observation/bp.1", &[], body).status, 201);
+    let before = client.get("/Observation/bp.1").text();
+    let key = client.key.clone();
+    server.stop();
+    let server = Server::start(&folder, &Start::default());
+    let client = Client { server: &server, key };
+    assert_eq!(client.get("/Observation/bp.1").text(), before);
+}
+
+fn written_and_read_back(server: &Server) {
+    let client = Client::new(server, "operator", "operator");
     let body = |value: &str| {
         format!(
             "{{\"resourceType\":\"Observation\",\"id\":\"bp.1\",\"status\":\"final\",\
@@ -105,7 +123,7 @@ fn what_is_written_is_read_back_byte_for_byte_and_every_version_stays() {
         }
         let next = page["link"].as_array().unwrap().iter().find(|link| link["relation"] == "next");
         let Some(next) = next else { break };
-        path = next["url"].as_str().unwrap().split_once("/fhir").unwrap().1.to_owned();
+        next["url"].as_str().unwrap().split_once("/fhir").unwrap().1.clone_into(&mut path);
     }
     assert_eq!(seen, ["PUT W/\"4\"", "DELETE W/\"3\"", "PUT W/\"2\"", "PUT W/\"1\""]);
 
@@ -124,20 +142,15 @@ fn what_is_written_is_read_back_byte_for_byte_and_every_version_stays() {
         assert_eq!(answer.text().is_empty(), want.is_empty(), "{prefer}: {}", answer.text());
         assert!(answer.text().contains(want), "{prefer}");
     }
-    // All of it again after a restart.
-    let before = client.get("/Observation/bp.1").text();
-    let key = client.key.clone();
-    server.stop();
-    let server = Server::start(&folder, &Start::default());
-    let client = Client { server: &server, key };
-    assert_eq!(client.get("/Observation/bp.1").text(), before);
 }
 
 #[test]
 fn of_two_writers_who_saw_the_same_version_one_wins() {
-    let folder = tempdir().unwrap();
-    let server = Server::start(&folder, &Start::default());
-    let client = Client::new(&server, "admin", "admin");
+    on_both_engines(two_writers);
+}
+
+fn two_writers(server: &Server) {
+    let client = Client::new(server, "admin", "admin");
     let body =
         |n: usize| format!("{{\"resourceType\":\"Basic\",\"id\":\"b\",\"code\":{{\"text\":\"{n}\"}}}}");
     assert_eq!(client.ask("PUT", "/Basic/b", &[], &body(0)).status, 201);

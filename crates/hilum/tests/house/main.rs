@@ -5,6 +5,7 @@ mod archive;
 mod bad_input;
 mod balanced;
 mod board;
+mod both;
 mod brokers;
 mod canary;
 mod checkup;

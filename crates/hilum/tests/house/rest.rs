@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
+use crate::both::on_both_engines;
 use crate::confidence::{OPEN, SECRET, all_applied, messages};
 use crate::exchange::{bundle, entry, statuses};
 use crate::fhir::{Client, code_of, said};
@@ -50,9 +51,11 @@ fn versions(entries: &[Value]) -> Vec<String> {
 
 #[test]
 fn a_patch_changes_what_it_names_and_is_refused_with_the_way_out() {
-    let folder = tempdir().unwrap();
-    let server = Server::start(&folder, &Start::default());
-    let client = Client::new(&server, "operator", "operator");
+    on_both_engines(patches);
+}
+
+fn patches(server: &Server) {
+    let client = Client::new(server, "operator", "operator");
     assert_eq!(client.ask("PUT", "/Observation/o", &[], &observation("o", "1.500")).status, 201);
     let status = json!([{"op": "test", "path": "/meta/versionId", "value": "1"},
         {"op": "replace", "path": "/status", "value": "amended"}]);
@@ -173,9 +176,11 @@ fn a_patch_changes_what_it_names_and_is_refused_with_the_way_out() {
 
 #[test]
 fn the_history_of_a_type_and_of_all_is_walked_newest_first() {
-    let folder = tempdir().unwrap();
-    let server = Server::start(&folder, &Start::default());
-    let client = Client::new(&server, "operator", "operator");
+    on_both_engines(histories);
+}
+
+fn histories(server: &Server) {
+    let client = Client::new(server, "operator", "operator");
     let mut want = Vec::new();
     for n in 0..3 {
         for id in ["a", "b"] {
@@ -217,7 +222,7 @@ fn the_history_of_a_type_and_of_all_is_walked_newest_first() {
     let mut rest = versions(first["entry"].as_array().unwrap());
     rest.extend(versions(&walk(&client, &next)));
     assert_eq!(rest, want);
-    let other = Client::new(&server, "other", "operator");
+    let other = Client::new(server, "other", "operator");
     assert_eq!(other.get(&next).status, 404, "somebody else's link");
 
     // Narrowed by time.
@@ -330,9 +335,11 @@ fn parts_are_marked_and_the_whole_keeps_its_bytes() {
 
 #[test]
 fn everything_about_a_patient_comes_page_by_page() {
-    let folder = tempdir().unwrap();
-    let server = Server::start(&folder, &Start::default());
-    let client = Client::new(&server, "operator", "operator");
+    on_both_engines(everything_by_page);
+}
+
+fn everything_by_page(server: &Server) {
+    let client = Client::new(server, "operator", "operator");
     let put = |body: Value| {
         let path = format!("/{}/{}", body["resourceType"].as_str().unwrap(), body["id"].as_str().unwrap());
         let made = client.ask("PUT", &path, &[], &body.to_string());
@@ -397,16 +404,18 @@ fn everything_about_a_patient_comes_page_by_page() {
     assert!([400, 404].contains(&client.get("/Observation/o0-p/$everything").status), "of Patients alone");
     assert_eq!(client.ask("DELETE", "/Patient/q", &[], "").status, 204);
     assert_eq!(client.get("/Patient/q/$everything").status, 410);
-    let viewer = Client::new(&server, "viewer", "viewer");
+    let viewer = Client::new(server, "viewer", "viewer");
     assert_eq!(viewer.get("/Patient/p/$everything?_summary=true").status, 200);
 }
 
 /// What is named comes along, whatever else a page refers to; a walk by time goes by what stood when it began.
 #[test]
 fn everything_brings_what_is_named_and_goes_on_as_it_began() {
-    let folder = tempdir().unwrap();
-    let server = Server::start(&folder, &Start::default());
-    let client = Client::new(&server, "operator", "operator");
+    on_both_engines(everything_named);
+}
+
+fn everything_named(server: &Server) {
+    let client = Client::new(server, "operator", "operator");
     let put = |body: Value| {
         let path = format!("/{}/{}", body["resourceType"].as_str().unwrap(), body["id"].as_str().unwrap());
         let made = client.ask("PUT", &path, &[], &body.to_string());
