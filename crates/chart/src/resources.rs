@@ -300,7 +300,7 @@ impl<'a> From<&'a ResourceChange> for Version<'a> {
     }
 }
 
-/// Who writes a version, and when.
+/// Who writes a version, and when: `meta.lastUpdated` is the moment of the commit, by this clock.
 #[derive(Debug, Clone)]
 pub(crate) struct Writer<'a> {
     pub owner: &'a str,
@@ -395,7 +395,7 @@ impl Writer<'_> {
             Value::Id(change.id),
             Value::Int(version),
             Value::ThisCommit,
-            Value::Time(self.now),
+            Value::ThisMoment,
             Value::Bool(body.is_none()),
             Value::Text(self.owner.to_owned()),
             Value::Id(change.source.as_id()),
@@ -404,6 +404,7 @@ impl Writer<'_> {
         ];
         values.extend(of_index);
         batch.writes.push(Write::Put { table: RESOURCE.name, values });
+        batch.moment = batch.moment.max(Some(self.now));
         batch.outbox.push(Outgoing {
             topic: TOPIC,
             key: change.id,
@@ -499,6 +500,7 @@ mod tests {
             {
                 let values = values.iter().map(|value| match value {
                     Value::ThisCommit => Value::Seq(Seq(t)),
+                    Value::ThisMoment => Value::Time(batch.moment.unwrap()),
                     other => other.clone(),
                 });
                 Some(Row { values: values.collect(), t: Seq(t) })

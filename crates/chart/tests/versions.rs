@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -66,13 +66,23 @@ impl World {
             changes.resources.iter().map(|(place, change)| (*place, change.body.is_none())).collect();
         let commit = Commit { door: "fhir", changes, ..Commit::default() };
         let done = self.chart.commit(&Self::authority(), commit).await.unwrap();
+        let newest = self.all.last_key_value().map(|(place, _)| place.updated);
+        let mut moments = BTreeSet::new();
         for ((ty, id), version) in done.versions {
-            let place = VersionPlace { updated: now, resource_type: ty.to_owned(), id, version };
+            let place =
+                VersionPlace::of(&self.chart.version(&Self::authority(), ty, id, version).await.unwrap());
+            let updated = place.updated;
+            moments.insert(updated);
+            assert!(
+                updated >= now && newest.is_none_or(|newest| updated > newest),
+                "{updated} behind {newest:?}"
+            );
             if let Some(before) = self.last.insert((ty, id), place.clone()) {
-                self.all.get_mut(&before).unwrap().2 = Some(now);
+                self.all.get_mut(&before).unwrap().2 = Some(updated);
             }
             self.all.insert(place, (done.t, deleted[&(ty, id)], None));
         }
+        assert!(moments.len() <= 1, "one commit, one moment: {moments:?}");
     }
 
     async fn walk(

@@ -317,9 +317,12 @@ fn shown(value: &Value) -> String {
         Value::Bool(value) => value.to_string(),
         Value::Int(value) => value.to_string(),
         Value::Time(at) => at.to_string(),
-        Value::Null | Value::Seq(_) | Value::ThisCommit | Value::ThisCommitNth(_) | Value::ThisSnapshot => {
-            String::new()
-        }
+        Value::Null
+        | Value::Seq(_)
+        | Value::ThisCommit
+        | Value::ThisCommitNth(_)
+        | Value::ThisMoment
+        | Value::ThisSnapshot => String::new(),
         Value::Id(id) => id.to_string(),
         Value::Text(text) => text.clone(),
         Value::Bytes(bytes) => format!("{bytes:02x?}"),

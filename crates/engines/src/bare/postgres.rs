@@ -65,7 +65,7 @@ pub async fn replay(
     }
     let begin = client.prepare("BEGIN").await?;
     let set = client
-        .prepare("SELECT set_config('hilum.base', $1, true), set_config('hilum.bad', $2, true)")
+        .prepare("SELECT set_config('hilum.base', $1, true), set_config('hilum.moment', $1, true), set_config('hilum.bad', $2, true)")
         .await?;
     let commit = client.prepare("COMMIT").await?;
 

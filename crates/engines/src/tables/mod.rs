@@ -132,6 +132,9 @@ pub enum Value {
     /// In a write only, for a [`Type::Int`] column: a number that no other commit gives, `t · 2²⁰ + n`; `n` is less than
     /// [`crate::limits::NTH_END`].
     ThisCommitNth(u32),
+    /// In a write only, for a [`Type::Time`] column: the moment of the commit that writes it. Moments grow with `t`, whatever
+    /// the clocks of the writers say: who has seen the rows of one has seen those of all earlier ones.
+    ThisMoment,
     /// In what a [`query::Query`] keeps only, for a [`Type::Seq`] column: the newest commit that the query sees.
     ThisSnapshot,
 }
@@ -328,6 +331,8 @@ pub struct Batch {
     pub offset: Option<OffsetMove>,
     /// What it tells others.
     pub outbox: Vec<Outgoing>,
+    /// The writer's clock: [`Value::ThisMoment`] is not before that.
+    pub moment: Option<Timestamp>,
 }
 
 /// What a tables engine refuses or fails at.

@@ -484,7 +484,11 @@ fn typed(table: &str, value: &Value, ty: Type) -> Result<(), TablesError> {
         Value::Id(_) => ty == Type::Id,
         Value::Bytes(_) => ty == Type::Bytes,
         Value::Text(text) => ty == Type::Text && !text.contains('\0'),
-        Value::Null | Value::ThisCommit | Value::ThisCommitNth(_) | Value::ThisSnapshot => false,
+        Value::Null
+        | Value::ThisCommit
+        | Value::ThisCommitNth(_)
+        | Value::ThisMoment
+        | Value::ThisSnapshot => false,
     };
     if fits { Ok(()) } else { Err(shape(table, format!("a value is not of type {ty:?}, or has NUL"))) }
 }

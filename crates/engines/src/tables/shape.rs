@@ -75,8 +75,8 @@ fn check_declaration(table: &Table) -> Result<(), TablesError> {
     Ok(())
 }
 
-/// Checks one value against its column. `in_write` allows [`Value::ThisCommit`] and
-/// [`Value::ThisCommitNth`].
+/// Checks one value against its column. `in_write` allows what stands for the
+/// commit: [`Value::ThisCommit`], [`Value::ThisCommitNth`], [`Value::ThisMoment`].
 pub(super) fn check_value(
     table: &Table,
     at: usize,
@@ -94,6 +94,7 @@ pub(super) fn check_value(
         Value::Id(_) => column.ty == Type::Id,
         Value::Bytes(_) => column.ty == Type::Bytes,
         Value::ThisCommit => column.ty == Type::Seq && in_write,
+        Value::ThisMoment => column.ty == Type::Time && in_write,
         Value::ThisSnapshot => false,
         Value::Text(text) => {
             if column.ty == Type::Text && memchr_nul(text) {

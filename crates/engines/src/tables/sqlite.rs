@@ -222,7 +222,7 @@ impl Sqlite {
                 (conn, None, None, "sqlite memory".to_owned())
             }
         };
-        let t = schema::migrate(&conn, &schema, options.anew)?;
+        let last = schema::migrate(&conn, &schema, options.anew)?;
         let sql = schema::statements(&schema);
 
         let conn = Arc::new(Mutex::new(conn));
@@ -233,14 +233,14 @@ impl Sqlite {
             sql,
             source,
             queue: Arc::new(Semaphore::new(limits::TABLES_QUEUE_BYTES_MAX)),
-            committed: watch::Sender::new(t),
+            committed: watch::Sender::new(last.t),
             broken: Mutex::default(),
             describe,
         });
         let (jobs, receiver) = mpsc::channel(limits::TABLES_QUEUE_MAX);
         let tape = options.tape.as_deref().map(tape::Tape::create).transpose();
         let tape = tape.map_err(|why| TablesError::Engine(format!("tape: {why}")))?;
-        let writer = Writer::new(Arc::clone(&state), conn, owned, (t, tape), in_file, options);
+        let writer = Writer::new(Arc::clone(&state), conn, owned, (last, tape), in_file, options);
         let thread = std::thread::Builder::new()
             .name("tables-writer".to_owned())
             .spawn(move || writer.run(receiver))

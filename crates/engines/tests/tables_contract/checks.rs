@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hilum_core::{Entropy, Epoch, RecordId, Seq, Stream};
+use hilum_core::{Entropy, Epoch, RecordId, Seq, Stream, Timestamp};
 use hilum_engines::limits::LEASE_S_MAX;
 use hilum_engines::tables::{Applied, Batch, Change, OffsetMove, Read, Row, Scan, Table, TablesError, Value};
 
@@ -350,6 +350,7 @@ pub async fn misfits(subject: &mut Subject) -> Outcome {
         ("absent", with(1, Value::Null)),
         ("a number of the commit that is too large", with(4, Value::ThisCommitNth(1 << 20))),
         ("a number of the commit where none belongs", with(7, Value::ThisCommitNth(1))),
+        ("a moment where none belongs", with(7, Value::ThisMoment)),
         ("what stands for such a number", with(4, Value::Int(i64::MIN + (1 << 40) + 7))),
         (
             "a number of the commit in a key that is removed",
@@ -451,6 +452,7 @@ pub async fn all_or_nothing(subject: &mut Subject) -> Outcome {
         ],
         offset: Some(offset_move(3, epoch, 0, 10)),
         outbox: vec![outgoing(1), outgoing(2)],
+        ..Batch::default()
     };
     let answer = subject.commit(batch(Some(Seq(t.0 + 1_000)))).await;
     ensure!(conflict(&answer), "a broken expectation: {answer:?}");
@@ -679,6 +681,48 @@ pub async fn a_failing_batch_leaves_its_neighbours_whole(subject: &mut Subject) 
         told == seen.into_iter().collect::<Vec<_>>(),
         "the outbox is not that of the whole ones: {told:?}"
     );
+    Ok(())
+}
+
+/// Moments grow with the commits, also where clocks stand still or go back, among neighbours, in two processes, and after
+/// the tables were opened again; none is before its writer's clock.
+pub async fn moments_grow_with_commits(subject: &mut Subject) -> Outcome {
+    let batch = |n: u64, clock: i64| {
+        let mut row = room(n, "3W", None);
+        row[3] = Value::ThisMoment;
+        row[7] = Value::ThisCommit;
+        Batch { moment: Some(Timestamp::from_micros(clock)), ..writes(vec![put(&ROOM, row)]) }
+    };
+    let clock = |n: u64| 1_700_000_000_000_000 - (n as i64 % 7) * 1_000_000;
+    let other = subject.other_process().await;
+    let here = (0..20).map(|n| subject.commit(batch(n, clock(n))));
+    let there = (20..40).map(|n| other.commit(batch(n, clock(n))));
+    let (here, there) = futures::join!(futures::future::join_all(here), futures::future::join_all(there));
+    for t in here.into_iter().chain(there) {
+        t?;
+    }
+    other.close_if_other(subject).await;
+    subject.reopen(&TABLES).await?;
+    for n in 40..43 {
+        subject.commit(batch(n, clock(n))).await?;
+    }
+    let mut rows = subject.scan(Scan::by_key(ROOM.name, vec![])).await?;
+    ensure!(rows.len() == 43, "{} rows", rows.len());
+    rows.sort_by_key(|row| row.t);
+    let mut last = i64::MIN;
+    for row in &rows {
+        let (Value::Id(id), Value::Time(at)) = (&row.values[0], &row.values[3]) else {
+            return Err(format!("no moment: {row:?}").into());
+        };
+        let n = (0..43).find(|n| Value::Id(*id) == crate::sample::id(*n)).ok_or("whose?")?;
+        ensure!(at.as_micros() > last, "{at} in commit {:?}, behind {last}", row.t);
+        ensure!(at.as_micros() >= clock(n), "{at} is before the clock of its writer");
+        last = at.as_micros();
+    }
+    let far = 1_900_000_000_000_000;
+    subject.commit(batch(1, far)).await?;
+    let row = subject.get(&ROOM, vec![id(1)]).await?.ok_or("no row")?;
+    ensure!(row.values[3] == time(far), "a clock that has gone on is believed: {:?}", row.values[3]);
     Ok(())
 }
 

@@ -54,6 +54,7 @@ contract! {
     a_failing_batch_leaves_its_neighbours_whole
     neighbours_see_each_other
     numbers_of_a_commit_are_nobody_elses
+    moments_grow_with_commits
     registers_take_the_newest
     offsets_are_fenced
     changes_skip_nothing

@@ -44,7 +44,11 @@ const LEFT: &[&Table] = &[
 
 fn to_json(value: &Value) -> Option<Json> {
     Some(match value {
-        Value::Null | Value::ThisCommit | Value::ThisCommitNth(_) | Value::ThisSnapshot => return None,
+        Value::Null
+        | Value::ThisCommit
+        | Value::ThisCommitNth(_)
+        | Value::ThisMoment
+        | Value::ThisSnapshot => return None,
         Value::Bool(it) => Json::from(*it),
         Value::Int(it) => Json::from(*it),
         Value::Time(it) => Json::from(it.as_micros()),

@@ -30,6 +30,7 @@ mod misread;
 mod mllp;
 mod paging;
 mod plans;
+mod polling;
 mod relay;
 mod rest;
 mod restored;

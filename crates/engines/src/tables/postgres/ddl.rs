@@ -26,7 +26,8 @@ fn own(schema: &str) -> String {
          CREATE TABLE IF NOT EXISTS {s}.hilum_version (one bool PRIMARY KEY CHECK (one), version int8 NOT NULL);
          CREATE TABLE IF NOT EXISTS {s}.hilum_counter (one bool PRIMARY KEY CHECK (one), t int8 NOT NULL)
              WITH (fillfactor = 10);
-         INSERT INTO {s}.hilum_counter VALUES (true, 0) ON CONFLICT DO NOTHING;
+         ALTER TABLE {s}.hilum_counter ADD COLUMN IF NOT EXISTS moment int8 NOT NULL DEFAULT 0;
+         INSERT INTO {s}.hilum_counter (one, t) VALUES (true, 0) ON CONFLICT DO NOTHING;
          CREATE TABLE IF NOT EXISTS {s}.hilum_writer (writer uuid PRIMARY KEY, seq int8 NOT NULL, base int8,
              bad int4[], seen timestamptz NOT NULL DEFAULT now()) WITH (fillfactor = 10);
          CREATE TABLE IF NOT EXISTS {s}.hilum_offset (projection text COLLATE \"C\", stream text COLLATE \"C\",

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use super::super::shape::Ordered;
 use super::super::{Column, Table, Type, Value};
-use super::wire::{Item, Param, THIS_COMMIT};
+use super::wire::{Item, Param, THIS_COMMIT, THIS_MOMENT};
 use crate::limits;
 
 /// Which batches of the group are refused so far. Computed once per statement; the outer cast makes it an array for
@@ -14,6 +14,8 @@ use crate::limits;
 pub(super) const BAD: &str = "(SELECT current_setting('hilum.bad')::int4[])::int4[]";
 /// The counter before this group; batch `b` (from 1) commits as `BASE + b`.
 pub(super) const BASE: &str = "(SELECT current_setting('hilum.base')::int8)";
+/// The moment before this group, in microseconds since 1970; batch `b` (from 1) commits at `MOMENT + b`.
+const MOMENT: &str = "(SELECT current_setting('hilum.moment')::int8)";
 
 /// Quotes a name.
 pub(crate) fn quote(name: &str) -> String {
@@ -144,6 +146,11 @@ fn given(c: &Column) -> String {
         format!(
             "CASE WHEN u.{column} BETWEEN '{begin}'::int8 AND '{last}'::int8 THEN (({BASE} + u.b_) << {bits}) \
              + (u.{column} - '{begin}'::int8) ELSE u.{column} END"
+        )
+    } else if c.ty == Type::Time {
+        format!(
+            "CASE WHEN u.{column} = '{THIS_MOMENT}'::timestamptz THEN 'epoch'::timestamptz \
+             + ({MOMENT} + u.b_) * '1 microsecond'::interval ELSE u.{column} END"
         )
     } else {
         format!("u.{column}")

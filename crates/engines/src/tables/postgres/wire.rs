@@ -21,10 +21,13 @@ const PG_TIME_END: i64 = 9_223_371_331_200_000_000;
 /// Stands for [`Value::ThisCommit`] in an array of commits: no commit has this `t`.
 pub(super) const THIS_COMMIT: i64 = i64::MIN;
 
+/// Stands for [`Value::ThisMoment`] in an array of times: PostgreSQL's first instant, which no value may be.
+pub(super) const THIS_MOMENT: &str = "4714-11-24 00:00:00+00 BC";
+
 /// Whether `at` has a place in a `timestamptz`. The two ends stand for its infinities, so that order is kept.
 pub(super) const fn time_fits(at: Timestamp) -> bool {
     let micros = at.as_micros();
-    micros == i64::MIN || micros == i64::MAX || (micros >= PG_TIME_MIN && micros < PG_TIME_END)
+    micros == i64::MIN || micros == i64::MAX || (micros > PG_TIME_MIN && micros < PG_TIME_END)
 }
 
 const fn time_to_pg(at: Timestamp) -> i64 {
@@ -101,6 +104,7 @@ impl<'a> From<&'a Value> for Item<'a> {
             Value::Text(value) => Self::Text(value),
             Value::Bytes(value) => Self::Bytes(value),
             Value::ThisCommit => Self::Int8(THIS_COMMIT),
+            Value::ThisMoment => Self::Int8(time_to_pg(Timestamp::from_micros(PG_TIME_MIN))),
             Value::ThisCommitNth(n) => Self::Int8(limits::NTH_BEGIN + i64::from(*n)),
         }
     }
@@ -215,7 +219,7 @@ mod tests {
         let cases = [
             ("epoch", 0),
             ("before PostgreSQL's epoch", -1),
-            ("PostgreSQL's first", PG_TIME_MIN),
+            ("PostgreSQL's first but one", PG_TIME_MIN + 1),
             ("PostgreSQL's last", PG_TIME_END - 1),
             ("minus infinity", i64::MIN),
             ("infinity", i64::MAX),
@@ -225,7 +229,7 @@ mod tests {
             assert!(time_fits(at), "{why}");
             assert_eq!(time_from_pg(time_to_pg(at)), at, "{why}");
         }
-        assert!(!time_fits(Timestamp::from_micros(PG_TIME_MIN - 1)));
+        assert!(!time_fits(Timestamp::from_micros(PG_TIME_MIN)));
         assert!(!time_fits(Timestamp::from_micros(PG_TIME_END)));
     }
 

@@ -552,7 +552,12 @@ fn type_of(test: &Test) -> Type {
         Some(Value::Bytes(_)) => Type::Bytes,
         None
         | Some(
-            Value::Int(_) | Value::Null | Value::ThisCommit | Value::ThisCommitNth(_) | Value::ThisSnapshot,
+            Value::Int(_)
+            | Value::Null
+            | Value::ThisCommit
+            | Value::ThisCommitNth(_)
+            | Value::ThisMoment
+            | Value::ThisSnapshot,
         ) => Type::Int,
     }
 }

@@ -106,7 +106,7 @@ fn prepare<'c>(
         Given::Many(values) => values,
     });
     for (at, value) in values.enumerate() {
-        prepared.raw_bind_parameter(at + 1, as_sql(value, t)).map_err(engine)?;
+        prepared.raw_bind_parameter(at + 1, as_sql(value, t.into())).map_err(engine)?;
     }
     Ok(prepared)
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::State;
 use super::schema::{TableSql, index_name};
-use super::value::{as_sql, decode, sql_least};
+use super::value::{Stamp, as_sql, decode, sql_least};
 use crate::limits;
 use crate::tables::shape::Ordered;
 use crate::tables::{Applied, Change, Read, Row, Scan, Table, TablesError, Value};
@@ -50,7 +50,7 @@ pub(super) fn all(state: &State, conn: &Connection, reads: &[Read]) -> Result<Ve
 fn get(conn: &Connection, table: &Table, sql: &TableSql, key: &[Value]) -> Result<Option<Row>, TablesError> {
     let mut statement = conn.prepare_cached(&sql.get).map_err(engine)?;
     for (at, value) in key.iter().enumerate() {
-        statement.raw_bind_parameter(at + 1, as_sql(value, Seq(0))).map_err(engine)?;
+        statement.raw_bind_parameter(at + 1, as_sql(value, Stamp::default())).map_err(engine)?;
     }
     let mut rows = statement.raw_query();
     let row = rows.next().map_err(engine)?;
@@ -191,7 +191,7 @@ fn scan(state: &State, conn: &Connection, scan: &Scan) -> Result<Vec<Row>, Table
 
 fn bind(statement: &mut rusqlite::Statement<'_>, values: &[&Value], limit: i64) -> Result<(), TablesError> {
     for (at, value) in values.iter().enumerate() {
-        statement.raw_bind_parameter(at + 1, as_sql(value, Seq(0))).map_err(engine)?;
+        statement.raw_bind_parameter(at + 1, as_sql(value, Stamp::default())).map_err(engine)?;
     }
     statement.raw_bind_parameter(values.len() + 1, limit).map_err(engine)
 }

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use hilum_core::Seq;
+use hilum_core::{Seq, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
-use super::value::sql_type;
+use super::value::{Stamp, sql_type};
 use crate::tables::shape::Schema;
 use crate::tables::{Anew, Column, Table, TablesError, Type};
 
@@ -84,8 +84,8 @@ const fn type_name(ty: Type) -> &'static str {
     }
 }
 
-/// Makes or extends what is stored, in one transaction, and gives the newest `t`.
-pub(super) fn migrate(conn: &Connection, schema: &Schema, anew: Option<Anew>) -> Result<Seq, TablesError> {
+/// Makes or extends what is stored, in one transaction, and gives the newest commit.
+pub(super) fn migrate(conn: &Connection, schema: &Schema, anew: Option<Anew>) -> Result<Stamp, TablesError> {
     let run = |sql: &str| conn.execute_batch(sql).map_err(engine);
     run("BEGIN IMMEDIATE")?;
     let migrated = migrate_inside(conn, schema, anew);
@@ -99,7 +99,7 @@ fn engine(why: rusqlite::Error) -> TablesError {
     TablesError::Engine(why.to_string())
 }
 
-fn migrate_inside(conn: &Connection, schema: &Schema, anew: Option<Anew>) -> Result<Seq, TablesError> {
+fn migrate_inside(conn: &Connection, schema: &Schema, anew: Option<Anew>) -> Result<Stamp, TablesError> {
     let pragma = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(engine);
     if pragma("SELECT count(*) FROM sqlite_schema")? == 0 {
         conn.execute_batch(OURS).map_err(engine)?;
@@ -128,9 +128,12 @@ fn migrate_inside(conn: &Connection, schema: &Schema, anew: Option<Anew>) -> Res
         }
         (migrated, _) => migrated?,
     }
-    conn.query_row("SELECT value FROM hilum_state WHERE name = 't'", [], |row| row.get(0))
-        .map(Seq)
-        .map_err(engine)
+    conn.execute("INSERT OR IGNORE INTO hilum_state VALUES ('moment', 0)", []).map_err(engine)?;
+    let state = |name: &str| {
+        conn.query_row("SELECT value FROM hilum_state WHERE name = ?1", [name], |row| row.get::<_, i64>(0))
+            .map_err(engine)
+    };
+    Ok(Stamp { t: Seq(state("t")?), moment: Timestamp::from_micros(state("moment")?) })
 }
 
 /// Takes away the tables of a projection, and how far it was.

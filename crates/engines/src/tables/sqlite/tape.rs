@@ -6,10 +6,9 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 
-use hilum_core::Seq;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 
-use super::value::as_sql;
+use super::value::{Stamp, as_sql};
 use crate::bare::tape::{BLOB, COMMIT, INT, NULL, ROW, STATEMENT, TEXT};
 use crate::tables::Value;
 
@@ -29,7 +28,7 @@ impl Tape {
     }
 
     /// One statement that changed a row, with its parameters.
-    pub(super) fn row<'v>(&mut self, sql: &str, values: impl IntoIterator<Item = &'v Value>, t: Seq) {
+    pub(super) fn row<'v>(&mut self, sql: &str, values: impl IntoIterator<Item = &'v Value>, stamp: Stamp) {
         let next = self.statements.len() as u32;
         let statement = if let Some(&known) = self.statements.get(sql) {
             known
@@ -45,7 +44,7 @@ impl Tape {
         self.open.push(0);
         for value in values {
             self.open[count] += 1;
-            match as_sql(value, t) {
+            match as_sql(value, stamp) {
                 ToSqlOutput::Borrowed(ValueRef::Integer(int)) => {
                     self.open.push(INT);
                     self.open.extend(int.to_be_bytes());

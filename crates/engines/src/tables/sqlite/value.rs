@@ -24,20 +24,36 @@ pub(super) const fn sql_least(ty: Type) -> &'static str {
     }
 }
 
-/// The value as SQLite takes it; `t` is what [`Value::ThisCommit`] and [`Value::ThisSnapshot`] stand for.
-pub(super) fn as_sql(value: &Value, t: Seq) -> ToSqlOutput<'_> {
-    ToSqlOutput::Borrowed(as_ref(value, t))
+/// What a value stands for that is of the commit itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Stamp {
+    /// Of [`Value::ThisCommit`] and [`Value::ThisSnapshot`].
+    pub(super) t: Seq,
+    /// Of [`Value::ThisMoment`].
+    pub(super) moment: Timestamp,
 }
 
-fn as_ref(value: &Value, t: Seq) -> ValueRef<'_> {
+impl From<Seq> for Stamp {
+    fn from(t: Seq) -> Self {
+        Self { t, ..Self::default() }
+    }
+}
+
+/// The value as SQLite takes it.
+pub(super) fn as_sql(value: &Value, stamp: Stamp) -> ToSqlOutput<'_> {
+    ToSqlOutput::Borrowed(as_ref(value, stamp))
+}
+
+fn as_ref(value: &Value, stamp: Stamp) -> ValueRef<'_> {
     match value {
         Value::Null => ValueRef::Null,
         Value::Bool(truth) => ValueRef::Integer(i64::from(*truth)),
         Value::Int(int) => ValueRef::Integer(*int),
         Value::Time(at) => ValueRef::Integer(at.as_micros()),
         Value::Seq(seq) => ValueRef::Integer(seq.0),
-        Value::ThisCommit | Value::ThisSnapshot => ValueRef::Integer(t.0),
-        Value::ThisCommitNth(n) => ValueRef::Integer(nth(t, *n)),
+        Value::ThisCommit | Value::ThisSnapshot => ValueRef::Integer(stamp.t.0),
+        Value::ThisCommitNth(n) => ValueRef::Integer(nth(stamp.t, *n)),
+        Value::ThisMoment => ValueRef::Integer(stamp.moment.as_micros()),
         Value::Id(id) => ValueRef::Blob(id.as_bytes()),
         Value::Text(text) => ValueRef::Text(text.as_bytes()),
         Value::Bytes(bytes) => ValueRef::Blob(bytes),
@@ -45,8 +61,8 @@ fn as_ref(value: &Value, t: Seq) -> ValueRef<'_> {
 }
 
 /// Whether the stored value is this one.
-pub(super) fn same(stored: ValueRef<'_>, value: &Value, t: Seq) -> bool {
-    stored == as_ref(value, t)
+pub(super) fn same(stored: ValueRef<'_>, value: &Value, stamp: Stamp) -> bool {
+    stored == as_ref(value, stamp)
 }
 
 /// The stored value; `None` when it is not of the column's type.

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::read::{offset_row, same_epoch};
 use super::tape::Tape;
-use super::value::{as_sql, same};
+use super::value::{Stamp, as_sql, same};
 use super::{Options, State};
 use crate::limits;
 use crate::sqlite_file::{Checkpoints, Fault, Owned, ask};
@@ -105,7 +105,8 @@ pub(super) struct Writer {
     /// Before `owned`: the file is given up after it is closed.
     conn: Arc<Mutex<Connection>>,
     _owned: Option<Owned>,
-    t: Seq,
+    /// Of the newest commit.
+    last: Stamp,
     in_file: bool,
     fault: Option<Fault>,
     checkpoints: Checkpoints,
@@ -130,13 +131,13 @@ impl Writer {
         state: Arc<State>,
         conn: Arc<Mutex<Connection>>,
         owned: Option<Owned>,
-        (t, tape): (Seq, Option<Tape>),
+        (last, tape): (Stamp, Option<Tape>),
         in_file: bool,
         options: Options,
     ) -> Self {
         let checkpoints = Checkpoints::new(options.wal_pages_max);
         let updates = HashMap::new();
-        Self { state, conn, _owned: owned, t, in_file, fault: options.fault, checkpoints, updates, tape }
+        Self { state, conn, _owned: owned, last, in_file, fault: options.fault, checkpoints, updates, tape }
     }
 
     /// Runs until it is asked to close or nobody is left to ask.
@@ -183,7 +184,7 @@ impl Writer {
             refuse_all(jobs, &refused);
             return;
         }
-        let before = self.t;
+        let before = self.last;
         let alone = jobs.len() == 1;
         let mut done = Vec::with_capacity(jobs.len());
         let mut broken = None;
@@ -207,8 +208,8 @@ impl Writer {
                     tracing::error!(%why, "the tape ends here");
                     self.tape = None;
                 }
-                if self.t != before {
-                    self.state.committed.send_replace(self.t);
+                if self.last.t != before.t {
+                    self.state.committed.send_replace(self.last.t);
                 }
                 done.into_iter().for_each(Done::answer);
                 // After the answers: they need not wait for it.
@@ -221,7 +222,7 @@ impl Writer {
             Err(why) => {
                 // The first error is the last write: there is no rollback to try and nothing to try again. What
                 // reached the disk unacknowledged may be found there after a restart, which is allowed.
-                self.t = before;
+                self.last = before;
                 self.state.turn_read_only(&why);
                 let failed = TablesError::ReadOnly(why);
                 for done in done {
@@ -235,9 +236,11 @@ impl Writer {
     }
 
     fn commit(&self, conn: &Connection) -> Result<(), String> {
-        conn.prepare_cached("UPDATE hilum_state SET value = ?1 WHERE name = 't'")
-            .and_then(|mut statement| statement.execute([self.t.0]))
-            .map_err(|why| format!("write: {why}"))?;
+        conn.prepare_cached(
+            "UPDATE hilum_state SET value = iif(name = 't', ?1, ?2) WHERE name IN ('t', 'moment')",
+        )
+        .and_then(|mut statement| statement.execute([self.last.t.0, self.last.moment.as_micros()]))
+        .map_err(|why| format!("write: {why}"))?;
         failpoint::hit("commit");
         ask(self.fault.as_ref(), "commit")?;
         run(conn, "COMMIT").map_err(|why| format!("commit: {why}"))
@@ -256,7 +259,7 @@ impl Writer {
                 (Some(Done::Lease(reply, answer)), broken)
             }
             Job::Prune { before, reply } => {
-                let before = before.min(Seq(self.t.0.saturating_add(1)));
+                let before = before.min(Seq(self.last.t.0.saturating_add(1)));
                 let (answer, broken) = split(prune(conn, before).map_err(Failed::from));
                 (Some(Done::Prune(reply, answer)), broken)
             }
@@ -266,7 +269,10 @@ impl Writer {
 
     /// Validates and writes one batch. A refusal leaves no trace.
     fn batch(&mut self, conn: &Connection, batch: &Batch, alone: bool) -> Result<Seq, Failed> {
-        let t = Seq(self.t.0 + 1);
+        let (t, last) = (Seq(self.last.t.0 + 1), self.last.moment);
+        // Later than all before, also when a clock was set back.
+        let moment = batch.moment.map_or(last, |now| now.max(Timestamp::from_micros(last.as_micros() + 1)));
+        let stamp = Stamp { t, moment };
         if let Some(offset) = &batch.offset {
             check_offset(conn, offset)?;
         }
@@ -277,13 +283,13 @@ impl Writer {
         if !alone {
             run(conn, "SAVEPOINT batch")?;
         }
-        let written = self.write(conn, batch, t);
+        let written = self.write(conn, batch, stamp);
         match written {
             Ok(()) => {
                 if !alone {
                     run(conn, "RELEASE batch")?;
                 }
-                self.t = t;
+                self.last = stamp;
                 Ok(t)
             }
             Err(Failed::Job(why)) => {
@@ -300,7 +306,7 @@ impl Writer {
     fn check_expect(&self, conn: &Connection, expect: &Expect) -> Result<(), Failed> {
         let sql = &self.state.sql[self.state.schema.at(expect.table)?];
         let mut statement = conn.prepare_cached(&sql.get_t)?;
-        bind(&mut statement, 1, &expect.key, Seq(0))?;
+        bind(&mut statement, 1, &expect.key, Stamp::default())?;
         let mut rows = statement.raw_query();
         let stored = match rows.next()? {
             Some(row) => Some(Seq(row.get(0)?)),
@@ -317,7 +323,7 @@ impl Writer {
         Err(Failed::Job(TablesError::Conflict(format!("a row of {} {what}", expect.table))))
     }
 
-    fn write(&mut self, conn: &Connection, batch: &Batch, t: Seq) -> Result<(), Failed> {
+    fn write(&mut self, conn: &Connection, batch: &Batch, stamp: Stamp) -> Result<(), Failed> {
         let mut expects = batch.expects.iter().peekable();
         for write in &batch.writes {
             let at = self.state.schema.at(write.table())?;
@@ -329,32 +335,32 @@ impl Writer {
                     while expects.next_if(|e| (e.table, e.key.as_slice()) < place).is_some() {}
                     let there =
                         expects.peek().is_some_and(|e| (e.table, e.key.as_slice()) == place && e.t.is_some());
-                    self.put(conn, at, values, t, there)?;
+                    self.put(conn, at, values, stamp, there)?;
                 }
                 Write::PutIfNewer { values, .. } => {
                     let mut statement = conn.prepare_cached(&self.state.sql[at].put_if_newer)?;
-                    bind(&mut statement, 1, values, t)?;
-                    statement.raw_bind_parameter(values.len() + 1, t.0)?;
+                    bind(&mut statement, 1, values, stamp)?;
+                    statement.raw_bind_parameter(values.len() + 1, stamp.t.0)?;
                     statement.raw_execute()?;
                     if let Some(tape) = &mut self.tape {
                         tape.row(
                             &self.state.sql[at].put_if_newer,
                             values.iter().chain([&Value::ThisCommit]),
-                            t,
+                            stamp,
                         );
                     }
                 }
                 Write::Set { key, columns, .. } => {
                     let changed = columns.iter().filter_map(|(name, _)| table.column(name));
                     let changed = changed.fold(0, |changed, i| changed | (1 << i));
-                    self.update(conn, at, changed, columns.iter().map(|(_, value)| value), key, t)?;
+                    self.update(conn, at, changed, columns.iter().map(|(_, value)| value), key, stamp)?;
                 }
                 Write::Delete { key, .. } => {
                     let mut statement = conn.prepare_cached(&self.state.sql[at].delete)?;
-                    bind(&mut statement, 1, key, t)?;
+                    bind(&mut statement, 1, key, stamp)?;
                     statement.raw_execute()?;
                     if let Some(tape) = &mut self.tape {
-                        tape.row(&self.state.sql[at].delete, key, t);
+                        tape.row(&self.state.sql[at].delete, key, stamp);
                     }
                 }
             }
@@ -362,7 +368,7 @@ impl Writer {
         if let Some(offset) = &batch.offset {
             write_offset(conn, offset)?;
         }
-        write_outbox(conn, &batch.outbox, t)
+        write_outbox(conn, &batch.outbox, stamp.t)
     }
 
     /// Inserts, or updates the columns that differ: an index whose columns stay is not touched.
@@ -371,18 +377,18 @@ impl Writer {
         conn: &Connection,
         at: usize,
         values: &[Value],
-        t: Seq,
+        stamp: Stamp,
         there: bool,
     ) -> Result<(), Failed> {
         let state = Arc::clone(&self.state);
         let (table, sql) = (state.schema.tables()[at], &state.sql[at]);
         if !there {
             let mut statement = conn.prepare_cached(&sql.insert)?;
-            bind(&mut statement, 1, values, t)?;
-            statement.raw_bind_parameter(values.len() + 1, t.0)?;
+            bind(&mut statement, 1, values, stamp)?;
+            statement.raw_bind_parameter(values.len() + 1, stamp.t.0)?;
             if statement.raw_execute()? > 0 {
                 if let Some(tape) = &mut self.tape {
-                    tape.row(&sql.insert, values.iter().chain([&Value::ThisCommit]), t);
+                    tape.row(&sql.insert, values.iter().chain([&Value::ThisCommit]), stamp);
                 }
                 return Ok(());
             }
@@ -391,17 +397,17 @@ impl Writer {
         let mut changed = 0;
         {
             let mut statement = conn.prepare_cached(&sql.get)?;
-            bind(&mut statement, 1, key, t)?;
+            bind(&mut statement, 1, key, stamp)?;
             let mut rows = statement.raw_query();
             let row = rows.next()?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
             for (i, value) in values.iter().enumerate().skip(table.key_len) {
-                if !same(row.get_ref(i)?, value, t) {
+                if !same(row.get_ref(i)?, value, stamp) {
                     changed |= 1 << i;
                 }
             }
         }
         let new = values.iter().enumerate().filter(|(i, _)| changed & (1 << i) != 0).map(|(_, value)| value);
-        self.update(conn, at, changed, new, key, t)
+        self.update(conn, at, changed, new, key, stamp)
     }
 
     /// Writes the columns of `changed` (a bit for each), in the table's order, where the row is there.
@@ -412,7 +418,7 @@ impl Writer {
         changed: u64,
         new: impl Iterator<Item = &'v Value> + Clone,
         key: &'v [Value],
-        t: Seq,
+        stamp: Stamp,
     ) -> Result<(), Failed> {
         if self.updates.len() > limits::SQLITE_UPDATES_MAX {
             self.updates.clear();
@@ -422,13 +428,13 @@ impl Writer {
         let update =
             self.updates.entry((at, changed)).or_insert_with(|| sql.update(table, changed).into()).clone();
         let mut statement = conn.prepare_cached(&update)?;
-        statement.raw_bind_parameter(1, t.0)?;
+        statement.raw_bind_parameter(1, stamp.t.0)?;
         for (i, value) in new.clone().chain(key).enumerate() {
-            statement.raw_bind_parameter(i + 2, as_sql(value, t))?;
+            statement.raw_bind_parameter(i + 2, as_sql(value, stamp))?;
         }
         statement.raw_execute()?;
         if let Some(tape) = &mut self.tape {
-            tape.row(&update, [&Value::ThisCommit].into_iter().chain(new).chain(key), t);
+            tape.row(&update, [&Value::ThisCommit].into_iter().chain(new).chain(key), stamp);
         }
         Ok(())
     }
@@ -490,9 +496,14 @@ fn run(conn: &Connection, sql: &str) -> rusqlite::Result<()> {
     conn.prepare_cached(sql)?.execute([]).map(|_| ())
 }
 
-fn bind(statement: &mut CachedStatement<'_>, first: usize, values: &[Value], t: Seq) -> rusqlite::Result<()> {
+fn bind(
+    statement: &mut CachedStatement<'_>,
+    first: usize,
+    values: &[Value],
+    stamp: Stamp,
+) -> rusqlite::Result<()> {
     for (at, value) in values.iter().enumerate() {
-        statement.raw_bind_parameter(first + at, as_sql(value, t))?;
+        statement.raw_bind_parameter(first + at, as_sql(value, stamp))?;
     }
     Ok(())
 }

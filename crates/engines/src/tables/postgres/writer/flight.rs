@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use hilum_core::Epoch;
+use hilum_core::{Epoch, Timestamp};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Row as PgRow, Statement};
 use uuid::Uuid;
@@ -49,8 +49,10 @@ impl<'a> Flight<'a> {
     ) -> Result<Self, TablesError> {
         let mut flight = Self { calls: Vec::new(), parts: Vec::new() };
         let batch_count = Param::One(int4(batches.len()));
+        let moment = batches.iter().filter_map(|batch| batch.moment).max();
+        let moment = Param::One(Item::opt_int8(moment.map(Timestamp::as_micros)));
         flight.push("begin", Part::Done, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE".into(), vec![]);
-        flight.push("counter", Part::Take, sql.take.clone(), vec![batch_count]);
+        flight.push("counter", Part::Take, sql.take.clone(), vec![batch_count, moment]);
         let numbered = || batches.iter().enumerate().map(|(at, batch)| (at + 1, *batch));
 
         let mut expects: BTreeMap<&'static str, Vec<(usize, &'a Expect)>> = BTreeMap::new();

@@ -22,10 +22,13 @@ impl Sql {
     pub(super) fn new(schema: &str) -> Self {
         let s = quote(schema);
         Self {
+            // Its lock is held until the commit: who comes later has a later moment, and is seen later.
             take: format!(
-                "WITH taken AS (UPDATE {s}.hilum_counter SET t = t + $1::int4 RETURNING t - $1::int4 AS base) \
-                 SELECT base, set_config('hilum.base', base::text, true), set_config('hilum.bad', '{{}}', true) \
-                 FROM taken"
+                "WITH taken AS (UPDATE {s}.hilum_counter SET t = t + $1::int4, \
+                 moment = greatest(moment, $2::int8 - 1) + $1::int4 \
+                 RETURNING t - $1::int4 AS base, moment - $1::int4 AS moment) \
+                 SELECT base, set_config('hilum.base', base::text, true), set_config('hilum.bad', '{{}}', true), \
+                 set_config('hilum.moment', moment::text, true) FROM taken"
             ),
             offsets: format!(
                 "WITH broken AS MATERIALIZED (SELECT m.b, CASE WHEN o.epoch <> m.epoch THEN o.epoch END AS other FROM unnest($1::int4[], $2::text[], \
