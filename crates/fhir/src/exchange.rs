@@ -117,6 +117,16 @@ pub fn is_search(link: &str) -> bool {
 /// );
 /// ```
 pub fn relinked(body: &str, to: impl Fn(&str) -> Option<String>) -> Cow<'_, str> {
+    replaced(body, is_link, to)
+}
+
+/// The same of references alone: a `value[x]` is what was said, whatever address it is.
+pub fn referring(body: &str, to: impl Fn(&str) -> Option<String>) -> Cow<'_, str> {
+    replaced(body, |name| name == "reference", to)
+}
+
+/// `body` in which the texts of members whose names are links are what `to` makes of them.
+fn replaced(body: &str, is_link: impl Fn(&str) -> bool, to: impl Fn(&str) -> Option<String>) -> Cow<'_, str> {
     let mut out = String::new();
     // Up to where `body` is in `out`, and whether the last member's name is that of an address.
     let (mut copied, mut at, mut links) = (0, 0, false);

@@ -94,6 +94,7 @@ fn anonymous(shell: &Shell, route: &'static RouteInfo, request_id: Id, request: 
         signed_in: None,
         peer,
         target,
+        host: headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned),
         is_htmx,
         is_forwarded: ["forwarded", "x-forwarded-for", "via"].iter().any(|name| headers.contains_key(*name)),
         is_live: headers.contains_key("hilum-live"),

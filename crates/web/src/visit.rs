@@ -112,6 +112,8 @@ pub(crate) struct Inner {
     pub peer: Option<IpAddr>,
     /// Path and query as they came: to come back to. Never logged.
     pub target: String,
+    /// By which name we were asked. Anybody may write anything there.
+    pub host: Option<String>,
     pub is_htmx: bool,
     /// Whether a proxy says that it forwards for somebody.
     pub is_forwarded: bool,
@@ -125,6 +127,11 @@ pub(crate) struct Inner {
 pub struct Visit(pub(crate) Arc<Inner>);
 
 impl Visit {
+    /// The header `Host` as it came: what somebody said, not what is so.
+    pub fn host(&self) -> Option<&str> {
+        self.0.host.as_deref()
+    }
+
     /// Words in the reader's language.
     pub fn words(&self) -> Words {
         self.0.words.clone()

@@ -1,6 +1,7 @@
 //! The real binary over real sockets.
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::disallowed_methods, clippy::type_complexity)]
 
+mod addresses;
 mod archive;
 mod bad_input;
 mod balanced;

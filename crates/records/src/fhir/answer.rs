@@ -423,7 +423,12 @@ fn laid_out(json: String, pretty: bool) -> String {
 /// The address under which the client knows us, for addresses that must be absolute: one that is configured, if any is; else
 /// what `Host` says, unless it is none.
 pub(super) fn base(shell: &Shell, headers: &HeaderMap) -> String {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    base_of(shell, headers.get(header::HOST).and_then(|host| host.to_str().ok()))
+}
+
+/// The same by what `Host` says.
+pub(super) fn base_of(shell: &Shell, host: Option<&str>) -> String {
+    let host = host.unwrap_or_default();
     let known = shell.fhir_bases();
     let is_of =
         |base: &&String| base.split_once("://").is_some_and(|(_, rest)| rest.split('/').next() == Some(host));

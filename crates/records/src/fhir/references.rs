@@ -1,20 +1,80 @@
 //! References to nothing (`fhir.references = "exist"`): what a client writes leads to resources that are there, and that who
 //! writes may see, or it is refused.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use hilum_chart::limits::READ_RESOURCES_MAX;
 use hilum_core::Id;
+use hilum_fhir::FhirId;
 use hilum_fhir::IssueType;
 use hilum_fhir::check::Finding;
+use hilum_fhir::exchange::referring;
 use hilum_fhir::json::Json;
+use hilum_fhir::r4::{ParameterType, r4};
 use hilum_web::visit::Caller;
 
-use super::answer::Trouble;
+use super::answer::{self, Trouble};
 use super::ask::{Place, type_of};
+use super::form::Pairs;
 use super::read::visible_all;
 use crate::limits::REFERENCES_MAX;
 use crate::{References, Room, logical};
+
+/// A client's body with references to this server made relative, where no `fhir.bases` says how we are called: what begins with
+/// the address that this very request was sent to is ours, as the links of our own Bundles say it.
+///
+/// `Host` is what the client says. Who forges it changes how their own body refers, to what they might have referred to by
+/// relative references as well; nothing is kept of it, and no other request is read by it. What stood elsewhere stays
+/// elsewhere: a configured base is recognised in what is stored, this one only in what comes by it.
+pub(super) fn local<'t>(caller: &Caller, text: &'t str) -> Cow<'t, str> {
+    if !caller.shell().fhir_bases().is_empty() {
+        return Cow::Borrowed(text);
+    }
+    let base = answer::base_of(caller.shell(), caller.host());
+    // What a Bundle that is kept refers to by full addresses stands in it.
+    let is_bundle = || {
+        let json = Json::parse(text.as_bytes());
+        json.is_ok_and(|json| json.get("resourceType").and_then(Json::as_str) == Some("Bundle"))
+    };
+    if !text.contains(&base) || is_bundle() {
+        return Cow::Borrowed(text);
+    }
+    referring(text, |link| below(&base, link).map(str::to_owned))
+}
+
+/// `Type/id`, and what may follow it, of an address below `base`.
+fn below<'l>(base: &str, link: &'l str) -> Option<&'l str> {
+    let own = link.strip_prefix(base)?.strip_prefix('/')?;
+    let (ty, rest) = own.split_once('/')?;
+    let id = rest.split(['/', '#']).next()?;
+    (type_of(ty).is_ok() && FhirId::parse(id).is_ok()).then_some(own)
+}
+
+/// Criteria in which a reference by the address that the search was sent to also means what is written relative, by the rule of
+/// [`local`].
+pub(super) fn also_local(caller: &Caller, pairs: &Pairs) -> Pairs {
+    let base = answer::base_of(caller.shell(), caller.host());
+    let is_known = !caller.shell().fhir_bases().is_empty();
+    let one = |(name, value): &(String, String)| {
+        if is_known || !value.contains(&base) || !is_reference(name) {
+            return (name.clone(), value.clone());
+        }
+        let mut all: Vec<&str> = value.split(',').collect();
+        let own: Vec<&str> = all.iter().filter_map(|value| below(&base, value)).collect();
+        all.extend(own);
+        (name.clone(), all.join(","))
+    };
+    pairs.iter().map(one).collect()
+}
+
+/// Whether a parameter, or the last of a chain, is called as one that is a reference.
+fn is_reference(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let of_type =
+        |ty: &str| r4().parameter(ty, last).is_some_and(|known| known.ty == ParameterType::Reference);
+    r4().resource_types().any(of_type)
+}
 
 /// A resource by its type and its id in the chart.
 type Target = (&'static str, Id);
@@ -45,18 +105,9 @@ pub(super) async fn must_lead(
         return Ok(());
     }
     let json = Json::parse(body.as_bytes())?;
-    let mut found = Vec::new();
-    let name = json.get("resourceType").and_then(Json::as_str).unwrap_or_default();
-    references(&json, &mut name.to_owned(), &mut found);
-    let bases = room.chart.indexer().map_or(&[][..], |indexer| &indexer.settings().bases);
     let (mut asked, mut findings) = (BTreeMap::new(), Vec::new());
-    for (expression, raw) in found {
-        let own = bases.iter().find_map(|base| raw.strip_prefix(base.as_str())?.strip_prefix('/'));
-        let raw = own.unwrap_or(raw);
-        if raw.starts_with('#') || raw.contains(':') {
-            continue;
-        }
-        match place_of(room, raw) {
+    for (expression, place) in led(room, &json) {
+        match place {
             Some(place) if beside.written.contains(&(place.resource_type, place.id)) => {}
             Some(place) => {
                 asked.entry((place.resource_type, place.id)).or_insert((expression, place));
@@ -82,6 +133,26 @@ pub(super) async fn must_lead(
     }
     findings.extend(asked.into_values().map(|(expression, _)| nothing(expression)));
     if findings.is_empty() { Ok(()) } else { Err(Trouble::Findings(findings)) }
+}
+
+/// Where the references of a resource lead, with their expressions; absent: to nothing that could be. Those within it, and to
+/// elsewhere, are left out.
+pub(crate) fn led(room: &Room, json: &Json<'_>) -> Vec<(String, Option<Place>)> {
+    let mut found = Vec::new();
+    let name = json.get("resourceType").and_then(Json::as_str).unwrap_or_default();
+    references(json, &mut name.to_owned(), &mut found);
+    let bases = room.chart.indexer().map_or(&[][..], |indexer| &indexer.settings().bases);
+    let lead = |(expression, raw): (String, &str)| {
+        let own = bases.iter().find_map(|base| raw.strip_prefix(base.as_str())?.strip_prefix('/'));
+        let raw = own.unwrap_or(raw);
+        // The entry of a Bundle that it is not in; a Bundle that is kept has its own entries.
+        if raw.starts_with("urn:uuid:") && name != "Bundle" {
+            return Some((expression, None));
+        }
+        let is_elsewhere = raw.starts_with('#') || raw.contains(':');
+        (!is_elsewhere).then(|| (expression, place_of(room, raw)))
+    };
+    found.into_iter().filter_map(lead).collect()
 }
 
 fn nothing(expression: String) -> Finding {

@@ -45,6 +45,7 @@ use super::answer::{self, Trouble};
 use super::ask;
 use super::form::{Form, Pairs, pairs_of};
 use super::history;
+use super::references::also_local;
 use crate::Room;
 use crate::limits::{OFFSET_MAX, PAGE_TTL_S};
 
@@ -138,7 +139,7 @@ impl Wanted {
         base: &str,
         handling: Handling,
     ) -> Result<(String, Style), Trouble> {
-        let (queries, left_out) = self.scope.read(room, &self.pairs, handling)?;
+        let (queries, left_out) = self.scope.read(room, &also_local(caller, &self.pairs), handling)?;
         let settings = settings(room).await?;
         let queries = there(room, caller, queries).await?;
         let style = match (self.style, self.offset) {
