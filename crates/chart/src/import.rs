@@ -41,6 +41,11 @@ impl Draft {
         let digest = digest_of(Some(&body));
         Self { resource_type, id, logical, body, digest }
     }
+
+    /// The body as it comes.
+    pub fn body(&self) -> &str {
+        &self.body
+    }
 }
 
 /// What stands at the place of a draft.

@@ -300,6 +300,99 @@ fn what_is_refused_takes_nothing_else_with_it() {
     server.stop();
 }
 
+/// Files whose resources refer to what comes further on, to each other, and to nothing.
+fn write_referring_files(folder: &Path) {
+    let about = |ty: &str, id: &str, subject: &str, more: Value| {
+        let mut one = json!({"resourceType": ty, "id": id, "subject": {"reference": subject}});
+        one.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        one
+    };
+    let note = |id: &str, subject: &str, more: Value| {
+        let mut one = about("Observation", id, subject, more);
+        (one["status"], one["code"]) = (json!("final"), json!({"text": "x"}));
+        one
+    };
+    let patient = |id: &str| json!({"resourceType": "Patient", "id": id});
+    let stay = json!({"status": "finished", "class": {"code": "IMP"},
+        "diagnosis": [{"condition": {"reference": "Condition/c"}}]});
+    let write = |name: &str, all: &[Value]| {
+        let lines: Vec<String> = all.iter().map(Value::to_string).collect();
+        std::fs::write(folder.join(name), lines.join("\n")).unwrap();
+    };
+    write(
+        "Condition.ndjson",
+        &[about("Condition", "c", "Patient/p", json!({"encounter": {"reference": "Encounter/e"}}))],
+    );
+    write("Encounter.ndjson", &[about("Encounter", "e", "Patient/p", stay)]);
+    write(
+        "Observation.ndjson",
+        &[
+            note("o1", "Patient/p", json!({"encounter": {"reference": "Encounter/e"}})),
+            note("o2", "Patient/none", json!({})),
+            note("o3", "urn:uuid:7f1d0a52-8b0e-4c1f-9d0e-00000000000c", json!({})),
+            note("o4", "Patient/p", json!({"hasMember": [{"reference": "Observation/o2"}]})),
+            note("o5", "http://elsewhere.example/fhir/Patient/p", json!({})),
+        ],
+    );
+    write("Patient.ndjson", &[patient("p")]);
+    let of = |resource: Value, url: &str| {
+        let ty = resource["resourceType"].clone();
+        json!({"fullUrl": url, "resource": resource, "request": {"method": "POST", "url": ty}})
+    };
+    let (born, nobody) =
+        ("urn:uuid:7f1d0a52-8b0e-4c1f-9d0e-00000000000d", "urn:uuid:7f1d0a52-8b0e-4c1f-9d0e-00000000000e");
+    let entries = [
+        of(note("b1", born, json!({})), "urn:uuid:7f1d0a52-8b0e-4c1f-9d0e-000000000001"),
+        of(note("b2", nobody, json!({})), "urn:uuid:7f1d0a52-8b0e-4c1f-9d0e-000000000002"),
+        of(patient("born"), born),
+    ];
+    write("z.json", &[json!({"resourceType": "Bundle", "type": "batch", "entry": entries})]);
+}
+
+#[test]
+fn an_import_takes_no_reference_to_nothing_where_there_may_be_none() {
+    let folder = tempdir().unwrap();
+    write_referring_files(folder.path());
+    let [embedded, shared] = House::both();
+    for house in [embedded, shared] {
+        let strict = House::new(&format!("{}[fhir]\nreferences = \"exist\"\n", house.config));
+        let mut named = Vec::new();
+        for (round, written) in [(1, 7), (2, 0)] {
+            let (code, done) = strict.import(&[folder.path()], &[]);
+            assert_eq!((code, &done["written"]), (3, &json!(written)), "round {round}: {done}");
+            named = done["refusedNamed"].as_array().unwrap().clone();
+            let mut places: Vec<String> = named
+                .iter()
+                .map(|one| format!("{} {} {}", one["file"], one["line"], one["expression"]).replace('"', ""))
+                .collect();
+            places.sort();
+            let want = [
+                "Observation.ndjson 2 Observation.subject",
+                "Observation.ndjson 3 Observation.subject",
+                "Observation.ndjson 4 Observation.hasMember[0]",
+                "z.json null Observation.subject",
+            ];
+            assert_eq!(places, want, "round {round}: {done}");
+        }
+        assert!(
+            named.iter().all(|one| one["text"].as_str().unwrap().contains("leads to nothing here")),
+            "{named:?}"
+        );
+        let server = strict.start();
+        let client = Client::new(&server, "viewer", "viewer");
+        for (path, status) in
+            [("o1", 200), ("o2", 404), ("o3", 404), ("o4", 404), ("o5", 200), ("b1", 200), ("b2", 404)]
+        {
+            assert_eq!(client.get(&format!("/Observation/{path}")).status, status, "{path}");
+        }
+        assert_eq!(said(&client.get("/Observation/b1"))["subject"]["reference"], "Patient/born");
+        assert_eq!(said(&client.get("/Encounter?diagnosis=Condition/c"))["total"], 1);
+        server.stop();
+    }
+    let (code, done) = House::new("").import(&[folder.path()], &[]);
+    assert_eq!((code, &done["written"]), (0, &json!(11)), "by default they are taken: {done}");
+}
+
 #[test]
 fn what_messages_made_is_not_written_by_an_import() {
     let house = House::new("");

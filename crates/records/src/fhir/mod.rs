@@ -24,7 +24,7 @@ mod form;
 mod history;
 mod operations;
 mod read;
-mod references;
+pub(crate) mod references;
 mod search;
 pub(crate) mod write;
 

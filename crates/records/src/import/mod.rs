@@ -10,11 +10,13 @@
 //! |---|---|
 //! | `files` | which files, and the documents in them |
 //! | `document` | what a document asks for: pure |
+//! | `leads` | whether references lead to something, where they must |
 //! | `resolve` | what conditions and references by searches lead to |
 //! | `work` | documents become commits |
 
 mod document;
 pub mod files;
+mod leads;
 mod resolve;
 mod work;
 

@@ -6,12 +6,13 @@ use hilum_core::{Authority, Timestamp};
 use hilum_fhir::FhirId;
 
 use super::document::{Asked, Document};
+use super::leads::Leads;
 use super::{ImportError, Refusal};
-use crate::Room;
 use crate::fhir::answer::Trouble;
 use crate::fhir::ask::type_of;
 use crate::fhir::condition::{Condition, Met};
 use crate::limits::IMPORT_SEARCHES_KEPT;
+use crate::{References, Room};
 
 const NOTHING: &str = "a reference by a search finds nothing: import what it is to beside it, or before";
 
@@ -21,7 +22,7 @@ type Found = Result<Option<String>, String>;
 /// Whether a document can be written now.
 pub(super) enum Resolved {
     Yes,
-    /// A search finds nothing yet: what it is to may come behind it.
+    /// What a search, or a reference, is to may come behind it.
     Later,
 }
 
@@ -30,22 +31,33 @@ pub(super) struct Resolver<'a> {
     authority: &'a Authority,
     began: Timestamp,
     known: HashMap<String, Found>,
+    /// Where references must lead to something.
+    leads: Option<Leads<'a>>,
 }
 
 impl<'a> Resolver<'a> {
     pub(super) fn new(room: &'a Room, authority: &'a Authority, began: Timestamp) -> Self {
-        Self { room, authority, began, known: HashMap::new() }
+        let must_lead = room.policy.references == References::Exist;
+        let leads = must_lead.then(|| Leads::new(room, authority));
+        Self { room, authority, began, known: HashMap::new(), leads }
     }
 
     /// Forgets what was not found: it may be there now.
     pub(super) fn begin_round(&mut self) {
         self.known.retain(|_, found| matches!(found, Ok(Some(_))));
+        self.leads.iter_mut().for_each(Leads::begin_round);
+    }
+
+    /// Decides, before the last round, what of what was left may come together.
+    pub(super) fn settle(&mut self) {
+        self.leads.iter_mut().for_each(Leads::settle);
     }
 
     /// Decides where the document's resources stand, and what its references lead to. In the `last` round a search that finds
-    /// nothing refuses what needs it.
+    /// nothing refuses what needs it. `text` is what the document was read from.
     pub(super) async fn resolve(
         &mut self,
+        text: &str,
         document: &mut Document,
         last: bool,
         refused: &mut Vec<Refusal>,
@@ -69,7 +81,10 @@ impl<'a> Resolver<'a> {
                 Err(why) => drop(document.links.lost.insert(search, why)),
             }
         }
-        Ok(Resolved::Yes)
+        match &mut self.leads {
+            Some(leads) => leads.look(text, document, last, refused).await,
+            None => Ok(Resolved::Yes),
+        }
     }
 
     /// Whether the resource is to be written, its place being decided.

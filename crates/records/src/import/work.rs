@@ -176,6 +176,7 @@ impl<'a> Work<'a> {
                 left.into_iter().map(|(file, only)| (file, Some(only))).collect();
             left = self.round(&mut resolver, &wanted, (false, false)).await?;
             if !left.is_empty() && count(&left) == before {
+                resolver.settle();
                 let wanted: Vec<(usize, Only)> =
                     left.into_iter().map(|(file, only)| (file, Some(only))).collect();
                 left = self.round(&mut resolver, &wanted, (false, true)).await?;
@@ -219,7 +220,7 @@ impl<'a> Work<'a> {
                     let mut kept = Vec::new();
                     for mut document in documents {
                         let mut refused = Vec::new();
-                        match resolver.resolve(&mut document, last, &mut refused).await? {
+                        match resolver.resolve(&unit.text, &mut document, last, &mut refused).await? {
                             Resolved::Yes => {
                                 self.refuse(refused)?;
                                 kept.push(document);
