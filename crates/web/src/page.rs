@@ -194,11 +194,18 @@ struct Failure {
     is_tried_again: bool,
 }
 
+/// Words of a failure with what they leave open: a parameter's name, how much the route takes.
+fn filled(visit: &Visit, fault: &Fault, text: &str) -> String {
+    let bytes = visit.0.route.body_bytes_max;
+    let bound = if bytes < 1 << 20 { format!("{} KiB", bytes >> 10) } else { format!("{} MiB", bytes >> 20) };
+    fault.fill(text).replace("{bound}", &bound)
+}
+
 fn failure_of(visit: &Visit, fault: &Fault) -> Failure {
     let words = visit.words();
     let word = |part: &str| {
         let own = format!("fault.{}.{part}", fault.word());
-        fault.fill(words.get(&own).unwrap_or_else(|| words.t("fault.internal.text")))
+        filled(visit, fault, words.get(&own).unwrap_or_else(|| words.t("fault.internal.text")))
     };
     let role = visit.signed_in().map(|who| who.authority.role());
     let home = visit.shell().home(role);
@@ -228,7 +235,7 @@ pub(crate) fn failure(visit: &Visit, fault: &Fault, bare: Response) -> Response 
     let body = if !visit.0.wants_html {
         let english = Words::new(visit.shell().dictionary(), Lang::En, visit.shell().zone().clone());
         let word = |part: &str| {
-            fault.fill(english.get(&format!("fault.{}.{part}", fault.word())).unwrap_or_default())
+            filled(visit, fault, english.get(&format!("fault.{}.{part}", fault.word())).unwrap_or_default())
         };
         if is_fhir(visit) {
             let text = format!("{} {}", word("text"), word("help"));

@@ -21,10 +21,12 @@ use crate::resource::FhirId;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {
     /// A name that the type does not have.
-    #[error("parameter {at}: {resource_type} has no such parameter{}", nearest_said(*nearest))]
+    #[error("parameter {at}: {}{resource_type} has no such parameter{}", within_said(within), nearest_said(*nearest))]
     Unknown {
         /// From 1.
         at: usize,
+        /// The result parameter whose value names it; empty where it is named itself.
+        within: &'static str,
         /// The type.
         resource_type: &'static str,
         /// What may have been meant.
@@ -84,6 +86,10 @@ pub enum QueryError {
         /// How many.
         max: usize,
     },
+}
+
+fn within_said(within: &str) -> String {
+    if within.is_empty() { String::new() } else { format!("in `{within}`: ") }
 }
 
 fn nearest_said(nearest: Option<&'static str>) -> String {

@@ -18,6 +18,7 @@ mod doors;
 mod ends;
 mod examples;
 mod exchange;
+mod expected;
 mod failover;
 mod fhir;
 mod files;

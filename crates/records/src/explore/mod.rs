@@ -3,7 +3,7 @@
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
-use hilum_core::Id;
+use hilum_fhir::FhirId;
 use hilum_web::audit::Action;
 use hilum_web::outcome::Fault;
 use hilum_web::params::{Given, Parameters, Takes};
@@ -32,7 +32,7 @@ pub(crate) fn routes(room: &Room) -> Vec<Route> {
 #[serde(default)]
 struct Asked {
     search: String,
-    patient: Option<Id>,
+    patient: String,
 }
 
 impl Parameters for Asked {
@@ -196,9 +196,12 @@ async fn page(
 ) -> Result<Response, Fault> {
     let w = caller.words();
     let typed = asked.search.trim().to_owned();
-    let search = match asked.patient.filter(|_| typed.is_empty()) {
-        Some(patient) => format!("Encounter?patient={patient}&_sort=-date&_count=5"),
-        None => typed,
+    let search = if typed.is_empty() && !asked.patient.is_empty() {
+        let patient = FhirId::parse(&asked.patient);
+        let patient = patient.map_err(|_| Fault::parameter("patient", &["the id of a Patient"]))?;
+        format!("Encounter?patient={patient}&_sort=-date&_count=5")
+    } else {
+        typed
     };
     if !asked.search.trim().is_empty() {
         caller.typed(&search);

@@ -72,6 +72,8 @@ pub(super) enum Expected {
     Any,
     /// `If-Match`: the version that the client saw.
     Version(i64),
+    /// `If-Match: *`: something.
+    Something,
     /// `If-None-Match: *`: nothing.
     Nothing,
 }
@@ -80,6 +82,9 @@ impl Expected {
     /// Reads both headers.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Trouble> {
         if let Some(raw) = text(headers, &header::IF_MATCH)? {
+            if raw == "*" {
+                return Ok(Self::Something);
+            }
             return version_of(raw).map(Self::Version).ok_or(Trouble::Header(header::IF_MATCH));
         }
         match text(headers, &header::IF_NONE_MATCH)? {
@@ -94,8 +99,14 @@ impl Expected {
         match self {
             Self::Any => true,
             Self::Version(version) => before.map_or(0, |stored| stored.version) == version,
+            Self::Something => before.is_some_and(|stored| !stored.deleted),
             Self::Nothing => before.is_none_or(|stored| stored.deleted),
         }
+    }
+
+    /// Whether it is met only where something stands, or stood.
+    pub(super) const fn is_of_something(self) -> bool {
+        matches!(self, Self::Version(_) | Self::Something)
     }
 }
 

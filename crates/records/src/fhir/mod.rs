@@ -65,6 +65,8 @@ pub(crate) fn routes(room: &Room) -> Vec<Route> {
             .audit(Action::Search),
         Route::get("/fhir/{type}/{id}/_history", readers, fhir, room.clone(), history::of_one),
         Route::get("/fhir/Patient/{id}/$everything", readers, fhir, room.clone(), search::everything::begin),
+        Route::post("/fhir/Patient/{id}/$everything", readers, fhir, room.clone(), search::everything::post)
+            .audit(Action::Read),
         Route::get("/fhir/{type}/{id}/_history/{version}", readers, fhir, room.clone(), read::vread),
         Route::post("/fhir", writers, fhir, room.clone(), exchange::take).body_bytes_max(BODY_BYTES_MAX),
         Route::post("/fhir/{type}", writers, fhir, room.clone(), write::create)

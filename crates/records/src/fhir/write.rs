@@ -392,7 +392,7 @@ pub(super) async fn put_where(
         Met::One(place) => place,
         Met::Nothing => match given {
             Some(given) => Place::parse(room, (condition.resource_type(), given))?,
-            None if matches!(expected, Expected::Version(_)) => return Err(Trouble::Version),
+            None if expected.is_of_something() => return Err(Trouble::Version),
             None => {
                 let (place, is_new) = create_where(room, caller, condition, text).await?;
                 // Whoever was first has written it a moment ago: what is sent goes on top.

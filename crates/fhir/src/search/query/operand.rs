@@ -86,8 +86,13 @@ pub struct Number {
 }
 
 impl Number {
-    /// Reads `100`, `-1.50`, `1e2`.
+    /// Reads `100`, `-1.50`, `1e2`, `1e+2`. A blank in the exponent was a plus sign that the address did not escape.
     pub fn parse(raw: &str) -> Option<Self> {
+        let plain = raw.split_once(['e', 'E']).and_then(|(number, exponent)| {
+            let exponent = exponent.strip_prefix(['+', ' '])?;
+            (!exponent.starts_with('-')).then(|| format!("{number}e{exponent}"))
+        });
+        let raw = plain.as_deref().unwrap_or(raw);
         let (number, exponent) = match raw.split_once(['e', 'E']) {
             Some((number, exponent)) => (number, Some(exponent)),
             None => (raw, None),

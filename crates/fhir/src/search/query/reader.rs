@@ -81,7 +81,8 @@ impl Reader {
             ("_sort", keys) => {
                 for key in keys.split(',') {
                     let (code, descending) = key.strip_prefix('-').map_or((key, false), |code| (code, true));
-                    let parameter = self.parameter(self.query.resource_type, code)?;
+                    let sorts = |parameter: &Parameter| Rule::of(parameter.ty).sorts;
+                    let parameter = self.named("_sort", self.query.resource_type, code, sorts)?;
                     if !Rule::of(parameter.ty).sorts {
                         return Err(self.value(
                             "_sort",
@@ -127,7 +128,7 @@ impl Reader {
         let wrong = self.value(name, "Type:parameter, Type:parameter:Type, Type:* or *");
         let mut include = Include { is_reverse, iterates, source: None, parameter: None, target: None };
         if value == "*" && is_reverse {
-            return Err(self.value(name, "Type:parameter, Type:parameter:Type or Type:*"));
+            return Err(self.value(name, "Type:parameter, Type:parameter:Type or Type:*: * alone would be every type, so name one, as in Provenance:*"));
         }
         if value != "*" {
             let mut parts = value.split(':');
@@ -137,7 +138,8 @@ impl Reader {
             };
             include.source = Some(source);
             if code != "*" {
-                let parameter = self.parameter(source, code)?;
+                let refers = |parameter: &Parameter| parameter.ty == ParameterType::Reference;
+                let parameter = self.named(name, source, code, refers)?;
                 if parameter.ty != ParameterType::Reference {
                     return Err(wrong);
                 }
@@ -156,6 +158,17 @@ impl Reader {
 
     /// A parameter that is answered.
     fn parameter(&self, resource_type: &'static str, code: &str) -> Result<&'static Parameter, QueryError> {
+        self.named("", resource_type, code, |_| true)
+    }
+
+    /// A parameter that is answered, which `within` names; of those that fit is told which is nearest.
+    fn named(
+        &self,
+        within: &'static str,
+        resource_type: &'static str,
+        code: &str,
+        fits: impl Fn(&Parameter) -> bool,
+    ) -> Result<&'static Parameter, QueryError> {
         if let Some(parameter) = r4().parameter(resource_type, code) {
             if Rule::answers(parameter) {
                 return Ok(parameter);
@@ -165,14 +178,16 @@ impl Reader {
         if let Some(name) = UNANSWERED.into_iter().find(|known| *known == code) {
             return Err(QueryError::Unanswered { at: self.at, name });
         }
-        let answered = r4().parameters_of(resource_type).filter(|parameter| Rule::answers(parameter));
-        let known = answered.map(|parameter| parameter.code).chain(RESULT);
+        let answered =
+            r4().parameters_of(resource_type).filter(|parameter| Rule::answers(parameter) && fits(parameter));
+        let results = RESULT.into_iter().filter(|_| within.is_empty());
+        let known = answered.map(|parameter| parameter.code).chain(results);
         // Names longer than any are not compared letter by letter.
         let wrong = code.get(..64).unwrap_or(code);
         let near = known.map(|known| (strsim::damerau_levenshtein(wrong, known), known)).min();
         let nearest =
             near.filter(|(distance, known)| *distance <= known.len().div_ceil(2)).map(|(_, known)| known);
-        Err(QueryError::Unknown { at: self.at, resource_type, nearest })
+        Err(QueryError::Unknown { at: self.at, within, resource_type, nearest })
     }
 
     fn criterion(

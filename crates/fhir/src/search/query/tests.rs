@@ -248,8 +248,19 @@ fn who_is_lenient_leaves_out_names_and_nothing_else() {
 
 #[test]
 fn a_number_is_written_as_in_json() {
-    for raw in ["", "-", ".5", "1.", "+1", "1e", "1e+2", "1e9999", "NaN", "0x1", "１"] {
+    let not =
+        ["", "-", ".5", "1.", "+1", "1e", "1e+", "1e+-2", "1e++2", "1e +2", "1e9999", "NaN", "0x1", "１"];
+    for raw in not {
         assert!(Number::parse(raw).is_none(), "{raw}");
+    }
+    // A plus sign that the address did not escape comes as a blank; it is said again without.
+    for raw in ["1e2", "1E+2", "1e+2", "1e 2"] {
+        let number = Number::parse(raw).unwrap();
+        assert_eq!(
+            (number.as_str(), number.decimal()),
+            ("1e2", Number::parse("1e2").unwrap().decimal()),
+            "{raw}"
+        );
     }
 }
 

@@ -99,7 +99,7 @@ impl Asking<'_> {
                     (Met::Nothing, Some(given)) => {
                         by_place(Place::parse(room, (condition.resource_type(), given))?)
                     }
-                    (Met::Nothing, None) if matches!(expected, Expected::Version(_)) => {
+                    (Met::Nothing, None) if expected.is_of_something() => {
                         return Err(Trouble::Version);
                     }
                     (Met::Nothing, None) => {

@@ -5,10 +5,12 @@
 use axum::extract::{Path, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
+use bytes::Bytes;
 use hilum_chart::search::{Compartment, From, PlanError};
 use hilum_core::{Seq, Timestamp};
 use hilum_engines::tables::Value;
 use hilum_fhir::date::DateTime;
+use hilum_fhir::json::Json;
 use hilum_fhir::r4::r4;
 use hilum_fhir::search::query::Include;
 use hilum_fhir::search::values::{Settings, ties};
@@ -23,6 +25,7 @@ use crate::fhir::answer::{self, Trouble};
 use crate::fhir::ask::{self as asks, Place};
 use crate::fhir::form::{Form, Pairs, pairs_of};
 use crate::fhir::read::{is_about, shown, stands};
+use crate::fhir::write::checked;
 use crate::limits::{PAGE_ROUNDS_MAX, PAGE_TTL_S};
 
 /// What R4 counts to a patient's compartment and nobody but who minds the log may see.
@@ -103,19 +106,63 @@ pub(in crate::fhir) async fn begin(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Trouble> {
-    let place = Place::parse(&room, ("Patient", &id))?;
+    let pairs = pairs_of(query.unwrap_or_default().as_bytes());
+    first((&room, &caller), &id, pairs, &headers).await
+}
+
+/// `POST /fhir/Patient/id/$everything`: the same, with Parameters or without a body.
+pub(in crate::fhir) async fn post(
+    State(room): State<Room>,
+    caller: Caller,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Trouble> {
     let mut pairs = pairs_of(query.unwrap_or_default().as_bytes());
-    let form = Form::take(&mut pairs, &headers, None)?;
+    if !body.is_empty() {
+        asks::brings_json(&headers)?;
+        let (parameters, _) = checked("Parameters", &body)?;
+        pairs.extend(pairs_in(&parameters)?);
+    }
+    first((&room, &caller), &id, pairs, &headers).await
+}
+
+/// Parameters as an address would say them; what stands several times as one list.
+fn pairs_in(parameters: &Json<'_>) -> Result<Pairs, Trouble> {
+    let mut pairs = Pairs::new();
+    for parameter in parameters.get("parameter").map_or(&[][..], Json::elements) {
+        let name = parameter.get("name").and_then(Json::as_str).unwrap_or_default();
+        let Json::Object(members) = parameter else { continue };
+        let value = members.iter().find(|(name, _)| name.starts_with("value")).map(|(_, value)| value);
+        let value = value.ok_or(Trouble::Address("each parameter of $everything has a value"))?;
+        let value = value.as_str().map_or_else(|| value.to_text(), str::to_owned);
+        match pairs.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => known.extend([",", &value]),
+            None => pairs.push((name.to_owned(), value)),
+        }
+    }
+    Ok(pairs)
+}
+
+async fn first(
+    (room, caller): (&Room, &Caller),
+    id: &str,
+    mut pairs: Pairs,
+    headers: &HeaderMap,
+) -> Result<Response, Trouble> {
+    let place = Place::parse(room, ("Patient", id))?;
+    let form = Form::take(&mut pairs, headers, None)?;
     pairs.retain(|(_, value)| !value.is_empty());
     let count =
         pairs.extract_if(.., |(name, _)| name == "_count").last().map(|(_, value)| value.parse::<u32>());
     let count =
         count.transpose().map_err(|_| Trouble::Parameter { known: "_count (a number)".to_owned() })?;
-    let settings = settings(&room).await?;
+    let settings = settings(room).await?;
     let asked = Asked::parse(place, settings, pairs)?;
-    let stored = stands(&room, &caller, &asked.place).await?;
-    shown(&room, &caller, &asked.place, &stored).await?;
-    let base = answer::base(caller.shell(), &headers);
+    let stored = stands(room, caller, &asked.place).await?;
+    shown(room, caller, &asked.place, &stored).await?;
+    let base = answer::base(caller.shell(), headers);
     let began_us = caller.at().as_micros();
     let mut kept = asked.pairs.clone();
     kept.push(("patient".to_owned(), asked.place.logical.to_string()));
@@ -133,7 +180,7 @@ pub(in crate::fhir) async fn begin(
     };
     let to = format!("{base}/{}/$everything?{}", asked.place.address(), asked.again(&form, page.count));
     let bundle = Bundle::new(BundleType::Searchset).link("self", &to);
-    walk(&room, &caller, &base, (settings, &asked, &form), (bundle, page)).await
+    walk(room, caller, &base, (settings, &asked, &form), (bundle, page)).await
 }
 
 /// A later page, by its link.

@@ -1,0 +1,130 @@
+//! Small things that clients expect: operations by either verb, any version, what an error names.
+
+use serde_json::{Value, json};
+use tempfile::tempdir;
+
+use crate::both::on_both_engines;
+use crate::exchange::{bundle, entry};
+use crate::fhir::{Client, said};
+use crate::server::{Server, Start, request};
+
+fn put(client: &Client<'_>, body: &Value) {
+    let path = format!("/{}/{}", body["resourceType"].as_str().unwrap(), body["id"].as_str().unwrap());
+    let made = client.ask("PUT", &path, &[], &body.to_string());
+    assert!([200, 201].contains(&made.status), "{path}: {}", made.text());
+}
+
+fn note(id: &str, value: f64) -> Value {
+    json!({"resourceType": "Observation", "id": id, "status": "final", "code": {"text": "x"},
+        "subject": {"reference": "Patient/p"}, "valueQuantity": {"value": value}})
+}
+
+#[test]
+fn everything_is_answered_by_post_as_by_get() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let client = Client::new(&server, "operator", "operator");
+    put(&client, &json!({"resourceType": "Patient", "id": "p"}));
+    put(
+        &client,
+        &json!({"resourceType": "Encounter", "id": "e", "status": "finished", "class": {"code": "IMP"},
+        "subject": {"reference": "Patient/p"}}),
+    );
+    for n in 0..3 {
+        put(&client, &note(&format!("o{n}"), 1.0));
+    }
+    let viewer = Client::new(&server, "viewer", "viewer");
+    let ids = |answer: &Value| -> Vec<String> {
+        let entries = answer["entry"].as_array().unwrap().iter();
+        entries.map(|entry| entry["resource"]["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let path = "/Patient/p/$everything";
+    assert_eq!(ids(&said(&viewer.ask("POST", path, &[], ""))), ids(&said(&viewer.get(path))));
+    let parameters = json!({"resourceType": "Parameters", "parameter": [
+        {"name": "_type", "valueCode": "Observation"}, {"name": "_type", "valueCode": "Encounter"},
+        {"name": "_count", "valueInteger": 2}, {"name": "_since", "valueInstant": "2020-01-01T00:00:00+09:00"}]});
+    let posted = viewer.ask("POST", path, &[], &parameters.to_string());
+    assert_eq!(posted.status, 200, "{}", posted.text());
+    let posted = said(&posted);
+    let got = said(&viewer.get(&format!("{path}?_type=Observation,Encounter&_count=2&_since=2020-01-01")));
+    assert_eq!((ids(&posted).len(), ids(&posted)), (2, ids(&got)));
+    assert!(posted["link"].as_array().unwrap().iter().any(|link| link["relation"] == "next"), "{posted}");
+    for (why, body) in [
+        ("no Parameters", note("x", 1.0)),
+        (
+            "unknown",
+            json!({"resourceType": "Parameters", "parameter": [{"name": "CANARY", "valueCode": "x"}]}),
+        ),
+        (
+            "no value",
+            json!({"resourceType": "Parameters", "parameter": [{"name": "_type", "part": [{"name": "x", "valueCode": "x"}]}]}),
+        ),
+    ] {
+        let refused = viewer.ask("POST", path, &[], &body.to_string());
+        assert!(refused.status == 400 && !refused.text().contains("CANARY"), "{why}: {}", refused.text());
+    }
+    assert_eq!(viewer.ask("POST", "/Patient/none/$everything", &[], "").status, 404);
+}
+
+#[test]
+fn if_match_of_any_version_wants_that_there_is_one() {
+    on_both_engines(any_version);
+}
+
+fn any_version(server: &Server) {
+    let client = Client::new(server, "operator", "operator");
+    let any = [("if-match", "*"), ("content-type", "application/fhir+json")];
+    let write = |method: &str, path: &str, value: f64| {
+        client.ask(method, path, &any, &note("o", value).to_string()).status
+    };
+    assert_eq!(write("PUT", "/Observation/o", 1.0), 412, "nothing stands");
+    assert_eq!(write("PUT", "/Observation?_id=o", 1.0), 412, "nothing meets it");
+    put(&client, &note("o", 1.0));
+    assert_eq!(write("PUT", "/Observation/o", 2.0), 200);
+    assert_eq!(write("PUT", "/Observation?_id=o", 3.0), 200);
+    let send = |value: f64| {
+        let one = entry("PUT", "Observation/o", &json!({"resource": note("o", value), "ifMatch": "*"}));
+        client.ask("POST", "", &[], &bundle("transaction", &[one])).status
+    };
+    assert_eq!(send(4.0), 200);
+    assert_eq!(client.ask("DELETE", "/Observation/o", &any[..1], "").status, 204);
+    assert_eq!((send(5.0), write("PUT", "/Observation/o", 5.0)), (412, 412), "it is deleted");
+    assert_eq!(client.ask("DELETE", "/Observation/o", &any[..1], "").status, 412, "again");
+}
+
+#[test]
+fn an_error_names_what_is_wrong_and_what_is_near() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let client = Client::new(&server, "operator", "operator");
+    for (path, named) in [
+        ("/Patient?_sort=brithdate", ["in `_sort`", "the nearest is `birthdate`"]),
+        ("/Patient?_sort=-nmae,_id", ["in `_sort`", "the nearest is `name`"]),
+        ("/Encounter?_include=Encounter:subjet", ["in `_include`", "the nearest is `subject`"]),
+        ("/Patient?_revinclude=Encounter:subjet", ["in `_revinclude`", "the nearest is `subject`"]),
+        ("/Patient?_revinclude=*", ["`_revinclude`", "Provenance:*"]),
+    ] {
+        let refused = client.get(path);
+        let text = said(&refused)["issue"][0]["details"]["text"].to_string() + &refused.text();
+        assert!(refused.status == 400 && named.iter().all(|one| text.contains(one)), "{path}: {text}");
+    }
+    let declared = [("content-length", "99999999")];
+    let refused = client.ask("PUT", "/Observation/o", &declared, "");
+    assert!(refused.status == 413 && refused.text().contains("MiB that are taken"), "{}", refused.text());
+
+    put(&client, &note("hundred", 100.0));
+    for number in ["1e2", "1e+2", "1E%2B2", "gt9e+1"] {
+        let found = said(&client.get(&format!("/Observation?value-quantity={number}")));
+        assert_eq!(found["total"], 1, "{number}: {found}");
+    }
+    for number in ["1e+-2", "1e++2", "1e+"] {
+        assert_eq!(client.get(&format!("/Observation?value-quantity={number}")).status, 400, "{number}");
+    }
+    let key = server.key("looks", "operator");
+    for (id, status) in [("p.1-a", 200), ("7f1d0a52-8b0e-4c1f-9d0e-000000000001", 200), ("a%20b", 400)] {
+        let path = format!("/explore?patient={id}");
+        let page = request(server.http.unwrap(), "GET", &path, &[("x-api-key", &key)], b"");
+        assert_eq!(page.status, status, "{id}");
+        assert_eq!(page.text().contains(&format!("patient={id}")), status == 200, "{id}");
+    }
+}
