@@ -12,6 +12,7 @@
 //! | [`fits`] | whether log, tables and program belong together |
 //! | [`import`] | many resources by few commits |
 //! | [`index`] | rows by value, for searches |
+//! | [`labels`] | which labels are in use |
 //! | [`limits`] | the bounds of this crate |
 //! | [`logical`] | what stands for a client's id |
 //! | [`presence`] | which processes are there, as each says of itself |
@@ -34,6 +35,7 @@ pub mod fits;
 mod foresee;
 pub mod import;
 pub mod index;
+pub mod labels;
 pub mod limits;
 pub mod logical;
 mod port;

@@ -56,6 +56,8 @@ pub const COMMIT_ATTEMPTS_MAX: usize = 8;
 pub const WALK_PAGE_ROWS: u32 = 500;
 /// Bytes of bodies whose index rows a commit makes beside everything else that is going on; of more, on a thread of its own.
 pub const WRITE_INLINE_BYTES_MAX: usize = 64 << 10;
+/// Labels that are looked for when it is asked which are in use.
+pub const LABELS_MAX: usize = 500;
 /// Resources in one batched read.
 pub const READ_RESOURCES_MAX: usize = 1_000;
 /// Versions that one read of a history gives at most.

@@ -26,6 +26,7 @@ mod form;
 mod found;
 mod http;
 mod import;
+mod labels;
 mod lifecycle;
 mod many;
 mod misread;

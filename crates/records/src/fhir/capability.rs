@@ -37,15 +37,16 @@ fn interactions(codes: &[&str]) -> String {
     codes.iter().map(|code| format!("{{\"code\":\"{code}\"}}")).collect::<Vec<_>>().join(",")
 }
 
+fn operation(name: &str, base: &str) -> String {
+    format!(
+        "{{\"name\":\"{name}\",\"definition\":\"http://hl7.org/fhir/OperationDefinition/{base}-{name}\"}}"
+    )
+}
+
 /// The operations that a type has.
 fn operations(ty: &str) -> String {
     let of_type = OPERATIONS.iter().filter(|(_, of)| of.is_none_or(|of| of == ty));
-    let said = of_type.map(|(name, of)| {
-        let base = of.unwrap_or("Resource");
-        format!(
-            "{{\"name\":\"{name}\",\"definition\":\"http://hl7.org/fhir/OperationDefinition/{base}-{name}\"}}"
-        )
-    });
+    let said = of_type.map(|(name, of)| operation(name, of.unwrap_or("Resource")));
     said.collect::<Vec<_>>().join(",")
 }
 
@@ -123,11 +124,12 @@ fn statement(base: &str) -> String {
         "{{\"resourceType\":\"CapabilityStatement\",\"status\":\"active\",\"date\":\"2026-11-21\",\"kind\":\"instance\",\
          \"software\":{{\"name\":\"hilum\",\"version\":\"{}\"}},\"implementation\":{{\"description\":\"hilum\",\
          \"url\":\"{base}\"}},\"fhirVersion\":\"4.0.1\",\"format\":[\"json\"],\"patchFormat\":[\"{JSON_PATCH}\"],\"rest\":[{{\"mode\":\"server\",\
-         \"documentation\":\"{}\",\"resource\":[{}],\"interaction\":[{}],\"compartment\":[{}]}}]}}",
+         \"documentation\":\"{}\",\"resource\":[{}],\"interaction\":[{}],\"operation\":[{}],\"compartment\":[{}]}}]}}",
         env!("CARGO_PKG_VERSION"),
         documentation(),
         resources.join(","),
         interactions(&OF_ALL),
+        operation("meta", "Resource"),
         compartments()
     )
 }

@@ -12,6 +12,7 @@
 //! | `references` | whether what is written refers to something |
 //! | `search` | search, page by page |
 //! | `write` | create, update, patch, delete |
+//! | `labels` | `$meta` of a type, and of all |
 //! | `operations` | `$meta` and its kin, `$validate` |
 //! | `capability` | what the server says that it can |
 
@@ -22,6 +23,7 @@ pub(crate) mod condition;
 mod exchange;
 mod form;
 mod history;
+mod labels;
 mod operations;
 mod read;
 pub(crate) mod references;
@@ -86,6 +88,10 @@ pub(crate) fn routes(room: &Room) -> Vec<Route> {
         Route::post("/fhir/{type}/{id}/$validate", writers, fhir, room.clone(), operations::validate_one)
             .body_bytes_max(BODY_BYTES_MAX)
             .audit(Action::Read),
+        Route::get("/fhir/$meta", readers, fhir, room.clone(), labels::of_all).audit(Action::Search),
+        Route::post("/fhir/$meta", readers, fhir, room.clone(), labels::of_all).audit(Action::Search),
+        Route::get("/fhir/{type}/$meta", readers, fhir, room.clone(), labels::of_type).audit(Action::Search),
+        Route::post("/fhir/{type}/$meta", readers, fhir, room.clone(), labels::of_type).audit(Action::Search),
         Route::get("/fhir/{type}/{id}/$meta", readers, fhir, room.clone(), operations::meta),
         Route::post("/fhir/{type}/{id}/$meta", readers, fhir, room.clone(), operations::meta)
             .audit(Action::Read),

@@ -29,6 +29,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
 use hilum_core::{Seq, Timestamp};
+use hilum_fhir::json::Json;
 use hilum_fhir::search::query::{Handling, Query, QueryError};
 use hilum_fhir::search::values::Settings;
 use hilum_web::visit::Caller;
@@ -112,6 +113,26 @@ pub(super) async fn within(
     let wanted = Wanted { scope: Scope::of_type(ty)?, pairs, form, offset, style: None };
     let (body, _) = wanted.first(room, caller, base, Handling::Strict).await?;
     Ok(body)
+}
+
+/// One resource that meets criteria and may be shown, if there is any.
+pub(super) async fn any(
+    room: &Room,
+    caller: &Caller,
+    resource_type: &'static str,
+    mut pairs: Pairs,
+) -> Result<Option<String>, Trouble> {
+    pairs.extend(
+        [("_count", "1"), ("_total", "none")].map(|(name, value)| (name.to_owned(), value.to_owned())),
+    );
+    let scope = Scope::of_type(resource_type)?;
+    // Whatever the asker's style: nothing is kept for pages that nobody asks for.
+    let (form, style) = (Form::default(), Some(Style::Sealed));
+    let (body, _) =
+        Wanted { scope, pairs, form, offset: None, style }.first(room, caller, "", Handling::Strict).await?;
+    let bundle = Json::parse(body.as_bytes())?;
+    let found = bundle.get("entry").and_then(|entries| entries.elements().first()?.get("resource"));
+    Ok(found.map(Json::to_text))
 }
 
 /// What the index was made with, once all of it is there.
