@@ -97,15 +97,6 @@ fn bare(text: &str) -> String {
     bare
 }
 
-/// Composites that are kept and not asked for yet (docs/CONFORMANCE.md).
-const UNANSWERED: [&str; 5] = [
-    "code-value-date",
-    "relationship",
-    "chromosome-window-coordinate",
-    "referenceseqid-variant-coordinate",
-    "referenceseqid-window-coordinate",
-];
-
 /// What a value of a parameter is found by.
 fn asked(value: &Found, ty: ParameterType) -> Option<String> {
     let urlencoded = |text: &str| {
@@ -186,8 +177,7 @@ fn published_examples_are_accepted_come_back_and_are_found() {
         for parameter in r4().parameters_of(ty) {
             let Some(kept) = kept(ty, parameter.code) else { continue };
             let count = tried.entry(ParamNumber::of(ty, parameter.code).unwrap()).or_default();
-            let is_unanswered = UNANSWERED.contains(&parameter.code);
-            if *count >= PARAMETERS_OF_ONE || parameter.ty == ParameterType::Special || is_unanswered {
+            if *count >= PARAMETERS_OF_ONE || parameter.ty == ParameterType::Special {
                 continue;
             }
             let is_of = |value: &Found, param: ParamNumber| match (value, kept.only) {
