@@ -28,7 +28,7 @@ pub struct Coded {
     /// Of its rows.
     pub number: ParamNumber,
     refers: Kept,
-    coded: Kept,
+    codes: Kept,
 }
 
 /// Where the parameters of a compound of a day, a code and a text stand, and the number of its rows.
@@ -45,8 +45,8 @@ impl Coded {
     /// The one of a type.
     pub fn of(resource_type: &str) -> Option<Self> {
         let (ty, reference, code) = CODED.iter().find(|(ty, ..)| *ty == resource_type)?;
-        let (refers, coded) = (kept(ty, reference)?, kept(ty, code)?);
-        Some(Self { reference, code, number: coded.number.together(), refers, coded })
+        let (refers, codes) = (kept(ty, reference)?, kept(ty, code)?);
+        Some(Self { reference, code, number: codes.number.together(), refers, codes })
     }
 
     /// What stands for a code, as [`crate::search::fold::cut`] left it, whatever its system.
@@ -83,9 +83,9 @@ pub(super) fn of(resource_type: &str, values: &super::Values) -> Vec<Entry> {
         values.iter().filter(move |entry| entry.param == number).map(|entry| &entry.value)
     };
     let mut entries = Vec::new();
-    if let Some(Coded { number, refers, coded, .. }) = Coded::of(resource_type) {
+    if let Some(Coded { number, refers, codes, .. }) = Coded::of(resource_type) {
         let patients: Vec<&FhirId> = of_param(refers.references).filter_map(patient).collect();
-        for code in of_param(coded.number).filter_map(code) {
+        for code in of_param(codes.number).filter_map(code) {
             let of = |id: &&FhirId| Value::Coded { code: Coded::code(code), patient: (*id).clone() };
             entries.extend(patients.iter().map(|id| Entry { param: number, value: of(id) }));
         }
