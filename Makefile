@@ -30,7 +30,7 @@ unit: ## every test of the workspace, on the real engines
 	cargo test --workspace --locked --no-fail-fast
 
 deny: ## licences, bans and sources of what is linked
-	@test -x "$(TOOLS)/bin/cargo-deny" || cargo install --locked --quiet --root "$(TOOLS)" --version "^$(DENY_VERSION)" cargo-deny
+	@test -x "$(TOOLS)/bin/cargo-deny" || cargo install --locked --debug --quiet --root "$(TOOLS)" --version "^$(DENY_VERSION)" cargo-deny
 	"$(TOOLS)/bin/cargo-deny" --locked check --hide-inclusion-graph licenses bans sources
 
 fuzz: ## one minute of each fuzz target (needs cargo-fuzz)

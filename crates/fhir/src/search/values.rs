@@ -1,7 +1,7 @@
 //! The values of a resource's parameters: what stands in the index rows, as a set.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 use hilum_core::Timestamp;
 use jiff::tz::TimeZone;
@@ -279,12 +279,12 @@ impl OfType {
         Some(Self { name, parameters, composites, kept, texts })
     }
 
+    /// Compiled when it is first asked for: most servers hold few of all types.
     fn of(name: &str) -> Option<&'static Self> {
-        static ALL: OnceLock<HashMap<&'static str, OfType>> = OnceLock::new();
-        let all = ALL.get_or_init(|| {
-            r4().resource_types().filter_map(|name| Some((name, Self::new(name)?))).collect()
-        });
-        all.get(name)
+        static ALL: LazyLock<HashMap<&'static str, OnceLock<Option<OfType>>>> =
+            LazyLock::new(|| r4().resource_types().map(|name| (name, OnceLock::new())).collect());
+        let (name, of_type) = ALL.get_key_value(name)?;
+        of_type.get_or_init(|| Self::new(name)).as_ref()
     }
 }
 
