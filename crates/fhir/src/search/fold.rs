@@ -9,8 +9,8 @@ use crate::search::values::digest;
 
 /// Bytes of a folded text that are kept: a longer text is found by its beginning.
 pub const FOLDED_BYTES_MAX: usize = 200;
-/// Bytes of a code or an address that stand in a key as they are.
-pub const CODE_BYTES_MAX: usize = 180;
+/// Bytes of a code or an address that stand in a key as they are: what was cut is not cut again.
+pub const CODE_BYTES_MAX: usize = CUT_BYTES + 32;
 /// Of a longer one, the bytes before its digest.
 pub(crate) const CUT_BYTES: usize = 160;
 

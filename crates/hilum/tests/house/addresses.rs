@@ -90,6 +90,25 @@ fn own_address(server: &Server) {
     assert_eq!(found(&client, &format!("/Observation?subject={elsewhere}")), ["far"]);
     put(&client, &note("own-word", elsewhere), &[EVIL]);
     assert_eq!(said(&client.get("/Observation/own-word"))["subject"]["reference"], "Patient/p");
+    // Nor does a patch of something else lead what stands elsewhere to us.
+    let patch = json!([{"op": "replace", "path": "/status", "value": "amended"}]).to_string();
+    assert_eq!(client.ask("PATCH", "/Observation/far", &[media, EVIL], &patch).status, 200);
+    assert_eq!(said(&client.get("/Observation/far"))["subject"]["reference"], elsewhere);
+
+    // A condition means what a search means: the second one is not made. The signs of an address may be escaped.
+    let condition = format!("subject={full}&status=registered");
+    let once = note("x", full).to_string().replace("\"final\"", "\"registered\"").replace('/', "\\/");
+    for want in [201, 200] {
+        let made = client.ask("POST", "/Observation", &[FHIR, ("if-none-exist", &condition)], &once);
+        assert_eq!(made.status, want, "{}", made.text());
+        assert_eq!(said(&made)["subject"]["reference"], "Patient/p");
+    }
+    for asked in ["subject:Patient=", "_has:Observation:subject:subject="] {
+        let ty = if asked.starts_with('_') { "Patient" } else { "Observation" };
+        let path = format!("/{ty}?{asked}{full}&_count=50");
+        let (all, relative) = (found(&client, &path), found(&client, &path.replace(full, "Patient/p")));
+        assert!(!relative.is_empty() && relative.iter().all(|id| all.contains(id)), "{path}: {all:?}");
+    }
 }
 
 #[test]

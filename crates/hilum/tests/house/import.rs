@@ -393,6 +393,32 @@ fn an_import_takes_no_reference_to_nothing_where_there_may_be_none() {
     assert_eq!((code, &done["written"]), (0, &json!(11)), "by default they are taken: {done}");
 }
 
+/// What waits for what it refers to holds up what comes behind it: or the older one would stand.
+#[test]
+fn of_one_that_waits_the_later_line_stands() {
+    let folder = tempdir().unwrap();
+    let observation = |status: &str, more: Value| {
+        let mut made =
+            json!({"resourceType": "Observation", "id": "o", "status": status, "code": {"text": "x"}});
+        made.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        made.to_string()
+    };
+    let waits = observation("preliminary", json!({"subject": {"reference": "Patient/late"}}));
+    let lines = format!("{waits}\n{}\n", observation("final", json!({})));
+    std::fs::write(folder.path().join("Observation.ndjson"), lines).unwrap();
+    std::fs::write(folder.path().join("Patient.ndjson"), r#"{"resourceType":"Patient","id":"late"}"#)
+        .unwrap();
+    let house = House::new("[fhir]\nreferences = \"exist\"\n");
+    for round in [1, 2] {
+        let (code, done) = house.import(&[folder.path()], &[]);
+        assert_eq!(code, 0, "round {round}: {done}");
+        let server = house.start();
+        let client = Client::new(&server, &format!("viewer-{round}"), "viewer");
+        assert_eq!(said(&client.get("/Observation/o"))["status"], "final", "round {round}");
+        server.stop();
+    }
+}
+
 #[test]
 fn what_messages_made_is_not_written_by_an_import() {
     let house = House::new("");

@@ -15,6 +15,7 @@ use hilum_web::visit::Caller;
 use super::answer::{self, Trouble};
 use super::ask::Place;
 use super::read::visible;
+use super::references::also_local;
 use super::search::{By, criteria, expanded, settings};
 use crate::limits::CONDITION_PLACES_MAX;
 use crate::{Room, logical};
@@ -88,15 +89,15 @@ impl Condition {
 
     /// What is executed: codes in the place of value sets, as they are now, and the newest of what it asks for.
     async fn plan(
-        &self,
+        query: Query,
         room: &Room,
         (authority, began): (&Authority, Timestamp),
         all: bool,
     ) -> Result<Plan, Trouble> {
         let settings = settings(room).await?;
         let by = By { room, settings, authority, began };
-        let (queries, _) = expanded(by, vec![self.0.clone()], None).await?;
-        let query = queries.first().unwrap_or(&self.0);
+        let (queries, _) = expanded(by, vec![query], None).await?;
+        let query = queries.first().ok_or_else(|| answer::broken("a condition is one search"))?;
         let withheld = if all { Vec::new() } else { room.discretions.withheld() };
         let chart_id = |ty: &str, id: &FhirId| logical::chart_id(&room.key, ty, id);
         let asked =
@@ -118,7 +119,7 @@ impl Condition {
 
     async fn seek(&self, room: &Room, caller: &Caller, all: bool) -> Result<Met, Trouble> {
         let asker = (&caller.authority, caller.at());
-        let plan = self.plan(room, asker, all).await?;
+        let plan = Self::plan(also_local(caller, self.0.clone()), room, asker, all).await?;
         let found = room.chart.search(&caller.authority, &plan, From { limit: 2, ..From::default() }).await?;
         let rows: Vec<i64> = found.found.iter().filter_map(row_of).collect();
         let mut met = Met::Nothing;
@@ -144,7 +145,7 @@ impl Condition {
         authority: &Authority,
         at: Timestamp,
     ) -> Result<Met, Trouble> {
-        let plan = self.plan(room, (authority, at), true).await?;
+        let plan = Self::plan(self.0.clone(), room, (authority, at), true).await?;
         let found = room.chart.search(authority, &plan, From { limit: 2, ..From::default() }).await?;
         let rows: Vec<i64> = found.found.iter().filter_map(row_of).collect();
         let mut met = Met::Nothing;

@@ -46,6 +46,9 @@ pub(super) async fn of_all(
     Ok(answer::json(used.parameters(), is_pretty))
 }
 
+/// Systems of one code of which all are told: each costs a search that leaves out those before.
+const SYSTEMS_MAX: usize = 32;
+
 /// Codings by system and code, as the first resource has them.
 type Codings = BTreeMap<(String, String), String>;
 
@@ -82,6 +85,9 @@ impl Used {
         let same = known.into_iter().flat_map(BTreeMap::keys).filter(|(_, code)| code == value);
         let others: Vec<String> =
             same.map(|(system, code)| format!("{}|{}", escaped(system), escaped(code))).collect();
+        if others.len() >= SYSTEMS_MAX {
+            return None;
+        }
         if !others.is_empty() {
             pairs.push((format!("{parameter}:not"), others.join(",")));
         }

@@ -11,12 +11,11 @@ use hilum_fhir::IssueType;
 use hilum_fhir::check::Finding;
 use hilum_fhir::exchange::referring;
 use hilum_fhir::json::Json;
-use hilum_fhir::r4::{ParameterType, r4};
+use hilum_fhir::search::query::{Criterion, Operand, Query, Target as Asked};
 use hilum_web::visit::Caller;
 
 use super::answer::{self, Trouble};
 use super::ask::{Place, type_of};
-use super::form::Pairs;
 use super::read::visible_all;
 use crate::limits::REFERENCES_MAX;
 use crate::{References, Room, logical};
@@ -26,8 +25,9 @@ use crate::{References, Room, logical};
 ///
 /// `Host` is what the client says. Who forges it changes how their own body refers, to what they might have referred to by
 /// relative references as well; nothing is kept of it, and no other request is read by it. What stood elsewhere stays
-/// elsewhere: a configured base is recognised in what is stored, this one only in what comes by it.
-pub(super) fn local<'t>(caller: &Caller, text: &'t str) -> Cow<'t, str> {
+/// elsewhere, and so does what stands in `before`: a configured base is recognised in what is stored, this one only in what
+/// comes by it.
+pub(super) fn local<'t>(caller: &Caller, text: &'t str, before: &str) -> Cow<'t, str> {
     if !caller.shell().fhir_bases().is_empty() {
         return Cow::Borrowed(text);
     }
@@ -37,10 +37,11 @@ pub(super) fn local<'t>(caller: &Caller, text: &'t str) -> Cow<'t, str> {
         let json = Json::parse(text.as_bytes());
         json.is_ok_and(|json| json.get("resourceType").and_then(Json::as_str) == Some("Bundle"))
     };
-    if !text.contains(&base) || is_bundle() {
+    // An address may be written with its signs escaped.
+    if !["\\/", "\\u", base.as_str()].iter().any(|sign| text.contains(sign)) || is_bundle() {
         return Cow::Borrowed(text);
     }
-    referring(text, |link| below(&base, link).map(str::to_owned))
+    referring(text, |link| below(&base, link).filter(|_| !before.contains(link)).map(str::to_owned))
 }
 
 /// `Type/id`, and what may follow it, of an address below `base`.
@@ -51,29 +52,34 @@ fn below<'l>(base: &str, link: &'l str) -> Option<&'l str> {
     (type_of(ty).is_ok() && FhirId::parse(id).is_ok()).then_some(own)
 }
 
-/// Criteria in which a reference by the address that the search was sent to also means what is written relative, by the rule of
-/// [`local`].
-pub(super) fn also_local(caller: &Caller, pairs: &Pairs) -> Pairs {
-    let base = answer::base_of(caller.shell(), caller.host());
-    let is_known = !caller.shell().fhir_bases().is_empty();
-    let one = |(name, value): &(String, String)| {
-        if is_known || !value.contains(&base) || !is_reference(name) {
-            return (name.clone(), value.clone());
-        }
-        let mut all: Vec<&str> = value.split(',').collect();
-        let own: Vec<&str> = all.iter().filter_map(|value| below(&base, value)).collect();
-        all.extend(own);
-        (name.clone(), all.join(","))
-    };
-    pairs.iter().map(one).collect()
+/// A search in which a reference by the address that the request was sent to also means what is written relative, by the rule
+/// of [`local`]: wherever it stands in a criterion, a condition's too.
+pub(super) fn also_local(caller: &Caller, mut query: Query) -> Query {
+    if caller.shell().fhir_bases().is_empty() {
+        let base = answer::base_of(caller.shell(), caller.host());
+        query.criteria.iter_mut().for_each(|criterion| add_local(&base, criterion));
+    }
+    query
 }
 
-/// Whether a parameter, or the last of a chain, is called as one that is a reference.
-fn is_reference(name: &str) -> bool {
-    let last = name.rsplit('.').next().unwrap_or(name);
-    let of_type =
-        |ty: &str| r4().parameter(ty, last).is_some_and(|known| known.ty == ParameterType::Reference);
-    r4().resource_types().any(of_type)
+fn add_local(base: &str, criterion: &mut Criterion) {
+    match criterion {
+        Criterion::Filter(filter) => {
+            let own: Vec<Operand> = filter.values.iter().filter_map(|value| own_of(base, value)).collect();
+            filter.values.extend(own);
+        }
+        Criterion::Chain { to, .. } => to.iter_mut().for_each(|(_, criterion)| add_local(base, criterion)),
+        Criterion::Has { holds, .. } => add_local(base, holds),
+        Criterion::Within(_) => {}
+    }
+}
+
+fn own_of(base: &str, value: &Operand) -> Option<Operand> {
+    let Operand::Reference(Asked::Address(address)) = value else { return None };
+    let (ty, rest) = below(base, address)?.split_once('/')?;
+    let resource_type = type_of(ty).ok()?;
+    let id = FhirId::parse(rest.split(['/', '#']).next()?).ok()?;
+    Some(Operand::Reference(Asked::Local { resource_type, id }))
 }
 
 /// A resource by its type and its id in the chart.

@@ -142,7 +142,7 @@ impl What<'_> {
                     read::visible(room, caller, before).await?.ok_or(Trouble::NotFound)?;
                 }
                 match self {
-                    Self::Resource(text) => body_of(&local(caller, text), before).map(Some),
+                    Self::Resource(text) => body_of(&local(caller, text, ""), before).map(Some),
                     _ => Ok(None),
                 }
             }
@@ -156,7 +156,8 @@ impl What<'_> {
                 let before = before.ok_or(Trouble::NotFound)?;
                 // A test would tell what is withheld.
                 let body = read::shown(room, caller, place, before).await?;
-                let after = patched(place, &body, patch)?.map(|after| local(caller, &after).into_owned());
+                let after = patched(place, &body, patch)?;
+                let after = after.map(|after| local(caller, &after, &body).into_owned());
                 Ok(Some(after.map_or_else(|| before.text().map(str::to_owned), Ok)?))
             }
         }
@@ -268,7 +269,7 @@ pub(super) async fn create_where(
             Met::Nothing => {}
         }
         let place = condition.place(room, caller, tried);
-        let text = with_id(&local(caller, text), &place.logical)
+        let text = with_id(&local(caller, text, ""), &place.logical)
             .map_err(|_| answer::broken("a body that was read has no members"))?;
         let stood = room.chart.read_all(&caller.authority, &[(place.resource_type, place.id)]).await?;
         let stood = stood.into_iter().next().flatten();
@@ -293,7 +294,7 @@ pub(super) async fn create_anew(
     text: &str,
 ) -> Result<Place, Trouble> {
     let place = Place::anew(room, caller, resource_type);
-    let text = with_id(&local(caller, text), &place.logical)
+    let text = with_id(&local(caller, text, ""), &place.logical)
         .map_err(|_| answer::broken("a body that was read has no members"))?;
     must_lead(room, caller, &text, &Beside::of(&place)).await?;
     commit(room, caller, &place, 0, Some(text)).await?;

@@ -42,19 +42,22 @@ pub(super) struct Leads<'a> {
     standing: HashSet<Target>,
     /// Of the documents that this round left.
     waiting: Vec<Waits>,
+    /// What these would write: what comes behind one of them waits with it, or the older would stand.
+    held: HashSet<Target>,
     /// What of them may come, since it leads to each other and to what stands.
     together: HashSet<Target>,
 }
 
 impl<'a> Leads<'a> {
     pub(super) fn new(room: &'a Room, authority: &'a Authority) -> Self {
-        let (standing, together) = (HashSet::new(), HashSet::new());
-        Self { room, authority, standing, waiting: Vec::new(), together }
+        let (standing, held, together) = (HashSet::new(), HashSet::new(), HashSet::new());
+        Self { room, authority, standing, waiting: Vec::new(), held, together }
     }
 
     /// Forgets what the round before left.
     pub(super) fn begin_round(&mut self) {
         self.waiting.clear();
+        self.held.clear();
     }
 
     /// Decides what of the documents left may come together.
@@ -70,6 +73,11 @@ impl<'a> Leads<'a> {
         }
     }
 
+    /// Of a document that waits for something else: what it would write, and refers to.
+    pub(super) fn hold(&mut self, text: &str, document: &Document) {
+        self.wait(self.refers(text, document));
+    }
+
     /// Whether a document can be written now. In the `last` round what leads to nothing is refused, and the rest is written.
     pub(super) async fn look(
         &mut self,
@@ -79,6 +87,10 @@ impl<'a> Leads<'a> {
         refused: &mut Vec<Refusal>,
     ) -> Result<Resolved, ImportError> {
         let mut all = self.refers(text, document);
+        if !last && all.iter().any(|one| self.held.contains(&one.target)) {
+            self.wait(all);
+            return Ok(Resolved::Later);
+        }
         self.find(&all).await?;
         let mut lost = BTreeMap::new();
         loop {
@@ -130,6 +142,7 @@ impl<'a> Leads<'a> {
 
     fn wait(&mut self, all: Vec<Refers>) {
         let standing = &self.standing;
+        self.held.extend(all.iter().map(|one| one.target));
         self.waiting.extend(all.into_iter().map(|one| {
             let to = one.to.into_iter().map(|(_, to)| to.map(|to| (to.resource_type, to.id)));
             let to = to.filter(|to| to.is_none_or(|to| !standing.contains(&to))).collect();

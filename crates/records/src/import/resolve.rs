@@ -76,7 +76,10 @@ impl<'a> Resolver<'a> {
         for search in searches {
             match self.look(&search).await? {
                 Ok(Some(to)) => drop(document.links.known.insert(search, to)),
-                Ok(None) if !last => return Ok(Resolved::Later),
+                Ok(None) if !last => {
+                    self.leads.iter_mut().for_each(|leads| leads.hold(text, document));
+                    return Ok(Resolved::Later);
+                }
                 Ok(None) => drop(document.links.lost.insert(search, NOTHING.to_owned())),
                 Err(why) => drop(document.links.lost.insert(search, why)),
             }

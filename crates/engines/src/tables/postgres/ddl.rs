@@ -17,29 +17,43 @@ use crate::tables::shape::shape;
 /// 2: an offset row names the record that was read last.
 pub(super) const VERSION: i64 = 2;
 
+/// Adds a column that an earlier version did not have. Where it is there nothing is locked: `IF NOT EXISTS` would wait for all who
+/// read the table, and all who come later for that.
+fn column(schema: &str, table: &str, name: &str, ty: &str) -> String {
+    format!(
+        "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = '{schema}.{table}'::regclass \
+         AND attname = '{name}' AND NOT attisdropped) THEN ALTER TABLE {schema}.{table} ADD COLUMN {name} {ty}; \
+         END IF; END $$;"
+    )
+}
+
 /// The engine's own tables. All are in the schema of the rooms' tables.
 fn own(schema: &str) -> String {
     let s = quote(schema);
+    let moment = column(&s, "hilum_counter", "moment", "int8 NOT NULL DEFAULT 0");
+    let last = column(&s, "hilum_offset", "last", "uuid");
+    let [back_from, back_to] =
+        ["back_from", "back_to"].map(|name| column(&s, "hilum_window", name, "int8 NOT NULL DEFAULT 0"));
     // The counter and its neighbours are one row updated at each commit: room in the page keeps those updates there.
     format!(
         "CREATE SCHEMA IF NOT EXISTS {s};
          CREATE TABLE IF NOT EXISTS {s}.hilum_version (one bool PRIMARY KEY CHECK (one), version int8 NOT NULL);
          CREATE TABLE IF NOT EXISTS {s}.hilum_counter (one bool PRIMARY KEY CHECK (one), t int8 NOT NULL)
              WITH (fillfactor = 10);
-         ALTER TABLE {s}.hilum_counter ADD COLUMN IF NOT EXISTS moment int8 NOT NULL DEFAULT 0;
+         {moment}
          INSERT INTO {s}.hilum_counter (one, t) VALUES (true, 0) ON CONFLICT DO NOTHING;
          CREATE TABLE IF NOT EXISTS {s}.hilum_writer (writer uuid PRIMARY KEY, seq int8 NOT NULL, base int8,
              bad int4[], seen timestamptz NOT NULL DEFAULT now()) WITH (fillfactor = 10);
          CREATE TABLE IF NOT EXISTS {s}.hilum_offset (projection text COLLATE \"C\", stream text COLLATE \"C\",
              part int4, epoch uuid NOT NULL, next int8 NOT NULL, PRIMARY KEY (projection, stream, part))
              WITH (fillfactor = 50);
-         ALTER TABLE {s}.hilum_offset ADD COLUMN IF NOT EXISTS last uuid;
+         {last}
          CREATE TABLE IF NOT EXISTS {s}.hilum_outbox (t int8, n int8, topic text COLLATE \"C\" NOT NULL,
              key uuid NOT NULL, body bytea NOT NULL, PRIMARY KEY (t, n));
          CREATE TABLE IF NOT EXISTS {s}.hilum_window (one bool PRIMARY KEY CHECK (one), oldest int8 NOT NULL);
          INSERT INTO {s}.hilum_window (one, oldest) VALUES (true, 0) ON CONFLICT DO NOTHING;
-         ALTER TABLE {s}.hilum_window ADD COLUMN IF NOT EXISTS back_from int8 NOT NULL DEFAULT 0,
-             ADD COLUMN IF NOT EXISTS back_to int8 NOT NULL DEFAULT 0;
+         {back_from}
+         {back_to}
          CREATE TABLE IF NOT EXISTS {s}.hilum_lease (name text COLLATE \"C\" PRIMARY KEY,
              holder text COLLATE \"C\" NOT NULL, until int8 NOT NULL, token int8 NOT NULL);"
     )

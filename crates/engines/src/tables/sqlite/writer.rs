@@ -271,7 +271,8 @@ impl Writer {
     fn batch(&mut self, conn: &Connection, batch: &Batch, alone: bool) -> Result<Seq, Failed> {
         let (t, last) = (Seq(self.last.t.0 + 1), self.last.moment);
         // Later than all before, also when a clock was set back.
-        let moment = batch.moment.map_or(last, |now| now.max(Timestamp::from_micros(last.as_micros() + 1)));
+        let next = Timestamp::from_micros(last.as_micros() + 1);
+        let moment = batch.moment.map_or(next, |now| now.max(next));
         let stamp = Stamp { t, moment };
         if let Some(offset) = &batch.offset {
             check_offset(conn, offset)?;

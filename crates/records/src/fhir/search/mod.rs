@@ -160,7 +160,8 @@ impl Wanted {
         base: &str,
         handling: Handling,
     ) -> Result<(String, Style), Trouble> {
-        let (queries, left_out) = self.scope.read(room, &also_local(caller, &self.pairs), handling)?;
+        let (queries, left_out) = self.scope.read(room, &self.pairs, handling)?;
+        let queries = queries.into_iter().map(|query| also_local(caller, query)).collect();
         let settings = settings(room).await?;
         let queries = there(room, caller, queries).await?;
         let style = match (self.style, self.offset) {
