@@ -1,5 +1,5 @@
-//! What somebody may know who is limited to some patients: what lies in the compartment of one of them, and what speaks of
-//! nobody. Asked of every resource that a search goes through, in the same statement, as things stand now.
+//! What somebody may know who is limited to some patients: what lies in the compartments of these and of nobody else, and what
+//! speaks of nobody. Asked of every resource that a search goes through, in the same statement, as things stand now.
 
 use std::collections::BTreeSet;
 
@@ -46,18 +46,6 @@ const LOG: &str = "AuditEvent";
 /// In R4's compartment of a Patient, and yet not theirs to see: a Group names its other members, by reference or by text.
 const NEVER: &[&str] = &[LOG, "Group"];
 
-/// Types that may name several patients who have nothing to do with each other: who may know of all of them knows of these.
-const OF_SEVERAL: &[&str] = &[
-    "Account",
-    "Appointment",
-    "Communication",
-    "CommunicationRequest",
-    "DocumentManifest",
-    "Person",
-    "Provenance",
-    "Schedule",
-];
-
 /// Whether a resource of this type is for somebody of another role, whoever it is about.
 fn is_of_other_role(resource_type: &str, authority: &Authority) -> bool {
     resource_type == LOG && authority.role() != Role::Admin
@@ -99,13 +87,10 @@ pub(super) fn is_permitted(resource_type: &str, authority: &Authority) -> Option
         let by_row = Probe::by_index(RESOURCE.name, "by_row", vec![Term::Subject]);
         return Some(Check::Each { probe: by_row, subject: "id", check: Box::new(is_listed(list)) });
     }
-    let Some(permitted) = of_a_patient(resource_type, is_listed(list)) else { return Some(none) };
-    let other = OF_SEVERAL.contains(&resource_type).then(|| Check::Not(Box::new(is_listed(list))));
-    let other = other.and_then(|other| of_a_patient(resource_type, other));
-    Some(match other {
-        Some(other) => Check::All(vec![permitted, Check::Not(Box::new(other))]),
-        None => permitted,
-    })
+    // In R4's compartment of a patient lies also what they only wrote, paid or told of somebody else: of all must it be known.
+    let other = Check::Not(Box::new(is_listed(list)));
+    let both = of_a_patient(resource_type, is_listed(list)).zip(of_a_patient(resource_type, other));
+    Some(both.map_or(none, |(permitted, other)| Check::All(vec![permitted, Check::Not(Box::new(other))])))
 }
 
 impl Chart {
@@ -128,20 +113,15 @@ impl Chart {
         if OF_NOBODY.contains(&resource_type) {
             return Ok(true);
         }
-        if NEVER.contains(&resource_type) || patients.is_empty() {
-            return Ok(false);
-        }
-        let wants_all = OF_SEVERAL.contains(&resource_type);
-        if wants_all && is_of_others {
+        if NEVER.contains(&resource_type) || patients.is_empty() || is_of_others {
             return Ok(false);
         }
         let unlisted = patients.difference(&list.patients).copied().map(Value::Id);
         let values: Vec<Value> = unlisted.collect();
-        let is_enough = if wants_all { values.is_empty() } else { values.len() < patients.len() };
-        if is_enough || list.groups.is_empty() {
-            return Ok(is_enough);
+        if values.is_empty() || list.groups.is_empty() {
+            return Ok(values.is_empty());
         }
-        let wanted = if wants_all { values.len() } else { 1 };
+        let wanted = values.len();
         let from = Source::These { ty: Type::Id, values };
         let query = Query { checks: vec![is_listed(list)], limit: wanted as u32, ..Query::new(from) };
         Ok(port::query(self.tables(), &query).await?.found.len() == wanted)

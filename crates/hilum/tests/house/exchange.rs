@@ -353,6 +353,37 @@ fn conditions(server: &Server) {
     assert_eq!(said(&client.get("/Patient?identifier=urn:ward|10"))["total"], 1, "once, in two rounds");
 }
 
+/// What a condition finds, and the same transaction deletes, would be neither there nor made.
+#[test]
+fn what_a_transaction_deletes_meets_none_of_its_conditions() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let client = Client::new(&server, "operator", "operator");
+    assert_eq!(
+        client.ask("PUT", "/Patient/nine", &[], &patient("9", &json!({"id": "nine"})).to_string()).status,
+        201
+    );
+    let condition = json!({"ifNoneExist": "identifier=urn:ward|9", "resource": patient("9", &json!({}))});
+    let note = json!({"resource": {"resourceType": "Observation", "status": "final", "code": {"text": "x"},
+        "subject": {"reference": "Patient?identifier=urn:ward|9"}}});
+    for other in [entry("POST", "Patient", &condition), entry("POST", "Observation", &note)] {
+        for gone in ["Patient/nine", "Patient?identifier=urn:ward|9"] {
+            let entries = [entry("DELETE", gone, &json!({})), other.clone()];
+            let done = client.ask("POST", "", &[], &bundle("transaction", &entries));
+            assert_eq!(done.status, 400, "{}", done.text());
+            assert!(
+                done.text().contains("the transaction deletes")
+                    || done.text().contains("transaction deletes what")
+            );
+            assert_eq!(client.get("/Patient/nine").status, 200, "nothing is done");
+        }
+    }
+    // A text that is longer than what is compared meets nothing: it would meet what begins alike.
+    let long = format!("/Patient?family={}NOBODY", "z".repeat(200));
+    assert_eq!(client.ask("DELETE", &long, &[], "").status, 400);
+    assert_eq!(client.get(&long.replace("family", "family:exact")).status, 200);
+}
+
 #[test]
 fn who_may_not_be_found_is_not_made_a_second_time() {
     let folder = tempdir().unwrap();

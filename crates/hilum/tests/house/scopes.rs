@@ -358,8 +358,19 @@ fn who_is_limited_to_some_patients_knows_of_no_others() {
             &json!({ "resourceType": "Appointment", "id": id, "status": "booked", "participant": all }),
         );
     }
+    // Of the one, and asserted by the other: it lies in both compartments, and speaks of the one alone.
+    for (who, by) in [("a", "b"), ("b", "a")] {
+        let [subject, asserter] = [who, by].map(|one| json!({ "reference": format!("Patient/{one}") }));
+        let told = json!({ "resourceType": "Condition", "id": format!("told-{who}"), "code": { "text": "x" },
+            "subject": subject, "asserter": asserter });
+        write(&operator, &told);
+    }
     for (name, role, own, other) in [("one", "viewer", "a", "b"), ("many", "admin", "b", "a")] {
         let client = Client::new(&server, name, role);
+        for who in ["a", "b"] {
+            assert_eq!(client.ask("GET", &format!("/Condition/told-{who}"), &[], "").status, 404, "{name}");
+        }
+        assert_eq!(client.found("/Condition"), (vec![], Some(0)), "{name}");
         let (own_stay, other_stay) = (format!("e{own}"), format!("e{other}"));
         for path in [
             "/Patient?gender=female".to_owned(),

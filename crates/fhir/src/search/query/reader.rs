@@ -10,6 +10,7 @@ use crate::limits::{
     QUERY_VALUES_MAX, SORT_KEYS_MAX,
 };
 use crate::r4::{Parameter, ParameterType, r4};
+use crate::search::fold::{FOLDED_BYTES_MAX, fold};
 use crate::search::unit::{UCUM, is_unit};
 
 /// A query that is being read.
@@ -324,6 +325,10 @@ impl Reader {
                 Operand::parse(parameter, modifier, of_type, raw)
             };
             let operand = operand.ok_or_else(|| self.value(parameter.code, wants))?;
+            if is_cut(&operand, parameter, modifier) {
+                let what = "bytes in one text, without case and accents (but for :exact)";
+                return Err(QueryError::Bound { what, max: FOLDED_BYTES_MAX - SIGN_BYTES });
+            }
             if has_no_unit(&operand) {
                 return Err(self.value(
                     parameter.code,
@@ -346,6 +351,19 @@ impl Reader {
         }
         Ok(Filter { parameter, modifier, values })
     }
+}
+
+/// Bytes of the longest sign and of a blank, by which a text that was cut may be shorter than the bound.
+const SIGN_BYTES: usize = 6;
+
+/// Whether a text may be longer than what of texts is kept: it would find those that begin alike, and a condition write to them.
+fn is_cut(operand: &Operand, parameter: &Parameter, modifier: Option<Modifier>) -> bool {
+    let is_folded = match modifier {
+        Some(Modifier::Text) => true,
+        Some(Modifier::Exact) => false,
+        _ => parameter.ty == ParameterType::String,
+    };
+    matches!(operand, Operand::Text(text) if is_folded && fold(text).len() > FOLDED_BYTES_MAX - SIGN_BYTES)
 }
 
 /// Whether a quantity is in a unit of UCUM that UCUM does not know: it would find nothing, and not say so.

@@ -283,9 +283,22 @@ fn linked(
 ) -> Result<Vec<Option<String>>, Located> {
     let mut seen = BTreeSet::new();
     let mut names: HashMap<&str, String> = HashMap::new();
+    let gone = writes.iter().filter(|one| matches!(one.what, What::Gone));
+    let gone: BTreeSet<String> = gone.map(|one| one.place.address()).collect();
+    if found.values().any(|to| gone.contains(to)) {
+        return Err((
+            None,
+            Trouble::Address("a reference by a search leads to what the transaction deletes"),
+        ));
+    }
     for one in writes {
         let here = |trouble| (Some(one.at), trouble);
         let (ty, logical) = (one.place.resource_type, &one.place.logical);
+        if one.stands && gone.contains(&one.place.address()) {
+            return Err(here(Trouble::Address(
+                "another entry of the transaction deletes what meets the condition",
+            )));
+        }
         if !seen.insert((ty, one.place.id)) && !one.stands {
             return Err(here(Trouble::Address(
                 "another entry of the transaction is about the same resource",
