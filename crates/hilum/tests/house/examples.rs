@@ -97,6 +97,9 @@ fn bare(text: &str) -> String {
     bare
 }
 
+/// Bytes of a text that may be asked.
+const TEXT_BYTES_MAX: usize = 194;
+
 /// What a value of a parameter is found by.
 fn asked(value: &Found, ty: ParameterType) -> Option<String> {
     let urlencoded = |text: &str| {
@@ -118,7 +121,11 @@ fn asked(value: &Found, ty: ParameterType) -> Option<String> {
         // Without a part of an address it is read as an id.
         Found::Uri(address) if !address.contains(['/', ':']) => return None,
         Found::Uri(address) => format!("={}", urlencoded(address)),
-        Found::String { folded, .. } => format!("={}", urlencoded(folded)),
+        // What is asked may not be as long as what is kept (docs/CONFORMANCE.md).
+        Found::String { folded, .. } => {
+            let (begins, _) = folded.split_at(folded.floor_char_boundary(TEXT_BYTES_MAX));
+            format!("={}", urlencoded(begins))
+        }
         Found::Date { low, high } => match (low.as_micros(), high.as_micros()) {
             (i64::MIN, i64::MAX) => return None,
             (i64::MIN, _) => format!("=le{}", urlencoded(&high.to_jiff().to_string())),
