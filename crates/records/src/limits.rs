@@ -92,6 +92,8 @@ pub const IMPORT_AGAIN_MAX: usize = 2_000;
 pub const IMPORT_COMMIT_ROWS: usize = 40_000;
 /// Bytes of bodies in one commit of an import, beyond its first resource.
 pub const IMPORT_COMMIT_BYTES: usize = 16 << 20;
+/// Resources of which an import remembers that they stand.
+pub const IMPORT_STANDING_KEPT: usize = 200_000;
 /// Searches of an import whose answers are remembered.
 pub const IMPORT_SEARCHES_KEPT: usize = 200_000;
 /// How often a commit of an import is made again, where other writers were first.
@@ -104,3 +106,5 @@ pub const EXPORT_PAGE_RESOURCES: u32 = 200;
 pub const EXPORT_FILE_BYTES: u64 = 256 << 20;
 /// Pages of a walk that the explorer shows of each style.
 pub const EXPLORED_PAGES_MAX: usize = 5;
+/// Systems of one label's code that `$meta` tells: each costs a search that leaves out those before.
+pub const LABEL_SYSTEMS_MAX: usize = 32;

@@ -6,7 +6,7 @@ mod operand;
 mod reader;
 mod rules;
 
-pub use operand::{Moment, Number, Operand, Target, Token};
+pub use operand::{Escaped, Moment, Number, Operand, Target, Token};
 pub use rules::{Modifier, Prefix, RULES, Rule};
 
 #[cfg(test)]

@@ -419,6 +419,33 @@ fn of_one_that_waits_the_later_line_stands() {
     }
 }
 
+/// What comes in a document that waits for a search is no reference to nothing, whichever is refused of that document.
+#[test]
+fn what_comes_in_a_document_that_waits_is_there() {
+    let folder = tempdir().unwrap();
+    let put = |resource: Value| {
+        let url =
+            format!("{}/{}", resource["resourceType"].as_str().unwrap(), resource["id"].as_str().unwrap());
+        json!({"resource": resource, "request": {"method": "PUT", "url": url}})
+    };
+    let of = |id: &str, subject: &str| {
+        json!({"resourceType": "Observation", "id": id, "status": "final", "code": {"text": "x"},
+            "subject": {"reference": subject}})
+    };
+    let entries =
+        [put(json!({"resourceType": "Patient", "id": "p"})), put(of("lost", "Patient?identifier=nobody"))];
+    let bundle = json!({"resourceType": "Bundle", "type": "batch", "entry": entries});
+    std::fs::write(folder.path().join("z.json"), bundle.to_string()).unwrap();
+    std::fs::write(folder.path().join("a.ndjson"), of("on", "Patient/p").to_string()).unwrap();
+    let house = House::new("[fhir]\nreferences = \"exist\"\n");
+    let (code, done) = house.import(&[folder.path()], &[]);
+    assert_eq!((code, &done["written"], &done["refused"]), (3, &json!(2), &json!(1)), "{done}");
+    let server = house.start();
+    let client = Client::new(&server, "viewer", "viewer");
+    assert_eq!(client.get("/Observation/on").status, 200);
+    assert_eq!(client.get("/Observation/lost").status, 404);
+}
+
 #[test]
 fn what_messages_made_is_not_written_by_an_import() {
     let house = House::new("");

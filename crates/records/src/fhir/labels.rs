@@ -11,7 +11,7 @@ use hilum_chart::ChartError;
 use hilum_chart::labels::Label;
 use hilum_fhir::json::Json;
 use hilum_fhir::r4::r4;
-use hilum_fhir::search::query::QueryError;
+use hilum_fhir::search::query::{Escaped, QueryError};
 use hilum_web::visit::Caller;
 
 use super::answer::{self, Trouble};
@@ -19,6 +19,7 @@ use super::ask;
 use super::form::Pairs;
 use super::search;
 use crate::Room;
+use crate::limits::LABEL_SYSTEMS_MAX;
 
 /// `GET` or `POST /fhir/Type/$meta`.
 pub(super) async fn of_type(
@@ -45,9 +46,6 @@ pub(super) async fn of_all(
     let used = used(&room, &caller, &types).await?;
     Ok(answer::json(used.parameters(), is_pretty))
 }
-
-/// Systems of one code of which all are told: each costs a search that leaves out those before.
-const SYSTEMS_MAX: usize = 32;
 
 /// Codings by system and code, as the first resource has them.
 type Codings = BTreeMap<(String, String), String>;
@@ -81,11 +79,11 @@ impl Used {
             "_security" => Some(&self.security),
             _ => Some(&self.tags),
         };
-        let mut pairs = vec![((*parameter).to_owned(), escaped(value))];
+        let mut pairs = vec![((*parameter).to_owned(), Escaped(value).to_string())];
         let same = known.into_iter().flat_map(BTreeMap::keys).filter(|(_, code)| code == value);
         let others: Vec<String> =
-            same.map(|(system, code)| format!("{}|{}", escaped(system), escaped(code))).collect();
-        if others.len() >= SYSTEMS_MAX {
+            same.map(|(system, code)| format!("{}|{}", Escaped(system), Escaped(code))).collect();
+        if others.len() >= LABEL_SYSTEMS_MAX {
             return None;
         }
         if !others.is_empty() {
@@ -114,18 +112,6 @@ impl Used {
             meta.join(",")
         )
     }
-}
-
-/// A value with what separates values marked.
-fn escaped(value: &str) -> String {
-    let mut out = String::with_capacity(value.len());
-    for sign in value.chars() {
-        if matches!(sign, '\\' | ',' | '$' | '|') {
-            out.push('\\');
-        }
-        out.push(sign);
-    }
-    out
 }
 
 async fn used(room: &Room, caller: &Caller, types: &[&'static str]) -> Result<Used, Trouble> {

@@ -14,7 +14,7 @@ use super::work::checked;
 use super::{ImportError, Refusal};
 use crate::fhir::ask::Place;
 use crate::fhir::references::led;
-use crate::limits::IMPORT_SEARCHES_KEPT;
+use crate::limits::IMPORT_STANDING_KEPT;
 use crate::{Room, logical};
 
 const NOTHING: &str = "the reference leads to nothing here: import what it leads to beside it, or before";
@@ -152,7 +152,7 @@ impl<'a> Leads<'a> {
 
     /// Looks for what is referred to and not known to stand.
     async fn find(&mut self, all: &[Refers]) -> Result<(), ImportError> {
-        if self.standing.len() >= IMPORT_SEARCHES_KEPT {
+        if self.standing.len() >= IMPORT_STANDING_KEPT {
             self.standing.clear();
         }
         let beside: HashSet<Target> = all.iter().map(|one| one.target).collect();

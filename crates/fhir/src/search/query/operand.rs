@@ -345,8 +345,13 @@ fn unescape(raw: &str) -> String {
     out
 }
 
-/// A text with its escapes.
-struct Escaped<'t>(&'t str);
+/// A text with its escapes, as a value of a search has it.
+///
+/// ```
+/// use hilum_fhir::search::query::Escaped;
+/// assert_eq!(Escaped("a|b,c").to_string(), r"a\|b\,c");
+/// ```
+pub struct Escaped<'t>(pub &'t str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -361,9 +361,17 @@ fn is_cut(operand: &Operand, parameter: &Parameter, modifier: Option<Modifier>) 
     let is_folded = match modifier {
         Some(Modifier::Text) => true,
         Some(Modifier::Exact) => false,
-        _ => parameter.ty == ParameterType::String,
+        _ => matches!(parameter.ty, ParameterType::String | ParameterType::Composite),
     };
-    matches!(operand, Operand::Text(text) if is_folded && fold(text).len() > FOLDED_BYTES_MAX - SIGN_BYTES)
+    is_folded && has_long_text(operand)
+}
+
+fn has_long_text(operand: &Operand) -> bool {
+    match operand {
+        Operand::Text(text) => fold(text).len() > FOLDED_BYTES_MAX - SIGN_BYTES,
+        Operand::Parts(parts) => parts.iter().any(has_long_text),
+        _ => false,
+    }
 }
 
 /// Whether a quantity is in a unit of UCUM that UCUM does not know: it would find nothing, and not say so.
