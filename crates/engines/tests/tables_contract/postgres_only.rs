@@ -48,6 +48,31 @@ async fn there(tables: &Postgres, n: u64) -> usize {
     tables.read(&reads).await.unwrap().concat().len()
 }
 
+/// A dump reads for hours. A process that starts meanwhile waits for nothing that is there already, and so holds up nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_starts_beside_a_long_read_waits_for_nothing() {
+    let server = Server::shared();
+    let config = PostgresConfig::new(server.url(), server.fresh_schema());
+    let first = Postgres::open(config.clone(), &TABLES).await.unwrap();
+    let dump = raw(&config.url).await;
+    dump.batch_execute("BEGIN").await.unwrap();
+    let schema = &config.schema;
+    let named = format!(
+        "SELECT c.relname FROM pg_class c WHERE c.relnamespace = '{schema}'::regnamespace AND c.relkind = 'r'"
+    );
+    for row in dump.query(&named, &[]).await.unwrap() {
+        let table: String = row.get(0);
+        dump.batch_execute(&format!("LOCK TABLE \"{schema}\".\"{table}\" IN ACCESS SHARE MODE"))
+            .await
+            .unwrap();
+    }
+    let opened = tokio::time::timeout(Duration::from_secs(20), Postgres::open(config.clone(), &TABLES));
+    let second = opened.await.expect("waits for the dump").unwrap();
+    second.commit(both(1)).await.unwrap();
+    assert_eq!(there(&first, 1).await, 2);
+    dump.batch_execute("ROLLBACK").await.unwrap();
+}
+
 /// Whatever a commit or a read holds, it is one turn on the wire once its statements are known there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_is_one_turn_and_so_is_a_read() {
