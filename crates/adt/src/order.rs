@@ -83,6 +83,9 @@ pub struct Tie {
 impl Stamp {
     /// Its length in bytes.
     pub const BYTES: usize = 42;
+    /// Where the trigger's rank stands; ranks leave its highest bit free.
+    const RANK: usize = 25;
+    const ASKS: u8 = 1 << 7;
     /// Before all others.
     pub const ZERO: Self = Self([0; Self::BYTES]);
 
@@ -96,9 +99,30 @@ impl Stamp {
         bytes[8] = precision as u8;
         bytes[9..17].copy_from_slice(&tie.sequence.to_be_bytes());
         bytes[17..25].copy_from_slice(&tie.control.to_be_bytes());
-        bytes[25] = tie.rank;
+        bytes[Self::RANK] = tie.rank & !Self::ASKS;
         bytes[26..].copy_from_slice(tie.message.as_bytes());
         Self(bytes)
+    }
+
+    /// Where a message that asks for confidentiality stands among those of the very same time, precision, MSH-13 and
+    /// declared MSH-10: behind them all, whatever its trigger and digest. Nobody knows which of them was meant to be the
+    /// last, and who is shown by mistake cannot be hidden again.
+    #[must_use]
+    pub const fn asking(mut self) -> Self {
+        self.0[Self::RANK] |= Self::ASKS;
+        self
+    }
+
+    /// Where the message itself stands: [`Stamp::asking`] taken back.
+    #[must_use]
+    pub const fn of_message(mut self) -> Self {
+        self.0[Self::RANK] &= !Self::ASKS;
+        self
+    }
+
+    /// Whether only the trigger's rank and the digest put one before the other.
+    pub fn ties_with(&self, other: &Self) -> bool {
+        self.0[..Self::RANK] == other.0[..Self::RANK]
     }
 
     /// From stored bytes.

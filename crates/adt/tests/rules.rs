@@ -910,3 +910,55 @@ async fn interleaved_patients_of_one_bed_each_stand_once() {
         ]
     );
 }
+
+/// Of two messages of one second nobody knows which was meant to be the last: the one that asks for confidentiality
+/// counts, whatever the digests say, until a later one takes it back.
+#[tokio::test]
+async fn rule_20_at_one_time_who_asks_for_confidentiality_is_heard() {
+    fn segment(text: &str, field: usize, is: bool) -> String {
+        let bars = text.bytes().filter(|&byte| byte == b'|').count();
+        format!("{text}{}{}", "|".repeat(field - bars), if is { "Y" } else { "N" })
+    }
+    type Says = fn(Msg, bool) -> Msg;
+    let cases: [(&str, Says, &str); 5] = [
+        ("PD1-12", |msg, is| msg.with(&segment("PD1", 12, is)), "Patient"),
+        ("PV1-16", |msg, is| msg.pv1(16, if is { "VIP" } else { "N" }), "Encounter"),
+        ("PV2-22", |msg, is| msg.with(&segment("PV2", 22, is)), "Encounter"),
+        (
+            "PD1-12 by a trigger of a lower rank",
+            |msg, is| if is { msg.event("A31") } else { msg }.with(&segment("PD1", 12, is)),
+            "Patient",
+        ),
+        ("DG1-18", |msg, is| msg.with(&segment("DG1|1||I10^Hypertension", 18, is)), "Condition"),
+    ];
+    for (why, says, kind) in cases {
+        let house = House::new();
+        let is_restricted = async |last: &str| {
+            house.run().await;
+            let found = house.resources(kind).await;
+            assert!(!found.is_empty(), "{why}: {last}");
+            found.iter().map(|one| one["meta"]["security"][0]["code"] == "R").collect::<Vec<_>>()
+        };
+        // Eight patients: of either order of digests some.
+        let each = (0..8).map(|n| (format!("P{n}"), format!("V{n}")));
+        for (patient, visit) in each.clone() {
+            let of = |event, control: &str, at| {
+                msg(event, &format!("{control}{patient}"), at, &patient, &visit).at("W1^101^1^H")
+            };
+            house.send(&of("A01", "1", "010800").text()).await;
+            house.send(&says(of("A08", "2", "011000"), false).text()).await;
+            house.send(&says(of("A08", "3", "011000"), true).text()).await;
+        }
+        assert_eq!(is_restricted("asked").await, [true; 8], "{why}");
+        for (patient, visit) in each.clone() {
+            let again = says(msg("A08", &format!("4{patient}"), "011000", &patient, &visit), false);
+            house.send(&again.text()).await;
+        }
+        assert_eq!(is_restricted("and once more not").await, [true; 8], "{why}");
+        for (patient, visit) in each {
+            let later = says(msg("A08", &format!("5{patient}"), "011001", &patient, &visit), false);
+            house.send(&later.text()).await;
+        }
+        assert_eq!(is_restricted("taken back later").await, [false; 8], "{why}");
+    }
+}

@@ -14,6 +14,14 @@ pub trait Item: Clone {
     fn key(&self) -> Id;
     /// What its action code asks for; absent = the group is a snapshot.
     fn action(&self) -> Option<Action>;
+
+    /// Whether it asks for confidentiality of its own.
+    fn is_confidential(&self) -> bool {
+        false
+    }
+
+    /// Makes it ask.
+    fn protect(&mut self) {}
 }
 
 /// NK1.
@@ -172,6 +180,14 @@ impl Item for Diagnosis {
 
     fn action(&self) -> Option<Action> {
         self.action
+    }
+
+    fn is_confidential(&self) -> bool {
+        self.confidential
+    }
+
+    fn protect(&mut self) {
+        self.confidential = true;
     }
 }
 

@@ -1,5 +1,7 @@
 //! Who the patient is: PID and PD1.
 
+use std::mem;
+
 use super::datatypes::{Address, Coded, Identifier, Name, Provider, Telecom};
 use super::said::{Said, phi_debug, words};
 use super::time::When;
@@ -76,6 +78,13 @@ impl PersonContent {
     /// Whether what is known of the person asks for confidentiality (clinical-rules 20).
     pub fn is_confidential(&self) -> bool {
         self.protected.value() == Some(&true) || !self.restrictions.items().is_empty()
+    }
+
+    /// Takes out what [`PersonContent::is_confidential`] asks about.
+    #[must_use]
+    pub fn take_protection(&mut self) -> Self {
+        let (protected, restrictions) = (mem::take(&mut self.protected), mem::take(&mut self.restrictions));
+        Self { protected, restrictions, ..Self::default() }
     }
 
     /// Whether the person is known to be dead (PID-29 or PID-30).

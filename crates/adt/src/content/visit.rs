@@ -108,4 +108,12 @@ impl VisitContent {
             self.vip.value().is_some_and(|vip| !matches!(vip.code.as_str(), "" | "N" | "NO" | "0" | "F"));
         vip || self.protected.value() == Some(&true) || !self.restrictions.items().is_empty()
     }
+
+    /// What [`VisitContent::is_confidential`] asks about.
+    #[must_use]
+    pub fn protection(&self) -> Self {
+        let (vip, protected, restrictions) =
+            (self.vip.clone(), self.protected.clone(), self.restrictions.clone());
+        Self { vip, protected, restrictions, ..Self::default() }
+    }
 }

@@ -70,21 +70,29 @@ impl PersonRegister {
     pub fn say(&mut self, said: Stamp, source: &str, unknown: bool, content: &PersonContent) {
         let hash = hash_of(content);
         self.firsts.say(hash, said);
-        // One message may say two things of one number (two PIDs): the hash decides, as no order of segments is one of
-        // time.
-        let place = |layer: &Layer| (layer.said, layer.hash);
-        let at = self.layers.partition_point(|layer| place(layer) > (said, hash));
-        if self.layers.get(at).is_some_and(|layer| place(layer) == (said, hash)) {
-            return;
+        let mut layer = Layer { said, source: source.to_owned(), hash, unknown, content: content.clone() };
+        if content.is_confidential() {
+            let content = layer.content.take_protection();
+            self.insert(Layer { said: said.asking(), content, ..layer.clone() });
         }
-        let layer = Layer { said, source: source.to_owned(), hash, unknown, content: content.clone() };
-        self.layers.insert(at, layer);
+        self.insert(layer);
         let mut newer = PersonContent::default();
         self.layers.retain_mut(|layer| {
             layer.content.forget(&newer);
             newer.fill(&layer.content);
             !layer.content.is_silent()
         });
+    }
+
+    /// Puts a layer in its place, once.
+    fn insert(&mut self, layer: Layer) {
+        // One message may say two things of one number (two PIDs): the hash decides, as no order of segments is one of
+        // time.
+        let place = |layer: &Layer| (layer.said, layer.hash);
+        let at = self.layers.partition_point(|other| place(other) > place(&layer));
+        if self.layers.get(at).is_none_or(|other| place(other) != place(&layer)) {
+            self.layers.insert(at, layer);
+        }
     }
 
     /// All fields, each as it was said last.
@@ -98,8 +106,9 @@ impl PersonRegister {
 
     /// The first message that said what stands newest, the stamp of what was said last, and its source.
     pub fn newest(&self) -> Option<(Id, Stamp, &str)> {
-        let layer = self.layers.first()?;
-        Some((self.firsts.of(layer.hash, layer.said).message(), layer.said, &layer.source))
+        let layer = self.layers.iter().max_by_key(|layer| (layer.said.of_message(), layer.hash))?;
+        let said = layer.said.of_message();
+        Some((self.firsts.of(layer.hash, said).message(), said, &layer.source))
     }
 
     /// Whether the name or birth date that stands is an unknown person's.
@@ -123,6 +132,9 @@ struct Kept<T> {
     firsts: Firsts,
     #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
     deleted: Option<Stamp>,
+    /// When it asked for confidentiality last.
+    #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
+    asked: Option<Stamp>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -209,11 +221,14 @@ impl<T: crate::content::Item + Serialize> Group<T> {
         let hash = hash_of(item);
         let kept = self.items.entry(item.key()).or_insert_with(|| {
             let firsts = Firsts::default();
-            Box::new(Kept { said, hash, content: item.clone(), firsts, deleted: None })
+            Box::new(Kept { said, hash, content: item.clone(), firsts, deleted: None, asked: None })
         });
         kept.firsts.say(hash, said);
         if item.action() == Some(Action::Delete) {
             kept.deleted = kept.deleted.max(Some(said));
+        }
+        if item.is_confidential() {
+            kept.asked = kept.asked.max(Some(said));
         }
         // Twice in one message: the greater hash, for the order of segments is no order of time.
         if (said, hash) > (kept.said, kept.hash) {
@@ -230,9 +245,13 @@ impl<T: crate::content::Item + Serialize> Group<T> {
             } else {
                 Standing::Current
             };
+        let mut content = kept.content.clone();
+        if kept.asked.is_some_and(|asked| asked.ties_with(&kept.said)) {
+            content.protect();
+        }
         Item {
             key,
-            content: kept.content.clone(),
+            content,
             origin,
             source: source.to_owned(),
             message: kept.firsts.of(kept.hash, kept.said).message(),

@@ -1,6 +1,7 @@
 //! One visit's facts, in any order, to its encounters: a small state machine over what the cancels leave.
 
 use std::borrow::Borrow;
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use hilum_core::{Id, InstallationKey};
@@ -426,9 +427,9 @@ fn stay(id: Id, sorted: &[&Fact]) -> Option<EncounterState> {
     only_updates(&mut walk, sorted);
     withdraw(&mut walk);
 
-    let mut content = VisitContent::default();
     let mut by_said: Vec<&&Fact> = sorted.iter().collect();
-    by_said.sort_by_key(|fact| std::cmp::Reverse(fact.said));
+    by_said.sort_by_key(|fact| Reverse(fact.said));
+    let mut content = protection(&by_said);
     for fact in &by_said {
         content.fill(&fact.body.visit);
     }
@@ -491,6 +492,20 @@ fn stay(id: Id, sorted: &[&Fact]) -> Option<EncounterState> {
         last: newest.said,
         source: newest.source.clone(),
     })
+}
+
+/// What the messages say of the visit's protection, those that ask for it behind the others of their time.
+fn protection(facts: &[&&Fact]) -> VisitContent {
+    let mut whole = VisitContent::default();
+    let asks = |fact: &Fact| fact.body.visit.is_confidential();
+    if facts.iter().any(|fact| asks(fact)) {
+        let mut says = facts.to_vec();
+        says.sort_by_key(|fact| Reverse(if asks(fact) { fact.said.asking() } else { fact.said }));
+        for fact in says {
+            whole.fill(&fact.body.visit.protection());
+        }
+    }
+    whole
 }
 
 /// Nothing but updates was seen: they say that the visit is there, and where. A place that no movement said comes from
