@@ -71,8 +71,12 @@ impl Drop for Server {
     }
 }
 
-/// Waits until `done` gives something.
+/// Least seconds that anything is waited for: what takes one here may take twenty where much else runs.
+const PATIENCE_S: u64 = 60;
+
+/// Waits until `done` gives something, for `seconds` where that is more than anything is waited for.
 pub fn wait<T>(what: &str, seconds: u64, mut done: impl FnMut() -> Option<T>) -> T {
+    let seconds = seconds.max(PATIENCE_S);
     let until = Instant::now() + Duration::from_secs(seconds);
     loop {
         if let Some(found) = done() {
