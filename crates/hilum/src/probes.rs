@@ -9,7 +9,7 @@ use crate::config::ProcessRole;
 use crate::damaged_end;
 use crate::house::House;
 use crate::relay;
-use crate::watch::Watch;
+use crate::watch::{SEARCHES_WAIT, Watch};
 
 fn paused_partitions(fold: &ProjectionHealth) -> Vec<PausedPartition> {
     // A partition whose topic is gone is given to nobody: every worker says so.
@@ -77,6 +77,7 @@ pub fn readiness(house: &House, watch: &Watch, is_stopping: bool) -> Readiness {
     }));
     notes.extend(seen.feed.as_ref().and_then(|feed| relay::note(feed, house.clock.now())));
     notes.extend(seen.passed_over.notes());
+    notes.extend(seen.searches_wait.then(|| SEARCHES_WAIT.to_owned()));
     let differing = watch.reconciler.seen().map_or(0, |found| found.differing.len());
     if differing > 0 {
         notes.push(format!(

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use hilum_adt::gateways::Gateways;
 use hilum_adt::view::reconcile::{Differs, Reconciler};
-use hilum_chart::{Chart, Presence, Progress, RelayHealth};
+use hilum_chart::index::{Indexer, mend};
+use hilum_chart::{Chart, ChartError, Presence, Progress, RelayHealth};
 use hilum_core::Clock;
 use hilum_engines::log::Log;
 use hilum_engines::tables::{Tables, TablesError, WentBack};
@@ -42,6 +43,8 @@ pub struct Watch {
     /// Whether there is to be a change feed.
     minds_feed: bool,
     clock: Clock,
+    /// What makes resources found by searches, where there are any.
+    indexer: Option<Arc<Indexer>>,
     /// Whether what the tables know of the sources was taken up.
     remembers: AtomicBool,
     /// Where the tables went back to, once everybody was signed out for it.
@@ -62,7 +65,13 @@ pub struct Seen {
     pub feed: Option<RelayHealth>,
     /// That the tables went back while this process ran, or before.
     pub went_back: Option<WentBack>,
+    /// That searches wait, since not all is indexed as this process would.
+    pub searches_wait: bool,
 }
+
+/// What there is to say while not all is indexed as the program and its configuration would.
+pub const SEARCHES_WAIT: &str = "FHIR searches are answered 503: resources are not indexed as this program and its configuration (fhir.bases, http.zone) do it; stop \
+     the server and run `hilum rebuild index`";
 
 impl Watch {
     /// Over an open house.
@@ -91,6 +100,7 @@ impl Watch {
             minds_chart,
             minds_feed,
             clock,
+            indexer: house.indexer.clone(),
             remembers,
             signed_out_for: Mutex::default(),
             seen: Mutex::default(),
@@ -185,6 +195,9 @@ impl Watch {
                     Err(error) => tracing::debug!(%error, "how the change feed does is not known"),
                 }
             }
+            if reads_again && let Err(error) = self.look_at_index().await {
+                tracing::debug!(%error, "whether all is indexed is not known");
+            }
             if let Err(error) = self.look_at_passed_over(reads_again).await {
                 tracing::debug!(%error, "records that were passed over not counted");
             }
@@ -235,6 +248,16 @@ impl Watch {
             );
         }
         self.slot().passed_over = PassedOver { records, readable, on_rows };
+        Ok(())
+    }
+
+    async fn look_at_index(&self) -> Result<(), ChartError> {
+        let Some(indexer) = &self.indexer else { return Ok(()) };
+        let wait = !mend::is_whole(&self.tables, indexer).await?;
+        let did = std::mem::replace(&mut self.slot().searches_wait, wait);
+        if wait && !did {
+            tracing::warn!("{SEARCHES_WAIT}");
+        }
         Ok(())
     }
 

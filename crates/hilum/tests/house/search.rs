@@ -8,7 +8,8 @@ use serde_json::Value;
 use tempfile::tempdir;
 
 use crate::confidence::{OPEN, SECRET, all_applied, messages};
-use crate::server::{Answer, Server, Start, field, request};
+use crate::damage::ready;
+use crate::server::{Answer, Server, Start, field, request, wait};
 
 pub const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 
@@ -356,11 +357,23 @@ fn what_is_not_indexed_is_said() {
     assert_eq!((answer.status, code_of(&answer).as_str()), (503, "transient"));
     assert!(answer.text().contains("hilum rebuild index"), "{}", answer.text());
     assert!(answer.header("retry-after").is_some());
+    let noted = |server: &Server| ready(server).1["notes"].to_string().contains("searches are answered 503");
+    wait("it is said", 20, || noted(&server).then_some(()));
     server.stop();
 
     let rebuilt = crate::server::run(&["rebuild", "index", "--data", data.to_str().unwrap()]);
     assert_eq!(rebuilt.status.code(), Some(3), "mended: {}", String::from_utf8_lossy(&rebuilt.stderr));
     let server = Server::start(&folder, &Start::default());
-    let client = Client { server: &server, key };
+    let client = Client { server: &server, key: key.clone() };
     assert_eq!(client.found("/Patient?gender=female"), (vec!["p".to_owned()], Some(1)));
+    assert!(!noted(&server), "{}", ready(&server).1);
+    server.stop();
+
+    // A base that is ours makes other values of what stands.
+    let config = "[fhir]\nbases = [\"https://hilum.example/fhir\"]\n";
+    let server = Server::start(&folder, &Start { config, ..Start::default() });
+    let client = Client { server: &server, key };
+    assert_eq!(ask(&client).status, 503);
+    wait("it is said of another base", 20, || noted(&server).then_some(()));
+    assert!(server.said().contains("hilum rebuild index"), "{}", server.said());
 }
