@@ -28,6 +28,8 @@ wait
 /// A running PostgreSQL server. Stopped, and its folder removed, when it goes out of scope.
 #[derive(Debug)]
 pub struct Postgres {
+    /// Its programs.
+    bin: PathBuf,
     dir: PathBuf,
     port: u16,
     password: String,
@@ -43,7 +45,14 @@ impl Postgres {
     /// # Errors
     /// When PostgreSQL is not installed (with the way out) or does not start (with the end of its log).
     pub fn start(dir: &Path, password: &str, settings: &[&str]) -> io::Result<Self> {
-        let bin = installed()?;
+        Self::start_of(&installed()?, dir, password, settings)
+    }
+
+    /// The same of another version, whose programs (`initdb`, `postgres`) are in `bin`.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub fn start_of(bin: &Path, dir: &Path, password: &str, settings: &[&str]) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let password_file = dir.join("password");
         fs::File::create(&password_file)?.write_all(password.as_bytes())?;
@@ -58,6 +67,7 @@ impl Postgres {
             .arg(format!("--pwfile={}", password_file.display()))
             .args(["--encoding=UTF8", "--locale=C.UTF-8", "--data-checksums", "--no-sync"]))?;
         let server = Self {
+            bin: bin.to_owned(),
             dir: dir.to_owned(),
             port: free_port()?,
             password: password.to_owned(),
@@ -78,13 +88,14 @@ impl Postgres {
             run(Command::new("chown").arg("postgres").arg(dir))?;
         }
         let from = format!("host=127.0.0.1 port={} user=postgres application_name={name}", self.port);
-        run(as_server_user(&installed()?.join("pg_basebackup"))?
+        run(as_server_user(&self.bin.join("pg_basebackup"))?
             .current_dir(dir)
             .env("PGPASSWORD", &self.password)
             .arg("-D")
             .arg(dir.join("data"))
             .args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "-d", &from]))?;
         let standby = Self {
+            bin: self.bin.clone(),
             dir: dir.to_owned(),
             port: free_port()?,
             password: self.password.clone(),
@@ -99,9 +110,10 @@ impl Postgres {
     /// seconds, until its old processes are gone: asked again.
     fn boot(&self) -> io::Result<()> {
         let until = Instant::now() + Duration::from_secs(READY_S_MAX);
-        let bin = installed()?;
+        // Of whatever version: it only asks whether somebody answers.
+        let asks = installed()?;
         loop {
-            let server = as_server_user(&bin.join("postgres"))?;
+            let server = as_server_user(&self.bin.join("postgres"))?;
             let mut watcher = Command::new("sh");
             watcher.args(["-c", WATCHER, "watcher"]).arg(&self.dir).arg(server.get_program());
             watcher
@@ -122,7 +134,7 @@ impl Postgres {
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .spawn()?;
-            let ready = self.wait_ready(until, &bin);
+            let ready = self.wait_ready(until, &asks);
             match ready {
                 Ok(true) => {
                     *self.watcher() = Some(watcher);
@@ -142,7 +154,7 @@ impl Postgres {
     }
 
     /// Waits for this server (not another on its port) to say that it is ready; false when it gave up starting.
-    fn wait_ready(&self, until: Instant, bin: &Path) -> io::Result<bool> {
+    fn wait_ready(&self, until: Instant, asks: &Path) -> io::Result<bool> {
         let begin = Instant::now();
         while Instant::now() < until {
             let pid_file = fs::read_to_string(self.dir.join("data/postmaster.pid")).unwrap_or_default();
@@ -150,7 +162,7 @@ impl Postgres {
             let alive = lines.first().is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists());
             if alive && lines.get(7) == Some(&"ready") && TcpStream::connect(("127.0.0.1", self.port)).is_ok()
             {
-                let answers = Command::new(bin.join("pg_isready"))
+                let answers = Command::new(asks.join("pg_isready"))
                     .args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()])
                     .status()?;
                 if answers.success() {

@@ -1,16 +1,21 @@
 //! A real PostgreSQL for tests: gone when the test's process is gone, however it ended.
 
+use std::io;
 use std::ops::Deref;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::folder;
+use crate::{cache, folder};
 
 /// A running PostgreSQL server. What else it can do is [`hilum_launch::Postgres`]'s.
 #[derive(Debug)]
 pub struct Postgres(hilum_launch::Postgres);
 
 static SHARED: Mutex<Option<&'static Postgres>> = Mutex::new(None);
+static OLDEST: Mutex<Option<&'static Postgres>> = Mutex::new(None);
+/// The oldest that hilum takes.
+const OLDEST_VERSION: &str = "13.22.0";
 static SCHEMAS: AtomicU32 = AtomicU32::new(0);
 
 impl Deref for Postgres {
@@ -32,6 +37,15 @@ impl Postgres {
         shared.get_or_insert_with(|| Box::leak(Box::new(Self::start(&[]))))
     }
 
+    /// As [`Postgres::shared`], of the oldest version that hilum takes.
+    ///
+    /// # Panics
+    /// As [`Postgres::start`].
+    pub fn oldest() -> &'static Self {
+        let mut oldest = OLDEST.lock().unwrap_or_else(PoisonError::into_inner);
+        oldest.get_or_insert_with(|| Box::leak(Box::new(Self::older(OLDEST_VERSION))))
+    }
+
     /// A server of the caller's own, with settings (`fsync=off`) beyond the default ones.
     ///
     /// # Panics
@@ -43,6 +57,28 @@ impl Postgres {
         match started {
             Ok(server) => Self(server),
             Err(error) => panic!("postgresql for tests: {error}"),
+        }
+    }
+
+    /// A server of an older version (`12.22.0`) that `scripts/install-tools` fetched.
+    ///
+    /// # Panics
+    /// As [`Postgres::start`].
+    pub fn older(version: &str) -> Self {
+        let password = format!("test-{}", std::process::id());
+        let started = hilum_launch::installed(&cache(), &format!("postgresql-{version}")).and_then(|kept| {
+            let dir = folder("hilum-postgres-")?;
+            // Who runs it may not read our home.
+            let programs = dir.join("programs");
+            let copied = Command::new("cp").arg("-r").arg(kept.join("home")).arg(&programs).status()?;
+            if !copied.success() {
+                return Err(io::Error::other("its programs could not be copied"));
+            }
+            hilum_launch::Postgres::start_of(&programs.join("bin"), &dir, &password, &[])
+        });
+        match started {
+            Ok(server) => Self(server),
+            Err(error) => panic!("postgresql {version} for tests: {error}"),
         }
     }
 

@@ -34,6 +34,13 @@ macro_rules! contract {
                 super::run::$check(&mut subject).await.unwrap();
             }
         )+ }
+        mod oldest_postgres { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $check() {
+                let mut subject = super::Subject::new(super::EngineUnderTest::OldestPostgres).await;
+                super::run::$check(&mut subject).await.unwrap();
+            }
+        )+ }
     };
 }
 

@@ -48,6 +48,16 @@ async fn there(tables: &Postgres, n: u64) -> usize {
     tables.read(&reads).await.unwrap().concat().len()
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_too_old_is_refused_by_its_version_and_nothing_is_made_there() {
+    let server = Server::older("12.22.0");
+    let refused =
+        Postgres::open(PostgresConfig::new(server.url(), "old"), &TABLES).await.expect_err("12").to_string();
+    assert!(refused.contains("older than PostgreSQL 13, which hilum needs"), "{refused}");
+    let made = "SELECT count(*) FROM pg_namespace WHERE nspname = 'old'";
+    assert_eq!(raw(&server.url()).await.query_one(made, &[]).await.unwrap().get::<_, i64>(0), 0);
+}
+
 /// A dump reads for hours. A process that starts meanwhile waits for nothing that is there already, and so holds up nobody.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_starts_beside_a_long_read_waits_for_nothing() {

@@ -10,6 +10,7 @@ use hilum_engines::tables::sqlite::{Options, Sqlite};
 use hilum_engines::tables::{
     Batch, Change, OffsetMove, Read, Row, Scan, Table, Tables, TablesError, Token, Value, Write,
 };
+use hilum_testkit::postgres::Postgres as Server;
 
 use crate::sample::TABLES;
 
@@ -18,6 +19,8 @@ use crate::sample::TABLES;
 pub enum EngineUnderTest {
     Sqlite,
     Postgres,
+    /// The oldest version that we take.
+    OldestPostgres,
 }
 
 /// A way for an engine to be wrong.
@@ -78,8 +81,11 @@ impl Subject {
     pub async fn new(engine: EngineUnderTest) -> Self {
         let place = match engine {
             EngineUnderTest::Sqlite => Place::Dir(tempfile::tempdir().expect("a folder")),
-            EngineUnderTest::Postgres => {
-                let server = hilum_testkit::postgres::Postgres::shared();
+            EngineUnderTest::Postgres | EngineUnderTest::OldestPostgres => {
+                let server = match engine {
+                    EngineUnderTest::OldestPostgres => Server::oldest(),
+                    EngineUnderTest::Sqlite | EngineUnderTest::Postgres => Server::shared(),
+                };
                 let mut config = PostgresConfig::new(server.url(), server.fresh_schema());
                 config.pool_size = 4;
                 Place::Schema(config)
@@ -119,7 +125,7 @@ impl Subject {
     pub fn allows_two_processes(&self) -> bool {
         match self.engine {
             EngineUnderTest::Sqlite => false,
-            EngineUnderTest::Postgres => true,
+            EngineUnderTest::Postgres | EngineUnderTest::OldestPostgres => true,
         }
     }
 

@@ -13,6 +13,11 @@ fn way_out(code: &SqlState) -> Option<&'static str> {
             "user or password is refused: tables.url must hold what the server knows, and its pg_hba.conf must let this \
              machine in"
         }
+        // Of what our sessions ask for, 12 does not know `enable_incremental_sort`.
+        "42704" => {
+            "the server does not know a setting: it is older than PostgreSQL 13, which hilum needs, or `options` in tables.url \
+             names one that it has not"
+        }
         "3D000" => "there is no such database: make it, or mend tables.url",
         "42501" => "the role lacks a right: it must own the schema, or may make one in the database",
         "53300" => "the server has no connection left: raise its max_connections",
