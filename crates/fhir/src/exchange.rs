@@ -6,6 +6,9 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::reference::Reference;
+use crate::resource::{FhirId, TypeName};
+
 /// What an entry asks for, in the order in which a transaction is executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -117,29 +120,67 @@ pub fn is_search(link: &str) -> bool {
 /// );
 /// ```
 pub fn relinked(body: &str, to: impl Fn(&str) -> Option<String>) -> Cow<'_, str> {
-    replaced(body, is_link, to)
+    replaced(body, |name, _| is_link(name), to)
 }
 
 /// The same of references alone: a `value[x]` is what was said, whatever address it is.
 pub fn referring(body: &str, to: impl Fn(&str) -> Option<String>) -> Cow<'_, str> {
-    replaced(body, |name| name == "reference", to)
+    replaced(body, |name, _| name == "reference", to)
 }
 
-/// `body` in which the texts of members whose names are links are what `to` makes of them.
-fn replaced(body: &str, is_link: impl Fn(&str) -> bool, to: impl Fn(&str) -> Option<String>) -> Cow<'_, str> {
+/// The same of what is attached: each `url` within a part of the resource. Its own `url`, which is what it is called, stays.
+pub fn attached(body: &str, to: impl Fn(&str) -> Option<String>) -> Cow<'_, str> {
+    replaced(body, |name, depth| depth > 1 && name == "url", to)
+}
+
+/// What a relative reference in an entry is to: in a Bundle it is relative to where its resource stands, which `fullUrl` says
+/// (<https://hl7.org/fhir/R4/bundle.html#references>). Absent of other references, and where `fullUrl` is no address of a resource.
+///
+/// ```
+/// use hilum_fhir::exchange::resolved;
+/// let full_url = "http://a.example/fhir/Observation/9";
+/// assert_eq!(resolved(full_url, "Patient/1").as_deref(), Some("http://a.example/fhir/Patient/1"));
+/// assert_eq!(resolved("urn:uuid:1", "Patient/1"), None);
+/// ```
+pub fn resolved(full_url: &str, link: &str) -> Option<String> {
+    let base = base_of(full_url)?;
+    matches!(link.parse(), Ok(Reference::Relative { .. })).then(|| format!("{base}/{link}"))
+}
+
+/// The base in the address of a resource: `http://a.example/fhir` of `http://a.example/fhir/Patient/1`.
+pub fn base_of(full_url: &str) -> Option<&str> {
+    let Ok(Reference::Absolute(_)) = full_url.parse() else { return None };
+    let (rest, id) = full_url.rsplit_once('/')?;
+    let (base, ty) = rest.rsplit_once('/')?;
+    (TypeName::parse(ty).is_ok() && FhirId::parse(id).is_ok()).then_some(base)
+}
+
+/// `body` in which the texts of members that are links, by name and depth, are what `to` makes of them.
+fn replaced(
+    body: &str,
+    is_link: impl Fn(&str, usize) -> bool,
+    to: impl Fn(&str) -> Option<String>,
+) -> Cow<'_, str> {
     let mut out = String::new();
     // Up to where `body` is in `out`, and whether the last member's name is that of an address.
-    let (mut copied, mut at, mut links) = (0, 0, false);
+    let (mut copied, mut at, mut links, mut depth) = (0, 0, false, 0_usize);
     while let Some(open) = body.get(at..).and_then(|rest| rest.find('"')).map(|found| at + found) {
+        for byte in body.get(at..open).unwrap_or_default().bytes() {
+            match byte {
+                b'{' => depth += 1,
+                b'}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+        }
         let close = end_of_text(body, open);
         let Some(text) = body.get(open..close) else { break };
         at = close;
         let is_name = body.get(close..).is_some_and(|rest| rest.trim_start().starts_with(':'));
         if is_name {
             links = if text.contains('\\') {
-                serde_json::from_str::<String>(text).is_ok_and(|name| is_link(&name))
+                serde_json::from_str::<String>(text).is_ok_and(|name| is_link(&name, depth))
             } else {
-                is_link(text.trim_matches('"'))
+                is_link(text.trim_matches('"'), depth)
             };
         } else if links
             && let Ok(link) = serde_json::from_str::<String>(text)
@@ -215,6 +256,46 @@ mod tests {
         ];
         for (why, body, want) in cases {
             assert_eq!(relinked(body, to), want, "{why}");
+        }
+    }
+
+    #[test]
+    fn what_is_attached_is_rewritten_and_what_a_thing_is_called_is_not() {
+        let to = |link: &str| (link == "urn:uuid:1").then(|| "Binary/1".to_owned());
+        let cases = [
+            (
+                "an attachment",
+                r#"{"content":[{"attachment":{"title":"}","url":"urn:uuid:1"}}]}"#,
+                r#"{"content":[{"attachment":{"title":"}","url":"Binary/1"}}]}"#,
+            ),
+            (
+                "behind it",
+                r#"{"a":{"b":"c"},"url":"urn:uuid:1"}"#,
+                r#"{"a":{"b":"c"},"url":"urn:uuid:1"}"#,
+            ),
+            ("its own name", r#"{"url":"urn:uuid:1"}"#, r#"{"url":"urn:uuid:1"}"#),
+            ("another member", r#"{"a":{"system":"urn:uuid:1"}}"#, r#"{"a":{"system":"urn:uuid:1"}}"#),
+        ];
+        for (why, body, want) in cases {
+            assert_eq!(attached(body, to), want, "{why}");
+        }
+    }
+
+    #[test]
+    fn relative_references_are_relative_to_where_their_resource_stands() {
+        let full_url = "https://a.example/fhir/Observation/9";
+        let cases = [
+            ("relative", full_url, "Patient/1", Some("https://a.example/fhir/Patient/1")),
+            ("a version", full_url, "Patient/1/_history/2", Some("https://a.example/fhir/Patient/1/_history/2")),
+            ("absolute", full_url, "http://b.example/fhir/Patient/1", None),
+            ("contained", full_url, "#1", None),
+            ("by uuid", full_url, "urn:uuid:1", None),
+            ("by a search", full_url, "Patient?identifier=1", None),
+            ("in what has no address", "urn:uuid:1", "Patient/1", None),
+            ("in what has another one", "https://a.example/x", "Patient/1", None),
+        ];
+        for (why, full_url, link, want) in cases {
+            assert_eq!(resolved(full_url, link).as_deref(), want, "{why}");
         }
     }
 }

@@ -108,8 +108,10 @@ impl OperationOutcome {
     /// Names the place (FHIRPath, `Patient.birthDate`) of the last issue.
     #[must_use]
     pub fn at(mut self, expression: impl Into<String>) -> Self {
-        if let Some(issue) = self.issue.last_mut() {
-            issue.expression.push(expression.into());
+        // The whole of what was sent has no place in itself.
+        let expression = expression.into();
+        if let Some(issue) = self.issue.last_mut().filter(|_| !expression.is_empty()) {
+            issue.expression.push(expression);
         }
         self
     }

@@ -415,6 +415,10 @@ fn finish(visit: &Visit, response: Response) -> Response {
     for (name, value) in HEADERS {
         headers.insert(name, value);
     }
+    if visit.0.route.surface == Surface::Fhir {
+        // No form is posted from there, which would then not say where it comes from.
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    }
     if visit.0.shell.is_https() {
         let hsts = HeaderValue::from_static("max-age=31536000");
         headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts);

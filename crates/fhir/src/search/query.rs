@@ -62,6 +62,12 @@ pub enum QueryError {
         /// How a value is written.
         wants: &'static str,
     },
+    /// Bytes that are no UTF-8: another text would be looked for.
+    #[error("parameter {at}: it is not UTF-8")]
+    Encoding {
+        /// From 1.
+        at: usize,
+    },
     /// A chain through what is no reference, or to a type to which the reference does not lead.
     #[error("parameter {at}: {why}")]
     Chain {
@@ -265,6 +271,10 @@ impl Query {
             }
             if size_bytes > QUERY_BYTES_MAX {
                 return Err(QueryError::Bound { what: "bytes", max: QUERY_BYTES_MAX });
+            }
+            // What reading a form makes of bytes that are none.
+            if name.contains(char::REPLACEMENT_CHARACTER) || value.contains(char::REPLACEMENT_CHARACTER) {
+                return Err(QueryError::Encoding { at: reader.at });
             }
             let read = match (name, value) {
                 ("", "") => continue,

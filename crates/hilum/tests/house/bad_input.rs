@@ -196,14 +196,14 @@ fn transactions_in_a_circle_are_taken_and_those_that_say_nothing_clear_are_not()
             &[put("o1", "Patient/p"), put("o2", "Patient/CANARY")],
             422,
             "not-found",
-            "Observation.subject".to_owned(),
+            format!("{}.resource.subject", nothing(1)),
         ),
         (
             "to what goes",
             &[put("o1", "Patient/p"), entry("DELETE", "Patient/p", &json!({}))],
             422,
             "not-found",
-            "Observation.subject".to_owned(),
+            format!("{}.resource.subject", nothing(0)),
         ),
     ];
     for (why, entries, status, code, expression) in cases {

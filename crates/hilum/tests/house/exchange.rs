@@ -12,7 +12,7 @@ pub fn entry(method: &str, url: &str, more: &Value) -> Value {
     let mut entry = json!({"request": {"method": method, "url": url}});
     for (name, value) in more.as_object().unwrap() {
         match name.as_str() {
-            "ifMatch" | "ifNoneExist" => entry["request"][name] = value.clone(),
+            "ifMatch" | "ifNoneExist" | "ifModifiedSince" => entry["request"][name] = value.clone(),
             _ => entry[name] = value.clone(),
         }
     }
@@ -193,6 +193,86 @@ fn failing_transactions(server: &Server) {
     assert_eq!(reader.ask("POST", "", &[], &bundle("batch", &[])).status, 403);
 }
 
+/// `Patient/1` of a resource that stands elsewhere is not our `Patient/1`: what is said of one must not come to another.
+#[test]
+fn a_relative_reference_leads_to_where_its_entry_stands() {
+    on_both_engines(relative);
+}
+
+fn relative(server: &Server) {
+    let client = Client::new(server, "operator", "operator");
+    let somebody = r#"{"resourceType":"Patient","id":"123","name":[{"family":"Somebody"}]}"#;
+    assert_eq!(client.ask("PUT", "/Patient/123", &[], somebody).status, 201);
+    let person = json!({"fullUrl": "http://src.example/fhir/Patient/123", "resource": {"resourceType": "Patient", "id": "123",
+        "name": [{"family": "Imported"}]}});
+    let observed = |full_url: &str, id: &str, subject: &str| {
+        json!({"fullUrl": full_url, "resource": {"resourceType": "Observation", "id": id, "status": "final",
+            "code": {"text": "x"}, "subject": {"reference": subject}}})
+    };
+    let base = format!("http://{}/fhir", server.http.unwrap());
+    let src = "http://src.example/fhir/Observation";
+    let put = |id: &str, more: &Value| entry("PUT", &format!("Observation/{id}"), more);
+    let file = json!({"fullUrl": "urn:uuid:f", "resource": {"resourceType": "Binary", "contentType": "text/plain"}});
+    let document = json!({"fullUrl": "urn:uuid:d", "resource": {"resourceType": "DocumentReference", "status": "current",
+        "content": [{"attachment": {"url": "urn:uuid:f"}}]}});
+    let entries = [
+        entry("POST", "Patient", &person),
+        put("beside", &observed(&format!("{src}/1"), "beside", "Patient/123")),
+        put("elsewhere", &observed(&format!("{src}/2"), "elsewhere", "Patient/124")),
+        put("ours", &observed(&format!("{base}/Observation/ours"), "ours", "Patient/123")),
+        put("uuid", &observed("urn:uuid:3", "uuid", "Patient/123")),
+        entry("POST", "Binary", &file),
+        entry("POST", "DocumentReference", &document),
+    ];
+    let done = client.ask("POST", "", &[], &bundle("transaction", &entries));
+    assert_eq!(done.status, 200, "{}", done.text());
+    let done = said(&done);
+    let made = |at: usize| {
+        let location = done["entry"][at]["response"]["location"].as_str().unwrap();
+        let (_, path) = location.split_once("/fhir/").unwrap();
+        path.split_once("/_history/").unwrap().0.to_owned()
+    };
+    let subject = |id: &str| said(&client.get(&format!("/Observation/{id}")))["subject"]["reference"].clone();
+    let cases = [
+        ("beside", made(0)),
+        ("elsewhere", "http://src.example/fhir/Patient/124".to_owned()),
+        ("ours", "Patient/123".to_owned()),
+        ("uuid", "Patient/123".to_owned()),
+    ];
+    for (id, want) in cases {
+        assert_eq!(subject(id), want, "{id}");
+    }
+    let document = said(&client.get(&format!("/{}", made(6))));
+    assert_eq!(document["content"][0]["attachment"]["url"], made(5));
+}
+
+/// What cannot be read as it is asked keeps the whole from being written; that there is nothing is an answer.
+#[test]
+fn a_transaction_with_a_reading_that_is_none_writes_nothing() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let client = Client::new(&server, "operator", "operator");
+    let send = |reading: Value| {
+        let entries = [entry("PUT", "Observation/o", &note("o")), reading];
+        client.ask("POST", "", &[], &bundle("transaction", &entries))
+    };
+    let since = |at: &str| entry("GET", "Observation/o", &json!({"ifModifiedSince": at}));
+    for (why, reading) in [
+        ("a parameter that is none", entry("GET", "Patient?foo=1", &json!({}))),
+        ("no type", entry("GET", "metadata", &json!({}))),
+        ("no instant", since("Sun, 06 Nov 1994 08:49:37 GMT")),
+    ] {
+        let refused = send(reading);
+        assert!([400, 404, 422].contains(&refused.status), "{why}: {}", refused.text());
+        assert!(refused.text().contains("Bundle.entry[1]"), "{why}: {}", refused.text());
+        assert_eq!(client.get("/Observation/o").status, 404, "{why}");
+    }
+    let statuses_of = |reading| statuses(&said(&send(reading))).last().unwrap().to_string();
+    assert_eq!(statuses_of(since("2030-01-01T00:00:00Z")), "304 Not Modified");
+    assert_eq!(statuses_of(since("2020-01-01T00:00:00.123+09:00")), "200 OK");
+    assert_eq!(statuses_of(entry("GET", "Patient/nobody", &json!({}))), "404 Not Found");
+}
+
 #[test]
 fn of_a_batch_each_entry_stands_alone() {
     let folder = tempdir().unwrap();
@@ -281,6 +361,19 @@ fn conditions(server: &Server) {
     assert_eq!((made.status, said(&made)["id"].as_str()), (201, Some("eight")), "{}", made.text());
     let made = put("identifier=urn:ward|9", &patient("9", &json!({})));
     assert_eq!(made.status, 201, "{}", made.text());
+    // Whose id it says does not meet the condition: somebody else would be written over.
+    let eleven = patient("11", &json!({"id": "eight"}));
+    let taken = put("identifier=urn:ward|11", &eleven);
+    assert_eq!(
+        (taken.status, said(&taken)["issue"][0]["code"].as_str()),
+        (409, Some("conflict")),
+        "{}",
+        taken.text()
+    );
+    let within = entry("PUT", "Patient?identifier=urn:ward|11", &json!({"resource": eleven}));
+    let taken = client.ask("POST", "", &[], &bundle("transaction", &[within]));
+    assert_eq!(taken.status, 409, "{}", taken.text());
+    assert_eq!(said(&client.get("/Patient/eight"))["identifier"][0]["value"], "8");
     for (why, answer) in [
         ("update", put("identifier:missing=false", &patient("7", &json!({})))),
         ("delete", client.ask("DELETE", "/Patient?identifier:missing=false", &[], "")),

@@ -67,6 +67,34 @@ fn what_is_written_is_there_after_a_restart() {
     assert_eq!(client.get("/Observation/bp.1").text(), before);
 }
 
+/// HTTP's dates have whole seconds: of one in which it changed nobody has a date that says which version they have.
+#[test]
+fn what_changed_within_the_second_is_given_again() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let client = Client::new(&server, "operator", "operator");
+    let write = |n: u32| {
+        let body = format!("{{\"resourceType\":\"Basic\",\"id\":\"b\",\"code\":{{\"text\":\"{n}\"}}}}");
+        client.ask("PUT", "/Basic/b", &[], &body).header("last-modified").unwrap()
+    };
+    let known = |since: &str| client.ask("GET", "/Basic/b", &[("if-modified-since", since)], "").status;
+    let first = write(0);
+    assert_eq!(known(&first), 304, "it is the only one");
+    let mut last = first;
+    let within = (1..100).find_map(|n| {
+        let before = std::mem::replace(&mut last, write(n));
+        (before == last).then_some(before)
+    });
+    assert_eq!(known(&within.expect("two writes within one second")), 200);
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    assert_eq!(known(&write(100)), 304, "alone in its second");
+    assert_eq!(client.get("/Basic/b").header("referrer-policy").as_deref(), Some("no-referrer"));
+    for query in ["family=m%FCller", "fam%FCly=m"] {
+        let refused = client.get(&format!("/Patient?{query}"));
+        assert!(refused.status == 400 && refused.text().contains("UTF-8"), "{query}: {}", refused.text());
+    }
+}
+
 fn written_and_read_back(server: &Server) {
     let client = Client::new(server, "operator", "operator");
     let body = |value: &str| {

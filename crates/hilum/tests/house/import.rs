@@ -419,6 +419,34 @@ fn of_one_that_waits_the_later_line_stands() {
     }
 }
 
+/// Who is there already, under another id, is whom the others of the Bundle refer to, by relative references too.
+#[test]
+fn relative_references_lead_to_who_was_found() {
+    let folder = tempdir().unwrap();
+    let person = |id: &str| {
+        json!({"resourceType": "Patient", "id": id, "identifier": [{"system": "urn:s", "value": "1"}]})
+    };
+    std::fs::write(folder.path().join("1.ndjson"), person("ours").to_string()).unwrap();
+    let house = House::new("");
+    assert_eq!(house.import(&[&folder.path().join("1.ndjson")], &[]).0, 0);
+    let asked = json!({"method": "POST", "url": "Patient", "ifNoneExist": "identifier=urn:s|1"});
+    let entries = [
+        json!({"fullUrl": "http://src.example/fhir/Patient/9", "resource": person("9"), "request": asked}),
+        json!({"fullUrl": "http://src.example/fhir/Observation/o",
+            "resource": {"resourceType": "Observation", "id": "o", "status": "final", "code": {"text": "x"},
+                "subject": {"reference": "Patient/9"}},
+            "request": {"method": "PUT", "url": "Observation/o"}}),
+    ];
+    let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": entries});
+    let path = folder.path().join("2.json");
+    std::fs::write(&path, bundle.to_string()).unwrap();
+    let (code, done) = house.import(&[&path], &[]);
+    assert_eq!(code, 0, "{done}");
+    let server = house.start();
+    let client = Client::new(&server, "viewer", "viewer");
+    assert_eq!(said(&client.get("/Observation/o"))["subject"]["reference"], "Patient/ours");
+}
+
 /// What comes in a document that waits for a search is no reference to nothing, whichever is refused of that document.
 #[test]
 fn what_comes_in_a_document_that_waits_is_there() {

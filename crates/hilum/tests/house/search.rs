@@ -167,6 +167,12 @@ fn found_page_by_page(server: &Server) {
         ids(&included, "include").into_iter().collect::<BTreeSet<_>>(),
         BTreeSet::from(["p1".to_owned(), "e4".to_owned()])
     );
+    // By a canonical that says an address here, too.
+    client.put("Questionnaire", "q", ",\"status\":\"active\"");
+    client.put("QuestionnaireResponse", "qr", ",\"status\":\"completed\",\"questionnaire\":\"Questionnaire/q\"");
+    let included =
+        client.page("/QuestionnaireResponse?_id=qr&_include=QuestionnaireResponse:questionnaire");
+    assert_eq!(ids(&included, "include"), ["q"]);
     let included = client.page("/Patient?_id=p1&_revinclude=Observation:patient");
     assert_eq!(ids(&included, "include"), ["o1", "o4"]);
 

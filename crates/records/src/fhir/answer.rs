@@ -55,6 +55,12 @@ pub(crate) enum Trouble {
     Address(&'static str),
     /// Another version is current than the one named.
     Version,
+    /// A version is named, and nothing stands there.
+    Missing,
+    /// Something stands where there was to be nothing.
+    Exists,
+    /// What no condition was met by says an id that stands for something else.
+    Taken,
     /// What names no version: the resource changes faster than it can be written.
     Busy,
     /// A condition meets several resources.
@@ -266,6 +272,21 @@ impl IntoResponse for Trouble {
                 Code::Conflict,
                 "another version is current: read it, and send its ETag as If-Match",
             ),
+            Self::Missing => one(
+                Status::PRECONDITION_FAILED,
+                Code::Conflict,
+                "nothing stands there that could be of a version: to create it, send no If-Match",
+            ),
+            Self::Exists => one(
+                Status::PRECONDITION_FAILED,
+                Code::Conflict,
+                "a resource stands there already: If-None-Match: * writes only where there is none",
+            ),
+            Self::Taken => one(
+                Status::CONFLICT,
+                Code::Conflict,
+                "nothing meets the condition, and the id in the resource is another one's: send no id, or one that is free",
+            ),
             Self::Busy => one(
                 Status::CONFLICT,
                 Code::Conflict,
@@ -299,9 +320,10 @@ impl IntoResponse for Trouble {
                     QueryError::Unknown { .. }
                     | QueryError::Unanswered { .. }
                     | QueryError::Modifier { .. } => Code::NotSupported,
-                    QueryError::Value { .. } | QueryError::Chain { .. } | QueryError::Twice { .. } => {
-                        Code::Value
-                    }
+                    QueryError::Value { .. }
+                    | QueryError::Encoding { .. }
+                    | QueryError::Chain { .. }
+                    | QueryError::Twice { .. } => Code::Value,
                     QueryError::Bound { .. } => Code::TooCostly,
                 };
                 one(Status::BAD_REQUEST, code, error.to_string())

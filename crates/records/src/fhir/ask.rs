@@ -76,6 +76,8 @@ pub(super) enum Expected {
     Something,
     /// `If-None-Match: *`: nothing.
     Nothing,
+    /// Nothing: no condition was met, and what stands at the id that the resource says does not meet it.
+    Free,
 }
 
 impl Expected {
@@ -94,13 +96,17 @@ impl Expected {
         }
     }
 
-    /// Whether it is what stands.
-    pub(super) fn is(self, before: Option<&Stored>) -> bool {
+    /// Refuses what does not stand so.
+    pub(super) fn must_be(self, before: Option<&Stored>) -> Result<(), Trouble> {
+        let lives = before.is_some_and(|stored| !stored.deleted);
         match self {
-            Self::Any => true,
-            Self::Version(version) => before.map_or(0, |stored| stored.version) == version,
-            Self::Something => before.is_some_and(|stored| !stored.deleted),
-            Self::Nothing => before.is_none_or(|stored| stored.deleted),
+            Self::Version(version) if before.map_or(0, |stored| stored.version) != version => {
+                Err(if lives { Trouble::Version } else { Trouble::Missing })
+            }
+            Self::Something if !lives => Err(Trouble::Missing),
+            Self::Nothing if lives => Err(Trouble::Exists),
+            Self::Free if lives => Err(Trouble::Taken),
+            Self::Any | Self::Version(_) | Self::Something | Self::Nothing | Self::Free => Ok(()),
         }
     }
 
@@ -115,19 +121,35 @@ pub(super) fn if_none_exist(headers: &HeaderMap) -> Result<Option<&str>, Trouble
     text(headers, &HeaderName::from_static("if-none-exist"))
 }
 
+/// Whether a client has a version already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    No,
+    Yes,
+    /// One of the second in which it was written.
+    BySecond,
+}
+
+impl From<bool> for Known {
+    fn from(is_known: bool) -> Self {
+        if is_known { Self::Yes } else { Self::No }
+    }
+}
+
 /// What a client has already: `If-None-Match` says by which version, else `If-Modified-Since` by when.
-pub(super) fn is_known(headers: &HeaderMap, version: i64, updated: jiff::Timestamp) -> Result<bool, Trouble> {
+pub(super) fn known(headers: &HeaderMap, stored: &Stored) -> Result<Known, Trouble> {
     if let Some(raw) = text(headers, &header::IF_NONE_MATCH)? {
         if raw == "*" {
-            return Ok(true);
+            return Ok(Known::Yes);
         }
         let known: Option<Vec<i64>> = raw.split(',').map(|one| version_of(one.trim())).collect();
-        return known.map(|known| known.contains(&version)).ok_or(Trouble::Header(header::IF_NONE_MATCH));
+        let known = known.ok_or(Trouble::Header(header::IF_NONE_MATCH))?;
+        return Ok(known.contains(&stored.version).into());
     }
-    let Some(raw) = text(headers, &header::IF_MODIFIED_SINCE)? else { return Ok(false) };
+    let Some(raw) = text(headers, &header::IF_MODIFIED_SINCE)? else { return Ok(Known::No) };
     let since = jiff::fmt::rfc2822::parse(raw).map_err(|_| Trouble::Header(header::IF_MODIFIED_SINCE))?;
-    // HTTP's dates have whole seconds.
-    Ok(updated.as_second() <= since.timestamp().as_second())
+    let (updated, since) = (stored.updated.to_jiff().as_second(), since.timestamp().as_second());
+    Ok(if updated == since { Known::BySecond } else { (updated < since).into() })
 }
 
 /// `Prefer: handling=…`.

@@ -56,10 +56,14 @@ impl Asked {
         let left = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
         let [count, before, since, at] =
             ask::parameters(Some(&left), ["_count", "_before", "_since", "_at"])?;
-        let known = "_count (a number), _since (an instant), _at (a date or time), _before (a version, of one resource)";
+        let known = "_count (a number from 1), _since (an instant), _at (a date or time), _before (a version, of one resource)";
         let wrong = || Trouble::Parameter { known: known.to_owned() };
         let number = |raw: Option<String>| raw.map(|raw| raw.parse::<u32>().map_err(|_| wrong())).transpose();
-        let count = number(count)?.unwrap_or(HISTORY_VERSIONS).clamp(1, HISTORY_VERSIONS_MAX);
+        let count = number(count)?.unwrap_or(HISTORY_VERSIONS).min(HISTORY_VERSIONS_MAX);
+        // None is what a search may ask for, which counts.
+        if count == 0 {
+            return Err(wrong());
+        }
         let before = number(before)?.map(i64::from);
         let window = Window::parse(&zone(room), since, at).ok_or_else(wrong)?;
         Ok(Self { window, count, before, form })
@@ -144,7 +148,8 @@ pub(super) async fn of_one(
     let base = answer::base(caller.shell(), &headers);
     let address = place.address();
     let to = format!("{base}/{address}/_history?_count={count}{}", window.rest(form));
-    let mut bundle = Bundle::new(BundleType::History).link("self", &to);
+    let own = before.map_or_else(|| to.clone(), |before| format!("{to}&_before={before}"));
+    let mut bundle = Bundle::new(BundleType::History).link("self", &own);
     let told = told_of_one(&room, &caller, &place, (*before, *count)).await?;
     if told.all.is_empty() && !is_known(&room, &caller, &place).await? {
         return Err(Trouble::NotFound);

@@ -190,9 +190,7 @@ pub(super) async fn write(
     for _ in 0..WRITE_TRIES_MAX {
         let before = standing(room, caller, place).await?;
         let current = before.as_ref().map_or(0, |stored| stored.version);
-        if !expected.is(before.as_ref()) {
-            return Err(Trouble::Version);
-        }
+        expected.must_be(before.as_ref())?;
         let body = what.on(room, caller, place, before.as_ref()).await?;
         what.must_lead(room, caller, body.as_deref(), &Beside::of(place)).await?;
         match commit(room, caller, place, current, body).await {
@@ -385,6 +383,7 @@ pub(super) async fn put_where(
 ) -> Result<(Place, StatusCode), Trouble> {
     let json = Json::parse(text.as_bytes())?;
     let given = json.get("id").and_then(Json::as_str);
+    let mut expected = expected;
     let place = match condition.look_before(room, caller).await? {
         Met::Several => return Err(Trouble::Several),
         Met::One(place) if given.is_some_and(|given| given != place.logical.as_str()) => {
@@ -392,8 +391,11 @@ pub(super) async fn put_where(
         }
         Met::One(place) => place,
         Met::Nothing => match given {
-            Some(given) => Place::parse(room, (condition.resource_type(), given))?,
-            None if expected.is_of_something() => return Err(Trouble::Version),
+            _ if expected.is_of_something() => return Err(Trouble::Missing),
+            Some(given) => {
+                expected = Expected::Free;
+                Place::parse(room, (condition.resource_type(), given))?
+            }
             None => {
                 let (place, is_new) = create_where(room, caller, condition, text).await?;
                 // Whoever was first has written it a moment ago: what is sent goes on top.

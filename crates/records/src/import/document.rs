@@ -1,6 +1,5 @@
 //! What a document of an import asks for: which resources, and where each is to stand. Pure.
 
-use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -9,7 +8,7 @@ use hilum_chart::import::Draft;
 use hilum_chart::logical::chart_id;
 use hilum_core::InstallationKey;
 use hilum_fhir::FhirId;
-use hilum_fhir::exchange::{Entry, Exchange, Method, is_search, relinked};
+use hilum_fhir::exchange::{Entry, Exchange, Method, is_search, referring, relinked, resolved};
 use hilum_fhir::resource::{compact, with_id, without_server_meta};
 use serde::Deserialize;
 
@@ -245,7 +244,8 @@ pub(super) fn draft(
     let fault = |why: hilum_fhir::ResourceError| refuse(why.to_string());
     let mut body = compact(text.get(asked.body.clone()).unwrap_or_default());
     if !links.is_bulk {
-        body = linked(&body, links).map_err(|why| refuse(why.to_owned()))?.into_owned().into();
+        let full_url = asked.full_url.as_deref();
+        body = linked(&body, full_url, links).map_err(|why| refuse(why.to_owned()))?.into();
     }
     if asked.names {
         body = with_id(&body, &asked.logical).map_err(fault)?.into();
@@ -259,9 +259,12 @@ pub(super) fn draft(
 }
 
 /// The body with its references leading to what they name.
-fn linked<'b, 'l>(body: &'b str, links: &'l Links) -> Result<Cow<'b, str>, &'l str> {
+fn linked<'l>(body: &str, full_url: Option<&str>, links: &'l Links) -> Result<String, &'l str> {
     let lost = Cell::new(None);
-    let linked = relinked(body, |link| {
+    // What another entry is called where they both come from. All else that is relative is of the population that comes in.
+    let beside = |link: &str| links.known.get(&resolved(full_url?, link)?).cloned();
+    let body = referring(body, beside);
+    let linked = relinked(&body, |link| {
         let known = links.known.get(link);
         if known.is_none() {
             let unnamed = links.is_whole && link.starts_with("urn:uuid:");
@@ -270,5 +273,5 @@ fn linked<'b, 'l>(body: &'b str, links: &'l Links) -> Result<Cow<'b, str>, &'l s
         }
         known.cloned()
     });
-    lost.get().map_or(Ok(linked), Err)
+    lost.get().map_or(Ok(linked.into_owned()), Err)
 }

@@ -112,7 +112,18 @@ fn outcome_at(outcome: &[u8], at: usize) -> Option<Bytes> {
     let mut outcome: Value = serde_json::from_slice(outcome).ok()?;
     for issue in outcome.get_mut("issue")?.as_array_mut()? {
         let issue = issue.as_object_mut()?;
-        issue.entry("expression").or_insert_with(|| Value::from(vec![format!("Bundle.entry[{at}]")]));
+        let entry = format!("Bundle.entry[{at}]");
+        // What the resource alone was asked for says its own path; what the Bundle was asked for, the whole.
+        let within = |expression: &Value| match expression.as_str().unwrap_or_default() {
+            whole if whole.starts_with("Bundle.entry[") => whole.to_owned(),
+            own => own.split_once('.').map_or_else(
+                || format!("{entry}.resource"),
+                |(_, path)| format!("{entry}.resource.{path}"),
+            ),
+        };
+        let of_resource = issue.get("expression").and_then(Value::as_array);
+        let located = of_resource.map_or_else(|| vec![entry.clone()], |all| all.iter().map(within).collect());
+        issue.insert("expression".to_owned(), Value::from(located));
     }
     Some(outcome.to_string().into())
 }
@@ -166,6 +177,11 @@ fn header_of(name: HeaderName, value: Option<&str>) -> Result<HeaderMap, Trouble
         headers.insert(name, value);
     }
     Ok(headers)
+}
+
+/// `request.ifModifiedSince`: an instant, not a date of HTTP's.
+fn instant(raw: &str) -> Result<jiff::Timestamp, Trouble> {
+    raw.parse().map_err(|_| Trouble::Address("request.ifModifiedSince is an instant: 2026-02-03T04:05:06.789Z"))
 }
 
 fn expected_by(request: &Request) -> Result<Expected, Trouble> {
@@ -277,6 +293,18 @@ impl Asking<'_> {
         Ok((place, StatusCode::OK))
     }
 
+    /// Refuses a reading that is none, before anything is written: what it finds, or that it finds nothing, is its own matter.
+    fn can_read(&self, request: &Request) -> Result<(), Trouble> {
+        if let Some(raw) = &request.if_modified_since {
+            instant(raw)?;
+        }
+        match target(&request.url)? {
+            Target::Type(ty) => ask::type_of(ty).map(drop),
+            Target::Where(ty, criteria) => search::is_one((ty, criteria)),
+            Target::One(ty, id) | Target::Version(ty, id, _) => Place::parse(self.room, (ty, id)).map(drop),
+        }
+    }
+
     async fn read(&self, request: &Request) -> Result<Did, Trouble> {
         let (ty, id, version) = match target(&request.url)? {
             Target::Type(ty) => return self.search(ty, "").await,
@@ -297,10 +325,13 @@ impl Asking<'_> {
             }
         };
         let body = read::shown(self.room, caller, &place, &stored).await?;
-        let mut headers = header_of(header::IF_NONE_MATCH, request.if_none_match.as_deref())?;
-        headers.extend(header_of(header::IF_MODIFIED_SINCE, request.if_modified_since.as_deref())?);
+        let headers = header_of(header::IF_NONE_MATCH, request.if_none_match.as_deref())?;
         let version = Some((stored.version, stored.updated.to_string()));
-        if ask::is_known(&headers, stored.version, stored.updated.to_jiff())? {
+        let is_known = match request.if_modified_since.as_deref() {
+            Some(since) if headers.is_empty() => stored.updated.to_jiff() <= instant(since)?,
+            _ => read::is_known(self.room, caller, &headers, &stored).await?,
+        };
+        if is_known {
             return Ok(Did { version, ..Did::of(StatusCode::NOT_MODIFIED) });
         }
         let full_url = Some(format!("{}/{}/{}", self.base, place.resource_type, place.logical));

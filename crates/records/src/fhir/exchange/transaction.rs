@@ -9,12 +9,14 @@ use hilum_chart::ChartError;
 use hilum_chart::chart::Commit;
 use hilum_chart::projection::ResourceChange;
 use hilum_core::{Id, RecordId};
-use hilum_fhir::exchange::{Entry, Exchange, Method, Request, is_search, relinked};
+use hilum_fhir::exchange::{
+    Entry, Exchange, Method, Request, attached, base_of, is_search, referring, relinked, resolved,
+};
 use hilum_fhir::json::{Json, JsonError};
 use hilum_fhir::resource::with_id;
 use hilum_fhir::{Bundle, BundleType};
 
-use super::{Asking, Did, Wanted, expected_by, say, status_of, target};
+use super::{Asking, Did, Wanted, expected_by, say, status_of};
 use crate::DOOR;
 use crate::fhir::answer::{self, Trouble};
 use crate::fhir::ask::{self, Expected, Place};
@@ -96,11 +98,10 @@ impl Asking<'_> {
                         ));
                     }
                     (Met::One(place), _) => by_condition(place),
+                    (Met::Nothing, _) if expected.is_of_something() => return Err(Trouble::Missing),
                     (Met::Nothing, Some(given)) => {
-                        by_place(Place::parse(room, (condition.resource_type(), given))?)
-                    }
-                    (Met::Nothing, None) if expected.is_of_something() => {
-                        return Err(Trouble::Version);
+                        let place = Place::parse(room, (condition.resource_type(), given))?;
+                        Writes { expected: Expected::Free, ..by_place(place) }
                     }
                     (Met::Nothing, None) => {
                         Writes { creates: true, ..by_condition(condition.place(room, caller, tried)) }
@@ -121,6 +122,66 @@ impl Asking<'_> {
         }))
     }
 
+    /// The bodies as they are written: with their ids, referring to each other, and to what was `found`, by these.
+    fn linked(
+        &self,
+        sent: &Exchange<'_>,
+        writes: &[Writes<'_>],
+        found: &HashMap<String, String>,
+    ) -> Result<Vec<Option<String>>, Located> {
+        let names = names(sent, writes, found)?;
+        let mut bodies = Vec::with_capacity(writes.len());
+        let mut size_bytes = 0;
+        for one in writes {
+            let here = |trouble| (Some(one.at), trouble);
+            let full_url = sent.entries.get(one.at).and_then(|entry| entry.full_url.as_deref());
+            let resource = one.resource().filter(|_| !one.stands);
+            let body = resource.map(|text| self.body(text, full_url, &names, found)).transpose();
+            let body = body.map_err(here)?;
+            let named = body.map(|body| if one.names { with_id(&body, &one.place.logical) } else { Ok(body) });
+            let broken = |_| here(answer::broken("a body that was read has no members"));
+            let body = named.transpose().map_err(broken)?;
+            size_bytes += body.as_ref().map_or(0, String::len);
+            if size_bytes > BUNDLE_BYTES_MAX {
+                return Err((None, JsonError::TooLarge { size_bytes }.into()));
+            }
+            bodies.push(body);
+        }
+        Ok(bodies)
+    }
+
+    /// The resource of an entry, with its links leading to what they name.
+    fn body(
+        &self,
+        resource: &str,
+        full_url: Option<&str>,
+        names: &HashMap<&str, String>,
+        found: &HashMap<String, String>,
+    ) -> Result<String, Trouble> {
+        // Where a resource stands that came from elsewhere, `Patient/1` is another one than ours.
+        let elsewhere = full_url.filter(|url| base_of(url).is_some_and(|base| !self.is_our_base(base)));
+        let resource = match elsewhere {
+            Some(full_url) => referring(resource, |link| resolved(full_url, link)),
+            None => resource.into(),
+        };
+        let is_lost = Cell::new(false);
+        let text = relinked(&resource, |link| {
+            let known = names.get(link).or_else(|| found.get(link)).cloned();
+            is_lost.set(is_lost.get() || known.is_none() && link.starts_with("urn:uuid:"));
+            known
+        });
+        if is_lost.get() {
+            return Err(Trouble::Address("a reference by urn:uuid names no entry of the transaction"));
+        }
+        let by_urn = |link: &str| names.get(link).filter(|_| link.starts_with("urn:")).cloned();
+        Ok(attached(&text, by_urn).into_owned())
+    }
+
+    /// Whether an address is one of ours: as configured, or the one that the request was sent to.
+    fn is_our_base(&self, base: &str) -> bool {
+        self.base == base || self.caller.shell().fhir_bases().iter().any(|ours| ours == base)
+    }
+
     pub(super) async fn transaction(&self, sent: &Exchange<'_>) -> Result<Bundle, Located> {
         for tried in 0..WRITE_TRIES_MAX {
             self.searches.store(0, Ordering::Relaxed);
@@ -131,7 +192,7 @@ impl Asking<'_> {
                 let request = entry.request.as_ref().ok_or(Trouble::Address("an entry has no request"));
                 let request = request.map_err(here)?;
                 if matches!(request.method, Method::Get | Method::Head) {
-                    target(&request.url).map_err(here)?;
+                    self.can_read(request).map_err(here)?;
                     reads.push((at, request));
                 } else if let Some(one) = self.writes((at, tried), entry, request).await.map_err(here)? {
                     writes.push(one);
@@ -140,7 +201,7 @@ impl Asking<'_> {
                 }
             }
             let found = self.found_by_search(&writes).await?;
-            let bodies = linked(sent, &writes, &found)?;
+            let bodies = self.linked(sent, &writes, &found)?;
             let Some(done) = self.commit(&writes, &bodies).await? else { continue };
             did.extend(done);
             for (at, request) in reads {
@@ -214,8 +275,8 @@ impl Asking<'_> {
                 if write::free_at(before) != Some(current) {
                     return Ok(None);
                 }
-            } else if !one.expected.is(before) {
-                return Err(here(Trouble::Version));
+            } else {
+                one.expected.must_be(before).map_err(here)?;
             }
             let key = (one.place.resource_type, one.place.id);
             let what = body.as_deref().map(|body| What::Resource(body.into()));
@@ -275,12 +336,12 @@ fn beside(writes: &[Writes<'_>]) -> Beside {
     beside
 }
 
-/// The bodies as they are written: with their ids, referring to each other, and to what was `found`, by these.
-fn linked(
-    sent: &Exchange<'_>,
+/// What the entries call each other: the address of each by its `fullUrl`.
+fn names<'s>(
+    sent: &'s Exchange<'_>,
     writes: &[Writes<'_>],
     found: &HashMap<String, String>,
-) -> Result<Vec<Option<String>>, Located> {
+) -> Result<HashMap<&'s str, String>, Located> {
     let mut seen = BTreeSet::new();
     let mut names: HashMap<&str, String> = HashMap::new();
     let gone = writes.iter().filter(|one| matches!(one.what, What::Gone));
@@ -311,34 +372,5 @@ fn linked(
             return Err(here(Trouble::Address("another entry of the transaction has the same fullUrl")));
         }
     }
-    let link = |one: &Writes<'_>| {
-        let Some(resource) = one.resource().filter(|_| !one.stands) else { return Ok(None) };
-        let is_lost = Cell::new(false);
-        let text = relinked(resource, |link| {
-            let known = names.get(link).or_else(|| found.get(link)).cloned();
-            is_lost.set(is_lost.get() || known.is_none() && link.starts_with("urn:uuid:"));
-            known
-        });
-        if is_lost.get() {
-            let text = "a reference by urn:uuid names no entry of the transaction";
-            return Err((Some(one.at), Trouble::Address(text)));
-        }
-        if !one.names {
-            return Ok(Some(text.into_owned()));
-        }
-        let text = with_id(&text, &one.place.logical);
-        let broken = |_| (Some(one.at), answer::broken("a body that was read has no members"));
-        text.map(Some).map_err(broken)
-    };
-    let mut bodies = Vec::with_capacity(writes.len());
-    let mut size_bytes = 0;
-    for one in writes {
-        let body = link(one)?;
-        size_bytes += body.as_ref().map_or(0, String::len);
-        if size_bytes > BUNDLE_BYTES_MAX {
-            return Err((None, JsonError::TooLarge { size_bytes }.into()));
-        }
-        bodies.push(body);
-    }
-    Ok(bodies)
+    Ok(names)
 }

@@ -48,7 +48,7 @@ impl Asked {
     /// Reads the parameters; those of a page have the patient's id among them.
     fn parse(place: Place, settings: &Settings, pairs: Pairs) -> Result<Self, Trouble> {
         let wrong = || Trouble::Parameter {
-            known: "_since (an instant), _type (types of R4), start, end (dates), _count (a number)"
+            known: "_since (an instant), _type (types of R4), start, end (dates), _count (a number from 1)"
                 .to_owned(),
         };
         let mut asked =
@@ -156,8 +156,11 @@ async fn first(
     pairs.retain(|(_, value)| !value.is_empty());
     let count =
         pairs.extract_if(.., |(name, _)| name == "_count").last().map(|(_, value)| value.parse::<u32>());
-    let count =
-        count.transpose().map_err(|_| Trouble::Parameter { known: "_count (a number)".to_owned() })?;
+    let wrong = || Trouble::Parameter { known: "_count (a number from 1)".to_owned() };
+    let count = count.transpose().map_err(|_| wrong())?;
+    if count == Some(0) {
+        return Err(wrong());
+    }
     let settings = settings(room).await?;
     let asked = Asked::parse(place, settings, pairs)?;
     let stored = stands(room, caller, &asked.place).await?;

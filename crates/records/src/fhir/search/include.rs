@@ -192,8 +192,12 @@ impl Ask<'_> {
         let Some((path, shape)) = Path::of(parameter, ty).ok().zip(r4().shape(ty)) else { return Vec::new() };
         let mut places = Vec::new();
         for found in path.walk(r4(), json, shape) {
-            let Found::Element(element, "Reference") = found else { continue };
-            let raw = element.get("reference").and_then(Json::as_str).unwrap_or_default();
+            let raw = match found {
+                Found::Element(element, "Reference") => element.get("reference").and_then(Json::as_str),
+                Found::Element(element, "canonical") => element.as_str(),
+                _ => None,
+            };
+            let raw = raw.unwrap_or_default();
             let mut own = self.settings.bases.iter();
             let own = own.find_map(|base| raw.strip_prefix(base.as_str())?.strip_prefix('/'));
             if let Ok(Reference::Relative { resource_type, id, version }) = own.unwrap_or(raw).parse()

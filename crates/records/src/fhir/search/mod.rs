@@ -105,14 +105,25 @@ pub(super) async fn within(
     room: &Room,
     caller: &Caller,
     base: &str,
-    (ty, raw): (&str, &str),
+    address: (&str, &str),
 ) -> Result<String, Trouble> {
+    let (body, _) = wanted_within(address)?.first(room, caller, base, Handling::Strict).await?;
+    Ok(body)
+}
+
+fn wanted_within((ty, raw): (&str, &str)) -> Result<Wanted, Trouble> {
     let mut pairs = pairs_of(raw.as_bytes());
     let form = Form::take(&mut pairs, &HeaderMap::new(), Some(ask::type_of(ty)?))?;
     let offset = offset_of(&mut pairs, "_offset")?;
-    let wanted = Wanted { scope: Scope::of_type(ty)?, pairs, form, offset, style: None };
-    let (body, _) = wanted.first(room, caller, base, Handling::Strict).await?;
-    Ok(body)
+    Ok(Wanted { scope: Scope::of_type(ty)?, pairs, form, offset, style: None })
+}
+
+/// Refuses what is no search that [`within`] could make.
+pub(super) fn is_one((ty, raw): (&str, &str)) -> Result<(), Trouble> {
+    let wanted = wanted_within((ty, raw))?;
+    let pairs = wanted.pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    Query::parse(ask::type_of(ty)?, pairs, Handling::Strict)?;
+    Ok(())
 }
 
 /// One resource that meets criteria and may be shown, if there is any.
