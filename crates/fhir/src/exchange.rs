@@ -268,11 +268,7 @@ mod tests {
                 r#"{"content":[{"attachment":{"title":"}","url":"urn:uuid:1"}}]}"#,
                 r#"{"content":[{"attachment":{"title":"}","url":"Binary/1"}}]}"#,
             ),
-            (
-                "behind it",
-                r#"{"a":{"b":"c"},"url":"urn:uuid:1"}"#,
-                r#"{"a":{"b":"c"},"url":"urn:uuid:1"}"#,
-            ),
+            ("behind it", r#"{"a":{"b":"c"},"url":"urn:uuid:1"}"#, r#"{"a":{"b":"c"},"url":"urn:uuid:1"}"#),
             ("its own name", r#"{"url":"urn:uuid:1"}"#, r#"{"url":"urn:uuid:1"}"#),
             ("another member", r#"{"a":{"system":"urn:uuid:1"}}"#, r#"{"a":{"system":"urn:uuid:1"}}"#),
         ];
@@ -286,7 +282,12 @@ mod tests {
         let full_url = "https://a.example/fhir/Observation/9";
         let cases = [
             ("relative", full_url, "Patient/1", Some("https://a.example/fhir/Patient/1")),
-            ("a version", full_url, "Patient/1/_history/2", Some("https://a.example/fhir/Patient/1/_history/2")),
+            (
+                "a version",
+                full_url,
+                "Patient/1/_history/2",
+                Some("https://a.example/fhir/Patient/1/_history/2"),
+            ),
             ("absolute", full_url, "http://b.example/fhir/Patient/1", None),
             ("contained", full_url, "#1", None),
             ("by uuid", full_url, "urn:uuid:1", None),

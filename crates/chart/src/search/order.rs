@@ -1,10 +1,11 @@
 //! What an answer is ordered by.
 
 use hilum_engines::tables::Value;
-use hilum_engines::tables::query::{Keep, Key, Sort, Term, Test};
+use hilum_engines::tables::query::{Keep, Key, Probe, Sort, Term, Test};
 use hilum_fhir::r4::{Parameter, ParameterType};
 
 use super::plan::{Asked, PlanError, unanswered};
+use super::rows::{behind, text};
 use super::updated;
 use crate::index::tables::{DATE, NUMBER, STRING, TOKEN, URI};
 
@@ -26,6 +27,13 @@ impl Asked<'_> {
             ParameterType::Number | ParameterType::Quantity => {
                 let mut probe = at.any(NUMBER.name);
                 probe.prefix.push(Term::Is(Value::Text(String::new())));
+                if parameter.ty == ParameterType::Quantity {
+                    // By how much it is, where UCUM says it: 5 mg is less than 1 g. Else by the number as it is written.
+                    let (from, to) = (Some(text("ucum:")), Some(behind("ucum:")));
+                    let canonical = Probe { from, to, ..at.any(NUMBER.name) };
+                    let keys = [canonical, probe].map(|probe| Key::Of { probe, column: ends });
+                    return Ok(Sort { key: Key::First(keys.into()), descending });
+                }
                 (probe, ends)
             }
             ParameterType::Token if parameter.code == "_id" => (at.there().of, ends),

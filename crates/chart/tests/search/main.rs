@@ -6,6 +6,7 @@ mod beside;
 mod compare;
 mod draw;
 mod oracle;
+mod quantity;
 mod world;
 
 use hilum_chart::resources;
@@ -76,6 +77,30 @@ async fn a_leak_to_who_is_limited_is_seen() {
     }
     let through = |what: &str| leaks.iter().filter(|leak| leak.contains(what)).count();
     assert!(leaks.len() > 20 && through("_has:") > 2 && through("total") > 20, "{leaks:#?}");
+}
+
+#[test]
+fn what_the_index_does_not_tell_is_refused_and_not_empty() {
+    let cases = [
+        ("identifiers have a type", "Patient", "identifier:of-type", None),
+        ("under another name too", "ServiceRequest", "requisition:of-type", None),
+        ("a concept has none", "Observation", "code:of-type", Some("code")),
+        ("nor has a code", "Patient", "gender:of-type", Some("gender")),
+        ("nor a coding", "Encounter", "class:of-type", Some("class")),
+        ("nor a telephone", "Patient", "phone:of-type", Some("phone")),
+        ("behind a reference", "Observation", "subject:Patient.gender:of-type", Some("gender")),
+    ];
+    for (why, ty, name, refused) in cases {
+        // When it is read or when it is planned.
+        let read = Query::parse(ty, [(name, "urn:t|MR|7")], Handling::Strict);
+        let said = match read.map(|(query, _)| World::planned(&authority(), &query, None, &[])) {
+            Ok(planned) => planned.err().map(|error| error.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        assert_eq!(said.is_some(), refused.is_some(), "{why}: {said:?}");
+        let names = |code| said.iter().all(|said| said.contains(&format!("`{code}`")));
+        assert!(refused.is_none_or(names), "{why}: {said:?}");
+    }
 }
 
 #[tokio::test]

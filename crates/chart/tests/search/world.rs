@@ -10,7 +10,7 @@ use hilum_chart::index::Indexer;
 use hilum_chart::logical::chart_id;
 use hilum_chart::projection::{Changes, ResourceChange};
 use hilum_chart::search::withheld::is_patient_labelled;
-use hilum_chart::search::{Asked, From, Plan, Withheld, plan};
+use hilum_chart::search::{Asked, From, Plan, PlanError, Withheld, plan};
 use hilum_core::{Authority, Clock, Entropy, InstallationKey, PatientList, RecordId, Role, Seq, Timestamp};
 use hilum_engines::tables::{Tables, Value};
 use hilum_fhir::FhirId;
@@ -169,6 +169,15 @@ impl World {
     }
 
     pub fn plan(authority: &Authority, query: &Query, t: Option<Seq>, withheld: &[Withheld]) -> Plan {
+        Self::planned(authority, query, t, withheld).unwrap()
+    }
+
+    pub fn planned(
+        authority: &Authority,
+        query: &Query,
+        t: Option<Seq>,
+        withheld: &[Withheld],
+    ) -> Result<Plan, PlanError> {
         let chart_id = |ty: &str, id: &FhirId| chart_id(&key(), ty, id);
         let asked = Asked {
             authority,
@@ -179,7 +188,7 @@ impl World {
             chart_id: &chart_id,
             withheld,
         };
-        plan(&asked).unwrap()
+        plan(&asked)
     }
 
     /// All rows of a walk in pages of `limit`.

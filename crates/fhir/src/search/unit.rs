@@ -5,22 +5,34 @@ use std::fmt::Write as _;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::limits::{UNIT_BYTES_MAX, UNITS_MAX};
-use crate::search::number::Decimal;
+use crate::search::number::{DIGITS_MAX, Decimal};
 
 /// The system of UCUM's codes.
 pub const UCUM: &str = "http://unitsofmeasure.org";
-/// Significant digits of a factor that are kept: the library counts in binary, and 10 stands there as 9.999999999999996.
-const FACTOR_DIGITS: usize = 12;
+/// What the library's binary factors are off by, of themselves: 10 stands there as 9.999999999999996.
+const FACTOR_OFF: f64 = 4e-15;
+/// Digits of a factor that is taken for a decimal, or of its numerator for one: as many as leave little to chance.
+const SHORT_DIGITS: usize = 12;
+/// Digits that are kept of any other factor: more would be the library's own.
+const FACTOR_DIGITS: usize = 14;
+/// The greatest denominator that is looked for: behind the twos and fives a year has 39 447 (365.25 days).
+const DENOMINATOR_MAX: u32 = 40_000;
+/// Digits of a quotient, at least: more than a decimal keeps, so that it cuts all alike.
+const QUOTIENT_DIGITS: usize = DIGITS_MAX + 2;
 /// The base units, in the order of the library's dimensions.
 const BASE: [&str; 7] = ["m", "s", "g", "rad", "K", "C", "cd"];
 
-/// What a unit is of the canonical one.
+/// What a unit is of the canonical one: a fraction, since a minute is no decimal of an hour nor a degree Fahrenheit of a kelvin,
+/// and 100.4 [degF] has to be 38 Cel, not almost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Canonical {
     /// `ucum:` and the base units with their powers: `ucum:m-3.g`; of a plain number `ucum:1`.
     pub unit: String,
+    /// The factor's numerator.
     factor: Decimal,
+    /// What is added, over the same denominator.
     offset: Option<Decimal>,
+    denominator: u32,
 }
 
 /// Whether UCUM knows a code.
@@ -59,10 +71,13 @@ impl Canonical {
 
     fn analyze(code: &str) -> Option<Self> {
         let unit = ucum::analyze(code).ok()?;
-        let factor = decimal(unit.factor)?;
+        let (factor, denominator) = fraction(unit.factor)?;
         let offset = if unit.is_special {
             // A scale with its zero elsewhere. One that has none is of no dimension that could be compared.
-            Some(decimal(unit.offset).filter(|_| unit.offset != 0.0 && !unit.is_dimensionless)?)
+            if unit.offset == 0.0 || unit.is_dimensionless {
+                return None;
+            }
+            Some(decimal(unit.offset * f64::from(denominator), SHORT_DIGITS)?)
         } else {
             None
         };
@@ -76,22 +91,74 @@ impl Canonical {
         if name.ends_with(':') {
             name.push('1');
         }
-        Some(Self { unit: name, factor, offset })
+        Some(Self { unit: name, factor, offset, denominator })
     }
 
-    /// A number of the unit as one of the canonical unit.
+    /// A number of the unit as one of the canonical unit: divided last, so that what is no decimal is cut in one place, the same
+    /// from whichever unit it came.
     #[must_use]
     pub fn of_number(&self, number: &Decimal) -> Decimal {
         let scaled = number.times(&self.factor);
-        self.offset.as_ref().map_or_else(|| scaled.clone(), |offset| scaled.plus(offset))
+        let scaled = self.offset.as_ref().map_or_else(|| scaled.clone(), |offset| scaled.plus(offset));
+        if self.denominator == 1 { scaled } else { over(&scaled, self.denominator) }
     }
 }
 
-fn decimal(number: f64) -> Option<Decimal> {
+/// The fraction that a binary factor stands for: that with the least denominator whose numerator is a short decimal. One that is
+/// none (of pi) is a decimal as long as the library is right.
+fn fraction(factor: f64) -> Option<(Decimal, u32)> {
+    let mantissa = format!("{factor:e}").split_once('e')?.0.parse::<f64>().ok()?;
+    let is_short = |denominator: u32| {
+        // The more denominators there are, the shorter a numerator has to be, or any number would have one.
+        let digits =
+            SHORT_DIGITS as i32 - 2 * denominator.ilog10() as i32 - if denominator == 1 { 1 } else { 2 };
+        let numerator = mantissa * f64::from(denominator) * 10_f64.powi(digits);
+        (numerator - numerator.round()).abs() <= numerator.abs() * FACTOR_OFF
+    };
+    // Twos and fives only move the point.
+    let mut denominators = (1..DENOMINATOR_MAX).step_by(2).filter(|one| one % 5 != 0);
+    match denominators.find(|denominator| is_short(*denominator)) {
+        Some(denominator) => Some((decimal(factor * f64::from(denominator), SHORT_DIGITS)?, denominator)),
+        None => Some((decimal(factor, FACTOR_DIGITS)?, 1)),
+    }
+}
+
+fn decimal(number: f64, digits: usize) -> Option<Decimal> {
     if !number.is_finite() {
         return None;
     }
-    Decimal::parse(&format!("{number:.*e}", FACTOR_DIGITS - 1))
+    let written = format!("{number:.*e}", digits - 1);
+    let (mantissa, exponent) = written.split_once('e')?;
+    // Zeros that nobody wrote would take the place of digits.
+    Decimal::parse(&format!("{}e{exponent}", mantissa.trim_end_matches('0')))
+}
+
+/// A quotient, cut behind the digits that a decimal keeps.
+fn over(number: &Decimal, denominator: u32) -> Decimal {
+    let of = |text: &str| Decimal::parse(text).expect("digits, a point and an exponent are a decimal");
+    let is_negative = number.ordered() < of("0").ordered();
+    let magnitude = if is_negative { number.times(&of("-1")) } else { number.clone() }.ordered();
+    let tenth = of("0.1").ordered();
+    // Of a number above zero its bytes are its sign, the place of its first digit, and its digits in pairs; zero has a sign alone.
+    let ([_, high, low, pairs @ ..], [_, high_of_tenth, low_of_tenth, ..]) =
+        (magnitude.as_bytes(), tenth.as_bytes())
+    else {
+        return number.clone();
+    };
+    let place = |high: &u8, low: &u8| i32::from(u16::from_be_bytes([*high, *low]));
+    let exponent = place(high, low) - place(high_of_tenth, low_of_tenth);
+    let (mut digits, mut rest, mut pairs) = (String::new(), 0, pairs.iter());
+    loop {
+        let pair = pairs.next();
+        let is_enough = rest == 0 || digits.trim_start_matches('0').len() >= QUOTIENT_DIGITS;
+        if pair.is_none() && is_enough {
+            break;
+        }
+        rest = rest * 100 + pair.map_or(0, |pair| u32::from(*pair));
+        digits.extend(format!("{:02}", rest / denominator).chars());
+        rest %= denominator;
+    }
+    of(&format!("{}0.{digits}e{exponent}", if is_negative { "-" } else { "" }))
 }
 
 #[cfg(test)]
@@ -111,6 +178,20 @@ mod tests {
             [("50", "%"), ("0.5", "1")],
             [("1", "kJ"), ("1000", "N.m")],
             [("4", "{beats}/min"), ("4", "/min")],
+            [("100.4", "[degF]"), ("38", "Cel")],
+            [("98.6", "[degF]"), ("310.15", "K")],
+            [("-459.67", "[degF]"), ("-273.15", "Cel")],
+            [("-469.57", "[degF]"), ("-5.5", "K")],
+            [("0", "[degR]"), ("0", "K")],
+            [("60", "/min"), ("1", "Hz")],
+            [("-7", "/d"), ("-49", "/wk")],
+            [("487", "g/mo"), ("16", "g/d")],
+            [("6", "g/a"), ("0.5", "g/mo")],
+            [("3", "mol/d"), ("0.125", "mol/h")],
+            [("16", "nkat"), ("0.96", "U")],
+            [("1", "[dr_av]"), ("1.7718451953125", "g")],
+            [("1", "[ft_us]"), ("12", "[in_us]")],
+            [("1", "[Ch]"), ("0.3333333333333333333333333333333333333333", "mm")],
         ];
         for [(one, mine), (two, yours)] in same {
             let canonical = |number, unit| {

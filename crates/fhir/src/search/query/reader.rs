@@ -304,7 +304,7 @@ impl Reader {
                 let known =
                     Modifier::parse(said).filter(|known| Rule::takes(resource_type, parameter, *known));
                 let type_too = if is_reference { ", :[type]" } else { "" };
-                let takes = format!("{}{type_too}", rule.modifiers_said());
+                let takes = format!("{}{type_too}", Rule::modifiers_of(resource_type, parameter));
                 Some(known.ok_or_else(|| self.modifier(parameter.code, rule.name, &takes))?)
             }
             _ => None,

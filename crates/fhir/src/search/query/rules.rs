@@ -1,7 +1,8 @@
 //! The one table of what a search parameter of a type may carry: refusals, CapabilityStatement and documentation are made
 //! from it.
 
-use crate::r4::{Parameter, ParameterType};
+use crate::path::Path;
+use crate::r4::{Parameter, ParameterType, r4};
 use crate::search::values::texts;
 
 /// What stands behind the colon of a parameter's name (<https://hl7.org/fhir/R4/search.html#modifiers>). `:[type]` of a
@@ -237,13 +238,20 @@ impl Rule {
         );
         let is_row = parameter.code == "_id" && parameter.ty == ParameterType::Token;
         let is_called = modifier != Modifier::Text || !texts(resource_type, parameter.code).is_empty();
-        is_listed && !(needs_system && is_row) && is_called
+        let is_typed = modifier != Modifier::OfType || has_identifiers(resource_type, parameter);
+        is_listed && !(needs_system && is_row) && is_called && is_typed
+    }
+
+    /// The modifiers that a parameter of a type takes, as they are written, for a text.
+    pub fn modifiers_of(resource_type: &str, parameter: &Parameter) -> String {
+        let listed = Self::of(parameter.ty).modifiers.iter();
+        let taken = listed.filter(|modifier| Self::takes(resource_type, parameter, **modifier));
+        said(taken)
     }
 
     /// The modifiers as they are written, for a text.
     pub fn modifiers_said(&self) -> String {
-        let all: Vec<String> = self.modifiers.iter().map(|one| format!(":{}", one.as_str())).collect();
-        all.join(", ")
+        said(self.modifiers.iter())
     }
 
     /// What the CapabilityStatement says of a parameter of this type.
@@ -260,4 +268,15 @@ impl Rule {
         said.push_str(if self.sorts { "; sorts." } else { "." });
         said
     }
+}
+
+fn said<'m>(modifiers: impl Iterator<Item = &'m Modifier>) -> String {
+    let all: Vec<String> = modifiers.map(|one| format!(":{}", one.as_str())).collect();
+    all.join(", ")
+}
+
+/// Whether any element of a parameter is an identifier.
+fn has_identifiers(resource_type: &str, parameter: &Parameter) -> bool {
+    let path = r4().shape(resource_type).zip(Path::of(parameter, resource_type).ok());
+    path.is_some_and(|(shape, path)| path.types(r4(), shape).contains(&"Identifier"))
 }

@@ -175,7 +175,19 @@ fn what_is_not_known_is_refused_with_the_way_out() {
             "a value of `code-value-quantity`",
         ),
         ("a part too few", "MolecularSequence", "chromosome-variant-coordinate=a$1", "a value of each part"),
-        ("texts of what is called nothing", "Patient", "gender:text=male", "`gender` is a token parameter"),
+        (
+            "texts of what is called nothing, and what else it takes",
+            "Patient",
+            "gender:text=male",
+            "`gender` is a token parameter and takes :missing, :not, :in, :not-in, :above, :below",
+        ),
+        (
+            "types of what is no identifier",
+            "Observation",
+            "code:of-type=urn:t|MR|7",
+            "`code` is a token parameter and takes :missing, :not, :text, :in, :not-in, :above, :below",
+        ),
+        ("an id has no system", "Patient", "_id:in=http://h/vs", "takes :missing, :not"),
         ("a special one", "Location", "near=1", "`near` is not supported"),
         (
             "a modifier of another type",
