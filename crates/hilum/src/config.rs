@@ -23,6 +23,7 @@ use hilum_adt::sources::{SourceMatch, Sources};
 use hilum_core::{InstallationKey, PatientList, Timestamp};
 use hilum_engines::tables::postgres::PostgresConfig;
 use hilum_fhir::FhirId;
+use hilum_fhir::r4::r4;
 use hilum_records::fhir::Style;
 use hilum_records::limits::ENTRIES_BOUND;
 use hilum_records::logical::chart_id;
@@ -145,6 +146,10 @@ pub struct Fhir {
     pub bundle_searches_max: usize,
     /// What is done with a reference to nothing.
     pub references: References,
+    /// Types whose resources are changed with `If-Match` alone.
+    pub if_match: Vec<String>,
+    /// Parameters of searches that are not looked at.
+    pub ignored_parameters: Vec<String>,
 }
 
 /// `fhir.references`
@@ -172,19 +177,23 @@ impl Default for Fhir {
             bundle_entries_max,
             bundle_searches_max,
             references: References::Any,
+            if_match: Vec::new(),
+            ignored_parameters: Vec::new(),
         }
     }
 }
 
 impl Fhir {
     /// What the window allows.
-    pub const fn policy(&self) -> Policy {
+    pub fn policy(&self) -> Policy {
         let references = match self.references {
             References::Any => hilum_records::References::Any,
             References::Exist => hilum_records::References::Exist,
         };
         let Self { bundle_entries_max, bundle_searches_max, .. } = *self;
-        Policy { bundle_entries_max, bundle_searches_max, references }
+        let set = |names: &[String]| Arc::new(names.iter().cloned().collect());
+        let (if_match, ignored_parameters) = (set(&self.if_match), set(&self.ignored_parameters));
+        Policy { bundle_entries_max, bundle_searches_max, references, if_match, ignored_parameters }
     }
 
     fn check(&self) -> anyhow::Result<()> {
@@ -196,6 +205,17 @@ impl Fhir {
             let fits = host.is_some_and(|host| !host.is_empty() && !host.contains(char::is_whitespace));
             if !fits || base.ends_with('/') {
                 bail!("fhir.bases: `{base}` is no address: write https://HOST/fhir, without / at the end");
+            }
+        }
+        for name in &self.if_match {
+            if !r4().resource_types().any(|known| known == name) {
+                bail!("fhir.if_match: `{name}` is no resource type of R4");
+            }
+        }
+        for name in &self.ignored_parameters {
+            // What narrows a search is not to be let go in silence.
+            if name.is_empty() || hilum_records::fhir::is_parameter(name) {
+                bail!("fhir.ignored_parameters: `{name}` means something in a search");
             }
         }
         let most = hilum_records::limits::PAGE_MATCHES_MAX;

@@ -19,6 +19,9 @@ pub mod limits;
 pub mod logical;
 pub mod tables;
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use hilum_chart::{Chart, Discretions};
 use hilum_core::{Entropy, InstallationKey};
 use hilum_web::route::Route;
@@ -51,7 +54,7 @@ pub enum References {
 }
 
 /// What the window allows, by configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// Entries of one batch or transaction, at most [`limits::ENTRIES_BOUND`].
     pub bundle_entries_max: usize,
@@ -59,6 +62,10 @@ pub struct Policy {
     pub bundle_searches_max: usize,
     /// What is done with a reference to nothing.
     pub references: References,
+    /// Types whose resources are changed by who names the version that they saw alone (`If-Match`).
+    pub if_match: Arc<BTreeSet<String>>,
+    /// Parameters that a search does not look at: what proxies add to addresses.
+    pub ignored_parameters: Arc<BTreeSet<String>>,
 }
 
 impl Default for Policy {
@@ -67,6 +74,8 @@ impl Default for Policy {
             bundle_entries_max: limits::ENTRIES_MAX,
             bundle_searches_max: limits::SEARCHES_MAX,
             references: References::Any,
+            if_match: Arc::default(),
+            ignored_parameters: Arc::default(),
         }
     }
 }

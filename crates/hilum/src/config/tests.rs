@@ -51,6 +51,12 @@ fn unknown_keys_are_refused_with_the_nearest_name() {
         ("type", "[mllp]\nidle_s = \"soon\"", "idle_s"),
         ("zero", "[mllp]\nwindow_messages = 0", "mllp.window_messages: at least 1"),
         ("no entries", "[fhir]\nbundle_entries_max = 0", "fhir.bundle_entries_max: 1 to 10000"),
+        ("no type", "[fhir]\nif_match = [\"Pacient\"]", "fhir.if_match: `Pacient` is no resource type"),
+        (
+            "what narrows a search",
+            "[fhir]\nignored_parameters = [\"birthdate:missing\"]",
+            "fhir.ignored_parameters: `birthdate:missing` means something",
+        ),
         ("no policy", "[fhir]\nreferences = \"some\"", "fhir.references"),
         ("an origin with a path", "[http]\ncors_origins = [\"https://a/b\"]", "`https://a/b` is no origin"),
         ("no such listener", "[sources.a]\nmatch = { listeners = [\"x\"] }", "there is no listener `x`"),

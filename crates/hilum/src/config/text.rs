@@ -128,6 +128,17 @@ pub const REFERENCE: &[(&str, &str)] = &[
          who writes.",
     ),
     (
+        "fhir.if_match",
+        "Types whose resources clients change and delete with If-Match alone (428 without): nobody writes over what they\n\
+         have not seen.\n\
+         Example: if_match = [\"MedicationRequest\"]",
+    ),
+    (
+        "fhir.ignored_parameters",
+        "Parameters of searches that are not looked at: what a proxy adds to addresses.\n\
+         Example: ignored_parameters = [\"_dc\"]",
+    ),
+    (
         "mllp.listen",
         "Address of the MLLP door that everybody has; its listener is called `default`. Empty = none.",
     ),

@@ -212,7 +212,8 @@ fn relative(server: &Server) {
     let base = format!("http://{}/fhir", server.http.unwrap());
     let src = "http://src.example/fhir/Observation";
     let put = |id: &str, more: &Value| entry("PUT", &format!("Observation/{id}"), more);
-    let file = json!({"fullUrl": "urn:uuid:f", "resource": {"resourceType": "Binary", "contentType": "text/plain"}});
+    let file =
+        json!({"fullUrl": "urn:uuid:f", "resource": {"resourceType": "Binary", "contentType": "text/plain"}});
     let document = json!({"fullUrl": "urn:uuid:d", "resource": {"resourceType": "DocumentReference", "status": "current",
         "content": [{"attachment": {"url": "urn:uuid:f"}}]}});
     let entries = [

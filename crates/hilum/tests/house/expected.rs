@@ -128,3 +128,38 @@ fn an_error_names_what_is_wrong_and_what_is_near() {
         assert_eq!(page.text().contains(&format!("patient={id}")), status == 200, "{id}");
     }
 }
+
+/// Who wrote over what they had not seen, of types for which that is not taken.
+#[test]
+fn where_a_version_has_to_be_named_nobody_writes_without() {
+    let folder = tempdir().unwrap();
+    let config = "[fhir]\nif_match = [\"Observation\"]\nignored_parameters = [\"_dc\"]\n";
+    let server = Server::start(&folder, &Start { config, ..Start::default() });
+    let client = Client::new(&server, "operator", "operator");
+    let body =
+        "{\"resourceType\":\"Observation\",\"id\":\"o\",\"status\":\"final\",\"code\":{\"text\":\"x\"}}";
+    assert_eq!(client.ask("PUT", "/Observation/o", &[], body).status, 201, "nothing stood there");
+    let again = body.replace("\"x\"", "\"y\"");
+    let resource: Value = serde_json::from_str(&again).unwrap();
+    let entry = entry("PUT", "Observation/o", &json!({"resource": resource}));
+    let within = bundle("transaction", &[entry]);
+    for (why, method, path, sent) in [
+        ("an update", "PUT", "/Observation/o", again.as_str()),
+        ("by a condition", "PUT", "/Observation?_id=o", &again),
+        ("a deletion", "DELETE", "/Observation/o", ""),
+        ("in a transaction", "POST", "", &within),
+    ] {
+        let refused = client.ask(method, path, &[], sent);
+        assert_eq!(refused.status, 428, "{why}: {}", refused.text());
+        assert!(refused.text().contains("If-Match"), "{why}: {}", refused.text());
+    }
+    let named = [("if-match", "W/\"1\""), ("content-type", "application/fhir+json")];
+    assert_eq!(client.ask("PUT", "/Observation/o", &named, &again).status, 200);
+    let basic = "{\"resourceType\":\"Basic\",\"id\":\"b\",\"code\":{\"text\":\"x\"}}";
+    for status in [201, 200] {
+        assert_eq!(client.ask("PUT", "/Basic/b", &[], basic).status, status, "another type");
+    }
+    // What a proxy adds is not looked at; what nobody named is, as ever.
+    assert_eq!(client.get("/Observation?_id=o&_dc=1734").status, 200);
+    assert_eq!(client.get("/Observation?_id=o&_dd=1734").status, 400);
+}

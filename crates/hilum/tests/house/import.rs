@@ -423,9 +423,7 @@ fn of_one_that_waits_the_later_line_stands() {
 #[test]
 fn relative_references_lead_to_who_was_found() {
     let folder = tempdir().unwrap();
-    let person = |id: &str| {
-        json!({"resourceType": "Patient", "id": id, "identifier": [{"system": "urn:s", "value": "1"}]})
-    };
+    let person = |id: &str| json!({"resourceType": "Patient", "id": id, "identifier": [{"system": "urn:s", "value": "1"}]});
     std::fs::write(folder.path().join("1.ndjson"), person("ours").to_string()).unwrap();
     let house = House::new("");
     assert_eq!(house.import(&[&folder.path().join("1.ndjson")], &[]).0, 0);

@@ -169,9 +169,12 @@ fn found_page_by_page(server: &Server) {
     );
     // By a canonical that says an address here, too.
     client.put("Questionnaire", "q", ",\"status\":\"active\"");
-    client.put("QuestionnaireResponse", "qr", ",\"status\":\"completed\",\"questionnaire\":\"Questionnaire/q\"");
-    let included =
-        client.page("/QuestionnaireResponse?_id=qr&_include=QuestionnaireResponse:questionnaire");
+    client.put(
+        "QuestionnaireResponse",
+        "qr",
+        ",\"status\":\"completed\",\"questionnaire\":\"Questionnaire/q\"",
+    );
+    let included = client.page("/QuestionnaireResponse?_id=qr&_include=QuestionnaireResponse:questionnaire");
     assert_eq!(ids(&included, "include"), ["q"]);
     let included = client.page("/Patient?_id=p1&_revinclude=Observation:patient");
     assert_eq!(ids(&included, "include"), ["o1", "o4"]);

@@ -55,6 +55,8 @@ pub(crate) enum Trouble {
     Address(&'static str),
     /// Another version is current than the one named.
     Version,
+    /// No version is named, and one has to be.
+    Required,
     /// A version is named, and nothing stands there.
     Missing,
     /// Something stands where there was to be nothing.
@@ -271,6 +273,11 @@ impl IntoResponse for Trouble {
                 Status::PRECONDITION_FAILED,
                 Code::Conflict,
                 "another version is current: read it, and send its ETag as If-Match",
+            ),
+            Self::Required => one(
+                Status::PRECONDITION_REQUIRED,
+                Code::Required,
+                "resources of this type are changed with If-Match alone: read it, and send its ETag",
             ),
             Self::Missing => one(
                 Status::PRECONDITION_FAILED,

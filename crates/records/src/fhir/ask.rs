@@ -96,10 +96,12 @@ impl Expected {
         }
     }
 
-    /// Refuses what does not stand so.
-    pub(super) fn must_be(self, before: Option<&Stored>) -> Result<(), Trouble> {
+    /// Refuses what does not stand so, and who names no version where one has to be named.
+    pub(super) fn must_be(self, room: &Room, before: Option<&Stored>) -> Result<(), Trouble> {
         let lives = before.is_some_and(|stored| !stored.deleted);
+        let is_named = |stored: &Stored| room.policy.if_match.contains(&stored.resource_type);
         match self {
+            Self::Any if lives && before.is_some_and(is_named) => Err(Trouble::Required),
             Self::Version(version) if before.map_or(0, |stored| stored.version) != version => {
                 Err(if lives { Trouble::Version } else { Trouble::Missing })
             }

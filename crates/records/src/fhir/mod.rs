@@ -30,7 +30,7 @@ pub(crate) mod references;
 mod search;
 pub(crate) mod write;
 
-pub use search::{Explained, Paging, Seen, Style, explain, pages, sweep};
+pub use search::{Explained, Paging, Seen, Style, explain, is_parameter, pages, sweep};
 
 use hilum_web::audit::Action;
 use hilum_web::route::{Access, OPERATORS, READERS, Route, Surface};

@@ -190,7 +190,7 @@ pub(super) async fn write(
     for _ in 0..WRITE_TRIES_MAX {
         let before = standing(room, caller, place).await?;
         let current = before.as_ref().map_or(0, |stored| stored.version);
-        expected.must_be(before.as_ref())?;
+        expected.must_be(room, before.as_ref())?;
         let body = what.on(room, caller, place, before.as_ref()).await?;
         what.must_lead(room, caller, body.as_deref(), &Beside::of(place)).await?;
         match commit(room, caller, place, current, body).await {

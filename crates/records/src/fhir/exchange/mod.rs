@@ -116,10 +116,9 @@ fn outcome_at(outcome: &[u8], at: usize) -> Option<Bytes> {
         // What the resource alone was asked for says its own path; what the Bundle was asked for, the whole.
         let within = |expression: &Value| match expression.as_str().unwrap_or_default() {
             whole if whole.starts_with("Bundle.entry[") => whole.to_owned(),
-            own => own.split_once('.').map_or_else(
-                || format!("{entry}.resource"),
-                |(_, path)| format!("{entry}.resource.{path}"),
-            ),
+            own => own
+                .split_once('.')
+                .map_or_else(|| format!("{entry}.resource"), |(_, path)| format!("{entry}.resource.{path}")),
         };
         let of_resource = issue.get("expression").and_then(Value::as_array);
         let located = of_resource.map_or_else(|| vec![entry.clone()], |all| all.iter().map(within).collect());
@@ -181,7 +180,8 @@ fn header_of(name: HeaderName, value: Option<&str>) -> Result<HeaderMap, Trouble
 
 /// `request.ifModifiedSince`: an instant, not a date of HTTP's.
 fn instant(raw: &str) -> Result<jiff::Timestamp, Trouble> {
-    raw.parse().map_err(|_| Trouble::Address("request.ifModifiedSince is an instant: 2026-02-03T04:05:06.789Z"))
+    raw.parse()
+        .map_err(|_| Trouble::Address("request.ifModifiedSince is an instant: 2026-02-03T04:05:06.789Z"))
 }
 
 fn expected_by(request: &Request) -> Result<Expected, Trouble> {

@@ -138,7 +138,8 @@ impl Asking<'_> {
             let resource = one.resource().filter(|_| !one.stands);
             let body = resource.map(|text| self.body(text, full_url, &names, found)).transpose();
             let body = body.map_err(here)?;
-            let named = body.map(|body| if one.names { with_id(&body, &one.place.logical) } else { Ok(body) });
+            let named =
+                body.map(|body| if one.names { with_id(&body, &one.place.logical) } else { Ok(body) });
             let broken = |_| here(answer::broken("a body that was read has no members"));
             let body = named.transpose().map_err(broken)?;
             size_bytes += body.as_ref().map_or(0, String::len);
@@ -276,7 +277,7 @@ impl Asking<'_> {
                     return Ok(None);
                 }
             } else {
-                one.expected.must_be(before).map_err(here)?;
+                one.expected.must_be(room, before).map_err(here)?;
             }
             let key = (one.place.resource_type, one.place.id);
             let what = body.as_deref().map(|body| What::Resource(body.into()));

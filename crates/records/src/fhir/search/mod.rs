@@ -30,6 +30,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use hilum_core::{Seq, Timestamp};
 use hilum_fhir::json::Json;
+use hilum_fhir::r4::r4;
 use hilum_fhir::search::query::{Handling, Query, QueryError};
 use hilum_fhir::search::values::Settings;
 use hilum_web::visit::Caller;
@@ -204,6 +205,34 @@ async fn there(room: &Room, caller: &Caller, queries: Vec<Query>) -> Result<Vec<
     Ok(kept.map(|(_, (query, _))| query).collect())
 }
 
+/// Whether a name means something in a search of any type, by R4 or here.
+pub fn is_parameter(name: &str) -> bool {
+    const OF_ALL: [&str; 19] = [
+        "_sort",
+        "_count",
+        "_total",
+        "_summary",
+        "_elements",
+        "_include",
+        "_revinclude",
+        "_has",
+        "_list",
+        "_type",
+        "_format",
+        "_pretty",
+        "_offset",
+        "_contained",
+        "_containedType",
+        "_filter",
+        "_text",
+        "_content",
+        "_query",
+    ];
+    let name = name.split([':', '.']).next().unwrap_or_default();
+    let is_of = |ty| r4().parameters_of(ty).any(|one| one.code == name);
+    name.starts_with("_getpages") || OF_ALL.contains(&name) || r4().resource_types().any(is_of)
+}
+
 async fn begin(
     room: &Room,
     caller: &Caller,
@@ -211,6 +240,7 @@ async fn begin(
     mut pairs: Pairs,
     headers: &HeaderMap,
 ) -> Result<Response, Trouble> {
+    pairs.retain(|(name, _)| !room.policy.ignored_parameters.contains(name));
     let form = Form::take(&mut pairs, headers, scope.only_type())?;
     let is_pretty = form.is_pretty;
     let offset = offset_of(&mut pairs, "_offset")?;

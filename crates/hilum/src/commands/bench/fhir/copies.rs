@@ -63,7 +63,8 @@ fn copied(text: &str, number: u32) -> String {
         let (word, behind) = from.split_at(word);
         out.push_str(word);
         if is_name(word) {
-            out.push_str(&format!("c{number}"));
+            out.push('c');
+            out.push_str(&number.to_string());
         }
         (rest, last) = (behind, word);
     }
