@@ -95,7 +95,12 @@ async fn stored() -> String {
     let guessed = guessed.text().replace("|APP|H|", "|APP||");
     let own_delimiters = Msg::new("A01", "C_9", "011600", "4", "V6").at("W3^1^2^H").text();
     let own_delimiters = own_delimiters.replace('^', "$").replace("C_9", "C^9");
-    let messages = [admission, pending, inferred, nobody, deleted, merged, unpaired];
+    // Who asks not to be told.
+    let asking = Msg::new("A01", "CA", "011700", "5", "V7")
+        .at("W3^1^3^H")
+        .with(&format!("PD1{}Y", "|".repeat(12)))
+        .with(&format!("DG1|1||F10^Alcohol^I10{}Y", "|".repeat(15)));
+    let messages = [admission, pending, inferred, nobody, deleted, merged, unpaired, asking];
     for message in messages.iter().map(Msg::text).chain([guessed, own_delimiters]) {
         house.send(&message).await;
         house.run().await;

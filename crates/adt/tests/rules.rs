@@ -961,4 +961,17 @@ async fn rule_20_at_one_time_who_asks_for_confidentiality_is_heard() {
         }
         assert_eq!(is_restricted("taken back later").await, [false; 8], "{why}");
     }
+    // Each source tells its diagnoses by itself: one of them asks.
+    let house = House::new();
+    for n in 0..8 {
+        for (source, asks) in [("his", false), ("ris", true)] {
+            let diagnosis = segment("DG1|1||I10^Hypertension^I10", 18, asks);
+            let told = msg("A08", &format!("{source}{n}"), "011000", &format!("P{n}"), &format!("V{n}"));
+            house.send_as(source, told.with(&diagnosis).text().as_bytes(), None).await;
+        }
+    }
+    house.run().await;
+    let found = house.resources("Condition").await;
+    let restricted = found.iter().filter(|one| one["meta"]["security"][0]["code"] == "R").count();
+    assert_eq!((found.len(), restricted), (8, 8), "{found:#?}");
 }

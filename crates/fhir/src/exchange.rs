@@ -133,18 +133,18 @@ pub fn attached(body: &str, to: impl Fn(&str) -> Option<String>) -> Cow<'_, str>
     replaced(body, |name, depth| depth > 1 && name == "url", to)
 }
 
-/// What a relative reference in an entry is to: in a Bundle it is relative to where its resource stands, which `fullUrl` says
-/// (<https://hl7.org/fhir/R4/bundle.html#references>). Absent of other references, and where `fullUrl` is no address of a resource.
+/// What a relative reference in an entry is to, without its version: in a Bundle it is relative to where its resource stands,
+/// which the [`base_of`] its `fullUrl` says (<https://hl7.org/fhir/R4/bundle.html#references>). Absent of other references.
 ///
 /// ```
-/// use hilum_fhir::exchange::resolved;
-/// let full_url = "http://a.example/fhir/Observation/9";
-/// assert_eq!(resolved(full_url, "Patient/1").as_deref(), Some("http://a.example/fhir/Patient/1"));
-/// assert_eq!(resolved("urn:uuid:1", "Patient/1"), None);
+/// use hilum_fhir::exchange::{base_of, resolved};
+/// let base = base_of("http://a.example/fhir/Observation/9").unwrap();
+/// assert_eq!(resolved(base, "Patient/1").as_deref(), Some("http://a.example/fhir/Patient/1"));
+/// assert_eq!(resolved(base, "urn:uuid:1"), None);
 /// ```
-pub fn resolved(full_url: &str, link: &str) -> Option<String> {
-    let base = base_of(full_url)?;
-    matches!(link.parse(), Ok(Reference::Relative { .. })).then(|| format!("{base}/{link}"))
+pub fn resolved(base: &str, link: &str) -> Option<String> {
+    let Ok(Reference::Relative { resource_type, id, .. }) = link.parse() else { return None };
+    Some(format!("{base}/{resource_type}/{id}"))
 }
 
 /// The base in the address of a resource: `http://a.example/fhir` of `http://a.example/fhir/Patient/1`.
@@ -282,12 +282,7 @@ mod tests {
         let full_url = "https://a.example/fhir/Observation/9";
         let cases = [
             ("relative", full_url, "Patient/1", Some("https://a.example/fhir/Patient/1")),
-            (
-                "a version",
-                full_url,
-                "Patient/1/_history/2",
-                Some("https://a.example/fhir/Patient/1/_history/2"),
-            ),
+            ("a version", full_url, "Patient/1/_history/2", Some("https://a.example/fhir/Patient/1")),
             ("absolute", full_url, "http://b.example/fhir/Patient/1", None),
             ("contained", full_url, "#1", None),
             ("by uuid", full_url, "urn:uuid:1", None),
@@ -296,7 +291,8 @@ mod tests {
             ("in what has another one", "https://a.example/x", "Patient/1", None),
         ];
         for (why, full_url, link, want) in cases {
-            assert_eq!(resolved(full_url, link).as_deref(), want, "{why}");
+            let found = base_of(full_url).and_then(|base| resolved(base, link));
+            assert_eq!(found.as_deref(), want, "{why}");
         }
     }
 }

@@ -212,6 +212,14 @@ impl<T: crate::content::Item + Serialize> GroupRegister<T> {
                 }
             }
         }
+        // Of one time one source's message is the last by a convention: another's may have asked.
+        for (key, kept) in self.0.values().flat_map(|group| &group.items) {
+            if let Some(item) = best.get_mut(key)
+                && kept.asked.is_some_and(|asked| asked.ties_with(&item.last_sent))
+            {
+                item.content.protect();
+            }
+        }
         best.into_values().collect()
     }
 }
@@ -245,13 +253,9 @@ impl<T: crate::content::Item + Serialize> Group<T> {
             } else {
                 Standing::Current
             };
-        let mut content = kept.content.clone();
-        if kept.asked.is_some_and(|asked| asked.ties_with(&kept.said)) {
-            content.protect();
-        }
         Item {
             key,
-            content,
+            content: kept.content.clone(),
             origin,
             source: source.to_owned(),
             message: kept.firsts.of(kept.hash, kept.said).message(),

@@ -63,7 +63,7 @@ pub enum QueryError {
         wants: &'static str,
     },
     /// Bytes that are no UTF-8: another text would be looked for.
-    #[error("parameter {at}: it is not UTF-8")]
+    #[error("parameter {at}: it is not UTF-8, or holds U+FFFD, which stands for what is not")]
     Encoding {
         /// From 1.
         at: usize,
@@ -230,6 +230,11 @@ const RESULT: [&str; 8] =
 /// Result parameters of R4 that are not answered.
 const UNANSWERED: [&str; 7] =
     ["_elements", "_contained", "_containedType", "_type", "_filter", "_score", "_at"];
+
+/// Whether R4 has a parameter of this name that says how to answer.
+pub fn is_of_result(name: &str) -> bool {
+    RESULT.contains(&name) || UNANSWERED.contains(&name)
+}
 
 impl Query {
     /// All resources of a type.

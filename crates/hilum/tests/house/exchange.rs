@@ -216,10 +216,19 @@ fn relative(server: &Server) {
         json!({"fullUrl": "urn:uuid:f", "resource": {"resourceType": "Binary", "contentType": "text/plain"}});
     let document = json!({"fullUrl": "urn:uuid:d", "resource": {"resourceType": "DocumentReference", "status": "current",
         "content": [{"attachment": {"url": "urn:uuid:f"}}]}});
+    let kept = json!({"resourceType": "Bundle", "id": "kept", "type": "collection", "entry": [
+        {"fullUrl": "http://other.example/fhir/Observation/1", "resource": {"resourceType": "Observation", "status": "final",
+            "code": {"text": "x"}, "subject": {"reference": "Patient/123"}, "focus": [{"reference": "urn:uuid:f"}]}}]});
     let entries = [
         entry("POST", "Patient", &person),
         put("beside", &observed(&format!("{src}/1"), "beside", "Patient/123")),
+        put("version", &observed(&format!("{src}/3"), "version", "Patient/123/_history/2")),
         put("elsewhere", &observed(&format!("{src}/2"), "elsewhere", "Patient/124")),
+        entry(
+            "PUT",
+            "Bundle/kept",
+            &json!({"fullUrl": "http://src.example/fhir/Bundle/kept", "resource": kept}),
+        ),
         put("ours", &observed(&format!("{base}/Observation/ours"), "ours", "Patient/123")),
         put("uuid", &observed("urn:uuid:3", "uuid", "Patient/123")),
         entry("POST", "Binary", &file),
@@ -236,15 +245,32 @@ fn relative(server: &Server) {
     let subject = |id: &str| said(&client.get(&format!("/Observation/{id}")))["subject"]["reference"].clone();
     let cases = [
         ("beside", made(0)),
-        ("elsewhere", "http://src.example/fhir/Patient/124".to_owned()),
+        ("version", made(0)),
+        // Whose population it is, nobody says: it stays as it came.
+        ("elsewhere", "Patient/124".to_owned()),
         ("ours", "Patient/123".to_owned()),
         ("uuid", "Patient/123".to_owned()),
     ];
     for (id, want) in cases {
         assert_eq!(subject(id), want, "{id}");
     }
-    let document = said(&client.get(&format!("/{}", made(6))));
-    assert_eq!(document["content"][0]["attachment"]["url"], made(5));
+    let document = said(&client.get(&format!("/{}", made(8))));
+    assert_eq!(document["content"][0]["attachment"]["url"], made(7));
+    let inner = &said(&client.get("/Bundle/kept"))["entry"][0]["resource"];
+    assert_eq!(inner["subject"]["reference"], "Patient/123", "a Bundle says what it says to itself");
+    assert_eq!(inner["focus"][0]["reference"], "urn:uuid:f");
+
+    // Where the base is ours, who is found by a condition is meant as well.
+    let known =
+        json!({"resourceType": "Patient", "id": "77", "identifier": [{"system": "urn:s", "value": "77"}]});
+    assert_eq!(client.ask("PUT", "/Patient/77", &[], &known.to_string()).status, 201);
+    let found = json!({"fullUrl": format!("{base}/Patient/123"), "ifNoneExist": "identifier=urn:s|77",
+        "resource": known});
+    let of_found = observed(&format!("{base}/Observation/of"), "of", "Patient/123");
+    let entries = [entry("POST", "Patient", &found), put("of", &of_found)];
+    let done = client.ask("POST", "", &[], &bundle("transaction", &entries));
+    assert_eq!(done.status, 200, "{}", done.text());
+    assert_eq!(subject("of"), "Patient/77");
 }
 
 /// What cannot be read as it is asked keeps the whole from being written; that there is nothing is an answer.
@@ -262,6 +288,7 @@ fn a_transaction_with_a_reading_that_is_none_writes_nothing() {
         ("a parameter that is none", entry("GET", "Patient?foo=1", &json!({}))),
         ("no type", entry("GET", "metadata", &json!({}))),
         ("no instant", since("Sun, 06 Nov 1994 08:49:37 GMT")),
+        ("no version", json!({"request": {"method": "GET", "url": "Observation/o", "ifNoneMatch": "abc"}})),
     ] {
         let refused = send(reading);
         assert!([400, 404, 422].contains(&refused.status), "{why}: {}", refused.text());

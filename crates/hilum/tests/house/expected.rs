@@ -162,4 +162,10 @@ fn where_a_version_has_to_be_named_nobody_writes_without() {
     // What a proxy adds is not looked at; what nobody named is, as ever.
     assert_eq!(client.get("/Observation?_id=o&_dc=1734").status, 200);
     assert_eq!(client.get("/Observation?_id=o&_dd=1734").status, 400);
+    assert_eq!(client.ask("PUT", "/Basic/c", &[], &basic.replace("\"b\"", "\"c\"")).status, 201);
+    let page = said(&client.get("/Basic?_count=1&_dc=2"));
+    let next = page["link"].as_array().unwrap().iter().find(|link| link["relation"] == "next").unwrap();
+    let (_, path) = next["url"].as_str().unwrap().split_once("/fhir").unwrap();
+    let later = client.get(&format!("{path}?_dc=3"));
+    assert_eq!(later.status, 200, "{}", later.text());
 }

@@ -138,15 +138,28 @@ impl From<bool> for Known {
     }
 }
 
+/// `If-None-Match` of a reading.
+pub(super) enum NoneMatch {
+    All,
+    Versions(Vec<i64>),
+}
+
+/// Reads it.
+pub(super) fn none_match(headers: &HeaderMap) -> Result<Option<NoneMatch>, Trouble> {
+    let Some(raw) = text(headers, &header::IF_NONE_MATCH)? else { return Ok(None) };
+    if raw == "*" {
+        return Ok(Some(NoneMatch::All));
+    }
+    let known: Option<Vec<i64>> = raw.split(',').map(|one| version_of(one.trim())).collect();
+    known.map(|known| Some(NoneMatch::Versions(known))).ok_or(Trouble::Header(header::IF_NONE_MATCH))
+}
+
 /// What a client has already: `If-None-Match` says by which version, else `If-Modified-Since` by when.
 pub(super) fn known(headers: &HeaderMap, stored: &Stored) -> Result<Known, Trouble> {
-    if let Some(raw) = text(headers, &header::IF_NONE_MATCH)? {
-        if raw == "*" {
-            return Ok(Known::Yes);
-        }
-        let known: Option<Vec<i64>> = raw.split(',').map(|one| version_of(one.trim())).collect();
-        let known = known.ok_or(Trouble::Header(header::IF_NONE_MATCH))?;
-        return Ok(known.contains(&stored.version).into());
+    match none_match(headers)? {
+        Some(NoneMatch::All) => return Ok(Known::Yes),
+        Some(NoneMatch::Versions(known)) => return Ok(known.contains(&stored.version).into()),
+        None => {}
     }
     let Some(raw) = text(headers, &header::IF_MODIFIED_SINCE)? else { return Ok(Known::No) };
     let since = jiff::fmt::rfc2822::parse(raw).map_err(|_| Trouble::Header(header::IF_MODIFIED_SINCE))?;

@@ -179,6 +179,20 @@ fn patched(place: &Place, body: &str, patch: &[u8]) -> Result<Option<String>, Tr
     Ok(Some(after.to_text()))
 }
 
+/// Refuses what does not stand as it is expected to. Who may not know of it is not told how it stands.
+pub(super) async fn must_be(
+    room: &Room,
+    caller: &Caller,
+    expected: Expected,
+    before: Option<&Stored>,
+) -> Result<(), Trouble> {
+    let Err(refused) = expected.must_be(room, before) else { return Ok(()) };
+    if let Some(before) = before.filter(|before| !before.deleted) {
+        read::visible(room, caller, before).await?.ok_or(Trouble::NotFound)?;
+    }
+    Err(refused)
+}
+
 /// Writes what is to stand, at the version named or, where none is, at whichever is current. Gives what stood before.
 pub(super) async fn write(
     room: &Room,
@@ -190,7 +204,7 @@ pub(super) async fn write(
     for _ in 0..WRITE_TRIES_MAX {
         let before = standing(room, caller, place).await?;
         let current = before.as_ref().map_or(0, |stored| stored.version);
-        expected.must_be(room, before.as_ref())?;
+        must_be(room, caller, expected, before.as_ref()).await?;
         let body = what.on(room, caller, place, before.as_ref()).await?;
         what.must_lead(room, caller, body.as_deref(), &Beside::of(place)).await?;
         match commit(room, caller, place, current, body).await {

@@ -8,7 +8,7 @@ use hilum_chart::import::Draft;
 use hilum_chart::logical::chart_id;
 use hilum_core::InstallationKey;
 use hilum_fhir::FhirId;
-use hilum_fhir::exchange::{Entry, Exchange, Method, is_search, referring, relinked, resolved};
+use hilum_fhir::exchange::{Entry, Exchange, Method, base_of, is_search, referring, relinked, resolved};
 use hilum_fhir::resource::{compact, with_id, without_server_meta};
 use serde::Deserialize;
 
@@ -207,7 +207,7 @@ impl Reading<'_> {
                 .map_err(|(expression, text)| Refusal { expression, ..at.refuse_in(resource_type, text) })?;
         }
         let begin = body.as_ptr().addr() - self.text.as_ptr().addr();
-        if !self.document.links.is_bulk {
+        if !self.document.links.is_bulk && resource_type != "Bundle" {
             let found = RefCell::new(BTreeSet::new());
             relinked(body, |link| {
                 if is_search(link) {
@@ -243,7 +243,8 @@ pub(super) fn draft(
     let refuse = |why: String| asked.at.refuse_in(asked.resource_type, why);
     let fault = |why: hilum_fhir::ResourceError| refuse(why.to_string());
     let mut body = compact(text.get(asked.body.clone()).unwrap_or_default());
-    if !links.is_bulk {
+    // What a Bundle that is kept says, it says to itself.
+    if !links.is_bulk && asked.resource_type != "Bundle" {
         let full_url = asked.full_url.as_deref();
         body = linked(&body, full_url, links).map_err(|why| refuse(why.to_owned()))?.into();
     }
@@ -262,7 +263,8 @@ pub(super) fn draft(
 fn linked<'l>(body: &str, full_url: Option<&str>, links: &'l Links) -> Result<String, &'l str> {
     let lost = Cell::new(None);
     // What another entry is called where they both come from. All else that is relative is of the population that comes in.
-    let beside = |link: &str| links.known.get(&resolved(full_url?, link)?).cloned();
+    let base = full_url.and_then(base_of);
+    let beside = |link: &str| links.known.get(&resolved(base?, link)?).cloned();
     let body = referring(body, beside);
     let linked = relinked(&body, |link| {
         let known = links.known.get(link);

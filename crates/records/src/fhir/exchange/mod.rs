@@ -115,7 +115,7 @@ fn outcome_at(outcome: &[u8], at: usize) -> Option<Bytes> {
         let entry = format!("Bundle.entry[{at}]");
         // What the resource alone was asked for says its own path; what the Bundle was asked for, the whole.
         let within = |expression: &Value| match expression.as_str().unwrap_or_default() {
-            whole if whole.starts_with("Bundle.entry[") => whole.to_owned(),
+            whole if whole.starts_with(&entry) => whole.to_owned(),
             own => own
                 .split_once('.')
                 .map_or_else(|| format!("{entry}.resource"), |(_, path)| format!("{entry}.resource.{path}")),
@@ -238,6 +238,7 @@ impl Asking<'_> {
         let (room, caller) = (self.room, self.caller);
         let request = entry.request.as_ref().ok_or(Trouble::Address("an entry has no request"))?;
         if matches!(request.method, Method::Get | Method::Head) {
+            self.can_read(request)?;
             return self.read(request).await;
         }
         let resource = entry.resource();
@@ -298,6 +299,10 @@ impl Asking<'_> {
         if let Some(raw) = &request.if_modified_since {
             instant(raw)?;
         }
+        ask::none_match(&header_of(header::IF_NONE_MATCH, request.if_none_match.as_deref())?)?;
+        if matches!(target(&request.url)?, Target::Type(_) | Target::Where(..)) {
+            self.searches()?;
+        }
         match target(&request.url)? {
             Target::Type(ty) => ask::type_of(ty).map(drop),
             Target::Where(ty, criteria) => search::is_one((ty, criteria)),
@@ -339,7 +344,6 @@ impl Asking<'_> {
     }
 
     async fn search(&self, ty: &str, criteria: &str) -> Result<Did, Trouble> {
-        self.searches()?;
         let body = search::within(self.room, self.caller, &self.base, (ty, criteria)).await?;
         Ok(Did { body: Some(body), ..Did::of(StatusCode::OK) })
     }

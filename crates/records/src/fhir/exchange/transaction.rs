@@ -124,7 +124,6 @@ impl Asking<'_> {
 
     /// The bodies as they are written: with their ids, referring to each other, and to what was `found`, by these.
     fn linked(
-        &self,
         sent: &Exchange<'_>,
         writes: &[Writes<'_>],
         found: &HashMap<String, String>,
@@ -135,9 +134,12 @@ impl Asking<'_> {
         for one in writes {
             let here = |trouble| (Some(one.at), trouble);
             let full_url = sent.entries.get(one.at).and_then(|entry| entry.full_url.as_deref());
-            let resource = one.resource().filter(|_| !one.stands);
-            let body = resource.map(|text| self.body(text, full_url, &names, found)).transpose();
-            let body = body.map_err(here)?;
+            let body = match one.resource().filter(|_| !one.stands) {
+                // What a Bundle that is kept says, it says to itself.
+                Some(text) if one.place.resource_type == "Bundle" => Some(text.to_owned()),
+                Some(text) => Some(body(text, full_url, &names, found).map_err(here)?),
+                None => None,
+            };
             let named =
                 body.map(|body| if one.names { with_id(&body, &one.place.logical) } else { Ok(body) });
             let broken = |_| here(answer::broken("a body that was read has no members"));
@@ -149,38 +151,6 @@ impl Asking<'_> {
             bodies.push(body);
         }
         Ok(bodies)
-    }
-
-    /// The resource of an entry, with its links leading to what they name.
-    fn body(
-        &self,
-        resource: &str,
-        full_url: Option<&str>,
-        names: &HashMap<&str, String>,
-        found: &HashMap<String, String>,
-    ) -> Result<String, Trouble> {
-        // Where a resource stands that came from elsewhere, `Patient/1` is another one than ours.
-        let elsewhere = full_url.filter(|url| base_of(url).is_some_and(|base| !self.is_our_base(base)));
-        let resource = match elsewhere {
-            Some(full_url) => referring(resource, |link| resolved(full_url, link)),
-            None => resource.into(),
-        };
-        let is_lost = Cell::new(false);
-        let text = relinked(&resource, |link| {
-            let known = names.get(link).or_else(|| found.get(link)).cloned();
-            is_lost.set(is_lost.get() || known.is_none() && link.starts_with("urn:uuid:"));
-            known
-        });
-        if is_lost.get() {
-            return Err(Trouble::Address("a reference by urn:uuid names no entry of the transaction"));
-        }
-        let by_urn = |link: &str| names.get(link).filter(|_| link.starts_with("urn:")).cloned();
-        Ok(attached(&text, by_urn).into_owned())
-    }
-
-    /// Whether an address is one of ours: as configured, or the one that the request was sent to.
-    fn is_our_base(&self, base: &str) -> bool {
-        self.base == base || self.caller.shell().fhir_bases().iter().any(|ours| ours == base)
     }
 
     pub(super) async fn transaction(&self, sent: &Exchange<'_>) -> Result<Bundle, Located> {
@@ -202,7 +172,7 @@ impl Asking<'_> {
                 }
             }
             let found = self.found_by_search(&writes).await?;
-            let bodies = self.linked(sent, &writes, &found)?;
+            let bodies = Self::linked(sent, &writes, &found)?;
             let Some(done) = self.commit(&writes, &bodies).await? else { continue };
             did.extend(done);
             for (at, request) in reads {
@@ -223,7 +193,8 @@ impl Asking<'_> {
         let mut found = HashMap::new();
         for one in writes {
             let asked = RefCell::new(BTreeSet::new());
-            relinked(one.resource().unwrap_or_default(), |link| {
+            let is_kept = one.place.resource_type == "Bundle";
+            relinked(one.resource().filter(|_| !is_kept).unwrap_or_default(), |link| {
                 if is_search(link) {
                     asked.borrow_mut().insert(link.to_owned());
                 }
@@ -277,7 +248,7 @@ impl Asking<'_> {
                     return Ok(None);
                 }
             } else {
-                one.expected.must_be(room, before).map_err(here)?;
+                write::must_be(room, caller, one.expected, before).await.map_err(here)?;
             }
             let key = (one.place.resource_type, one.place.id);
             let what = body.as_deref().map(|body| What::Resource(body.into()));
@@ -374,4 +345,28 @@ fn names<'s>(
         }
     }
     Ok(names)
+}
+
+/// The resource of an entry, with its links leading to what they name.
+fn body(
+    resource: &str,
+    full_url: Option<&str>,
+    names: &HashMap<&str, String>,
+    found: &HashMap<String, String>,
+) -> Result<String, Trouble> {
+    // `Patient/1` beside a resource that came from elsewhere is another one than ours; what comes with neither is ours.
+    let base = full_url.and_then(base_of);
+    let beside = |link: &str| names.get(resolved(base?, link)?.as_str()).cloned();
+    let resource = referring(resource, beside);
+    let is_lost = Cell::new(false);
+    let text = relinked(&resource, |link| {
+        let known = names.get(link).or_else(|| found.get(link)).cloned();
+        is_lost.set(is_lost.get() || known.is_none() && link.starts_with("urn:uuid:"));
+        known
+    });
+    if is_lost.get() {
+        return Err(Trouble::Address("a reference by urn:uuid names no entry of the transaction"));
+    }
+    let by_urn = |link: &str| names.get(link).filter(|_| link.starts_with("urn:")).cloned();
+    Ok(attached(&text, by_urn).into_owned())
 }

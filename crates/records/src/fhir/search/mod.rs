@@ -31,7 +31,7 @@ use bytes::Bytes;
 use hilum_core::{Seq, Timestamp};
 use hilum_fhir::json::Json;
 use hilum_fhir::r4::r4;
-use hilum_fhir::search::query::{Handling, Query, QueryError};
+use hilum_fhir::search::query::{Handling, Query, QueryError, is_of_result};
 use hilum_fhir::search::values::Settings;
 use hilum_web::visit::Caller;
 use serde_json::Value;
@@ -207,30 +207,20 @@ async fn there(room: &Room, caller: &Caller, queries: Vec<Query>) -> Result<Vec<
 
 /// Whether a name means something in a search of any type, by R4 or here.
 pub fn is_parameter(name: &str) -> bool {
-    const OF_ALL: [&str; 19] = [
-        "_sort",
-        "_count",
-        "_total",
-        "_summary",
-        "_elements",
-        "_include",
-        "_revinclude",
-        "_has",
-        "_list",
-        "_type",
-        "_format",
-        "_pretty",
-        "_offset",
-        "_contained",
-        "_containedType",
-        "_filter",
-        "_text",
-        "_content",
-        "_query",
-    ];
+    const OURS: [&str; 3] = ["_format", "_pretty", "_offset"];
     let name = name.split([':', '.']).next().unwrap_or_default();
     let is_of = |ty| r4().parameters_of(ty).any(|one| one.code == name);
-    name.starts_with("_getpages") || OF_ALL.contains(&name) || r4().resource_types().any(is_of)
+    name.starts_with("_getpages")
+        || OURS.contains(&name)
+        || is_of_result(name)
+        || r4().resource_types().any(is_of)
+}
+
+/// Parameters of an address without those that are not looked at.
+fn asked(room: &Room, query: Option<&str>) -> Pairs {
+    let mut pairs = pairs_of(query.unwrap_or_default().as_bytes());
+    pairs.retain(|(name, _)| !room.policy.ignored_parameters.contains(name));
+    pairs
 }
 
 async fn begin(
@@ -240,7 +230,6 @@ async fn begin(
     mut pairs: Pairs,
     headers: &HeaderMap,
 ) -> Result<Response, Trouble> {
-    pairs.retain(|(name, _)| !room.policy.ignored_parameters.contains(name));
     let form = Form::take(&mut pairs, headers, scope.only_type())?;
     let is_pretty = form.is_pretty;
     let offset = offset_of(&mut pairs, "_offset")?;
@@ -265,7 +254,7 @@ pub(super) async fn get(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Trouble> {
-    let pairs = pairs_of(query.unwrap_or_default().as_bytes());
+    let pairs = asked(&room, query.as_deref());
     begin(&room, &caller, Scope::of_type(&ty)?, pairs, &headers).await
 }
 
@@ -278,14 +267,14 @@ pub(super) async fn post(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Trouble> {
-    let pairs = posted(query.as_deref(), &headers, &body)?;
+    let pairs = posted(&room, query.as_deref(), &headers, &body)?;
     begin(&room, &caller, Scope::of_type(&ty)?, pairs, &headers).await
 }
 
 /// Parameters of a form, and of the address that it is sent to.
-fn posted(query: Option<&str>, headers: &HeaderMap, body: &Bytes) -> Result<Pairs, Trouble> {
+fn posted(room: &Room, query: Option<&str>, headers: &HeaderMap, body: &Bytes) -> Result<Pairs, Trouble> {
     ask::brings_form(headers, body.is_empty())?;
-    let mut pairs = pairs_of(query.unwrap_or_default().as_bytes());
+    let mut pairs = asked(room, query);
     pairs.extend(pairs_of(body));
     Ok(pairs)
 }
@@ -297,7 +286,7 @@ pub(super) async fn get_all(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Trouble> {
-    let mut pairs = pairs_of(query.unwrap_or_default().as_bytes());
+    let mut pairs = asked(&room, query.as_deref());
     if let Some(name) = take(&mut pairs, "_getpages")? {
         let is_pretty = pretty_of(&mut pairs, &headers)?;
         let base = answer::base(caller.shell(), &headers);
@@ -318,7 +307,7 @@ pub(super) async fn post_all(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Trouble> {
-    let mut pairs = posted(query.as_deref(), &headers, &body)?;
+    let mut pairs = posted(&room, query.as_deref(), &headers, &body)?;
     let types = take(&mut pairs, "_type")?;
     begin(&room, &caller, Scope::of_all(types.as_deref())?, pairs, &headers).await
 }
@@ -331,7 +320,7 @@ pub(super) async fn get_within(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Trouble> {
-    let mut pairs = pairs_of(query.unwrap_or_default().as_bytes());
+    let mut pairs = asked(&room, query.as_deref());
     let types = take(&mut pairs, "_type")?;
     let scope = Scope::within((&whose, &id), &ty, types.as_deref())?;
     begin(&room, &caller, scope, pairs, &headers).await
@@ -346,7 +335,7 @@ pub(super) async fn post_within(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Trouble> {
-    let mut pairs = posted(query.as_deref(), &headers, &body)?;
+    let mut pairs = posted(&room, query.as_deref(), &headers, &body)?;
     let types = take(&mut pairs, "_type")?;
     let scope = Scope::within((&whose, &id), &ty, types.as_deref())?;
     begin(&room, &caller, scope, pairs, &headers).await
@@ -360,7 +349,7 @@ pub(super) async fn page(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Trouble> {
-    let mut pairs = pairs_of(query.unwrap_or_default().as_bytes());
+    let mut pairs = asked(&room, query.as_deref());
     let is_pretty = pretty_of(&mut pairs, &headers)?;
     let base = answer::base(caller.shell(), &headers);
     Ok(match linked_page(&room, &caller, &base, (&token, is_pretty), pairs).await? {
