@@ -36,6 +36,8 @@ pub const LOG_WRITER_CACHE_KIB: u32 = 4 << 10;
 pub const TABLES_WRITER_CACHE_KIB: u32 = 24 << 10;
 /// Page cache of each reader, KiB.
 pub const READER_CACHE_KIB: u32 = 1 << 10;
+/// Page cache of a reader of the tables once it has answered a query, KiB: the inner pages of large indexes stay in it.
+pub const QUERY_CACHE_KIB: u32 = 24 << 10;
 /// Pages of 8 KiB in the write-ahead log of the log's file before they are moved into it: few, so that a commit that
 /// waits for the move waits for milliseconds.
 pub const LOG_WAL_PAGES_MAX: i64 = 2_000;

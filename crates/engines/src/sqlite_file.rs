@@ -207,7 +207,8 @@ pub(crate) fn volume_bytes(path: &Path) -> io::Result<(u64, u64)> {
 pub(crate) struct Readers {
     path: PathBuf,
     cache_kib: u32,
-    idle: Mutex<Vec<Connection>>,
+    /// Each with whether it has a page cache for queries.
+    idle: Mutex<Vec<(Connection, bool)>>,
     permits: Arc<Semaphore>,
 }
 
@@ -226,11 +227,11 @@ impl Readers {
         let permit =
             Arc::clone(&self.permits).acquire_owned().await.map_err(|_| "the file is closed".to_owned())?;
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let conn = match idle {
-            Some(conn) => conn,
-            None => open_reader(&self.path, self.cache_kib).map_err(|why| why.to_string())?,
+        let (conn, is_roomy) = match idle {
+            Some(idle) => idle,
+            None => (open_reader(&self.path, self.cache_kib).map_err(|why| why.to_string())?, false),
         };
-        Ok(Reader { conn: Some(conn), pool: Arc::clone(self), _permit: permit })
+        Ok(Reader { conn: Some(conn), is_roomy, pool: Arc::clone(self), _permit: permit })
     }
 
     /// Closes what is idle and refuses further reads.
@@ -244,6 +245,7 @@ impl Readers {
 #[derive(Debug)]
 pub(crate) struct Reader {
     conn: Option<Connection>,
+    is_roomy: bool,
     pool: Arc<Readers>,
     _permit: OwnedSemaphorePermit,
 }
@@ -254,9 +256,14 @@ impl Reader {
         self.conn.as_ref().expect("taken only at its end")
     }
 
-    /// The connection, to be set.
-    pub(crate) fn conn_mut(&mut self) -> &mut Connection {
-        self.conn.as_mut().expect("taken only at its end")
+    /// The connection, with a page cache for queries, which come by the same pages again and again.
+    pub(crate) fn for_query(&mut self) -> rusqlite::Result<&mut Connection> {
+        let conn = self.conn.as_mut().expect("taken only at its end");
+        if !self.is_roomy {
+            conn.pragma_update(None, "cache_size", -i64::from(limits::QUERY_CACHE_KIB))?;
+            self.is_roomy = true;
+        }
+        Ok(conn)
     }
 
     /// Closes the connection instead of giving it back: its page cache is not to be read again.
@@ -270,7 +277,7 @@ impl Drop for Reader {
         if let Some(conn) = self.conn.take()
             && !self.pool.permits.is_closed()
         {
-            self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
+            self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push((conn, self.is_roomy));
         }
     }
 }
@@ -295,6 +302,22 @@ mod tests {
         assert!(matches!(Owned::take(&path), Err(OwnError::InUse)));
         drop(first);
         Owned::take(&path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_has_queried_keeps_more_pages() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.sqlite");
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE x (a)").unwrap();
+        let readers = Readers::new(&path, limits::READER_CACHE_KIB);
+        let kib =
+            |conn: &Connection| conn.query_row("PRAGMA cache_size", [], |row| row.get::<_, i64>(0)).unwrap();
+        let (plain, mut reader) = (readers.take().await.unwrap(), readers.take().await.unwrap());
+        assert_eq!(kib(reader.conn()), -i64::from(limits::READER_CACHE_KIB));
+        assert_eq!(kib(reader.for_query().unwrap()), -i64::from(limits::QUERY_CACHE_KIB));
+        drop((plain, reader));
+        let again = readers.take().await.unwrap();
+        assert_eq!(kib(again.conn()), -i64::from(limits::QUERY_CACHE_KIB), "the last one that came back");
     }
 
     #[test]

@@ -138,6 +138,8 @@ pub struct Fhir {
     pub page_matches: u32,
     /// Matches in a page at most.
     pub page_matches_max: u32,
+    /// Matches that are counted for a total that nobody asks for.
+    pub totals_max: u64,
     /// Accounts and API keys that may know of some patients alone: `Patient/ID` and `Group/ID`.
     pub limited: BTreeMap<String, Vec<String>>,
     /// Entries of one batch or transaction.
@@ -164,7 +166,7 @@ pub enum References {
 
 impl Default for Fhir {
     fn default() -> Self {
-        let Paging { style, of, matches, matches_max } = Paging::default();
+        let Paging { style, of, matches, matches_max, totals_max } = Paging::default();
         let Policy { bundle_entries_max, bundle_searches_max, .. } = Policy::default();
         Self {
             search: true,
@@ -173,6 +175,7 @@ impl Default for Fhir {
             paging_of: of,
             page_matches: matches,
             page_matches_max: matches_max,
+            totals_max,
             limited: BTreeMap::new(),
             bundle_entries_max,
             bundle_searches_max,
@@ -225,6 +228,10 @@ impl Fhir {
         if !(1..=self.page_matches_max).contains(&self.page_matches) {
             bail!("fhir.page_matches: {} is not from 1 to fhir.page_matches_max", self.page_matches);
         }
+        let most = hilum_records::limits::TOTALS_BOUND;
+        if self.totals_max > most {
+            bail!("fhir.totals_max: {} is more than {most}", self.totals_max);
+        }
         for (name, all) in &self.limited {
             if all.len() > LIMITED_MAX {
                 bail!("fhir.limited.{name}: more than {LIMITED_MAX}: make a Group of them");
@@ -246,6 +253,7 @@ impl Fhir {
             of: self.paging_of.clone(),
             matches: self.page_matches,
             matches_max: self.page_matches_max,
+            totals_max: self.totals_max,
         }
     }
 

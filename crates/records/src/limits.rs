@@ -36,10 +36,13 @@ pub const PAGE_PADDED_BYTES: [usize; 4] = [384, 768, 1_536, 4_096];
 pub const PAGE_TOKEN_BYTES_MAX: usize = 5_600;
 /// How often a page asks for more where what it found may not be shown.
 pub const PAGE_ROUNDS_MAX: u32 = 8;
-/// Matches that are counted where the client does not ask for an exact number; beyond it none is told.
-pub const TOTAL_MATCHES_MAX: u64 = 10_000;
-/// Rows that are looked at to count them; a search that has more to look at is told no total.
-pub const TOTAL_ROWS_MAX: u64 = 200_000;
+/// Matches that are counted where the client does not ask for an exact number and configuration does not say; beyond it none
+/// is told. Each costs what a match of a page costs before it is read.
+pub const TOTALS_MAX: u64 = 500;
+/// Matches that configuration may have counted so.
+pub const TOTALS_BOUND: u64 = 100_000;
+/// Rows that are looked at for each of these; a search that has more to look at is told no total.
+pub const TOTAL_ROWS_EACH: u64 = 10;
 /// Bytes of a form that searches.
 pub const SEARCH_FORM_BYTES_MAX: usize = 3 * hilum_fhir::limits::QUERY_BYTES_MAX;
 /// Resources that come with the matches of one page.
@@ -70,6 +73,8 @@ pub const OFFSET_MAX: u32 = 8_000;
 pub const TYPES_MAX: usize = 200;
 /// Rows of what drives that are counted to explain a search.
 pub const EXPLAINED_ROWS_MAX: u64 = 1_000_000;
+/// Matches that are counted to explain a search.
+pub const EXPLAINED_MATCHES_MAX: u64 = 10_000;
 /// Files that one import takes.
 pub const IMPORT_FILES_MAX: usize = 1_000_000;
 /// Folders within each other that an import looks into.

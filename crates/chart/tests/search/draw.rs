@@ -164,7 +164,14 @@ pub fn resource((ty, id): &Place, dice: &Dice) -> Json {
         _ => {
             set("type", json!("person"));
             set("actual", json!(true));
-            let member = |dice: &Dice| json!({ "entity": { "reference": format!("Patient/{}", id_of(dice.below(PLACES))) } });
+            let member = |dice: &Dice| {
+                let mut member =
+                    json!({ "entity": { "reference": format!("Patient/{}", id_of(dice.below(PLACES))) } });
+                if dice.is(4) {
+                    member["inactive"] = json!(dice.is(5));
+                }
+                member
+            };
             set("member", (0..dice.below(4)).map(|_| member(dice)).collect());
         }
     }

@@ -17,7 +17,7 @@ use hilum_fhir::FhirId;
 use hilum_fhir::search::query::Query;
 use hilum_fhir::search::values::Settings;
 use jiff::tz::TimeZone;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use super::draw::{Dice, PLACES, TYPES, id_of, resource};
 use super::oracle::{Docs, Place};
@@ -52,6 +52,13 @@ pub fn patients_of((ty, id): &Place, doc: &Json) -> Vec<Place> {
     let members = members.filter_map(|member| patient(member.pointer("/entity/reference")?.as_str()?));
     let own = (*ty == "Patient").then(|| ("Patient", id.clone()));
     subject.into_iter().chain(members).chain(own).collect()
+}
+
+/// Whether a Group has a patient, and not only had.
+fn is_member((_, id): &Place, group: &Json) -> bool {
+    let (of_it, left) = (json!(format!("Patient/{id}")), json!(true));
+    let mut all = group.get("member").and_then(Json::as_array).into_iter().flatten();
+    all.any(|one| one.pointer("/entity/reference") == Some(&of_it) && one.get("inactive") != Some(&left))
 }
 
 /// What may not be found: who has the label, and with a patient all that refers to them.
@@ -101,7 +108,7 @@ impl Principal {
         let in_groups = |patient: &Place| {
             groups.iter().any(|id| {
                 let group = ("Group", id.clone());
-                now.get(&group).is_some_and(|doc| patients_of(&group, doc).contains(patient))
+                now.get(&group).is_some_and(|doc| is_member(patient, doc))
             })
         };
         whose.iter().any(|patient| patients.contains(&patient.1) || in_groups(patient))

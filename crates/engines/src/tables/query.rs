@@ -329,7 +329,8 @@ impl Query {
 pub struct Bounds {
     /// As far as it counts.
     pub cap: u64,
-    /// As many rows of what drives are looked at; a query that has more is not counted, whatever the load. Absent: all.
+    /// As many rows of what drives are looked at, whatever the load; a query that has more, and less than `cap` among these, is
+    /// not counted. Absent: all.
     pub rows: Option<u64>,
     /// How long it may take for all queries together, as in [`Query::budget`].
     pub budget: Option<Duration>,

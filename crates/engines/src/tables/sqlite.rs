@@ -174,7 +174,7 @@ impl Handle {
         read: impl FnOnce(&Connection) -> Result<T, TablesError>,
     ) -> Result<T, TablesError> {
         match &mut self {
-            Self::Pooled(reader) => stop.watch(reader.conn_mut(), read),
+            Self::Pooled(reader) => stop.watch(reader.for_query().map_err(|why| engine(&why))?, read),
             Self::Shared(conn) => stop.watch(&mut conn.lock().unwrap_or_else(PoisonError::into_inner), read),
         }
     }

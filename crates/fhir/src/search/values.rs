@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use self::convert::Converter;
 use crate::json::Json;
 use crate::limits::INDEX_ROWS_MAX;
-use crate::path::{Path, Resolved};
+use crate::path::{Found, Path, Resolved};
 use crate::r4::{Parameter, ParameterType, Shape, r4};
 use crate::resource::FhirId;
 use crate::search::number::Ordered;
@@ -80,6 +80,7 @@ pub(crate) fn digest(bytes: &[u8]) -> i64 {
 /// | uri | [`Value::Uri`] |
 /// | composite | [`Value::Pair`] |
 /// | of a [`compound`], under [`ParamNumber::together`] | [`Value::Coded`], [`Value::String`] |
+/// | of a Group's [`members`] | [`Value::Reference`] |
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Value {
     /// A code, cut as [`crate::search::fold::cut`] does, and its system.
@@ -359,10 +360,32 @@ pub fn values(resource: &Json<'_>, settings: &Settings, without: &[&str]) -> Ext
     for composite in of_type.composites.iter().filter(|composite| !is_left_out(composite.number())) {
         composite.add(resource, settings, &mut out);
     }
+    add_members(of_type, resource, settings, &mut out);
     let compounds = compound::of(of_type.name, &out.values);
     out.values.extend(compounds);
     out.values.extend(is_there(of_type, resource));
     out
+}
+
+/// Under which number the references of a Group to those who are members of it stand: its parameter `member` has those who were,
+/// too (`inactive`).
+pub fn members() -> Option<ParamNumber> {
+    ParamNumber::of("Group", "member").map(ParamNumber::together)
+}
+
+fn add_members(of_type: &OfType, resource: &Json<'_>, settings: &Settings, out: &mut Extracted) {
+    let Some(number) = members().filter(|_| of_type.name == "Group") else { return };
+    let Some(member) = of_type.parameters.iter().find(|one| one.number == number.itself()) else { return };
+    let mut found = Extracted::default();
+    let all = resource.get("member").map_or(&[][..], Json::elements);
+    let active = all.iter().filter(|one| !matches!(one.get("inactive"), Some(Json::Bool(true))));
+    for entity in active.filter_map(|one| one.get("entity")) {
+        let mut converter = Converter { parameter: member, settings, out: &mut found };
+        converter.add(&Found::Element(entity, "Reference"));
+    }
+    let ours = found.values.into_iter().filter(|entry| matches!(entry.value, Value::Reference { .. }));
+    ours.for_each(|entry| out.push(number, entry.value));
+    out.too_many |= found.too_many;
 }
 
 /// That it is there: what all of a type are walked by, what a resource that a search goes through is asked for, and by

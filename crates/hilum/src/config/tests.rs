@@ -82,6 +82,7 @@ fn unknown_keys_are_refused_with_the_nearest_name() {
             "[fhir]\npage_matches_max = 5000",
             "fhir.page_matches_max: 5000 is not from 1 to 1000",
         ),
+        ("too many to count", "[fhir]\ntotals_max = 100001", "fhir.totals_max: 100001"),
         ("more than a page has", "[fhir]\npage_matches = 30\npage_matches_max = 20", "fhir.page_matches: 30"),
         ("no such style", "[fhir]\npaging = \"cursor\"", "fhir.paging: `cursor`"),
         (

@@ -109,6 +109,11 @@ pub const REFERENCE: &[(&str, &str)] = &[
     ("fhir.page_matches", "Matches in a page where the client does not say (_count)."),
     ("fhir.page_matches_max", "Matches in a page at most, up to 1000: who asks for more gets these."),
     (
+        "fhir.totals_max",
+        "Matches that are counted for the total of a first page, up to 100000: where there are more, no total is told. Each costs\n\
+         time before the page is answered; _total=accurate counts all, _total=none nothing. 0 = none unless it is asked for.",
+    ),
+    (
         "fhir.limited",
         "Accounts and API keys that may know of some patients alone, name = [\"Patient/ID\", \"Group/ID\"]: of them, of the\n\
          members of the Groups, and by FHIR alone, reading.\n\

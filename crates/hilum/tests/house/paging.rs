@@ -48,6 +48,27 @@ fn pages_are_the_same_in_every_style_on_postgresql() {
     assert!(text.contains("9 driven · 9 match"), "{text}{}", String::from_utf8_lossy(&explained.stderr));
 }
 
+/// A total is exact or is not told: not beyond what configuration has counted, and whoever asks for it gets it all the same.
+#[test]
+fn a_total_is_told_as_far_as_configuration_counts() {
+    let folder = tempdir().unwrap();
+    let totals = |config: &str| {
+        let server = Server::start(&folder, &Start { config, ..Start::default() });
+        let client = Client::new(&server, "operator", "operator");
+        ["1", "2", "3"].map(|id| client.put("Location", id, ""));
+        let total = |search: &str| client.page(search)["total"].as_u64();
+        let all = ["", "&_total=none", "&_total=accurate", "&_count=3", "&_summary=count"]
+            .map(|more| total(&format!("Location?_count=1{more}").replace("_count=1&_count", "_count")));
+        server.stop();
+        all
+    };
+    assert_eq!(totals(""), [Some(3), None, Some(3), Some(3), Some(3)]);
+    assert_eq!(totals("[fhir]\ntotals_max = 3\n"), [Some(3), None, Some(3), Some(3), Some(3)]);
+    // One page with all of them is a count by itself.
+    assert_eq!(totals("[fhir]\ntotals_max = 2\n"), [None, None, Some(3), Some(3), Some(3)]);
+    assert_eq!(totals("[fhir]\ntotals_max = 0\n"), [None, None, Some(3), Some(3), Some(3)]);
+}
+
 /// A type of which there was nothing before moves no place in a walk over several, whichever way it goes.
 #[test]
 fn a_walk_over_types_goes_on_while_another_type_begins() {

@@ -44,7 +44,7 @@ fn two_patients(client: &Client<'_>) {
     write(
         client,
         &json!({ "resourceType": "Group", "id": "g", "type": "person", "actual": true,
-            "member": [{ "entity": { "reference": "Patient/b" } }] }),
+            "member": [{ "entity": { "reference": "Patient/b" } }, { "entity": { "reference": "Patient/a" }, "inactive": true }] }),
     );
     write(
         client,

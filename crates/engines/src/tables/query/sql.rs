@@ -128,8 +128,8 @@ pub(crate) fn select<'q>(
     Ok(Statement { sql, params: writer.params })
 }
 
-/// How many there are up to the cap, and how many rows of what drives were looked at, one more than may be where there are
-/// more: whatever `after` and `limit` say.
+/// How many there are up to the cap, and, where they are less, how many rows of what drives there are, one more than may be
+/// where there are more: whatever `after` and `limit` say.
 ///
 /// # Errors
 /// [`TablesError::Shape`].
@@ -146,9 +146,11 @@ pub(crate) fn count<'q>(
     let sql = if let Some(rows) = bounds.rows {
         let (from, rows) = (writer.source(&query.from)?, bound(rows).saturating_add(1));
         let checks = writer.all(&query.checks, "c.s")?;
+        let some = format!("SELECT d.s FROM ({from}) AS d LIMIT {rows}");
+        // Counted as they come: a search that reaches the cap soon is not walked to its end.
         format!(
-            "WITH f AS MATERIALIZED (SELECT d.s FROM ({from}) AS d LIMIT {rows}) SELECT (SELECT count(*) FROM \
-             (SELECT c.s FROM (SELECT DISTINCT f.s FROM f) AS c WHERE {checks} LIMIT {cap}) AS q), (SELECT count(*) FROM f)"
+            "SELECT n.c, CASE WHEN n.c >= {cap} THEN 0 ELSE (SELECT count(*) FROM ({some}) AS f) END FROM (SELECT count(*) AS c \
+             FROM (SELECT c.s FROM (SELECT DISTINCT f.s FROM ({some}) AS f) AS c WHERE {checks} LIMIT {cap}) AS q) AS n"
         )
     } else {
         let meets = if fitting.legs.is_empty() {

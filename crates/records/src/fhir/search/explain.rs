@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::scope::Scope;
 use super::{By, Pairs, expanded, pairs_of, take};
 use crate::fhir::answer::Trouble;
-use crate::limits::{EXPLAINED_ROWS_MAX, TOTAL_MATCHES_MAX};
+use crate::limits::{EXPLAINED_MATCHES_MAX, EXPLAINED_ROWS_MAX};
 use crate::{Room, logical};
 
 /// What a search of one type does, and what that costs.
@@ -23,7 +23,7 @@ pub struct Explained {
     pub steps: Vec<Said>,
     /// Resources that what drives gives, of those that who asks may know of: each is asked the rest. Absent beyond [`EXPLAINED_ROWS_MAX`].
     pub driver_rows: Option<u64>,
-    /// Resources that match; absent beyond [`TOTAL_MATCHES_MAX`].
+    /// Resources that match; absent beyond [`EXPLAINED_MATCHES_MAX`].
     pub matches: Option<u64>,
     /// What the first page takes, without its resources, µs.
     pub took_us: u64,
@@ -132,14 +132,14 @@ async fn cost(
     let took_us = u64::try_from(clock.now().micros_since(began)).unwrap_or_default();
     let within = |cap: u64| move |count: &u64| *count <= cap;
     let rows = chart.search_count(authority, &plan.driver(), EXPLAINED_ROWS_MAX + 1, None).await?;
-    let cap = TOTAL_MATCHES_MAX + 1;
+    let cap = EXPLAINED_MATCHES_MAX + 1;
     let matches = chart.search_count(authority, plan, cap, Some(EXPLAINED_ROWS_MAX)).await?;
     let engine = chart.tables().explain_query(&plan.query).await;
     Ok(Explained {
         resource_type: query.resource_type.to_owned(),
         steps: plan.steps.iter().map(Said::of).collect(),
         driver_rows: rows.filter(within(EXPLAINED_ROWS_MAX)),
-        matches: matches.filter(within(TOTAL_MATCHES_MAX)),
+        matches: matches.filter(within(EXPLAINED_MATCHES_MAX)),
         took_us,
         engine: engine.map_err(hilum_chart::ChartError::Tables)?,
     })

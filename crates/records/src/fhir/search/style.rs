@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{PAGE_MATCHES, PAGE_MATCHES_MAX};
+use crate::limits::{PAGE_MATCHES, PAGE_MATCHES_MAX, TOTALS_MAX};
 
 /// By what a link names its page. All of them show what matched when the walk began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -49,6 +49,10 @@ pub struct Paging {
     pub matches: u32,
     /// Matches in a page at most, itself at most [`PAGE_MATCHES_MAX`].
     pub matches_max: u32,
+    /// Matches that are counted where nobody asks for an exact number, at most [`TOTALS_BOUND`]; beyond it none is told.
+    ///
+    /// [`TOTALS_BOUND`]: crate::limits::TOTALS_BOUND
+    pub totals_max: u64,
 }
 
 impl Default for Paging {
@@ -58,6 +62,7 @@ impl Default for Paging {
             of: BTreeMap::new(),
             matches: PAGE_MATCHES,
             matches_max: PAGE_MATCHES_MAX,
+            totals_max: TOTALS_MAX,
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::Room;
 use crate::fhir::answer::{self, Trouble};
 use crate::fhir::form::Form;
 use crate::fhir::read::visible_all;
-use crate::limits::{INCLUDED_MAX, PAGE_ROUNDS_MAX, PAGE_TTL_S, TOTAL_MATCHES_MAX, TOTAL_ROWS_MAX};
+use crate::limits::{INCLUDED_MAX, PAGE_ROUNDS_MAX, PAGE_TTL_S, TOTAL_ROWS_EACH};
 
 /// What is asked of the chart, on whose behalf.
 #[derive(Clone, Copy)]
@@ -363,9 +363,12 @@ impl Walk<'_> {
             return self.counted(t, began, i64::MAX as u64, None).await?.map(Some).ok_or(Trouble::TooCostly);
         }
         // By rows, never by time: a total that comes and goes with the load is a lie.
-        let cap = TOTAL_MATCHES_MAX + 1;
-        let total = self.counted(t, began, cap, Some(TOTAL_ROWS_MAX)).await?;
-        Ok(total.filter(|total| *total < cap))
+        let most = self.ask.room.paging.totals_max;
+        if most == 0 {
+            return Ok(None);
+        }
+        let total = self.counted(t, began, most + 1, Some(most * TOTAL_ROWS_EACH)).await?;
+        Ok(total.filter(|total| *total <= most))
     }
 
     /// How many match, of all types together.

@@ -234,6 +234,9 @@ impl<'a> Bench<'a> {
         };
         let reads = ours(&sample.reads)?;
         let mixed = ours(&sample.mixed())?;
+        let uncounted: Vec<String> =
+            sample.mixed().iter().map(|path| format!("{path}&_total=none")).collect();
+        let uncounted = ours(&uncounted)?;
         let mut alone = Vec::new();
         if !self.asked.quick {
             for (name, paths) in &sample.searches {
@@ -242,6 +245,7 @@ impl<'a> Bench<'a> {
         }
         self.load_said("read", "read by id", &reads, Some(("bare read", bare.per_cpu_s)));
         self.load_said("searches", "the five searches in equal parts", &mixed, None);
+        self.load_said("uncounted", "the same, asked for no total", &uncounted, None);
         for (name, load) in &alone {
             self.load_said(name, name, load, None);
         }
