@@ -186,11 +186,20 @@ fn transactions_in_a_circle_are_taken_and_those_that_say_nothing_clear_are_not()
     let six: Vec<Value> = (0..6).map(|n| put(&format!("o{n}"), "Patient/p")).collect();
     let searches: Vec<Value> =
         (0..3).map(|n| put(&format!("o{n}"), &format!("Patient?_id=p&_id=p,{n}"))).collect();
+    let reads = |url: &str| entry("GET", url, &json!({}));
+    let readings = [
+        reads("Patient?_id=p"),
+        put("o1", "Patient/p"),
+        reads("Observation"),
+        put("o2", "Patient/p"),
+        reads("Patient?_id=q"),
+    ];
     let nothing = |at: usize| format!("Bundle.entry[{at}]");
-    let cases: [(&str, &[Value], u16, &str, String); 5] = [
+    let cases: [(&str, &[Value], u16, &str, String); 6] = [
         ("a fullUrl twice", &twice, 400, "invalid", nothing(2)),
         ("too many entries", &six, 413, "too-long", String::new()),
         ("too many searches", &searches, 413, "too-costly", nothing(2)),
+        ("too many readings that search", &readings, 413, "too-costly", nothing(4)),
         (
             "to nothing",
             &[put("o1", "Patient/p"), put("o2", "Patient/CANARY")],

@@ -575,6 +575,22 @@ fn what_is_withheld_is_not_written_over_blindly() {
     assert_eq!(client.get("/Basic/about").status, 404);
     assert_eq!(client.ask("PUT", "/Basic/about", &[], &other).status, 404);
     assert_eq!(client.ask("DELETE", "/Basic/about", &[], "").status, 404);
+    // Nor does a condition tell how it stands.
+    let patch = json!([{"op": "test", "path": "/code/text", "value": "second"}]).to_string();
+    for condition in
+        [("if-match", "W/\"1\""), ("if-match", "W/\"2\""), ("if-match", "*"), ("if-none-match", "*")]
+    {
+        let put = [condition, ("content-type", "application/fhir+json")];
+        let patched = [condition, ("content-type", "application/json-patch+json")];
+        for answer in [
+            client.ask("PUT", "/Basic/about", &put, &other),
+            client.ask("PATCH", "/Basic/about", &patched, &patch),
+            client.ask("DELETE", "/Basic/about", &put[..1], ""),
+        ] {
+            assert_eq!(answer.status, 404, "{condition:?}: {}", answer.text());
+            assert!(!answer.text().contains("version"), "{condition:?}: {}", answer.text());
+        }
+    }
     let resource: Value = serde_json::from_str(&other).unwrap();
     let entry = json!({"resource": resource, "request": {"method": "PUT", "url": "Basic/about"}});
     for (kind, status) in [("transaction", 404), ("batch", 200)] {
