@@ -4,7 +4,7 @@
 
 use crate::date::{DateTime, Precision, Time};
 use crate::json::Json;
-use crate::limits::{FINDINGS_MAX, ID_BYTES_MAX};
+use crate::limits::{EXPONENT_MAX, FINDINGS_MAX, ID_BYTES_MAX};
 use crate::outcome::IssueType;
 use crate::r4::{Definitions, Field, Kind, Shape, r4};
 
@@ -168,6 +168,12 @@ impl Check {
         if let Err(want) = is_of(json, field.ty) {
             return self.find(IssueType::Value, format!("no {}: {want}", field.ty));
         }
+        if let Json::Number(number) = json
+            && !is_held(number)
+        {
+            let text = format!("a number has an exponent from -{EXPONENT_MAX} to {EXPONENT_MAX} here");
+            return self.find(IssueType::TooLong, text);
+        }
         if let (Some(codes), Some(code)) = (field.codes, json.as_str())
             && !codes.contains(code)
         {
@@ -211,6 +217,12 @@ fn is_of(json: &Json<'_>, ty: &str) -> Result<(), &'static str> {
         (_, _) => "a string",
     };
     Err(want)
+}
+
+/// Whether a number, as JSON writes it, is no larger and no smaller than is taken.
+fn is_held(number: &str) -> bool {
+    let exponent = number.split_once(['e', 'E']).map_or("0", |(_, exponent)| exponent);
+    exponent.trim_start_matches(['+', '-']).parse::<u32>().is_ok_and(|exponent| exponent <= EXPONENT_MAX)
 }
 
 fn is_text_of(text: &str, ty: &str) -> Result<(), &'static str> {
@@ -335,6 +347,11 @@ mod tests {
                 r#"{"resourceType":"Observation","_status":{"extension":[{"url":"u","valueCode":"unknown"}]},"code":{"text":"x"}}"#,
             ),
             (
+                "numbers with all their digits",
+                r#"{"resourceType":"Observation","status":"final","code":{"text":"x"},"component":[
+                {"code":{"text":"x"},"valueQuantity":{"value":-1.50e+200}},{"code":{"text":"x"},"valueQuantity":{"value":1E-0200}}]}"#,
+            ),
+            (
                 "items within items",
                 r#"{"resourceType":"Questionnaire","status":"draft","item":[{"linkId":"1","type":"group","item":[{"linkId":"2","type":"choice"}]}]}"#,
             ),
@@ -449,6 +466,18 @@ mod tests {
                 r#"{"resourceType":"Patient","multipleBirthInteger":2147483648}"#,
                 "Patient.multipleBirth",
                 "no integer: a whole number of 32 bits, not negative where its name says so",
+            ),
+            (
+                "a number that few programs hold",
+                r#"{"resourceType":"Observation","status":"final","code":{"text":"x"},"valueQuantity":{"value":-1e201}}"#,
+                "Observation.value.value",
+                "a number has an exponent from -200 to 200 here",
+            ),
+            (
+                "one that is nothing to them",
+                r#"{"resourceType":"Observation","status":"final","code":{"text":"x"},"valueQuantity":{"value":1.5E-99999999999}}"#,
+                "Observation.value.value",
+                "a number has an exponent from -200 to 200 here",
             ),
             (
                 "what must be there",

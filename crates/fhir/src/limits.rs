@@ -12,6 +12,9 @@ pub const REFERENCE_BYTES_MAX: usize = 2_048;
 pub const NESTING_MAX: usize = 64;
 /// Bytes of one number; R4 asks for 18 digits (<https://hl7.org/fhir/R4/datatypes.html#decimal>).
 pub const NUMBER_BYTES_MAX: usize = 64;
+/// Powers of ten that a number is written with, either way, in a resource and in a search; R4 names no bound. With all its digits
+/// it is one that a double holds.
+pub const EXPONENT_MAX: u32 = 200;
 /// Operations of one JSON Patch.
 pub const PATCH_OPERATIONS_MAX: usize = 1_000;
 /// Names in one `_elements`.
@@ -30,8 +33,6 @@ pub const QUERY_NEGATIONS_MAX: usize = 16;
 pub const QUERY_VALUE_BYTES_MAX: usize = 2_048;
 /// Digits of a number in a search.
 pub const QUERY_DIGITS_MAX: usize = 30;
-/// Powers of ten of a number in a search, either way.
-pub const QUERY_EXPONENT_MAX: i32 = 200;
 /// References that one criterion follows, one behind the other.
 pub const CHAIN_STEPS_MAX: usize = 5;
 /// Ways that a criterion with references to several types branches into.

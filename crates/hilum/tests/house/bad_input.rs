@@ -80,6 +80,26 @@ fn json_that_readers_take_differently_is_refused_wherever_it_comes() {
     let large = observation("o", ",\"valueQuantity\":{\"value\":-123456789.012345678e-200}");
     assert_eq!(client.ask("PUT", "/Observation/o", &[], &large).status, 200);
     assert!(client.get("/Observation/o").text().contains("-123456789.012345678e-200"));
+    // What no program could be sure to hold is not, whatever it is said by.
+    for number in ["1e400", "-1e400", "1E+201", "0e-99999999999999999999"] {
+        let body = observation("o", &format!(",\"valueQuantity\":{{\"value\":{number}}}"));
+        let patched =
+            format!("[{{\"op\":\"replace\",\"path\":\"/valueQuantity/value\",\"value\":{number}}}]");
+        let one =
+            format!("{{\"request\":{{\"method\":\"PUT\",\"url\":\"Observation/o\"}},\"resource\":{body}}}");
+        let all = format!("{{\"resourceType\":\"Bundle\",\"type\":\"transaction\",\"entry\":[{one}]}}");
+        for (method, path, headers, body, at) in [
+            ("PUT", "/Observation/o", &[][..], &body, ""),
+            ("PATCH", "/Observation/o", &patch[..], &patched, ""),
+            ("POST", "", &[][..], &all, "Bundle.entry[0].resource"),
+        ] {
+            let refused = client.ask(method, path, headers, body);
+            assert_eq!((refused.status, code_of(&refused).as_str()), (400, "too-long"), "{number} {method}");
+            let at = if at.is_empty() { "Observation" } else { at };
+            let found = &said(&refused)["issue"][0]["expression"][0];
+            assert_eq!(found.as_str(), Some(format!("{at}.value.value").as_str()), "{}", refused.text());
+        }
+    }
 }
 
 /// A gzip bomb is not unpacked, a body of 100 MB not read, and what is no JSON not guessed at.

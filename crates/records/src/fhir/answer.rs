@@ -267,7 +267,12 @@ impl IntoResponse for Trouble {
                 one(Status::PAYLOAD_TOO_LARGE, Code::TooLong, error.to_string())
             }
             Self::Json(error) => one(Status::BAD_REQUEST, Code::Structure, error.to_string()),
-            Self::Findings(findings) => outcome(Status::UNPROCESSABLE_ENTITY, &outcome_of(&findings)),
+            Self::Findings(findings) => {
+                // What no program could be sure to hold is no matter of R4's.
+                let is_held = findings.iter().all(|finding| finding.code != Code::TooLong);
+                let status = if is_held { Status::UNPROCESSABLE_ENTITY } else { Status::BAD_REQUEST };
+                outcome(status, &outcome_of(&findings))
+            }
             Self::Address(text) => one(Status::BAD_REQUEST, Code::Invalid, text),
             Self::Version => one(
                 Status::PRECONDITION_FAILED,

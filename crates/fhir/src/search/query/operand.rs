@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::rules::{Modifier, Prefix, Rule};
 use crate::date::{DateTime, Precision};
-use crate::limits::{QUERY_DIGITS_MAX, QUERY_EXPONENT_MAX};
+use crate::limits::{EXPONENT_MAX, QUERY_DIGITS_MAX};
 use crate::r4::{Parameter, ParameterType, r4};
 use crate::reference::Reference;
 use crate::resource::FhirId;
@@ -102,7 +102,7 @@ impl Number {
             if digits.len() > 3 || !is_digits(digits) {
                 return None;
             }
-            digits.parse::<i32>().ok().filter(|exponent| *exponent <= QUERY_EXPONENT_MAX)?;
+            digits.parse::<u32>().ok().filter(|exponent| *exponent <= EXPONENT_MAX)?;
         }
         let unsigned = number.strip_prefix('-').unwrap_or(number);
         let (whole, fraction) = match unsigned.split_once('.') {
