@@ -1,9 +1,12 @@
 //! Decimals of any length and exponent, in bytes whose order is that of the numbers.
 
 use std::cmp::Ordering;
+use std::num::NonZeroU32;
 
 /// Digits that count; what is behind them is cut off.
-pub const DIGITS_MAX: usize = 40;
+const DIGITS_MAX: usize = 40;
+/// Digits of a quotient, at least: more than a decimal keeps, so that it cuts all alike.
+const QUOTIENT_DIGITS: usize = DIGITS_MAX + 2;
 /// The largest power of ten; what is beyond counts as this.
 const EXPONENT_MAX: i32 = 9_999;
 
@@ -140,6 +143,31 @@ impl Decimal {
             Self { negative: self.negative != other.negative, digits: digits.collect(), exponent };
         product.bound();
         product
+    }
+
+    /// The quotient, cut behind the digits that a decimal keeps.
+    #[must_use]
+    pub fn over(&self, denominator: NonZeroU32) -> Self {
+        let denominator = u64::from(denominator.get());
+        let (mut digits, mut exponent, mut rest) = (Vec::new(), self.exponent, 0);
+        let mut written = self.digits.iter();
+        loop {
+            let digit = written.next();
+            let is_enough = rest == 0 || digits.len() >= QUOTIENT_DIGITS;
+            if digit.is_none() && is_enough {
+                break;
+            }
+            exponent -= i32::from(digit.is_none());
+            rest = rest * 10 + u64::from(digit.copied().unwrap_or_default());
+            let quotient = (rest / denominator) as u8;
+            if quotient > 0 || !digits.is_empty() {
+                digits.push(quotient);
+            }
+            rest %= denominator;
+        }
+        let mut quotient = Self { negative: self.negative, digits, exponent };
+        quotient.bound();
+        quotient
     }
 
     /// The digits, and as many zeros as `exponent` asks for.
@@ -306,5 +334,22 @@ mod tests {
         let (low, high) = of("-10").about();
         assert_eq!((high.ordered(), low.ordered()), (of("-9").ordered(), of("-11").ordered()));
         assert_eq!(of("453.59237").times(&of("-0.002")).ordered(), of("-0.90718474").ordered());
+    }
+
+    #[test]
+    fn a_quotient_is_cut_in_one_place() {
+        let third = format!("0.{}", "3".repeat(DIGITS_MAX));
+        let cases = [
+            ("1", 3, third.as_str()),
+            ("1.000", 3, &third),
+            ("-60", 60, "-1"),
+            ("0.5", 4, "0.125"),
+            ("1e-9", 39_447, "2.535047025122316018962151747914923821836e-14"),
+            ("0.00", 7, "0"),
+        ];
+        for (number, denominator, want) in cases {
+            let quotient = of(number).over(NonZeroU32::new(denominator).unwrap());
+            assert_eq!(quotient.ordered(), of(want).ordered(), "{number} / {denominator}");
+        }
     }
 }

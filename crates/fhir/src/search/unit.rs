@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::num::NonZeroU32;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::limits::{UNIT_BYTES_MAX, UNITS_MAX};
-use crate::search::number::{DIGITS_MAX, Decimal};
+use crate::search::number::Decimal;
 
 /// The system of UCUM's codes.
 pub const UCUM: &str = "http://unitsofmeasure.org";
@@ -17,8 +18,6 @@ const SHORT_DIGITS: usize = 12;
 const FACTOR_DIGITS: usize = 14;
 /// The greatest denominator that is looked for: behind the twos and fives a year has 39 447 (365.25 days).
 const DENOMINATOR_MAX: u32 = 40_000;
-/// Digits of a quotient, at least: more than a decimal keeps, so that it cuts all alike.
-const QUOTIENT_DIGITS: usize = DIGITS_MAX + 2;
 /// The base units, in the order of the library's dimensions.
 const BASE: [&str; 7] = ["m", "s", "g", "rad", "K", "C", "cd"];
 
@@ -32,7 +31,7 @@ pub struct Canonical {
     factor: Decimal,
     /// What is added, over the same denominator.
     offset: Option<Decimal>,
-    denominator: u32,
+    denominator: NonZeroU32,
 }
 
 /// Whether UCUM knows a code.
@@ -77,7 +76,7 @@ impl Canonical {
             if unit.offset == 0.0 || unit.is_dimensionless {
                 return None;
             }
-            Some(decimal(unit.offset * f64::from(denominator), SHORT_DIGITS)?)
+            Some(decimal(unit.offset * f64::from(denominator.get()), SHORT_DIGITS)?)
         } else {
             None
         };
@@ -100,13 +99,13 @@ impl Canonical {
     pub fn of_number(&self, number: &Decimal) -> Decimal {
         let scaled = number.times(&self.factor);
         let scaled = self.offset.as_ref().map_or_else(|| scaled.clone(), |offset| scaled.plus(offset));
-        if self.denominator == 1 { scaled } else { over(&scaled, self.denominator) }
+        if self.denominator == NonZeroU32::MIN { scaled } else { scaled.over(self.denominator) }
     }
 }
 
 /// The fraction that a binary factor stands for: that with the least denominator whose numerator is a short decimal. One that is
 /// none (of pi) is a decimal as long as the library is right.
-fn fraction(factor: f64) -> Option<(Decimal, u32)> {
+fn fraction(factor: f64) -> Option<(Decimal, NonZeroU32)> {
     let mantissa = format!("{factor:e}").split_once('e')?.0.parse::<f64>().ok()?;
     let is_short = |denominator: u32| {
         // The more denominators there are, the shorter a numerator has to be, or any number would have one.
@@ -118,8 +117,11 @@ fn fraction(factor: f64) -> Option<(Decimal, u32)> {
     // Twos and fives only move the point.
     let mut denominators = (1..DENOMINATOR_MAX).step_by(2).filter(|one| one % 5 != 0);
     match denominators.find(|denominator| is_short(*denominator)) {
-        Some(denominator) => Some((decimal(factor * f64::from(denominator), SHORT_DIGITS)?, denominator)),
-        None => Some((decimal(factor, FACTOR_DIGITS)?, 1)),
+        Some(denominator) => {
+            let numerator = decimal(factor * f64::from(denominator), SHORT_DIGITS)?;
+            Some((numerator, NonZeroU32::new(denominator)?))
+        }
+        None => Some((decimal(factor, FACTOR_DIGITS)?, NonZeroU32::MIN)),
     }
 }
 
@@ -131,34 +133,6 @@ fn decimal(number: f64, digits: usize) -> Option<Decimal> {
     let (mantissa, exponent) = written.split_once('e')?;
     // Zeros that nobody wrote would take the place of digits.
     Decimal::parse(&format!("{}e{exponent}", mantissa.trim_end_matches('0')))
-}
-
-/// A quotient, cut behind the digits that a decimal keeps.
-fn over(number: &Decimal, denominator: u32) -> Decimal {
-    let of = |text: &str| Decimal::parse(text).expect("digits, a point and an exponent are a decimal");
-    let is_negative = number.ordered() < of("0").ordered();
-    let magnitude = if is_negative { number.times(&of("-1")) } else { number.clone() }.ordered();
-    let tenth = of("0.1").ordered();
-    // Of a number above zero its bytes are its sign, the place of its first digit, and its digits in pairs; zero has a sign alone.
-    let ([_, high, low, pairs @ ..], [_, high_of_tenth, low_of_tenth, ..]) =
-        (magnitude.as_bytes(), tenth.as_bytes())
-    else {
-        return number.clone();
-    };
-    let place = |high: &u8, low: &u8| i32::from(u16::from_be_bytes([*high, *low]));
-    let exponent = place(high, low) - place(high_of_tenth, low_of_tenth);
-    let (mut digits, mut rest, mut pairs) = (String::new(), 0, pairs.iter());
-    loop {
-        let pair = pairs.next();
-        let is_enough = rest == 0 || digits.trim_start_matches('0').len() >= QUOTIENT_DIGITS;
-        if pair.is_none() && is_enough {
-            break;
-        }
-        rest = rest * 100 + pair.map_or(0, |pair| u32::from(*pair));
-        digits.extend(format!("{:02}", rest / denominator).chars());
-        rest %= denominator;
-    }
-    of(&format!("{}0.{digits}e{exponent}", if is_negative { "-" } else { "" }))
 }
 
 #[cfg(test)]
