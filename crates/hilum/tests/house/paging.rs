@@ -219,11 +219,20 @@ fn by_number(client: &Client<'_>, all: &[String]) {
     let next = link(&said(&kept), "next").unwrap();
     assert!(next.starts_with("?_getpages=") && next.contains("&_getpagesoffset=2&_count=2"), "{next}");
     assert_eq!(ids(&client.page(&format!("{next}&_pretty=true")), "match"), all[2..4]);
+    // How a page is laid out goes on with the walk.
+    for style in STYLES {
+        let prefer = [("prefer", format!("hilum-paging={style}"))];
+        let prefer: Vec<(&str, &str)> = prefer.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let first = client.ask("GET", &format!("{query}&_pretty=true"), &prefer, "");
+        let page = client.ask("GET", &link(&said(&first), "next").unwrap(), &[], "");
+        assert!(page.text().starts_with("{\n  \"resourceType\""), "{style}: {}", page.text());
+    }
     let changed = next.replace("_getpages=", "_getpages=A");
     assert_eq!(client.ask("GET", &changed, &[], "").status, 404);
+    // Nobody was ever given this one.
     let unknown = format!("?_getpages={}", "A".repeat(64));
     let answer = client.ask("GET", &unknown, &[], "");
-    assert_eq!((answer.status, code_of(&answer).as_str()), (410, "expired"));
+    assert_eq!((answer.status, code_of(&answer).as_str()), (404, "not-found"));
     let answer = client.ask("GET", query, &[("prefer", "hilum-paging=x")], "");
     assert!(answer.status == 400 && answer.text().contains("getpages"), "{}", answer.text());
 }
@@ -259,9 +268,14 @@ fn a_link_ends_with_the_index_that_it_walks() {
     for n in 0..5 {
         observation(&client, &format!("o{n}"), n + 1);
     }
-    let first = client.page("/Observation?status=final&_count=2");
-    let kept = client.ask("GET", "/Observation?_count=2", &[("prefer", "hilum-paging=getpages")], "");
-    let links = [link(&first, "next").unwrap(), link(&said(&kept), "next").unwrap()];
+    let next_of = |style: &str, query: &str| {
+        let prefer = format!("hilum-paging={style}");
+        let first = said(&client.ask("GET", query, &[("prefer", &prefer)], ""));
+        link(&first, "next").unwrap()
+    };
+    let counted = "/Observation?status=final&_count=2";
+    let uncounted = "/Observation?status=final&_count=2&_total=none";
+    let links = STYLES.map(|style| (style, next_of(style, counted), next_of(style, uncounted)));
     let (data, key) = (server.data.clone(), client.key.clone());
     server.stop();
     let config = "[http]\nzone = \"Asia/Seoul\"\n[fhir]\nbases = [\"https://hilum.example/fhir\"]\n";
@@ -278,13 +292,37 @@ fn a_link_ends_with_the_index_that_it_walks() {
     assert_eq!(rebuilt.status.code(), Some(3), "{}", String::from_utf8_lossy(&rebuilt.stderr));
     let server = Server::start(&folder, &Start { config, ..Start::default() });
     let client = Client { server: &server, key };
-    for next in links {
-        let answer = client.ask("GET", &next, &[], "");
-        assert_eq!((answer.status, code_of(&answer).as_str()), (410, "expired"), "{next}: {}", answer.text());
-        let again = answer.header("link").unwrap();
-        // Whatever `Host` said: links begin with what is configured.
-        assert!(again.starts_with("<https://hilum.example/fhir/_page/"), "{again}");
-        let path = again.split_once("/fhir").unwrap().1.split_once('>').unwrap().0;
-        assert_eq!(ids(&client.page(path), "match"), ["o0", "o1"]);
+    for (style, counted, uncounted) in links {
+        for (next, total) in [(counted, Value::from(5)), (uncounted, Value::Null)] {
+            let answer = client.ask("GET", &next, &[], "");
+            assert_eq!(
+                (answer.status, code_of(&answer).as_str()),
+                (410, "expired"),
+                "{next}: {}",
+                answer.text()
+            );
+            let again = answer.header("link").unwrap();
+            // Whatever `Host` said: links begin with what is configured.
+            assert!(again.starts_with("<https://hilum.example/fhir"), "{again}");
+            let path = again.split_once("/fhir").unwrap().1.split_once('>').unwrap().0;
+            let mark = match style {
+                "offset" => "?_offset=",
+                "getpages" => "?_getpages=",
+                _ => "/_page/",
+            };
+            let first = client.page(path);
+            assert_eq!((ids(&first, "match"), &first["total"]), (vec!["o0".into(), "o1".into()], &total));
+            // What comes meanwhile is not in the walk that began anew.
+            observation(&client, "o9", 1);
+            let mut found = ids(&first, "match");
+            let rest = client.walk(&link(&first, "next").unwrap(), "next");
+            found.extend(rest.iter().flat_map(|page| ids(page, "match")));
+            assert_eq!(found, ["o0", "o1", "o2", "o3", "o4"], "{style}");
+            for there in [path.to_owned(), link(&first, "next").unwrap()] {
+                let is_counted = there.contains("?_offset=") || there.contains("?_getpages=");
+                assert!(there.contains(mark) && is_counted == (style != "sealed"), "{style}: {there}");
+            }
+            assert_eq!(client.ask("DELETE", "/Observation/o9", &[], "").status, 204);
+        }
     }
 }

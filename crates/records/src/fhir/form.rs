@@ -68,14 +68,17 @@ impl Form {
 
     /// What the link of a page keeps of it.
     pub(super) fn kept(&self) -> Pairs {
-        self.subset.iter().map(|subset| (subset.pair().0.to_owned(), subset.pair().1)).collect()
+        let subset = self.subset.iter().map(Subset::pair);
+        let pretty = self.is_pretty.then(|| ("_pretty", "true".to_owned()));
+        subset.chain(pretty).map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
-    /// The same part again, of a page whose link kept it.
+    /// The same form again, of a page whose link kept it.
     pub(super) fn again(self, kept: &Pairs) -> Self {
         let value = |wanted: &str| kept.iter().find(|(name, _)| name == wanted).map(|(_, value)| &**value);
         let subset = Subset::parse(value("_summary"), value("_elements"), None);
-        Self { subset: subset.unwrap_or_default().or(self.subset), ..self }
+        let is_pretty = self.is_pretty || value("_pretty").is_some();
+        Self { is_pretty, subset: subset.unwrap_or_default().or(self.subset) }
     }
 
     /// The part of a resource that is shown.
@@ -100,7 +103,7 @@ mod tests {
         assert_eq!(pairs, [("name".to_owned(), "kim".to_owned())]);
         assert!(form.is_pretty);
         let page = Form::default().again(&form.kept());
-        assert_eq!((page.subset, page.is_pretty), (form.subset, false));
+        assert_eq!(page, form);
 
         let mut counts = pairs_of(b"_summary=count");
         assert_eq!(Form::take(&mut counts, &headers, None).unwrap(), Form::default());

@@ -20,6 +20,8 @@ const HANDLE_BYTES: usize = 16;
 const KEY_BYTES: usize = 32;
 /// Of a handle, those that say for whom it is kept.
 const OWNER_BYTES: usize = 6;
+/// Of a handle, the last, by which we know it for one of ours when what it named is gone.
+const CHECK_BYTES: usize = 4;
 
 /// What a link says of a search that is kept: where it is, and the key to it.
 #[derive(Clone, PartialEq, Eq)]
@@ -30,16 +32,24 @@ pub(super) struct Ticket {
 
 /// For whom something is kept.
 pub(super) struct Whose<'p> {
+    key: &'p InstallationKey,
     principal: &'p str,
     /// What the handles of theirs begin with, which says to nobody else who they are.
     begins: [u8; OWNER_BYTES],
 }
 
 impl<'p> Whose<'p> {
-    fn of(key: &InstallationKey, principal: &'p str) -> Self {
+    fn of(key: &'p InstallationKey, principal: &'p str) -> Self {
         let digest = key.digest("fhir-kept", &[principal.as_bytes()]);
         let begins = std::array::from_fn(|at| digest.as_bytes().get(at).copied().unwrap_or_default());
-        Self { principal, begins }
+        Self { key, principal, begins }
+    }
+
+    /// What the last bytes of a handle are, by those before.
+    fn check(&self, handle: &[u8; HANDLE_BYTES]) -> [u8; CHECK_BYTES] {
+        let before = handle.split_last_chunk::<CHECK_BYTES>().map_or(&[][..], |(before, _)| before);
+        let digest = self.key.digest("fhir-kept-handle", &[self.principal.as_bytes(), before]);
+        std::array::from_fn(|at| digest.as_bytes().get(at).copied().unwrap_or_default())
     }
 
     /// All that is kept for them.
@@ -59,7 +69,14 @@ impl Ticket {
     fn new(entropy: &Entropy, whose: &Whose<'_>) -> Self {
         let mut handle: [u8; HANDLE_BYTES] = entropy.bytes();
         handle.iter_mut().zip(whose.begins).for_each(|(byte, own)| *byte = own);
+        let check = whose.check(&handle);
+        handle.iter_mut().rev().zip(check.into_iter().rev()).for_each(|(byte, own)| *byte = own);
         Self { handle, key: entropy.bytes() }
+    }
+
+    /// Whether it was ever given to somebody.
+    pub(super) fn was_given(&self, key: &InstallationKey, principal: &str) -> bool {
+        self.handle.ends_with(&Whose::of(key, principal).check(&self.handle))
     }
 
     /// Reads what [`Ticket::text`] wrote.
@@ -224,7 +241,8 @@ mod tests {
         let (tables, entropy) = (Tables::Sqlite(sqlite), Entropy::seeded(7));
         let until = Timestamp::from_micros(1_795_000_000_000_000);
         let state = br#"{"name":"KANARIENVOGEL"}"#;
-        let kim = Whose::of(&InstallationKey::new([7; 32]), "kim");
+        let key = InstallationKey::new([7; 32]);
+        let kim = Whose::of(&key, "kim");
         let ticket = keep(&tables, &entropy, &kim, state, until).await.unwrap().unwrap();
         let again = Ticket::parse(&ticket.text()).unwrap();
         assert_eq!(kept(&tables, "kim", &again).await.unwrap().unwrap(), state);
@@ -239,6 +257,12 @@ mod tests {
         assert_eq!(sweep(&tables, later(KEPT_GRACE_S - 1)).await.unwrap(), 0, "whoever is late is led on");
         assert_eq!(sweep(&tables, later(KEPT_GRACE_S + 1)).await.unwrap(), 1);
         assert!(kept(&tables, "kim", &again).await.unwrap().is_none());
+        assert!(again.was_given(&key, "kim") && !again.was_given(&key, "lee"));
+        for at in 0..HANDLE_BYTES {
+            let mut made_up = again.clone();
+            made_up.handle[at] ^= 1;
+            assert!(!made_up.was_given(&key, "kim"), "{at}");
+        }
         for none in ["", "AA", &"A".repeat(100), "%%"] {
             assert!(Ticket::parse(none).is_none(), "{none}");
         }

@@ -10,17 +10,21 @@ use crate::limits::OFFSET_MAX;
 type Links = Vec<(&'static str, String)>;
 
 /// How pages of a walk that are counted are addressed.
-struct Counted {
-    /// What stands before the number of matches, and behind it.
-    address: (String, String),
-    offset: u32,
-    count: u32,
+pub(super) enum Address {
+    /// Behind the base, by the name of a search that is kept.
+    Named(String, String),
+    /// By a sealed link.
+    Sealed(String),
 }
 
-impl Counted {
-    fn link(&self, offset: u32, count: u32) -> String {
-        let (before, behind) = &self.address;
-        format!("{before}{offset}&_count={count}{behind}")
+impl Address {
+    pub(super) fn page(&self, offset: u32, count: u32) -> String {
+        match self {
+            Self::Named(base, name) => format!(
+                "{base}?_getpages={name}&_getpagesoffset={offset}&_count={count}&_bundletype=searchset"
+            ),
+            Self::Sealed(link) => format!("{link}?_offset={offset}&_count={count}"),
+        }
     }
 }
 
@@ -52,15 +56,11 @@ impl Walk<'_> {
             return self.sealed(&page, matches, has_next, has_previous);
         };
         let address = match name {
-            Some(name) => {
-                let before = format!("{}?_getpages={name}&_getpagesoffset=", self.ask.base);
-                (before, "&_bundletype=searchset".to_owned())
-            }
+            Some(name) => Address::Named(self.ask.base.to_owned(), name),
             // Also where too much is kept.
-            None => (format!("{}?_offset=", self.seal(&page, Vec::new(), false)?), String::new()),
+            None => Address::Sealed(self.seal(&page, Vec::new(), false)?),
         };
-        let counted = Counted { address, offset, count: page.count };
-        self.counted_links(&page, &counted, matches)
+        self.counted_links(&page, (&address, offset), matches)
     }
 
     /// By the matches beside the page: any costs the same.
@@ -89,17 +89,22 @@ impl Walk<'_> {
 
     /// By how many matches are before the page. What lies behind the bound is walked by sealed links, so that no walk ends
     /// before its end.
-    fn counted_links(&self, page: &Page, counted: &Counted, matches: &Matches) -> Result<Links, Trouble> {
-        let Counted { offset, count, .. } = *counted;
-        let mut links = vec![("first", counted.link(0, count))];
+    fn counted_links(
+        &self,
+        page: &Page,
+        (address, offset): (&Address, u32),
+        matches: &Matches,
+    ) -> Result<Links, Trouble> {
+        let count = page.count;
+        let mut links = vec![("first", address.page(0, count))];
         if offset > 0 {
             let before = offset.saturating_sub(count);
-            links.push(("previous", counted.link(before, offset - before)));
+            links.push(("previous", address.page(before, offset - before)));
         }
         if matches.more {
             let next = offset.saturating_add(count);
             let next = if next <= OFFSET_MAX {
-                counted.link(next, count)
+                address.page(next, count)
             } else {
                 self.seal(page, matches.end.clone(), false)?
             };
@@ -108,7 +113,7 @@ impl Walk<'_> {
         let last = page.total.and_then(|total| u32::try_from(total.saturating_sub(1)).ok());
         let last = last.map(|last| last / count.max(1) * count).filter(|last| *last <= OFFSET_MAX);
         let last = match last {
-            Some(last) => counted.link(last, count),
+            Some(last) => address.page(last, count),
             None => self.seal(page, Vec::new(), true)?,
         };
         links.push(("last", last));

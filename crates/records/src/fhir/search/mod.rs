@@ -38,6 +38,7 @@ use serde_json::Value;
 
 pub use self::explain::{Explained, explain};
 pub use self::kept::sweep;
+use self::links::Address;
 use self::page::{Kind, Page, PageError};
 use self::scope::Scope;
 pub use self::style::{Paging, Style};
@@ -63,7 +64,7 @@ fn take(pairs: &mut Pairs, wanted: &str) -> Result<Option<String>, Trouble> {
     Ok(found)
 }
 
-/// Of a later page: whether it is laid out. Which part of each resource is shown stands in its link.
+/// Of a later page: whether it is laid out, though its link does not say so. Which part of each resource is shown stands there.
 fn pretty_of(pairs: &mut Pairs, headers: &HeaderMap) -> Result<bool, Trouble> {
     let (format, pretty) = (take(pairs, "_format")?, take(pairs, "_pretty")?);
     ask::takes_json(headers, format.as_deref())?;
@@ -291,7 +292,7 @@ pub(super) async fn get_all(
         let is_pretty = pretty_of(&mut pairs, &headers)?;
         let base = answer::base(caller.shell(), &headers);
         return Ok(match kept_page(&room, &caller, &base, name, pairs).await? {
-            Later::There(body) => answer::json(body, is_pretty),
+            Later::There(body, form) => answer::json(body, is_pretty || form.is_pretty),
             Later::Answered(response) => response,
         });
     }
@@ -353,15 +354,15 @@ pub(super) async fn page(
     let is_pretty = pretty_of(&mut pairs, &headers)?;
     let base = answer::base(caller.shell(), &headers);
     Ok(match linked_page(&room, &caller, &base, (&token, is_pretty), pairs).await? {
-        Later::There(body) => answer::json(body, is_pretty),
+        Later::There(body, form) => answer::json(body, is_pretty || form.is_pretty),
         Later::Answered(response) => response,
     })
 }
 
 /// What a link of ours leads to.
 enum Later {
-    /// A page.
-    There(String),
+    /// A page, and the form of the first one.
+    There(String, Form),
     /// An answer of its own: 410, a page of a history, of all about a patient.
     Answered(Response),
 }
@@ -381,9 +382,13 @@ async fn linked_page(
         Err(_) => return Err(Trouble::NotFound),
     };
     let Some(page) = whole(room, caller, page).await? else { return Ok(Later::Answered(answer::expired())) };
+    // What is no search has no pages that are counted.
+    let offset = offset.filter(|_| page.kind == Kind::Search);
+    let style = if offset.is_some() { Style::Offset } else { Style::Sealed };
+    let page = Page { offset, count: count.unwrap_or(page.count), ..page };
     let is_of_index = page.kind != Kind::History;
     if is_over || is_of_index && page.life != room.chart.indexed_since().await?.0 {
-        return expired(room, caller, base, page).await.map(Later::Answered);
+        return expired(room, caller, base, style, page).await.map(Later::Answered);
     }
     let form = Form { is_pretty, ..Form::default() };
     match page.kind {
@@ -395,11 +400,12 @@ async fn linked_page(
             return everything::go_on(room, caller, base, (page, token), form).await.map(Later::Answered);
         }
     }
-    let style = if offset.is_some() { Style::Offset } else { Style::Sealed };
-    let page = Page { offset, count: count.unwrap_or(page.count), ..page };
-    let counted = offset.map(|offset| format!("?_offset={offset}&_count={}", page.count));
-    let address = format!("{base}/_page/{token}{}", counted.unwrap_or_default());
-    go_on(room, caller, base, style, page, &address, None).await.map(Later::There)
+    let address = format!("{base}/_page/{token}");
+    let address = match offset {
+        Some(offset) => Address::Sealed(address).page(offset, page.count),
+        None => address,
+    };
+    go_on(room, caller, base, style, page, &address, None).await
 }
 
 /// `GET /fhir?_getpages=…&_getpagesoffset=…`.
@@ -417,20 +423,23 @@ async fn kept_page(
     only(&pairs, "_getpages, _getpagesoffset, _count, _bundletype, _format, _pretty")?;
     let ticket = kept::Ticket::parse(&name).ok_or(Trouble::NotFound)?;
     let state = kept::kept(room.chart.tables(), caller.authority.principal(), &ticket).await?;
-    let Some(state) = state else { return Ok(Later::Answered(answer::expired())) };
+    let Some(state) = state else {
+        // Who made the name up is not told that it was good once.
+        let was_given = ticket.was_given(&room.key, caller.authority.principal());
+        return if was_given { Ok(Later::Answered(answer::expired())) } else { Err(Trouble::NotFound) };
+    };
     let page: Page = serde_json::from_slice(&state)
         .map_err(|_| answer::broken("a search that is kept has another shape"))?;
-    let is_over = page.until_us <= caller.at().as_micros();
-    if is_over || page.life != room.chart.indexed_since().await?.0 {
-        return expired(room, caller, base, page).await.map(Later::Answered);
-    }
     let offset = offset.unwrap_or_default();
     let page = Page { offset: Some(offset), count: count.unwrap_or(page.count), ..page };
-    let address = format!(
-        "{base}?_getpages={name}&_getpagesoffset={offset}&_count={}&_bundletype=searchset",
-        page.count
-    );
-    go_on(room, caller, base, Style::GetPages, page, &address, Some(name)).await.map(Later::There)
+    let is_over = page.until_us <= caller.at().as_micros();
+    if is_over || page.life != room.chart.indexed_since().await?.0 {
+        return expired(room, caller, base, Style::GetPages, page).await.map(Later::Answered);
+    }
+    let address = Address::Named(base.to_owned(), name.clone()).page(offset, page.count);
+    // One that begins anew is kept with the commit that it sees.
+    let name = page.t.map(|_| name);
+    go_on(room, caller, base, Style::GetPages, page, &address, name).await
 }
 
 /// A page as the explorer shows it.
@@ -507,7 +516,7 @@ async fn walked(
     while let Some(next) = seen.last().and_then(|page| page.next.clone()).filter(|_| seen.len() < pages_max) {
         let began = clock.now();
         body = match followed(room, caller, &base, &next).await? {
-            Later::There(body) => body,
+            Later::There(body, _) => body,
             Later::Answered(_) => return Err(Trouble::NotFound),
         };
         seen.push(Seen::of(&body, clock.now().micros_since(began))?);
@@ -552,7 +561,7 @@ async fn go_on(
     page: Page,
     address: &str,
     name: Option<String>,
-) -> Result<String, Trouble> {
+) -> Result<Later, Trouble> {
     let scope = Scope::again(&page.resource_type, page.within.as_deref())?;
     let (queries, _) = scope.read(room, &page.pairs, Handling::Strict)?;
     let settings = settings(room).await?;
@@ -561,11 +570,13 @@ async fn go_on(
     let began = Timestamp::from_micros(page.began_us);
     let by = By { room, settings, authority: &caller.authority, began };
     let (queries, t) = expanded(by, queries, page.t.map(Seq)).await?;
+    let is_anew = page.t.is_none();
     let page = Page { t: t.map(|t| t.0), ..page };
     let pairs = page.pairs.clone();
     let form = Form::default().again(&page.form);
     let walk = Walk { ask, scope: &scope, pairs: &pairs, queries: &queries, style, form: &form };
-    walk.go_on(page, address, name).await
+    let body = walk.go_on((page, is_anew), address, name).await?;
+    Ok(Later::There(body, form))
 }
 
 /// The search as it is understood: the same of all types.
@@ -574,7 +585,13 @@ fn said(queries: &[Query]) -> Pairs {
 }
 
 /// 410, with the way to begin anew.
-async fn expired(room: &Room, caller: &Caller, base: &str, page: Page) -> Result<Response, Trouble> {
+async fn expired(
+    room: &Room,
+    caller: &Caller,
+    base: &str,
+    style: Style,
+    page: Page,
+) -> Result<Response, Trouble> {
     let until_us = caller.at().as_micros().saturating_add(PAGE_TTL_S * 1_000_000);
     // No snapshot: what it sees is what is there when it is followed.
     let mut first = Page {
@@ -589,10 +606,23 @@ async fn expired(room: &Room, caller: &Caller, base: &str, page: Page) -> Result
         ..page
     };
     let principal = caller.authority.principal();
-    let mut response = answer::expired();
+    let name = match style {
+        Style::GetPages => kept::keep_page(room, principal, &first).await?,
+        Style::Sealed | Style::Offset => None,
+    };
     kept::keep_if_long(room, principal, &mut first, &[]).await?;
-    if let Ok(token) = first.seal(&room.key, principal, room.entropy.bytes())
-        && let Ok(link) = HeaderValue::from_str(&format!("<{base}/_page/{token}>; rel=\"first\""))
+    let token = first.seal(&room.key, principal, room.entropy.bytes());
+    let sealed = token.map(|token| format!("{base}/_page/{token}")).ok();
+    let address = match (name, style) {
+        (Some(name), _) => Some(Address::Named(base.to_owned(), name).page(0, first.count)),
+        (None, Style::Sealed) => sealed,
+        (None, Style::Offset | Style::GetPages) => {
+            sealed.map(|sealed| Address::Sealed(sealed).page(0, first.count))
+        }
+    };
+    let mut response = answer::expired();
+    if let Some(address) = address
+        && let Ok(link) = HeaderValue::from_str(&format!("<{address}>; rel=\"first\""))
     {
         response.headers_mut().insert(header::LINK, link);
     }

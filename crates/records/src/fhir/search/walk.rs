@@ -180,16 +180,17 @@ impl Walk<'_> {
         self.finish(bundle, page, None, matches).await
     }
 
-    /// A later page, by its link `address`; `name`: of a search that is kept.
+    /// A later page, by its link `address`; `name`: of a search that is kept; `is_anew`: a first one, whose total is not known.
     pub(super) async fn go_on(
         &self,
-        page: Page,
+        (page, is_anew): (Page, bool),
         address: &str,
         name: Option<String>,
     ) -> Result<String, Trouble> {
         let matches = self.matches(&page).await?;
         let bundle = Bundle::new(BundleType::Searchset).link("self", address);
-        let page = Page { t: Some(matches.t.0), ..page };
+        let total = if is_anew { self.total(&page, &matches).await? } else { page.total };
+        let page = Page { t: Some(matches.t.0), total, ..page };
         self.finish(bundle, page, name, matches).await
     }
 
