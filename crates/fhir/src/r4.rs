@@ -351,6 +351,12 @@ fn capital(ty: &str) -> String {
 }
 
 impl Parameter {
+    /// Whether it is a reference that may be to a resource of this type.
+    pub fn leads_to(&self, resource_type: &str) -> bool {
+        let is_any = self.targets.is_empty();
+        self.ty == ParameterType::Reference && (is_any || self.targets.contains(&resource_type))
+    }
+
     fn read(line: &'static str) -> Self {
         let [id, code, ty, bases, targets, expression, components] = columns(line);
         let ty = match ty {

@@ -518,6 +518,8 @@ fn audit_events_are_for_admins() {
         );
         let with = ids(&client.page("/Patient?_revinclude=AuditEvent:patient"), "include");
         assert_eq!(with.len(), usize::from(may), "{role}");
+        let with = ids(&client.page("/Patient?_revinclude=*"), "include");
+        assert_eq!(with.contains(&"a".to_owned()), may, "{role}");
         let history = client.page("/AuditEvent/_history");
         assert_eq!(history["entry"].as_array().map_or(0, Vec::len), usize::from(may), "{role}");
     }

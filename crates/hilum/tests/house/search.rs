@@ -178,6 +178,20 @@ fn found_page_by_page(server: &Server) {
     assert_eq!(ids(&included, "include"), ["q"]);
     let included = client.page("/Patient?_id=p1&_revinclude=Observation:patient");
     assert_eq!(ids(&included, "include"), ["o1", "o4"]);
+    // By whatever refers, of a type and of any; and by all that is referred to.
+    for (wanted, want) in [
+        ("Patient?_id=p1&_revinclude=Observation:*", vec!["o1", "o4"]),
+        ("Patient?_id=p1&_revinclude=*", vec!["e1", "o1", "o4"]),
+        ("Encounter?_id=e1&_revinclude=*&_include=*", vec!["o1", "p1"]),
+        ("Observation?_id=o4&_include=*", vec!["e4", "p1"]),
+        ("Patient?_id=p6&_revinclude=*&_revinclude:iterate=*", vec!["e6", "o6"]),
+    ] {
+        let page = client.page(&format!("/{wanted}"));
+        let with: BTreeSet<String> = ids(&page, "include").into_iter().collect();
+        assert_eq!(with, want.iter().map(|id| (*id).to_owned()).collect(), "{wanted}");
+        let own = link(&page, "self").unwrap();
+        assert_eq!(ids(&client.page(&own), "include").len(), want.len(), "{own}");
+    }
 
     // A walk: what is written meanwhile is not in it, and nothing comes twice.
     for (order, forward) in [

@@ -3,7 +3,7 @@
 use axum::extract::RawQuery;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use hilum_fhir::r4::{ParameterType, r4};
+use hilum_fhir::r4::{Parameter, ParameterType, r4};
 use hilum_fhir::search::query::{RULES, Rule};
 use hilum_web::visit::Visit;
 
@@ -64,12 +64,28 @@ fn search_parameters(ty: &str) -> String {
     said.collect::<Vec<_>>().join(",")
 }
 
-/// What may be included with a type.
+/// What may be included with a type: what it refers to.
 fn includes(ty: &str) -> String {
-    let references = r4().parameters_of(ty).filter(|one| one.ty == ParameterType::Reference);
-    let mut all = vec!["\"*\"".to_owned()];
-    all.extend(references.map(|parameter| format!("\"{ty}:{}\"", parameter.code)));
-    all.join(",")
+    listed(references_of(ty).map(|parameter| format!("{ty}:{}", parameter.code)))
+}
+
+/// What refers to a type.
+fn reverse_includes(ty: &str) -> String {
+    let named = |source| {
+        let leading = references_of(source).filter(|parameter| parameter.leads_to(ty));
+        leading.map(move |parameter| format!("{source}:{}", parameter.code))
+    };
+    listed(r4().resource_types().flat_map(named))
+}
+
+/// The references of a type that are answered.
+fn references_of(ty: &str) -> impl Iterator<Item = &'static Parameter> {
+    r4().parameters_of(ty).filter(|one| one.ty == ParameterType::Reference && Rule::answers(one))
+}
+
+fn listed(named: impl Iterator<Item = String>) -> String {
+    let all = std::iter::once("*".to_owned()).chain(named);
+    all.map(|one| format!("\"{one}\"")).collect::<Vec<_>>().join(",")
 }
 
 /// The compartments that are searched.
@@ -112,9 +128,10 @@ fn statement(base: &str) -> String {
                 "{{\"type\":\"{ty}\",\"interaction\":[{}],\"versioning\":\"versioned-update\",\"readHistory\":true,\
                  \"updateCreate\":true,\"conditionalRead\":\"full-support\",\"conditionalCreate\":true,\
                  \"conditionalUpdate\":true,\"conditionalDelete\":\"single\",\"searchInclude\":[{}],\
-                 \"searchParam\":[{}],\"operation\":[{}]}}",
+                 \"searchRevInclude\":[{}],\"searchParam\":[{}],\"operation\":[{}]}}",
                 interactions(&INTERACTIONS),
                 includes(ty),
+                reverse_includes(ty),
                 search_parameters(ty),
                 operations(ty)
             )
@@ -162,6 +179,17 @@ mod tests {
                 let missing = format!("{}:missing", parameter.code);
                 let taken = Query::parse(ty, [(missing.as_str(), "true")], Handling::Strict).is_ok();
                 assert_eq!(said.contains(&parameter.code), taken, "{ty} {}", parameter.code);
+            }
+            for (member, name) in [("searchInclude", "_include"), ("searchRevInclude", "_revinclude")] {
+                let said = resource.get(member).unwrap().elements();
+                let said: Vec<&str> = said.iter().map(|one| one.as_str().unwrap()).collect();
+                for one in &said {
+                    assert!(Query::parse(ty, [(name, *one)], Handling::Strict).is_ok(), "{ty} {name}={one}");
+                }
+                // What refers to a type is among what comes with who does.
+                let target = if name == "_include" { "Patient:link" } else { "Observation:patient" };
+                assert!(said.contains(&target) || ty != "Patient", "{ty} {name}");
+                assert!(!said.contains(&target) || ty != "Medication", "{ty} {name}");
             }
         }
     }

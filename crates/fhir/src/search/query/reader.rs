@@ -128,9 +128,6 @@ impl Reader {
         };
         let wrong = self.value(name, "Type:parameter, Type:parameter:Type, Type:* or *");
         let mut include = Include { is_reverse, iterates, source: None, parameter: None, target: None };
-        if value == "*" && is_reverse {
-            return Err(self.value(name, "Type:parameter, Type:parameter:Type or Type:*: * alone would be every type, so name one, as in Provenance:*"));
-        }
         if value != "*" {
             let mut parts = value.split(':');
             let (source, code, target) = (parts.next(), parts.next(), parts.next());

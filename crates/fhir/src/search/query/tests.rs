@@ -103,8 +103,8 @@ fn what_is_asked_is_said_again_in_one_way() {
         (
             "includes",
             "Encounter",
-            "_include=Encounter:subject:Patient&_revinclude:iterate=Observation:encounter&_include=*",
-            "_include=Encounter:subject:Patient&_revinclude:iterate=Observation:encounter&_include=*",
+            "_include=Encounter:subject:Patient&_revinclude:iterate=Observation:encounter&_include=*&_revinclude=*",
+            "_include=Encounter:subject:Patient&_revinclude:iterate=Observation:encounter&_include=*&_revinclude=*",
         ),
         (
             "by the type of an identifier",

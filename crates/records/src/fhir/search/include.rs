@@ -10,7 +10,7 @@ use hilum_core::{Seq, Timestamp};
 use hilum_fhir::json::Json;
 use hilum_fhir::path::{Found, Path};
 use hilum_fhir::r4::{Parameter, ParameterType, r4};
-use hilum_fhir::search::query::{Criterion, Filter, Include, Operand, Query, Target, Token, Total};
+use hilum_fhir::search::query::{Criterion, Filter, Include, Operand, Query, Rule, Target, Token, Total};
 use hilum_fhir::{FhirId, Reference};
 
 use super::walk::{Ask, Shown};
@@ -52,6 +52,7 @@ impl Ask<'_> {
         for shown in matches {
             seen.extend([None, Some(shown.version)].map(|version| (place(shown), version)));
         }
+        let sources = self.sources(includes).await?;
         let mut begun = 0;
         for round in 0..INCLUDE_ROUNDS_MAX {
             let all = if round == 0 { matches } else { out.shown.get(begun..).unwrap_or_default() };
@@ -59,7 +60,8 @@ impl Ask<'_> {
                 break;
             }
             let wanted = includes.iter().filter(|include| round == 0 || include.iterates);
-            let wanted: Vec<Wanted> = wanted.flat_map(|include| self.wanted(include, all, &seen)).collect();
+            let wanted: Vec<Wanted> =
+                wanted.flat_map(|include| self.wanted((include, &sources), all, &seen)).collect();
             begun = out.shown.len();
             for (query, versions) in wanted {
                 self.found_by((&query, versions.as_ref()), (t, began), is_wanted, (&mut seen, &mut out))
@@ -70,6 +72,16 @@ impl Ask<'_> {
             }
         }
         Ok(out)
+    }
+
+    /// The types that may refer to a match where none is named: those of which there is any resource.
+    async fn sources(&self, includes: &[Include]) -> Result<Vec<&'static str>, Trouble> {
+        if !includes.iter().any(|include| include.is_reverse && include.source.is_none()) {
+            return Ok(Vec::new());
+        }
+        let types: Vec<&'static str> = r4().resource_types().collect();
+        let are = self.room.chart.types_there(&self.caller.authority, &types).await?;
+        Ok(types.into_iter().zip(are).filter_map(|(ty, is)| is.then_some(ty)).collect())
     }
 
     /// Takes what a search finds, page by page: what is not wanted takes nobody's place.
@@ -151,9 +163,16 @@ impl Ask<'_> {
     }
 
     /// The searches that find what one include wants.
-    fn wanted(&self, include: &Include, all: &[Shown], seen: &Seen) -> Vec<Wanted> {
+    fn wanted(
+        &self,
+        (include, sources): (&Include, &[&'static str]),
+        all: &[Shown],
+        seen: &Seen,
+    ) -> Vec<Wanted> {
         if include.is_reverse {
-            return reverse(include, all).into_iter().map(|query| (query, None)).collect();
+            let sources = if include.source.is_some() { include.source.as_slice() } else { sources };
+            let queries = sources.iter().flat_map(|source| reverse(include, source, all));
+            return queries.map(|query| (query, None)).collect();
         }
         self.forward(include, all, seen)
     }
@@ -216,15 +235,11 @@ fn place(shown: &Shown) -> Place {
     (shown.resource_type, shown.id.clone())
 }
 
-/// Resources that refer to one of these.
-fn reverse(include: &Include, all: &[Shown]) -> Vec<Query> {
-    let Some(source) = include.source else { return Vec::new() };
+/// Resources of a type that refer to one of these.
+fn reverse(include: &Include, source: &'static str, all: &[Shown]) -> Vec<Query> {
     let mut queries = Vec::new();
     for parameter in references(include, source) {
-        let leads = |ty: &str| {
-            (parameter.targets.is_empty() || parameter.targets.contains(&ty))
-                && include.target.is_none_or(|target| target == ty)
-        };
+        let leads = |ty: &str| parameter.leads_to(ty) && include.target.is_none_or(|target| target == ty);
         let to = all.iter().filter(|shown| leads(shown.resource_type));
         let to = to.map(|shown| Target::Local { resource_type: shown.resource_type, id: shown.id.clone() });
         let values: Vec<Operand> = to.map(Operand::Reference).collect();
@@ -237,7 +252,10 @@ fn reverse(include: &Include, all: &[Shown]) -> Vec<Query> {
 fn references(include: &Include, resource_type: &'static str) -> Vec<&'static Parameter> {
     match include.parameter {
         Some(parameter) => vec![parameter],
-        None => r4().parameters_of(resource_type).filter(|one| one.ty == ParameterType::Reference).collect(),
+        None => {
+            let refers = |one: &&Parameter| one.ty == ParameterType::Reference && Rule::answers(one);
+            r4().parameters_of(resource_type).filter(refers).collect()
+        }
     }
 }
 
