@@ -287,6 +287,12 @@ fn a_transaction_with_a_reading_that_is_none_writes_nothing() {
     for (why, reading) in [
         ("a parameter that is none", entry("GET", "Patient?foo=1", &json!({}))),
         ("no type", entry("GET", "metadata", &json!({}))),
+        (
+            "a value set that is not here",
+            entry("GET", "Observation?code:in=http://example.org/vs", &json!({})),
+        ),
+        ("nor is this one", entry("GET", "Observation?code:not-in=ValueSet/vs", &json!({}))),
+        ("a code system that is not here", entry("GET", "Observation?code:below=urn:c|x", &json!({}))),
         ("no instant", since("Sun, 06 Nov 1994 08:49:37 GMT")),
         ("no version", json!({"request": {"method": "GET", "url": "Observation/o", "ifNoneMatch": "abc"}})),
     ] {
@@ -299,6 +305,15 @@ fn a_transaction_with_a_reading_that_is_none_writes_nothing() {
     assert_eq!(statuses_of(since("2030-01-01T00:00:00Z")), "304 Not Modified");
     assert_eq!(statuses_of(since("2020-01-01T00:00:00.123+09:00")), "200 OK");
     assert_eq!(statuses_of(entry("GET", "Patient/nobody", &json!({}))), "404 Not Found");
+    // What the same transaction brings is there.
+    let value_set = json!({"resourceType": "ValueSet", "id": "vs", "status": "active",
+        "compose": {"include": [{"system": "urn:c", "concept": [{"code": "x"}]}]}});
+    let entries = [
+        entry("PUT", "ValueSet/vs", &json!({"resource": value_set})),
+        entry("GET", "Observation?code:in=ValueSet/vs", &json!({})),
+    ];
+    let done = client.ask("POST", "", &[], &bundle("transaction", &entries));
+    assert_eq!(statuses(&said(&done)), ["201 Created", "200 OK"], "{}", done.text());
 }
 
 #[test]
@@ -338,6 +353,86 @@ fn of_a_batch_each_entry_stands_alone() {
     assert_eq!(done["entry"][2]["response"]["outcome"]["issue"][0]["expression"][0], "Bundle.entry[2]");
     assert_eq!(done["entry"][3]["resource"]["code"]["text"], "CANARY");
     assert_eq!(done["entry"][3], done["entry"][4].clone(), "the version is the same");
+}
+
+/// Histories and operations are answered in a batch as by themselves; a transaction refuses them before it writes.
+#[test]
+fn a_batch_reads_histories_and_operations() {
+    let folder = tempdir().unwrap();
+    let config = "[fhir]\nbundle_searches_max = 9\n";
+    let server = Server::start(&folder, &Start { config, ..Start::default() });
+    let client = Client::new(&server, "operator", "operator");
+    let person =
+        json!({"resourceType": "Patient", "id": "p", "meta": {"tag": [{"system": "urn:t", "code": "t"}]}});
+    assert_eq!(client.ask("PUT", "/Patient/p", &[], &person.to_string()).status, 201);
+    let broken =
+        json!({"resource": {"resourceType": "Observation", "status": "CANARY", "code": {"text": "x"}}});
+    let read = |url: &str| entry("GET", url, &json!({}));
+    let asked = [
+        "Patient/p/_history",
+        "Patient/_history?_count=5",
+        "_history",
+        "Patient/p/$everything?_count=5",
+        "Patient/p/$meta",
+        "Patient/$meta",
+        "$meta",
+    ];
+    let mut entries: Vec<Value> = asked.iter().map(|url| read(url)).collect();
+    entries.push(entry("POST", "Observation/$validate", &broken));
+    let done = client.ask("POST", "", &[], &bundle("batch", &entries));
+    assert_eq!(done.status, 200, "{}", done.text());
+    let done = said(&done);
+    assert_eq!(statuses(&done), ["200 OK"; 8]);
+    for (url, entry) in asked.iter().zip(done["entry"].as_array().unwrap()) {
+        let mut alone = said(&client.get(&format!("/{url}")));
+        let mut within = entry["resource"].clone();
+        // No two links are alike.
+        for one in [&mut alone, &mut within] {
+            one.as_object_mut().unwrap().remove("link");
+        }
+        assert_eq!(within, alone, "{url}");
+    }
+    let outcome = &done["entry"][7]["resource"];
+    assert_eq!(
+        (&outcome["resourceType"], &outcome["issue"][0]["code"]),
+        (&json!("OperationOutcome"), &json!("code-invalid"))
+    );
+    assert_eq!(outcome["issue"][0]["expression"][0], "Observation.status");
+
+    let refused = [
+        read("Patient/none/_history"),
+        read("Patient/p/_history?_count=0"),
+        read("Patient/p/$none"),
+        read("Observation/p/$everything"),
+        entry("POST", "Patient/p/$meta-add", &json!({"resource": {"resourceType": "Parameters"}})),
+        read("metadata/x/y"),
+    ];
+    let done = said(&client.ask("POST", "", &[], &bundle("batch", &refused)));
+    let want = [
+        "404 Not Found",
+        "400 Bad Request",
+        "400 Bad Request",
+        "400 Bad Request",
+        "400 Bad Request",
+        "400 Bad Request",
+    ];
+    assert_eq!(statuses(&done), want, "{done}");
+    for (at, entry) in done["entry"].as_array().unwrap().iter().enumerate() {
+        let found = entry["response"]["outcome"]["issue"][0]["expression"][0].as_str().unwrap();
+        assert!(found.starts_with(&format!("Bundle.entry[{at}]")), "{entry}");
+    }
+    let many: Vec<Value> = (0..10).map(|_| read("_history")).collect();
+    let done = said(&client.ask("POST", "", &[], &bundle("batch", &many)));
+    assert_eq!(statuses(&done)[8..], ["200 OK", "413 Payload Too Large"]);
+
+    for reading in
+        [read("Patient/p/_history"), read("$meta"), entry("POST", "Observation/$validate", &note("x"))]
+    {
+        let entries = [entry("PUT", "Observation/first", &note("first")), reading];
+        let refused = client.ask("POST", "", &[], &bundle("transaction", &entries));
+        assert_eq!(refused.status, 400, "{}", refused.text());
+        assert_eq!(client.get("/Observation/first").status, 404);
+    }
 }
 
 fn patient(number: &str, more: &Value) -> Value {

@@ -18,7 +18,7 @@ use hilum_web::shell::Shell;
 use super::ask::JSON_PATCH;
 
 /// The media type of what goes out.
-const FHIR_JSON: HeaderValue = HeaderValue::from_static("application/fhir+json; charset=utf-8");
+pub(super) const FHIR_JSON: HeaderValue = HeaderValue::from_static("application/fhir+json; charset=utf-8");
 
 /// Why a request is not done. Holds nothing of what was sent.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::to_bytes;
-use axum::extract::{RawQuery, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
@@ -30,7 +30,7 @@ use super::answer::{self, Trouble};
 use super::ask::{self, Expected, Place};
 use super::condition::{Condition, Met};
 use super::write::{self, What};
-use super::{read, search};
+use super::{history, labels, operations, read, search};
 use crate::Room;
 
 /// What came of an entry.
@@ -152,14 +152,22 @@ enum Target<'a> {
     One(&'a str, &'a str),
     Version(&'a str, &'a str, &'a str),
     Where(&'a str, &'a str),
+    /// A history or an operation: the steps of its path, and its parameters.
+    Beyond(Vec<&'a str>, Option<&'a str>),
 }
 
 fn target(url: &str) -> Result<Target<'_>, Trouble> {
     let path = url.strip_prefix('/').unwrap_or(url);
-    if let Some((ty, criteria)) = path.split_once('?') {
-        return Ok(Target::Where(ty, criteria));
+    let (path, criteria) =
+        path.split_once('?').map_or((path, None), |(path, criteria)| (path, Some(criteria)));
+    let steps: Vec<&str> = path.split('/').collect();
+    if steps.last().is_some_and(|last| *last == "_history" || last.starts_with('$')) {
+        return Ok(Target::Beyond(steps, criteria));
     }
-    match path.split('/').collect::<Vec<_>>().as_slice() {
+    if let Some(criteria) = criteria {
+        return Ok(Target::Where(path, criteria));
+    }
+    match steps.as_slice() {
         [ty] if !ty.is_empty() => Ok(Target::Type(ty)),
         [ty, id] => Ok(Target::One(ty, id)),
         [ty, id, "_history", version] => Ok(Target::Version(ty, id, version)),
@@ -167,6 +175,13 @@ fn target(url: &str) -> Result<Target<'_>, Trouble> {
             "request.url is Type, Type/id or Type/id/_history/version, without the base",
         )),
     }
+}
+
+/// What of a Bundle's headers is said of each entry.
+fn headers_within(headers: &HeaderMap) -> HeaderMap {
+    let mut within = HeaderMap::from_iter([(header::CONTENT_TYPE, answer::FHIR_JSON)]);
+    within.extend(headers.get(header::HOST).map(|host| (header::HOST, host.clone())));
+    within
 }
 
 fn header_of(name: HeaderName, value: Option<&str>) -> Result<HeaderMap, Trouble> {
@@ -192,6 +207,11 @@ fn expected_by(request: &Request) -> Result<Expected, Trouble> {
     }
     Expected::of(&headers)
 }
+
+/// What a transaction does not read: that it cannot be answered would come behind the commit.
+const BATCH_ALONE: Trouble = Trouble::Address(
+    "a transaction reads resources and searches: send histories and operations in a batch, or by themselves",
+);
 
 struct Asking<'a> {
     room: &'a Room,
@@ -225,8 +245,9 @@ impl Asking<'_> {
         let mut bundle = Bundle::new(BundleType::BatchResponse);
         for (at, entry) in sent.entries.iter().enumerate() {
             let did = match of_entries.remove(&at) {
-                Some(findings) => Err(Trouble::Findings(findings)),
-                None => self.alone(entry).await,
+                // What is sent to be checked is answered with what is found.
+                Some(findings) if !is_check(entry) => Err(Trouble::Findings(findings)),
+                _ => self.alone(entry).await,
             };
             say(&mut bundle, at, did).await;
         }
@@ -237,6 +258,9 @@ impl Asking<'_> {
     async fn alone(&self, entry: &Entry<'_>) -> Result<Did, Trouble> {
         let (room, caller) = (self.room, self.caller);
         let request = entry.request.as_ref().ok_or(Trouble::Address("an entry has no request"))?;
+        if let Target::Beyond(steps, query) = target(&request.url)? {
+            return self.beyond(request.method, (&steps, query), entry.resource()).await;
+        }
         if matches!(request.method, Method::Get | Method::Head) {
             self.can_read(request)?;
             return self.read(request).await;
@@ -307,6 +331,16 @@ impl Asking<'_> {
             Target::Type(ty) => ask::type_of(ty).map(drop),
             Target::Where(ty, criteria) => search::is_one((ty, criteria)),
             Target::One(ty, id) | Target::Version(ty, id, _) => Place::parse(self.room, (ty, id)).map(drop),
+            Target::Beyond(..) => Err(BATCH_ALONE),
+        }
+    }
+
+    /// Refuses a search that could not be answered, before anything is written.
+    async fn can_be_answered(&self, request: &Request) -> Result<(), Trouble> {
+        match target(&request.url)? {
+            Target::Type(ty) => search::is_answered(self.room, self.caller, (ty, "")).await,
+            Target::Where(ty, criteria) => search::is_answered(self.room, self.caller, (ty, criteria)).await,
+            Target::One(..) | Target::Version(..) | Target::Beyond(..) => Ok(()),
         }
     }
 
@@ -316,6 +350,7 @@ impl Asking<'_> {
             Target::Where(ty, criteria) => return self.search(ty, criteria).await,
             Target::One(ty, id) => (ty, id, None),
             Target::Version(ty, id, version) => (ty, id, Some(version)),
+            Target::Beyond(..) => return Err(BATCH_ALONE),
         };
         let (place, caller) = (Place::parse(self.room, (ty, id))?, self.caller);
         let stored = match version {
@@ -341,6 +376,53 @@ impl Asking<'_> {
         }
         let full_url = Some(format!("{}/{}/{}", self.base, place.resource_type, place.logical));
         Ok(Did { full_url, version, body: Some(body), ..Did::of(StatusCode::OK) })
+    }
+
+    /// A history or an operation, as if it had come by itself; it counts as a search.
+    async fn beyond(
+        &self,
+        method: Method,
+        (steps, query): (&[&str], Option<&str>),
+        resource: Option<&str>,
+    ) -> Result<Did, Trouble> {
+        self.searches()?;
+        let (room, caller) = (State(self.room.clone()), self.caller.clone());
+        let (query, headers) = (RawQuery(query.map(str::to_owned)), self.headers.clone());
+        let method = if method == Method::Head { Method::Get } else { method };
+        let of_type = |ty: &str| Path(ty.to_owned());
+        let of_one = |ty: &str, id: &str| Path((ty.to_owned(), id.to_owned()));
+        let body = || Bytes::from(resource.unwrap_or_default().to_owned());
+        let response = match (method, steps) {
+            (Method::Get, ["_history"]) => history::of_all(room, caller, query, headers).await,
+            (Method::Get, [ty, "_history"]) => {
+                history::of_type(room, caller, of_type(ty), query, headers).await
+            }
+            (Method::Get, [ty, id, "_history"]) => {
+                history::of_one(room, caller, of_one(ty, id), query, headers).await
+            }
+            (Method::Get, ["Patient", id, "$everything"]) => {
+                search::everything::begin(room, caller, of_type(id), query, headers).await
+            }
+            (Method::Get, ["$meta"]) => labels::of_all(room, caller, query, headers).await,
+            (Method::Get, [ty, "$meta"]) => labels::of_type(room, caller, of_type(ty), query, headers).await,
+            (Method::Get, [ty, id, "$meta"]) => {
+                operations::meta(room, caller, of_one(ty, id), query, headers).await
+            }
+            (Method::Post, [ty, "$validate"]) => {
+                operations::validate(of_type(ty), query, headers, body()).await
+            }
+            (Method::Post, [ty, id, "$validate"]) => {
+                operations::validate_one(room, caller, of_one(ty, id), query, headers, body()).await
+            }
+            _ => Err(Trouble::Address(
+                "a batch reads histories, $meta and $everything by GET, and takes $validate by POST: ask for all else by itself",
+            )),
+        }?;
+        let status = response.status();
+        let body = to_bytes(response.into_body(), usize::MAX).await;
+        let body = body.ok().and_then(|body| String::from_utf8(body.into()).ok());
+        let body = body.ok_or_else(|| answer::broken("an answer of ours is no text"))?;
+        Ok(Did { body: Some(body), ..Did::of(status) })
     }
 
     async fn search(&self, ty: &str, criteria: &str) -> Result<Did, Trouble> {
@@ -459,6 +541,12 @@ fn patch_of(resource: &str) -> Result<Vec<u8>, Trouble> {
     let patch = STANDARD.decode(data).map_err(|_| wrong())?;
     Patch::parse(&patch)?;
     Ok(patch)
+}
+
+/// Whether a resource is sent to be checked, and not to be kept.
+fn is_check(entry: &Entry<'_>) -> bool {
+    let target = entry.request.as_ref().and_then(|request| target(&request.url).ok());
+    matches!(target, Some(Target::Beyond(steps, _)) if steps.last() == Some(&"$validate"))
 }
 
 /// That a resource is of this type and has this id.

@@ -26,6 +26,9 @@ use crate::fhir::references::Beside;
 use crate::fhir::write::{self, What};
 use crate::limits::{BUNDLE_BYTES_MAX, WRITE_TRIES_MAX};
 
+/// The types that say which codes `:in`, `:not-in`, `:above` and `:below` mean.
+const TERMS: [&str; 2] = ["ValueSet", "CodeSystem"];
+
 /// What went wrong, and with which entry.
 type Located = (Option<usize>, Trouble);
 
@@ -169,6 +172,13 @@ impl Asking<'_> {
                     writes.push(one);
                 } else {
                     did.insert(at, Ok(Did::of(StatusCode::NO_CONTENT)));
+                }
+            }
+            // A reading may go by what the transaction itself brings.
+            let brings = |ty: &&str| writes.iter().any(|one| one.place.resource_type == *ty);
+            if !TERMS.iter().any(brings) {
+                for (at, request) in &reads {
+                    self.can_be_answered(request).await.map_err(|trouble| (Some(*at), trouble))?;
                 }
             }
             let found = self.found_by_search(&writes).await?;

@@ -128,6 +128,20 @@ pub(super) fn is_one((ty, raw): (&str, &str)) -> Result<(), Trouble> {
     Ok(())
 }
 
+/// Refuses a search that could not be answered, though it is one: by a value set that is not here, say.
+pub(super) async fn is_answered(room: &Room, caller: &Caller, address: (&str, &str)) -> Result<(), Trouble> {
+    let wanted = wanted_within(address)?;
+    let (queries, _) = wanted.scope.read(room, &wanted.pairs, Handling::Strict)?;
+    let queries = queries.into_iter().map(|query| also_local(caller, query)).collect();
+    let settings = settings(room).await?;
+    let by = By { room, settings, authority: &caller.authority, began: caller.at() };
+    let (queries, t) = expanded(by, queries, None).await?;
+    for query in &queries {
+        explain::planned(room, settings, &caller.authority, query, (t, by.began))?;
+    }
+    Ok(())
+}
+
 /// One resource that meets criteria and may be shown, if there is any.
 pub(super) async fn any(
     room: &Room,
