@@ -45,6 +45,8 @@ fn labels_in_use(server: &Server) {
     let client = Client::new(server, "operator", "operator");
     let none: [Vec<String>; 3] = [vec![], vec![], vec![]];
     assert_eq!(used(&client, "GET", "/$meta"), none);
+    let nothing = json!([{"name": "return", "valueMeta": {}}]);
+    assert_eq!(said(&client.get("/Basic/$meta"))["parameter"], nothing, "`return` is 1..1");
     let meta = |meta: Value| json!({"meta": meta});
     put(
         &client,
@@ -85,6 +87,13 @@ fn labels_in_use(server: &Server) {
         let refused = client.get(path);
         assert!(refused.status == 400 && refused.text().contains("at most 500 labels"), "{}", refused.text());
     }
+    // Of so many systems no more would be looked for: rather none than some.
+    let many: Vec<Value> = (0..33).map(|n| tag(&format!("urn:many:{n}"), "same")).collect();
+    put(&client, "Device", "many", &json!({"meta": {"tag": many[..32]}}));
+    assert_eq!(used(&viewer, "GET", "/Device/$meta")[2].len(), 32);
+    put(&client, "Device", "more", &json!({"meta": {"tag": [many[32]]}}));
+    let refused = client.get("/Device/$meta");
+    assert!(refused.status == 400 && refused.text().contains("at most 32 systems"), "{}", refused.text());
     assert_eq!(used(&viewer, "GET", "/Patient/$meta")[1], ["urn:s|N"], "of another type there are few");
 }
 

@@ -71,10 +71,10 @@ impl Used {
     }
 
     /// What finds resources with the label, beside those that are known to have it; absent where nothing else could.
-    fn criteria(&self, label: &Label) -> Option<Pairs> {
+    fn criteria(&self, label: &Label) -> Result<Option<Pairs>, QueryError> {
         let Label { parameter, value, .. } = label;
         let known = match *parameter {
-            "_profile" if self.profiles.contains(value) => return None,
+            "_profile" if self.profiles.contains(value) => return Ok(None),
             "_profile" => None,
             "_security" => Some(&self.security),
             _ => Some(&self.tags),
@@ -83,13 +83,13 @@ impl Used {
         let same = known.into_iter().flat_map(BTreeMap::keys).filter(|(_, code)| code == value);
         let others: Vec<String> =
             same.map(|(system, code)| format!("{}|{}", Escaped(system), Escaped(code))).collect();
-        if others.len() >= LABEL_SYSTEMS_MAX {
-            return None;
+        if others.len() > LABEL_SYSTEMS_MAX {
+            return Err(QueryError::Bound { what: "systems of one label's code", max: LABEL_SYSTEMS_MAX });
         }
         if !others.is_empty() {
             pairs.push((format!("{parameter}:not"), others.join(",")));
         }
-        Some(pairs)
+        Ok(Some(pairs))
     }
 
     fn parameters(&self) -> String {
@@ -104,9 +104,6 @@ impl Used {
         let said = lists.iter().filter(|(_, values)| !values.is_empty());
         let meta: Vec<String> =
             said.map(|(name, values)| format!("\"{name}\":[{}]", values.join(","))).collect();
-        if meta.is_empty() {
-            return "{\"resourceType\":\"Parameters\"}".to_owned();
-        }
         format!(
             "{{\"resourceType\":\"Parameters\",\"parameter\":[{{\"name\":\"return\",\"valueMeta\":{{{}}}}}]}}",
             meta.join(",")
@@ -124,7 +121,7 @@ async fn used(room: &Room, caller: &Caller, types: &[&'static str]) -> Result<Us
     })?;
     let mut used = Used::default();
     for label in &labels {
-        while let Some(criteria) = used.criteria(label) {
+        while let Some(criteria) = used.criteria(label)? {
             let Some(body) = search::any(room, caller, label.resource_type, criteria).await? else { break };
             let json = Json::parse(body.as_bytes())?;
             let before = (used.profiles.len(), used.security.len(), used.tags.len());
@@ -146,7 +143,8 @@ mod tests {
     #[test]
     fn labels_are_told_once_and_others_of_the_same_code_are_looked_for() {
         let mut used = Used::default();
-        assert_eq!(used.parameters(), r#"{"resourceType":"Parameters"}"#);
+        let none = r#"{"resourceType":"Parameters","parameter":[{"name":"return","valueMeta":{}}]}"#;
+        assert_eq!(used.parameters(), none, "`return` is 1..1");
         let meta =
             r#"{"profile":["http://h/p"],"tag":[{"system":"a|b","code":"x,y","display":"1"},{"code":"t"}]}"#;
         used.take(&Json::parse(meta.as_bytes()).unwrap());
@@ -160,11 +158,11 @@ mod tests {
         let of =
             |parameter, value: &str| Label { resource_type: "Basic", parameter, value: value.to_owned() };
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        assert_eq!(used.criteria(&of("_profile", "http://h/p")), None);
-        assert_eq!(used.criteria(&of("_security", "t")), Some(vec![pair("_security", "t")]));
+        assert_eq!(used.criteria(&of("_profile", "http://h/p")), Ok(None));
+        assert_eq!(used.criteria(&of("_security", "t")), Ok(Some(vec![pair("_security", "t")])));
         assert_eq!(
             used.criteria(&of("_tag", "x,y")),
-            Some(vec![pair("_tag", "x\\,y"), pair("_tag:not", "a\\|b|x\\,y")])
+            Ok(Some(vec![pair("_tag", "x\\,y"), pair("_tag:not", "a\\|b|x\\,y")]))
         );
     }
 }

@@ -83,7 +83,7 @@ async fn meta_of(room: &Room, caller: &Caller, place: &Place) -> Result<String, 
     let stored = stands(room, caller, place).await?;
     let body = shown(room, caller, place, &stored).await?;
     let json = Json::parse(body.as_bytes())?;
-    let meta = json.get("meta").map(Json::to_text).unwrap_or_default();
+    let meta = json.get("meta").map_or_else(|| "{}".to_owned(), Json::to_text);
     Ok(format!(
         "{{\"resourceType\":\"Parameters\",\"parameter\":[{{\"name\":\"return\",\"valueMeta\":{meta}}}]}}"
     ))
