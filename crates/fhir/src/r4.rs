@@ -140,6 +140,14 @@ impl Definitions {
         self.by_type.keys().copied()
     }
 
+    /// The resource type that a name is nearest to, where one is near.
+    pub fn nearest_type(&self, name: &str) -> Option<&'static str> {
+        // Names longer than any are not compared letter by letter.
+        let name = name.get(..64).unwrap_or(name);
+        let near = self.resource_types().map(|known| (strsim::damerau_levenshtein(name, known), known)).min();
+        near.filter(|(distance, known)| *distance <= known.len().div_ceil(2)).map(|(_, known)| known)
+    }
+
     /// Whether there is such a resource type.
     pub fn is_resource_type(&self, name: &str) -> bool {
         self.by_type.contains_key(name)

@@ -31,7 +31,7 @@ pub const SUBSETTED: &str = "SUBSETTED";
 pub enum Subset {
     /// What the definitions mark as summary, at each level.
     Summary,
-    /// The narrative, and what must be there.
+    /// The narrative alone.
     Text,
     /// All but the narrative.
     Data,
@@ -56,6 +56,16 @@ pub enum SubsetError {
     /// Both of them.
     #[error("_summary and _elements exclude each other")]
     Both,
+}
+
+impl SubsetError {
+    /// The parameter that is wrong.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Summary | Self::Count => "_summary",
+            Self::Elements | Self::Both => "_elements",
+        }
+    }
 }
 
 impl Subset {
@@ -122,7 +132,9 @@ impl Subset {
         let Some(shape) = r4().shape(name) else { return Ok(body.to_owned()) };
         let part = match self {
             Self::Summary => summary(&json, shape),
-            Self::Text => top(&json, shape, |field| field.is_required || field.element == "text"),
+            Self::Text => {
+                top(&json, shape, |field| field.is_required || field.is_modifier || field.element == "text")
+            }
             Self::Data => top(&json, shape, |field| field.element != "text"),
             Self::Elements(elements) => top(&json, shape, |field| {
                 let is_named = |(ty, name): &(Option<&str>, String)| {
@@ -245,9 +257,10 @@ mod tests {
 
     #[test]
     fn each_part_has_what_r4_says() {
-        let body = r#"{"resourceType":"Observation","id":"o","meta":{"versionId":"1","tag":[{"code":"t"}]},"text":{"status":"generated","div":"<div/>"},"modifierExtension":[{"url":"u","valueCode":"x"}],"status":"final","_status":{"id":"s"},"category":[{"text":"c"}],"code":{"text":"bp","extension":[{"url":"u"}]},"valueQuantity":{"value":1.50},"note":[{"text":"n"}]}"#;
+        let body = r#"{"resourceType":"Observation","id":"o","meta":{"versionId":"1","tag":[{"code":"t"}]},"implicitRules":"http://r","text":{"status":"generated","div":"<div/>"},"modifierExtension":[{"url":"u","valueCode":"x"}],"status":"final","_status":{"id":"s"},"category":[{"text":"c"}],"code":{"text":"bp","extension":[{"url":"u"}]},"valueQuantity":{"value":1.50},"note":[{"text":"n"}]}"#;
         let meta = format!(r#"{{"versionId":"1","tag":[{{"code":"t"}},{MARK}]}}"#);
         let head = format!(r#"{{"resourceType":"Observation","id":"o","meta":{meta}"#);
+        let rules = r#","implicitRules":"http://r""#;
         let text = r#","text":{"status":"generated","div":"<div/>"}"#;
         let extension = r#","modifierExtension":[{"url":"u","valueCode":"x"}]"#;
         let status = r#","status":"final","_status":{"id":"s"}"#;
@@ -258,24 +271,29 @@ mod tests {
                 "summary",
                 Some("true"),
                 None,
-                format!(r#"{head}{extension}{status},"code":{{"text":"bp"}}{value}}}"#),
+                format!(r#"{head}{rules}{extension}{status},"code":{{"text":"bp"}}{value}}}"#),
             ),
-            ("text", Some("text"), None, format!("{head}{text}{status}{code}}}")),
+            ("text", Some("text"), None, format!("{head}{rules}{text}{extension}{status}{code}}}")),
             (
                 "data",
                 Some("data"),
                 None,
                 format!(
-                    r#"{head}{extension}{status},"category":[{{"text":"c"}}]{code}{value},"note":[{{"text":"n"}}]}}"#
+                    r#"{head}{rules}{extension}{status},"category":[{{"text":"c"}}]{code}{value},"note":[{{"text":"n"}}]}}"#
                 ),
             ),
             (
                 "elements, the choice by its element",
                 None,
                 Some("value,note"),
-                format!(r#"{head}{extension}{status}{code}{value},"note":[{{"text":"n"}}]}}"#),
+                format!(r#"{head}{rules}{extension}{status}{code}{value},"note":[{{"text":"n"}}]}}"#),
             ),
-            ("of another type", None, Some("Patient.name"), format!("{head}{extension}{status}{code}}}")),
+            (
+                "of another type",
+                None,
+                Some("Patient.name"),
+                format!("{head}{rules}{extension}{status}{code}}}"),
+            ),
         ];
         for (why, summary, elements, want) in cases {
             assert_eq!(of(summary, elements, body), want, "{why}");

@@ -94,6 +94,20 @@ pub enum QueryError {
     },
 }
 
+impl QueryError {
+    /// The parameter that is wrong, where it is one that we know.
+    pub fn name(&self) -> Option<&'static str> {
+        match self {
+            Self::Unanswered { name, .. }
+            | Self::Modifier { name, .. }
+            | Self::Value { name, .. }
+            | Self::Twice { name, .. } => Some(*name),
+            Self::Unknown { within, .. } => Some(*within).filter(|within| !within.is_empty()),
+            Self::Encoding { .. } | Self::Chain { .. } | Self::Bound { .. } => None,
+        }
+    }
+}
+
 fn within_said(within: &str) -> String {
     if within.is_empty() { String::new() } else { format!("in `{within}`: ") }
 }

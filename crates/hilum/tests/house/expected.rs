@@ -168,3 +168,153 @@ fn where_a_version_has_to_be_named_nobody_writes_without() {
     let later = client.get(&format!("{path}?_dc=3"));
     assert_eq!(later.status, 200, "{}", later.text());
 }
+
+#[test]
+fn a_version_may_be_one_of_several() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let client = Client::new(&server, "operator", "operator");
+    put(&client, &note("o", 1.0));
+    put(&client, &note("o", 2.0));
+    let write = |tags: &str, value: f64| {
+        let headers = [("if-match", tags), ("content-type", "application/fhir+json")];
+        client.ask("PUT", "/Observation/o", &headers, &note("o", value).to_string())
+    };
+    for (value, (tags, status)) in (3_u8..).map(f64::from).zip([
+        ("W/\"1\"", 412),
+        ("W/\"1\", W/\"2\"", 200),
+        ("\"2\",\"1\"", 412),
+        ("\"3\"", 200),
+        ("W/\"9\", \"4\"", 200),
+        ("W/\"5\", *", 400),
+        ("W/\"5\",", 400),
+    ]) {
+        let answer = write(tags, value);
+        assert_eq!(answer.status, status, "{tags}: {}", answer.text());
+        if status == 400 {
+            assert_eq!(said(&answer)["issue"][0]["expression"][0], "http.if-match");
+        }
+    }
+    let one =
+        entry("PUT", "Observation/o", &json!({"resource": note("o", 60.0), "ifMatch": "W/\"1\", W/\"5\""}));
+    for status in [200, 412] {
+        let sent = client.ask("POST", "", &[], &bundle("transaction", std::slice::from_ref(&one)));
+        assert_eq!(sent.status, status, "{}", sent.text());
+    }
+    let none = [("if-match", "W/\"0\""), ("content-type", "application/fhir+json")];
+    let body = note("new", 1.0).to_string();
+    assert_eq!(client.ask("PUT", "/Observation/new", &none, &body).status, 412, "no version is none");
+}
+
+#[test]
+fn entries_of_a_bundle_tell_what_is_preferred() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let client = Client::new(&server, "operator", "operator");
+    for kind in ["batch", "transaction"] {
+        let one = entry("PUT", "Observation/o", &json!({"resource": note("o", 1.0)}));
+        let prefer = |wish: &'static str| {
+            let headers = [("prefer", wish), ("content-type", "application/fhir+json")];
+            said(&client.ask("POST", "", &headers, &bundle(kind, std::slice::from_ref(&one))))["entry"][0]
+                .take()
+        };
+        let told = prefer("return=OperationOutcome");
+        assert_eq!(told["response"]["outcome"]["issue"][0]["severity"], "information", "{kind}: {told}");
+        assert!(told.get("resource").is_none() && told["response"]["location"].is_string(), "{kind}: {told}");
+        let told = prefer("return=representation");
+        assert!(told["resource"].is_object() && told["response"].get("outcome").is_none(), "{kind}: {told}");
+        let told = prefer("return=minimal");
+        assert!(
+            told.get("resource").is_none() && told["response"].get("outcome").is_none(),
+            "{kind}: {told}"
+        );
+    }
+}
+
+#[test]
+fn another_version_of_fhir_is_refused_with_ours() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let client = Client::new(&server, "operator", "operator");
+    let of = |version: &str| format!("application/fhir+json; fhirVersion={version}");
+    for (version, read, written) in [("4.0", 200, 201), ("3.0", 406, 415), ("5.0", 406, 415)] {
+        let answer = client.ask("GET", "/Patient", &[("accept", &of(version))], "");
+        assert_eq!(answer.status, read, "{version}: {}", answer.text());
+        assert!(read == 200 || answer.text().contains("fhirVersion=4.0"), "{}", answer.text());
+        let body = note("o", 1.0).to_string();
+        let answer = client.ask("PUT", "/Observation/o", &[("content-type", &of(version))], &body);
+        assert_eq!(answer.status, written, "{version}: {}", answer.text());
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_request_is_named_as_fhir_names_it() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let client = Client::new(&server, "operator", "operator");
+    put(&client, &json!({"resourceType": "Patient", "id": "p"}));
+    for (path, name) in [
+        ("/Patient?birthdate=CANARY", "http.birthdate"),
+        ("/Patient?gender:contains=x", "http.gender"),
+        ("/Patient?_sort=CANARY", "http._sort"),
+        ("/Patient?_count=1&_count=2", "http._count"),
+        ("/Patient/p?_summary=CANARY", "http._summary"),
+        ("/Patient?_elements=CANARY", "http._elements"),
+    ] {
+        let refused = client.get(path);
+        assert_eq!(
+            (refused.status, &said(&refused)["issue"][0]["expression"][0]),
+            (400, &json!(name)),
+            "{path}"
+        );
+        assert!(!refused.text().contains("CANARY"), "{path}");
+    }
+    let refused = client.get("/Patient/p/$everything?_type=Encounter,Observaton");
+    assert!(
+        refused.status == 400 && refused.text().contains("the nearest is `Observation`"),
+        "{}",
+        refused.text()
+    );
+}
+
+#[test]
+fn a_history_says_what_was_made_again() {
+    on_both_engines(made_again);
+}
+
+fn made_again(server: &Server) {
+    let client = Client::new(server, "operator", "operator");
+    put(&client, &note("o", 1.0));
+    put(&client, &note("o", 2.0));
+    assert_eq!(client.ask("DELETE", "/Observation/o", &[], "").status, 204);
+    put(&client, &note("o", 3.0));
+    put(&client, &note("o", 4.0));
+    let statuses = |path: &str| -> Vec<String> {
+        let answer = said(&client.get(path));
+        let entries = answer["entry"].as_array().unwrap().iter();
+        entries.map(|entry| entry["response"]["status"].as_str().unwrap().to_owned()).collect()
+    };
+    let want = ["200", "201", "204", "200", "201"];
+    for path in ["/Observation/o/_history", "/Observation/_history", "/_history"] {
+        assert_eq!(statuses(path), want, "{path}");
+    }
+    assert_eq!(statuses("/Observation/o/_history?_count=2"), want[..2], "the one behind is on no page");
+
+    // A parameter that is none is left out where that is preferred.
+    let lenient = [("prefer", "handling=lenient")];
+    for path in ["/Observation/o/_history?nonsense=1&_count=2", "/Observation/_history?nonsense=1&_count=2"] {
+        assert_eq!(client.get(path).status, 400, "{path}");
+        let answer = client.ask("GET", path, &lenient, "");
+        assert_eq!((answer.status, said(&answer)["entry"].as_array().unwrap().len()), (200, 2), "{path}");
+        assert!(!answer.text().contains("nonsense"), "{}", answer.text());
+    }
+    let link = |page: &Value, wanted: &str| {
+        let links = page["link"].as_array().unwrap().iter();
+        let found = links.filter(|link| link["relation"] == wanted).map(|link| link["url"].as_str().unwrap());
+        found.last().map(|url| url.split_once("/fhir").unwrap().1.to_owned())
+    };
+    let first = said(&client.get("/Observation/o/_history?_count=2"));
+    let second = said(&client.get(&link(&first, "next").unwrap()));
+    let again = said(&client.get(&link(&second, "first").unwrap()));
+    assert_eq!((again["entry"].clone(), link(&first, "first")), (first["entry"].clone(), None));
+}

@@ -270,7 +270,7 @@ fn parts_are_marked_and_the_whole_keeps_its_bytes() {
     };
     let cases: [(&str, &[&str]); 5] = [
         ("_summary=true", &["identifier", "active", "name"]),
-        ("_summary=text", &["text"]),
+        ("_summary=text", &["text", "active"]),
         ("_summary=data", &["identifier", "active", "name", "maritalStatus", "multipleBirthInteger"]),
         ("_elements=maritalStatus,multipleBirth", &["active", "maritalStatus", "multipleBirthInteger"]),
         ("_elements=Patient.name", &["active", "name"]),

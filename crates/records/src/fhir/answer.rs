@@ -176,8 +176,19 @@ fn one(status: StatusCode, code: IssueType, text: impl Into<String>) -> Response
     outcome(status, &OperationOutcome::one(Severity::Error, code, text))
 }
 
+/// What is wrong with a parameter or a header, which is named where it is one of ours: others' names may be anything.
+fn wrong(code: IssueType, name: Option<&str>, text: impl Into<String>) -> Response {
+    let at = name.map_or_else(String::new, |name| format!("http.{name}"));
+    outcome(StatusCode::BAD_REQUEST, &OperationOutcome::one(Severity::Error, code, text).at(at))
+}
+
 pub(super) fn outcome(status: StatusCode, outcome: &OperationOutcome) -> Response {
     own((status, [(header::CONTENT_TYPE, FHIR_JSON)], outcome.to_json()).into_response())
+}
+
+/// What is said of what was written, to who wants to be told so.
+pub(super) fn written() -> OperationOutcome {
+    OperationOutcome::one(Severity::Information, IssueType::Informational, "written")
 }
 
 /// The findings of a check as an outcome; all is well when there are none.
@@ -218,9 +229,9 @@ impl IntoResponse for Trouble {
                 response.headers_mut().insert(header::ETAG, etag(version));
                 response
             }
-            Self::Header(name) => one(
-                Status::BAD_REQUEST,
+            Self::Header(name) => wrong(
                 Code::Value,
+                Some(name.as_str()),
                 format!("header {name} is not understood{}", takes(&name)),
             ),
             Self::Parameter { known } if known.is_empty() => {
@@ -231,17 +242,17 @@ impl IntoResponse for Trouble {
                 Code::NotSupported,
                 format!("this interaction has the parameters {known}, each once"),
             ),
-            Self::Subset(error) => one(Status::BAD_REQUEST, Code::Value, error.to_string()),
+            Self::Subset(error) => wrong(Code::Value, Some(error.name()), error.to_string()),
             Self::Unsupported(text) => one(Status::BAD_REQUEST, Code::NotSupported, text),
             Self::NotAcceptable => one(
                 Status::NOT_ACCEPTABLE,
                 Code::NotSupported,
-                "answers are JSON alone: Accept: application/fhir+json, or _format=json",
+                "answers are JSON of R4 alone: Accept: application/fhir+json; fhirVersion=4.0, or _format=json",
             ),
             Self::MediaType => one(
                 Status::UNSUPPORTED_MEDIA_TYPE,
                 Code::NotSupported,
-                "bodies are JSON alone: Content-Type: application/fhir+json",
+                "bodies are JSON of R4 alone: Content-Type: application/fhir+json; fhirVersion=4.0",
             ),
             Self::PatchType => {
                 let text = format!(
@@ -338,7 +349,7 @@ impl IntoResponse for Trouble {
                     | QueryError::Twice { .. } => Code::Value,
                     QueryError::Bound { .. } => Code::TooCostly,
                 };
-                one(Status::BAD_REQUEST, code, error.to_string())
+                wrong(code, error.name(), error.to_string())
             }
             Self::Plan(error) => {
                 let code = match error {

@@ -43,6 +43,16 @@ impl Place {
     }
 }
 
+/// The types that a parameter lists.
+pub(super) fn types_of(name: &str, listed: &str) -> Result<Vec<&'static str>, Trouble> {
+    let of = |wrong: &str| {
+        let nearest = r4().nearest_type(wrong);
+        let nearest = nearest.map_or_else(String::new, |near| format!("; the nearest is `{near}`"));
+        Trouble::Parameter { known: format!("{name} (types of R4, with commas between them{nearest})") }
+    };
+    listed.split(',').map(|one| type_of(one).map_err(|_| of(one))).collect()
+}
+
 /// A resource type of R4, by its name.
 pub(crate) fn type_of(name: &str) -> Result<&'static str, Trouble> {
     r4().resource_types().find(|known| *known == name).ok_or(Trouble::NoType)
@@ -65,13 +75,18 @@ fn version_of(raw: &str) -> Option<i64> {
     is_number.then(|| digits.parse().unwrap_or(i64::MAX))
 }
 
+/// The versions in a list of ETags.
+fn versions_of(raw: &str) -> Option<Vec<i64>> {
+    raw.split(',').map(|one| version_of(one.trim())).collect()
+}
+
 /// What must stand for a write to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Expected {
     /// Whatever stands.
     Any,
-    /// `If-Match`: the version that the client saw.
-    Version(i64),
+    /// `If-Match`: any of the versions that the client saw.
+    Versions(Vec<i64>),
     /// `If-Match: *`: something.
     Something,
     /// `If-None-Match: *`: nothing.
@@ -87,7 +102,7 @@ impl Expected {
             if raw == "*" {
                 return Ok(Self::Something);
             }
-            return version_of(raw).map(Self::Version).ok_or(Trouble::Header(header::IF_MATCH));
+            return versions_of(raw).map(Self::Versions).ok_or(Trouble::Header(header::IF_MATCH));
         }
         match text(headers, &header::IF_NONE_MATCH)? {
             None => Ok(Self::Any),
@@ -97,24 +112,24 @@ impl Expected {
     }
 
     /// Refuses what does not stand so, and who names no version where one has to be named.
-    pub(super) fn must_be(self, room: &Room, before: Option<&Stored>) -> Result<(), Trouble> {
+    pub(super) fn must_be(&self, room: &Room, before: Option<&Stored>) -> Result<(), Trouble> {
         let lives = before.is_some_and(|stored| !stored.deleted);
         let is_named = |stored: &Stored| room.policy.if_match.contains(&stored.resource_type);
         match self {
             Self::Any if lives && before.is_some_and(is_named) => Err(Trouble::Required),
-            Self::Version(version) if before.map_or(0, |stored| stored.version) != version => {
+            Self::Versions(versions) if before.is_none_or(|stored| !versions.contains(&stored.version)) => {
                 Err(if lives { Trouble::Version } else { Trouble::Missing })
             }
             Self::Something if !lives => Err(Trouble::Missing),
             Self::Nothing if lives => Err(Trouble::Exists),
             Self::Free if lives => Err(Trouble::Taken),
-            Self::Any | Self::Version(_) | Self::Something | Self::Nothing | Self::Free => Ok(()),
+            Self::Any | Self::Versions(_) | Self::Something | Self::Nothing | Self::Free => Ok(()),
         }
     }
 
     /// Whether it is met only where something stands, or stood.
-    pub(super) const fn is_of_something(self) -> bool {
-        matches!(self, Self::Version(_) | Self::Something)
+    pub(super) const fn is_of_something(&self) -> bool {
+        matches!(self, Self::Versions(_) | Self::Something)
     }
 }
 
@@ -150,8 +165,8 @@ pub(super) fn none_match(headers: &HeaderMap) -> Result<Option<NoneMatch>, Troub
     if raw == "*" {
         return Ok(Some(NoneMatch::All));
     }
-    let known: Option<Vec<i64>> = raw.split(',').map(|one| version_of(one.trim())).collect();
-    known.map(|known| Some(NoneMatch::Versions(known))).ok_or(Trouble::Header(header::IF_NONE_MATCH))
+    let known = versions_of(raw).map(|known| Some(NoneMatch::Versions(known)));
+    known.ok_or(Trouble::Header(header::IF_NONE_MATCH))
 }
 
 /// What a client has already: `If-None-Match` says by which version, else `If-Modified-Since` by when.
@@ -211,39 +226,56 @@ pub(super) enum Return {
     Outcome,
 }
 
-/// `Prefer: return=…`. Other preferences are wishes: what is not known of them is let go.
+/// `Prefer: return=…`, else the whole.
 pub(super) fn wants(headers: &HeaderMap) -> Result<Return, Trouble> {
-    let mut wanted = Return::Representation;
+    Ok(wished(headers)?.unwrap_or(Return::Representation))
+}
+
+/// `Prefer: return=…`. Other preferences are wishes: what is not known of them is let go.
+pub(super) fn wished(headers: &HeaderMap) -> Result<Option<Return>, Trouble> {
+    let mut wanted = None;
     for one in preferences(headers)? {
         match one {
-            "return=minimal" => wanted = Return::Minimal,
-            "return=representation" => wanted = Return::Representation,
-            "return=OperationOutcome" => wanted = Return::Outcome,
+            "return=minimal" => wanted = Some(Return::Minimal),
+            "return=representation" => wanted = Some(Return::Representation),
+            "return=OperationOutcome" => wanted = Some(Return::Outcome),
             _ => {}
         }
     }
     Ok(wanted)
 }
 
+/// Whether a media type is JSON of this version of FHIR.
 fn is_json(media: &str) -> bool {
     let essence = media.split(';').next().unwrap_or_default().trim();
-    ["application/fhir+json", "application/json", "application/json+fhir", "text/json"]
+    let is_known = ["application/fhir+json", "application/json", "application/json+fhir", "text/json"]
         .iter()
-        .any(|known| essence.eq_ignore_ascii_case(known))
+        .any(|known| essence.eq_ignore_ascii_case(known));
+    is_known && is_r4(media)
+}
+
+/// Whether a media type asks for no other version (<https://hl7.org/fhir/R4/http.html#version-parameter>).
+fn is_r4(media: &str) -> bool {
+    let versions = media.split(';').skip(1).filter_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("fhirVersion").then(|| value.trim().trim_matches('"'))
+    });
+    versions.into_iter().all(|version| ["4.0", "4.0.1"].contains(&version))
 }
 
 /// Whether the client takes JSON; it says so by `_format`, else by `Accept`.
 pub(super) fn takes_json(headers: &HeaderMap, format: Option<&str>) -> Result<(), Trouble> {
     if let Some(format) = format {
         // A plus sign of an address is a blank when it is read.
-        let format = format.replace(' ', "+");
-        return if format == "json" || is_json(&format) { Ok(()) } else { Err(Trouble::NotAcceptable) };
+        let (essence, rest) = format.split_once(';').unwrap_or((format, ""));
+        let format = format!("{};{rest}", essence.trim().replace(' ', "+"));
+        return if essence == "json" || is_json(&format) { Ok(()) } else { Err(Trouble::NotAcceptable) };
     }
     let mut said = false;
     for value in headers.get_all(header::ACCEPT) {
         for one in value.to_str().unwrap_or_default().split(',') {
             let essence = one.split(';').next().unwrap_or_default().trim();
-            if is_json(one) || ["*/*", "application/*"].contains(&essence) {
+            if is_json(one) || ["*/*", "application/*"].contains(&essence) && is_r4(one) {
                 return Ok(());
             }
             said = said || !essence.is_empty();
@@ -349,6 +381,16 @@ mod tests {
             ("anything", Some("*/*"), None, true),
             ("a browser", Some("text/html,application/xhtml+xml,*/*;q=0.8"), None, true),
             ("ours", Some("application/fhir+json; fhirVersion=4.0"), None, true),
+            ("ours, quoted", Some("application/fhir+json;fhirversion=\"4.0.1\""), None, true),
+            ("another version", Some("application/fhir+json; fhirVersion=5.0"), None, false),
+            (
+                "another one rather",
+                Some("application/fhir+json; fhirVersion=3.0, application/fhir+json"),
+                None,
+                true,
+            ),
+            ("another one of anything", Some("*/*; fhirVersion=1.0"), None, false),
+            ("another one by address", None, Some("application/fhir+json; fhirVersion=4.3"), false),
             ("xml", Some("application/fhir+xml"), None, false),
             ("the address before the header", Some("application/fhir+xml"), Some("json"), true),
             ("a plus sign became a blank", None, Some("application/fhir json"), true),

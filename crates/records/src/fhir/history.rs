@@ -12,6 +12,7 @@ use hilum_core::{Id, Seq, Timestamp};
 use hilum_fhir::bundle::Done;
 use hilum_fhir::date::DateTime;
 use hilum_fhir::r4::r4;
+use hilum_fhir::search::query::Handling;
 use hilum_fhir::{Bundle, BundleType, ResourceBody};
 use hilum_web::visit::Caller;
 use jiff::tz::TimeZone;
@@ -53,6 +54,9 @@ impl Asked {
     ) -> Result<Self, Trouble> {
         let mut pairs = pairs_of(query.unwrap_or_default().as_bytes());
         let form = Form::take(&mut pairs, headers, resource_type)?;
+        if ask::handling(headers)? == Handling::Lenient {
+            pairs.retain(|(name, _)| ["_count", "_before", "_since", "_at"].contains(&name.as_str()));
+        }
         let left = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
         let [count, before, since, at] =
             ask::parameters(Some(&left), ["_count", "_before", "_since", "_at"])?;
@@ -115,17 +119,27 @@ fn zone(room: &Room) -> TimeZone {
     room.chart.indexer().map_or(TimeZone::UTC, |indexer| indexer.settings().zone.clone())
 }
 
+/// Whether a version made what was not there: the first, and one on top of a deletion.
+async fn is_made(room: &Room, caller: &Caller, stored: &Stored) -> Result<bool, Trouble> {
+    if stored.version <= 1 {
+        return Ok(true);
+    }
+    let (ty, before) = (&stored.resource_type, stored.version - 1);
+    let before = room.chart.version(&caller.authority, ty, stored.id, before).await?;
+    Ok(before.deleted)
+}
+
 /// A version as an entry.
 fn entry(
     bundle: &mut Bundle,
     base: &str,
-    (address, stored): (&str, &Stored),
+    (address, stored, is_made): (&str, &Stored, bool),
     (body, form): (Option<String>, &Form),
 ) -> Result<(), Trouble> {
-    let (method, status) = match (stored.version, &body) {
-        (_, None) => ("DELETE", "204"),
-        (1, Some(_)) => ("PUT", "201"),
-        (_, Some(_)) => ("PUT", "200"),
+    let (method, status) = match &body {
+        None => ("DELETE", "204"),
+        Some(_) if is_made => ("PUT", "201"),
+        Some(_) => ("PUT", "200"),
     };
     let body = body.map(|body| form.part(body)).transpose()?;
     let updated = stored.updated.to_string();
@@ -150,6 +164,9 @@ pub(super) async fn of_one(
     let to = format!("{base}/{address}/_history?_count={count}{}", window.rest(form));
     let own = before.map_or_else(|| to.clone(), |before| format!("{to}&_before={before}"));
     let mut bundle = Bundle::new(BundleType::History).link("self", &own);
+    if before.is_some() {
+        bundle = bundle.link("first", &to);
+    }
     let told = told_of_one(&room, &caller, &place, (*before, *count)).await?;
     if told.all.is_empty() && !is_known(&room, &caller, &place).await? {
         return Err(Trouble::NotFound);
@@ -157,7 +174,8 @@ pub(super) async fn of_one(
     let last = told.all.last().map(|told| told.stored.version);
     for Told { stored, body, replaced } in told.all {
         if window.has(&stored, replaced) {
-            entry(&mut bundle, &base, (&address, &stored), (body, form))?;
+            let is_made = is_made(&room, &caller, &stored).await?;
+            entry(&mut bundle, &base, (&address, &stored, is_made), (body, form))?;
         }
     }
     if let Some(last) = last.filter(|_| told.is_more) {
@@ -324,7 +342,8 @@ async fn finish(
                 None => id_of_deleted(room, caller, stored).await?,
             };
             let address = format!("{}/{logical}", stored.resource_type);
-            entry(&mut bundle, base, (&address, stored), (body, form))?;
+            let is_made = is_made(room, caller, stored).await?;
+            entry(&mut bundle, base, (&address, stored, is_made), (body, form))?;
             said += 1;
         }
         if !more || said == wanted {

@@ -11,13 +11,13 @@ use hilum_chart::chart::Commit;
 use hilum_chart::projection::{Changes, ResourceChange};
 use hilum_chart::{ChartError, Stored};
 use hilum_core::RecordId;
+use hilum_fhir::IssueType;
 use hilum_fhir::check::{Finding, check};
 use hilum_fhir::json::Json;
 use hilum_fhir::labels::Labels;
 use hilum_fhir::patch::Patch;
 use hilum_fhir::resource::{with_id, with_labels_of};
 use hilum_fhir::subset::is_subset;
-use hilum_fhir::{IssueType, OperationOutcome, Severity};
 use hilum_web::visit::Caller;
 
 use super::answer::{self, Trouble};
@@ -183,7 +183,7 @@ fn patched(place: &Place, body: &str, patch: &[u8]) -> Result<Option<String>, Tr
 pub(super) async fn must_be(
     room: &Room,
     caller: &Caller,
-    expected: Expected,
+    expected: &Expected,
     before: Option<&Stored>,
 ) -> Result<(), Trouble> {
     let Err(refused) = expected.must_be(room, before) else { return Ok(()) };
@@ -204,12 +204,13 @@ pub(super) async fn write(
     for _ in 0..WRITE_TRIES_MAX {
         let before = standing(room, caller, place).await?;
         let current = before.as_ref().map_or(0, |stored| stored.version);
-        must_be(room, caller, expected, before.as_ref()).await?;
+        must_be(room, caller, &expected, before.as_ref()).await?;
         let body = what.on(room, caller, place, before.as_ref()).await?;
         what.must_lead(room, caller, body.as_deref(), &Beside::of(place)).await?;
         match commit(room, caller, place, current, body).await {
             Ok(()) => return Ok(before),
-            Err(ChartError::Version { .. }) if !matches!(expected, Expected::Version(_)) => {}
+            // Whoever named a version is told by what stands now.
+            Err(ChartError::Version { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -249,9 +250,7 @@ async fn done(
             (status, headers).into_response()
         }
         (Return::Outcome, _) => {
-            let text = "written";
-            let outcome = OperationOutcome::one(Severity::Information, IssueType::Informational, text);
-            (status, answer::headers_of(&stored), outcome.to_json()).into_response()
+            (status, answer::headers_of(&stored), answer::written().to_json()).into_response()
         }
     };
     let base = answer::base(caller.shell(), headers);

@@ -27,7 +27,7 @@ use hilum_web::visit::Caller;
 use serde_json::Value;
 
 use super::answer::{self, Trouble};
-use super::ask::{self, Expected, Place};
+use super::ask::{self, Expected, Place, Return};
 use super::condition::{Condition, Met};
 use super::write::{self, What};
 use super::{history, labels, operations, read, search};
@@ -40,6 +40,7 @@ struct Did {
     location: Option<String>,
     version: Option<(i64, String)>,
     body: Option<String>,
+    outcome: Option<String>,
 }
 
 pub(super) async fn take(
@@ -51,7 +52,8 @@ pub(super) async fn take(
 ) -> Result<Response, Trouble> {
     let pretty = ask::form(query.as_deref(), &headers)?;
     ask::brings_json(&headers)?;
-    ask::wants(&headers)?;
+    // Of many the whole is sent only where the client says so.
+    let returns = ask::wished(&headers)?.unwrap_or(Return::Minimal);
     let json = Json::parse(&body)?;
     if json.get("resourceType").and_then(Json::as_str) != Some("Bundle") {
         return Err(Trouble::Address(
@@ -75,7 +77,8 @@ pub(super) async fn take(
         room: &room,
         caller: &caller,
         base: answer::base(caller.shell(), &headers),
-        is_full: is_full(&headers),
+        headers: headers_within(&headers),
+        returns,
         searches: AtomicUsize::new(0),
     };
     match sent.kind.as_str() {
@@ -90,12 +93,6 @@ pub(super) async fn take(
         "batch" => Ok(answer::json(ask.batch(&sent, findings).await?.finish(), pretty)),
         _ => Err(Trouble::Address("Bundle.type is batch or transaction here")),
     }
-}
-
-/// Whether resources are wanted in the answer: of many, only where the client says so.
-fn is_full(headers: &HeaderMap) -> bool {
-    let said = headers.get_all(HeaderName::from_static("prefer")).iter();
-    said.filter_map(|value| value.to_str().ok()).any(|value| value.contains("return=representation"))
 }
 
 /// An error of one entry: the outcome says which.
@@ -116,6 +113,8 @@ fn outcome_at(outcome: &[u8], at: usize) -> Option<Bytes> {
         // What the resource alone was asked for says its own path; what the Bundle was asked for, the whole.
         let within = |expression: &Value| match expression.as_str().unwrap_or_default() {
             whole if whole.starts_with(&entry) => whole.to_owned(),
+            // A parameter or a header of its own request.
+            asked if asked.starts_with("http.") => entry.clone(),
             own => own
                 .split_once('.')
                 .map_or_else(|| format!("{entry}.resource"), |(_, path)| format!("{entry}.resource.{path}")),
@@ -217,7 +216,10 @@ struct Asking<'a> {
     room: &'a Room,
     caller: &'a Caller,
     base: String,
-    is_full: bool,
+    /// What an entry says that is asked as if it had come by itself: the host, and that its body is JSON.
+    headers: HeaderMap,
+    /// What is told of what is written.
+    returns: Return,
     /// How many searches were made.
     searches: AtomicUsize,
 }
@@ -480,7 +482,8 @@ impl Asking<'_> {
             location: Some(format!("{full_url}/_history/{}", stored.version)),
             full_url: Some(full_url),
             version: Some((stored.version, stored.updated.to_string())),
-            body: body.filter(|_| self.is_full),
+            body: body.filter(|_| self.returns == Return::Representation),
+            outcome: (self.returns == Return::Outcome).then(|| answer::written().to_json()),
             ..Did::of(status)
         })
     }
@@ -493,13 +496,13 @@ impl Did {
             status: &status,
             location: self.location.as_deref(),
             version: self.version.as_ref().map(|(version, updated)| (*version, updated.as_str())),
-            outcome: None,
+            outcome: self.outcome.as_deref(),
         };
         bundle.answered(self.full_url.as_deref(), self.body.as_deref(), &answered);
     }
 
     const fn of(status: StatusCode) -> Self {
-        Self { status, full_url: None, location: None, version: None, body: None }
+        Self { status, full_url: None, location: None, version: None, body: None, outcome: None }
     }
 }
 

@@ -72,7 +72,7 @@ impl Asking<'_> {
             at,
             place,
             what: what.clone(),
-            expected,
+            expected: expected.clone(),
             names: false,
             stands: false,
             creates: false,
@@ -258,7 +258,7 @@ impl Asking<'_> {
                     return Ok(None);
                 }
             } else {
-                write::must_be(room, caller, one.expected, before).await.map_err(here)?;
+                write::must_be(room, caller, &one.expected, before).await.map_err(here)?;
             }
             let key = (one.place.resource_type, one.place.id);
             let what = body.as_deref().map(|body| What::Resource(body.into()));

@@ -65,8 +65,7 @@ impl Asked {
                 "start" => asked.period = Some((period(value)?.0, asked.period.unwrap_or(always).1)),
                 "end" => asked.period = Some((asked.period.unwrap_or(always).0, period(value)?.1)),
                 "_type" => {
-                    let named: Result<Vec<&str>, Trouble> = value.split(',').map(asks::type_of).collect();
-                    let named = named?;
+                    let named = asks::types_of("_type", value)?;
                     asked.types.retain(|ty| named.contains(ty));
                     asked.named = Some(named);
                 }
