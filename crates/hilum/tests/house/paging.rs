@@ -55,10 +55,12 @@ fn a_total_is_told_as_far_as_configuration_counts() {
     let totals = |config: &str| {
         let server = Server::start(&folder, &Start { config, ..Start::default() });
         let client = Client::new(&server, "operator", "operator");
-        ["1", "2", "3"].map(|id| client.put("Location", id, ""));
+        for id in ["1", "2", "3"] {
+            client.put("Location", id, "");
+        }
         let total = |search: &str| client.page(search)["total"].as_u64();
         let all = ["", "&_total=none", "&_total=accurate", "&_count=3", "&_summary=count"]
-            .map(|more| total(&format!("Location?_count=1{more}").replace("_count=1&_count", "_count")));
+            .map(|more| total(&format!("/Location?_count=1{more}").replace("_count=1&_count", "_count")));
         server.stop();
         all
     };

@@ -250,13 +250,11 @@ fn reverse(include: &Include, source: &'static str, all: &[Shown]) -> Vec<Query>
 
 /// The parameters that an include goes by.
 fn references(include: &Include, resource_type: &'static str) -> Vec<&'static Parameter> {
-    match include.parameter {
-        Some(parameter) => vec![parameter],
-        None => {
-            let refers = |one: &&Parameter| one.ty == ParameterType::Reference && Rule::answers(one);
-            r4().parameters_of(resource_type).filter(refers).collect()
-        }
+    if let Some(parameter) = include.parameter {
+        return vec![parameter];
     }
+    let refers = |one: &&Parameter| one.ty == ParameterType::Reference && Rule::answers(one);
+    r4().parameters_of(resource_type).filter(refers).collect()
 }
 
 /// Searches for these values, so many at once as one statement holds.
