@@ -2,7 +2,7 @@
 //! were written, current and earlier ones side by side, and the types are joined: a page costs as much as it shows,
 //! however many versions there are.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use hilum_core::{Authority, Id, Seq, Timestamp};
 use hilum_engines::tables::{Read, Scan, TablesError, Value};
@@ -128,6 +128,33 @@ impl Chart {
             walks.retain(|walk| !walk.ready.is_empty() || !walk.is_done);
         }
         Err(TablesError::TooCostly.into())
+    }
+
+    /// Which of these versions made what was not there: first ones, and those behind a deletion.
+    ///
+    /// # Errors
+    /// As [`Chart::versions`].
+    pub async fn made(
+        &self,
+        authority: &Authority,
+        versions: &[&Stored],
+    ) -> Result<BTreeSet<VersionPlace>, ChartError> {
+        may_read(authority)?;
+        let (first, later): (Vec<&Stored>, Vec<&Stored>) =
+            versions.iter().partition(|stored| stored.version <= 1);
+        let before = |stored: &&Stored| {
+            let mut before = key(&stored.resource_type, stored.id);
+            before.push(Value::Int(stored.version - 1));
+            Read::Get { table: HISTORY.name, key: before }
+        };
+        let reads: Vec<Read> = later.iter().map(before).collect();
+        let mut made: BTreeSet<VersionPlace> = first.into_iter().map(VersionPlace::of).collect();
+        for (stored, before) in later.into_iter().zip(port::read(self.tables(), &reads).await?) {
+            if before.first().map(Stored::earlier).transpose()?.is_some_and(|before| before.deleted) {
+                made.insert(VersionPlace::of(stored));
+            }
+        }
+        Ok(made)
     }
 
     /// When each of these versions was replaced; of one that is current nothing is said.

@@ -129,6 +129,14 @@ const CODES: &str = include_str!("../r4/codes.tsv");
 const SEARCH: &str = include_str!("../r4/search.tsv");
 const COMPARTMENTS: &str = include_str!("../r4/compartments.tsv");
 
+/// Of some names the one that a wrong one is nearest to, where one is near.
+pub(crate) fn nearest(wrong: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    // Names longer than any are not compared letter by letter.
+    let wrong = wrong.get(..wrong.floor_char_boundary(64)).unwrap_or_default();
+    let near = known.map(|known| (strsim::damerau_levenshtein(wrong, known), known)).min();
+    near.filter(|(distance, known)| *distance <= known.len().div_ceil(2)).map(|(_, known)| known)
+}
+
 impl Definitions {
     /// A type by its name, or the elements below an element by their path.
     pub fn shape(&self, path: &str) -> Option<&Shape> {
@@ -142,10 +150,7 @@ impl Definitions {
 
     /// The resource type that a name is nearest to, where one is near.
     pub fn nearest_type(&self, name: &str) -> Option<&'static str> {
-        // Names longer than any are not compared letter by letter.
-        let name = name.get(..64).unwrap_or(name);
-        let near = self.resource_types().map(|known| (strsim::damerau_levenshtein(name, known), known)).min();
-        near.filter(|(distance, known)| *distance <= known.len().div_ceil(2)).map(|(_, known)| known)
+        nearest(name, self.resource_types())
     }
 
     /// Whether there is such a resource type.

@@ -31,7 +31,7 @@ pub const SUBSETTED: &str = "SUBSETTED";
 pub enum Subset {
     /// What the definitions mark as summary, at each level.
     Summary,
-    /// The narrative alone.
+    /// The narrative, and what must be there or changes the meaning of the rest.
     Text,
     /// All but the narrative.
     Data,

@@ -49,6 +49,8 @@ pub const SEARCH_FORM_BYTES_MAX: usize = 3 * hilum_fhir::limits::QUERY_BYTES_MAX
 pub const INCLUDED_MAX: usize = 900;
 /// References that an include follows, one behind the other.
 pub const INCLUDE_ROUNDS_MAX: usize = 4;
+/// Searches that find what is included with the matches of one page.
+pub const INCLUDE_QUERIES_MAX: usize = 1_000;
 /// Values of one of the searches that find what is included.
 pub const INCLUDE_VALUES_MAX: usize = 1_000;
 /// Bytes of what a link holds, beyond which the search is kept and named: longer links do not pass every proxy.

@@ -383,7 +383,7 @@ pub async fn queries(subject: &mut Subject) -> Outcome {
 pub async fn counts_of_queries(subject: &mut Subject) -> Outcome {
     let dice = Dice(Entropy::seeded(7));
     let world = World::make(subject, &dice).await?;
-    let (mut exact, mut wide) = (0, 0);
+    let (mut exact, mut wide, mut soon) = (0, 0, 0);
     for n in 0..150 {
         let queries: Vec<Query> = (0..dice.below(4)).map(|_| query(&dice)).collect();
         let bounds = Bounds { cap: 1 + dice.below(12), rows: Some(dice.below(40)), budget: None };
@@ -397,10 +397,14 @@ pub async fn counts_of_queries(subject: &mut Subject) -> Outcome {
                 None => !is_narrow,
             };
             ensure!(is_right, "{n}: {query:?} counts {counted:?} in {bounds:?}, not {want} of {rows}");
+            soon += usize::from(!is_narrow && is_capped);
             if is_narrow { exact += 1 } else { wide += 1 }
         }
     }
-    ensure!(exact > 50 && wide > 50, "{exact} counted, {wide} too wide");
+    ensure!(
+        exact > 50 && wide > 50 && soon > 5,
+        "{exact} counted, {wide} too wide, {soon} of them up to the cap"
+    );
     Ok(())
 }
 

@@ -383,9 +383,9 @@ fn add_members(of_type: &OfType, resource: &Json<'_>, settings: &Settings, out: 
         let mut converter = Converter { parameter: member, settings, out: &mut found };
         converter.add(&Found::Element(entity, "Reference"));
     }
+    // Beyond the bound of what clients search for: whoever is held by `member` is held here.
     let ours = found.values.into_iter().filter(|entry| matches!(entry.value, Value::Reference { .. }));
-    ours.for_each(|entry| out.push(number, entry.value));
-    out.too_many |= found.too_many;
+    out.values.extend(ours.map(|entry| Entry { param: number, value: entry.value }));
 }
 
 /// That it is there: what all of a type are walked by, what a resource that a search goes through is asked for, and by

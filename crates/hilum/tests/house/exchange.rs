@@ -694,4 +694,13 @@ fn what_is_withheld_is_not_written_over_blindly() {
         assert_eq!(told.status, status, "{}", told.text());
         assert!(told.text().contains("not-found"), "{}", told.text());
     }
+    // Nor does a batch read what stands of her.
+    let everything = format!("{about}/$everything");
+    for url in ["Basic/about", "Basic/about/_history", "Basic/about/$meta", &about, &everything] {
+        let entry = json!({"request": {"method": "GET", "url": url}});
+        let sent = json!({"resourceType": "Bundle", "type": "batch", "entry": [entry]}).to_string();
+        let told = said(&client.ask("POST", "", &[], &sent));
+        let status = told["entry"][0]["response"]["status"].as_str().unwrap();
+        assert!(status.starts_with("404"), "{url}: {told}");
+    }
 }

@@ -51,8 +51,8 @@ fn pages_are_the_same_in_every_style_on_postgresql() {
 /// A total is exact or is not told: not beyond what configuration has counted, and whoever asks for it gets it all the same.
 #[test]
 fn a_total_is_told_as_far_as_configuration_counts() {
-    let folder = tempdir().unwrap();
     let totals = |config: &str| {
+        let folder = tempdir().unwrap();
         let server = Server::start(&folder, &Start { config, ..Start::default() });
         let client = Client::new(&server, "operator", "operator");
         for id in ["1", "2", "3"] {

@@ -188,7 +188,7 @@ pub(super) fn outcome(status: StatusCode, outcome: &OperationOutcome) -> Respons
 
 /// What is said of what was written, to who wants to be told so.
 pub(super) fn written() -> OperationOutcome {
-    OperationOutcome::one(Severity::Information, IssueType::Informational, "written")
+    OperationOutcome::one(Severity::Information, IssueType::Informational, "done")
 }
 
 /// The findings of a check as an outcome; all is well when there are none.

@@ -1,5 +1,7 @@
 //! What the server says that it can (<https://hl7.org/fhir/R4/capabilitystatement.html>), made from the tables that answer.
 
+use std::sync::LazyLock;
+
 use axum::extract::RawQuery;
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -120,7 +122,8 @@ pub(super) async fn metadata(
     Ok(answer::json(statement(&answer::base(visit.shell(), &headers)), pretty))
 }
 
-fn statement(base: &str) -> String {
+/// What each type can, as the program was built: it does not change.
+static RESOURCES: LazyLock<String> = LazyLock::new(|| {
     let resources: Vec<String> = r4()
         .resource_types()
         .map(|ty| {
@@ -137,6 +140,10 @@ fn statement(base: &str) -> String {
             )
         })
         .collect();
+    resources.join(",")
+});
+
+fn statement(base: &str) -> String {
     format!(
         "{{\"resourceType\":\"CapabilityStatement\",\"status\":\"active\",\"date\":\"2026-11-21\",\"kind\":\"instance\",\
          \"software\":{{\"name\":\"hilum\",\"version\":\"{}\"}},\"implementation\":{{\"description\":\"hilum\",\
@@ -144,7 +151,7 @@ fn statement(base: &str) -> String {
          \"documentation\":\"{}\",\"resource\":[{}],\"interaction\":[{}],\"operation\":[{}],\"compartment\":[{}]}}]}}",
         env!("CARGO_PKG_VERSION"),
         documentation(),
-        resources.join(","),
+        *RESOURCES,
         interactions(&OF_ALL),
         operation("meta", "Resource"),
         compartments()

@@ -119,16 +119,6 @@ fn zone(room: &Room) -> TimeZone {
     room.chart.indexer().map_or(TimeZone::UTC, |indexer| indexer.settings().zone.clone())
 }
 
-/// Whether a version made what was not there: the first, and one on top of a deletion.
-async fn is_made(room: &Room, caller: &Caller, stored: &Stored) -> Result<bool, Trouble> {
-    if stored.version <= 1 {
-        return Ok(true);
-    }
-    let (ty, before) = (&stored.resource_type, stored.version - 1);
-    let before = room.chart.version(&caller.authority, ty, stored.id, before).await?;
-    Ok(before.deleted)
-}
-
 /// A version as an entry.
 fn entry(
     bundle: &mut Bundle,
@@ -172,9 +162,11 @@ pub(super) async fn of_one(
         return Err(Trouble::NotFound);
     }
     let last = told.all.last().map(|told| told.stored.version);
+    let all: Vec<&Stored> = told.all.iter().map(|told| &told.stored).collect();
+    let made = room.chart.made(&caller.authority, &all).await?;
     for Told { stored, body, replaced } in told.all {
         if window.has(&stored, replaced) {
-            let is_made = is_made(&room, &caller, &stored).await?;
+            let is_made = made.contains(&VersionPlace::of(&stored));
             entry(&mut bundle, &base, (&address, &stored, is_made), (body, form))?;
         }
     }
@@ -336,13 +328,16 @@ async fn finish(
         more = found.len() > missing;
         let found = found.get(..missing.min(found.len())).unwrap_or_default();
         behind = found.last().map(VersionPlace::of).or(behind);
-        for (stored, body) in told(room, caller, window, found).await? {
+        let told = told(room, caller, window, found).await?;
+        let all: Vec<&Stored> = told.iter().map(|(stored, _)| *stored).collect();
+        let made = room.chart.made(&caller.authority, &all).await?;
+        for (stored, body) in told {
             let logical = match body.as_deref() {
                 Some(body) => id_of(body)?,
                 None => id_of_deleted(room, caller, stored).await?,
             };
             let address = format!("{}/{logical}", stored.resource_type);
-            let is_made = is_made(room, caller, stored).await?;
+            let is_made = made.contains(&VersionPlace::of(stored));
             entry(&mut bundle, base, (&address, stored, is_made), (body, form))?;
             said += 1;
         }

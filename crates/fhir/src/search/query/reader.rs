@@ -9,7 +9,7 @@ use crate::limits::{
     CHAIN_STEPS_MAX, CHAIN_WAYS_MAX, INCLUDES_MAX, QUERY_NEGATIONS_MAX, QUERY_VALUE_BYTES_MAX,
     QUERY_VALUES_MAX, SORT_KEYS_MAX,
 };
-use crate::r4::{Parameter, ParameterType, r4};
+use crate::r4::{Parameter, ParameterType, nearest, r4};
 use crate::search::fold::{FOLDED_BYTES_MAX, fold};
 use crate::search::unit::{UCUM, is_unit};
 
@@ -180,12 +180,7 @@ impl Reader {
             r4().parameters_of(resource_type).filter(|parameter| Rule::answers(parameter) && fits(parameter));
         let results = RESULT.into_iter().filter(|_| within.is_empty());
         let known = answered.map(|parameter| parameter.code).chain(results);
-        // Names longer than any are not compared letter by letter.
-        let wrong = code.get(..64).unwrap_or(code);
-        let near = known.map(|known| (strsim::damerau_levenshtein(wrong, known), known)).min();
-        let nearest =
-            near.filter(|(distance, known)| *distance <= known.len().div_ceil(2)).map(|(_, known)| known);
-        Err(QueryError::Unknown { at: self.at, within, resource_type, nearest })
+        Err(QueryError::Unknown { at: self.at, within, resource_type, nearest: nearest(code, known) })
     }
 
     fn criterion(

@@ -342,6 +342,28 @@ fn compounds_hold_what_is_asked_together() {
 }
 
 #[test]
+fn members_are_those_who_did_not_leave() {
+    let group = |all: &[String]| {
+        let json = format!(r#"{{"resourceType":"Group","member":[{}]}}"#, all.join(","));
+        let json = Json::parse(json.as_bytes()).unwrap();
+        let found = values(&json, &settings(), &[]);
+        let of = |number| found.values.iter().filter(|entry| entry.param == number).count();
+        (of(members().unwrap().itself()), of(members().unwrap()), found.too_many)
+    };
+    let member = |to: &str, rest: &str| format!(r#"{{"entity":{{"reference":"{to}"}}{rest}}}"#);
+    let some = [
+        member("Patient/1", ""),
+        member("Patient/2", r#","inactive":true"#),
+        member("Patient/3", r#","inactive":false"#),
+        member("urn:x:4", ""),
+    ];
+    assert_eq!(group(&some), (4, 2, false), "of this server, and still in it");
+    // A Group may have as many as its parameter holds.
+    let most: Vec<String> = (0..INDEX_ROWS_MAX - 10).map(|n| member(&format!("Patient/{n}"), "")).collect();
+    assert_eq!(group(&most), (most.len(), most.len(), false));
+}
+
+#[test]
 fn values_have_a_bound() {
     let many: Vec<String> = (0..=INDEX_ROWS_MAX).map(|n| format!(r#"{{"value":"{n}"}}"#)).collect();
     let patient = format!(r#"{{"resourceType":"Patient","identifier":[{}]}}"#, many.join(","));

@@ -175,7 +175,10 @@ impl Asking<'_> {
                 }
             }
             // A reading may go by what the transaction itself brings.
-            let brings = |ty: &&str| writes.iter().any(|one| one.place.resource_type == *ty);
+            let brings = |ty: &&str| {
+                let is_kept = |one: &&Writes<'_>| !matches!(one.what, What::Gone);
+                writes.iter().filter(is_kept).any(|one| one.place.resource_type == *ty)
+            };
             if !TERMS.iter().any(brings) {
                 for (at, request) in &reads {
                     self.can_be_answered(request).await.map_err(|trouble| (Some(*at), trouble))?;

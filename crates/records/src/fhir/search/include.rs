@@ -16,7 +16,9 @@ use hilum_fhir::{FhirId, Reference};
 use super::walk::{Ask, Shown};
 use crate::fhir::answer::Trouble;
 use crate::fhir::read::visible;
-use crate::limits::{INCLUDE_ROUNDS_MAX, INCLUDE_VALUES_MAX, INCLUDED_MAX, PAGE_ROUNDS_MAX};
+use crate::limits::{
+    INCLUDE_QUERIES_MAX, INCLUDE_ROUNDS_MAX, INCLUDE_VALUES_MAX, INCLUDED_MAX, PAGE_ROUNDS_MAX,
+};
 use crate::logical::is_of;
 
 /// A resource by its type and logical id.
@@ -53,7 +55,7 @@ impl Ask<'_> {
             seen.extend([None, Some(shown.version)].map(|version| (place(shown), version)));
         }
         let sources = self.sources(includes).await?;
-        let mut begun = 0;
+        let (mut begun, mut asked) = (0, 0);
         for round in 0..INCLUDE_ROUNDS_MAX {
             let all = if round == 0 { matches } else { out.shown.get(begun..).unwrap_or_default() };
             if all.is_empty() {
@@ -64,6 +66,11 @@ impl Ask<'_> {
                 wanted.flat_map(|include| self.wanted((include, &sources), all, &seen)).collect();
             begun = out.shown.len();
             for (query, versions) in wanted {
+                asked += 1;
+                if out.is_cut || asked > INCLUDE_QUERIES_MAX {
+                    out.is_cut = true;
+                    break;
+                }
                 self.found_by((&query, versions.as_ref()), (t, began), is_wanted, (&mut seen, &mut out))
                     .await?;
             }
