@@ -74,7 +74,7 @@ async fn the_class_says_which_list() {
         let chart = Chart::open(house.tables.clone(), house.clock.clone());
         let found =
             Reconciler::new(house.tables.clone(), chart.clone(), house.clock.clone()).look().await.unwrap();
-        let freshness = Freshness { as_of: house.clock.now(), applied: house.now().await, lag: 0 };
+        let freshness = Freshness { as_of: house.clock.now(), applied: house.now().await, lag: Some(0) };
         let authority = Authority::new("key:test", Role::Viewer);
         let query = Query::default();
         let sight = house.sight(&chart, &authority);

@@ -67,9 +67,16 @@ impl PartitionHealth {
         }
     }
 
-    /// Records in the log that are not applied.
-    pub const fn lag_records(&self) -> u64 {
-        self.end.saturating_sub(self.applied)
+    /// Records in the log that are not applied; absent where the log is not the one that was applied, or is not there:
+    /// what was seen of it last says nothing of now.
+    pub fn lag_records(&self) -> Option<u64> {
+        self.lag_up_to(self.end)
+    }
+
+    /// The same, of a partition that is found to end at `end`.
+    pub fn lag_up_to(&self, end: u64) -> Option<u64> {
+        let is_lost = |one: &Paused| matches!(one.cause, Cause::Gone | Cause::OtherLog);
+        if self.paused.as_ref().is_some_and(is_lost) { None } else { end.checked_sub(self.applied) }
     }
 
     /// Where less is applied than before (the tables went back), it catches up with all that is there now.
@@ -95,8 +102,8 @@ pub struct ProjectionHealth {
 }
 
 impl ProjectionHealth {
-    /// Records in the log that are not applied.
-    pub fn lag_records(&self) -> u64 {
+    /// Records in the log that are not applied; absent where that is not known of a partition.
+    pub fn lag_records(&self) -> Option<u64> {
         self.partitions.iter().map(PartitionHealth::lag_records).sum()
     }
 
@@ -195,7 +202,7 @@ impl Progress {
             } else if slot.paused.as_ref().is_none_or(|paused| paused.cause != Cause::Gone) {
                 let why = || Paused { cause: Cause::NoWorker, why: "no process works at it".to_owned() };
                 slot.oldest_unapplied = None;
-                slot.paused = (slot.lag_records() > 0).then(why);
+                slot.paused = (slot.lag_records() != Some(0)).then(why);
             }
         }
     }

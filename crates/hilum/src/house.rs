@@ -315,7 +315,9 @@ impl House {
         let mut moved = fold.progress().moved();
         let done = loop {
             let health = fold.progress().health();
-            lag(health.lag_records());
+            if let Some(left) = health.lag_records() {
+                lag(left);
+            }
             if health.caught_up() {
                 break Ok(());
             }

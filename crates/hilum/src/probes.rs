@@ -165,9 +165,12 @@ pub fn gauges(house: &House, watch: &Watch) {
     metrics::gauge!("hilum_read_only").set(if read_only { 1.0 } else { 0.0 });
     let now = house.clock.now();
     for one in watch.progress.health().partitions {
-        let age_s = one.oldest_unapplied.map_or(0.0, |oldest| now.micros_since(oldest) as f64 / 1e6);
+        // What is not known is no number: neither 0 nor what was seen last.
+        let lag = one.lag_records().map_or(f64::NAN, |lag| lag as f64);
+        let age_s = one.oldest_unapplied.map(|oldest| now.micros_since(oldest) as f64 / 1e6);
+        let age_s = age_s.unwrap_or(if lag.is_nan() { f64::NAN } else { 0.0 });
         let labels = [("stream", one.stream.to_string()), ("partition", one.partition.to_string())];
-        metrics::gauge!("hilum_lag_records", &labels).set(one.lag_records() as f64);
+        metrics::gauge!("hilum_lag_records", &labels).set(lag);
         metrics::gauge!("hilum_oldest_unapplied_seconds", &labels).set(age_s);
         metrics::gauge!("hilum_paused", &labels).set(if one.paused.is_some() { 1.0 } else { 0.0 });
         metrics::counter!("hilum_commits_total", &labels).absolute(one.commits);

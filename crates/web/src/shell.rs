@@ -82,8 +82,8 @@ pub struct PausedPartition {
     pub stream: String,
     /// Which.
     pub partition: u16,
-    /// Records that wait for it.
-    pub lag: u64,
+    /// Records that wait for it; absent where nobody knows.
+    pub lag: Option<u64>,
     /// What kind of thing keeps it.
     pub cause: &'static str,
     /// Why, without patient data.

@@ -276,7 +276,7 @@ impl Rows {
             without_bed: some("census.without_bed", census.count.without_bed as u64),
             undecided: some("census.undecided", census.count.identity_undecided as u64),
             as_of: census.freshness.as_of,
-            lag: some("census.lag", census.freshness.lag),
+            lag: census.freshness.lag.and_then(|lag| some("census.lag", lag)),
         }
     }
 }
@@ -292,7 +292,9 @@ fn state_of(w: &Words, asked: &Asked, census: &Census, room: &Room, at: Timestam
     }
     let oldest = room.progress.health().oldest_unapplied();
     if let Some(oldest) = oldest.filter(|oldest| at.micros_since(*oldest) > 10_000_000) {
-        let text = w.n("census.late.text", census.freshness.lag).replace("{at}", &w.at_second(&oldest));
+        // One is known to wait.
+        let text =
+            w.n("census.late.text", census.freshness.lag.unwrap_or(1)).replace("{at}", &w.at_second(&oldest));
         return Some(Notice::new(NoticeKind::Stale, w.t("census.late.title"), text));
     }
     let missing = room.gateways.silent(at);

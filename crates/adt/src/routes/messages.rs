@@ -196,7 +196,7 @@ async fn list(
         after: asked.after,
         older,
         as_of: freshness.as_of,
-        lag: (freshness.lag > 0).then(|| w.n("census.lag", freshness.lag)),
+        lag: freshness.lag.filter(|&lag| lag > 0).map(|lag| w.n("census.lag", lag)),
         quarantined: some_of("messages.quarantined", quarantined),
         refused: some_of("messages.refused", refused),
         state,

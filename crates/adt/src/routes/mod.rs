@@ -12,11 +12,11 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hilum_chart::{Chart, Progress};
+use hilum_chart::{Chart, PartitionHealth, Progress};
 use hilum_core::{
     Authority, Clock, Entropy, Id, InstallationKey, Kind, Position, Role, SourceName, Timestamp,
 };
-use hilum_engines::log::Log;
+use hilum_engines::log::{Log, LogError};
 use hilum_engines::tables::Tables;
 use hilum_web::live::Topic;
 use hilum_web::outcome::Fault;
@@ -138,13 +138,19 @@ impl Room {
     /// The engines'.
     pub async fn freshness(&self) -> Result<Freshness, ViewError> {
         let partitions = self.progress.health().partitions;
-        let lags = partitions.iter().map(async |one| {
-            // A log that does not answer says so by its health: the chart is shown all the same.
-            let end = self.log.end(one.stream, one.partition).await.unwrap_or(one.end);
-            end.saturating_sub(one.applied)
-        });
+        let lags = partitions.iter().map(async |one| one.lag_up_to(self.end(one).await?));
         let lag = futures::future::join_all(lags).await.into_iter().sum();
         Ok(Freshness { as_of: self.clock.now(), applied: self.tables.now().await?, lag })
+    }
+
+    /// Where a partition ends; absent where its topic is gone. A log that does not answer says so by its health, and what
+    /// was seen last is shown.
+    async fn end(&self, one: &PartitionHealth) -> Option<u64> {
+        match self.log.end(one.stream, one.partition).await {
+            Ok(end) => Some(end),
+            Err(LogError::Gone { .. }) => None,
+            Err(_) => Some(one.end),
+        }
     }
 
     /// What views read through on behalf of `authority`.

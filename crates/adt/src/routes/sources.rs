@@ -42,8 +42,10 @@ struct PartitionState {
     /// Which process works at it; absent where this one is alone, or where nobody does.
     worker: Option<String>,
     applied: u64,
-    end: u64,
-    lag: u64,
+    /// Absent where its topic is gone.
+    end: Option<u64>,
+    /// Absent where the log is not the one that was applied, or is not there.
+    lag: Option<u64>,
     #[serde(serialize_with = "as_optional_text")]
     oldest_unapplied: Option<Timestamp>,
     paused: Option<String>,
@@ -52,10 +54,10 @@ struct PartitionState {
 }
 
 impl PartitionState {
-    fn of(one: &PartitionHealth, end: u64, log: &Log, worker: Option<(&Process, &AtWork)>) -> Self {
+    fn of(one: &PartitionHealth, end: Option<u64>, log: &Log, worker: Option<(&Process, &AtWork)>) -> Self {
         let elsewhere = worker.filter(|_| !one.is_here).map(|(_, said)| (said.conflicts, said.rejected));
         let (conflicts, rejected) = elsewhere.unwrap_or((one.conflicts, one.rejected));
-        let lag = end.saturating_sub(one.applied);
+        let lag = end.and_then(|end| one.lag_up_to(end));
         Self {
             stream: one.stream.as_str(),
             partition: one.partition,
@@ -65,7 +67,7 @@ impl PartitionState {
             end,
             lag,
             // What was said some seconds ago may be applied since.
-            oldest_unapplied: one.oldest_unapplied.filter(|_| lag > 0),
+            oldest_unapplied: one.oldest_unapplied.filter(|_| lag != Some(0)),
             paused: one.paused().map(str::to_owned),
             conflicts,
             rejected,
@@ -152,11 +154,7 @@ async fn gather(room: &Room) -> Result<Answer, Fault> {
     let freshness = room.freshness().await?;
     let at = freshness.as_of;
     let health = room.progress.health().partitions;
-    let ends = health.iter().map(|one| async {
-        // That the log does not answer stands on the page.
-        room.log.end(one.stream, one.partition).await.unwrap_or(one.end)
-    });
-    let ends = join_all(ends).await;
+    let ends = join_all(health.iter().map(|one| room.end(one))).await;
     // Behind all that is waited for: what is said of all sources and of each process is then of the same moment.
     let seen = room.gateways.presence().map(|presence| presence.seen()).unwrap_or_default();
     let workers = seen.workers(at);
@@ -276,7 +274,7 @@ struct SourcesPage {
     partitions: Vec<PartitionRow>,
     answer: Answer,
     notices: Vec<Notice>,
-    lag: String,
+    lag: Option<String>,
     as_of: Timestamp,
 }
 
@@ -318,7 +316,7 @@ async fn page(State(room): State<Room>, caller: Caller) -> Result<Response, Faul
         processes: answer.processes.iter().map(|process| ProcessRow::of(&w, process, at)).collect(),
         partitions: partitions.collect(),
         notices: notices(&w, &answer),
-        lag: w.number(answer.freshness.lag),
+        lag: answer.freshness.lag.map(|lag| w.number(lag)),
         as_of: at,
         answer,
         w: w.clone(),

@@ -28,8 +28,8 @@ pub struct Freshness {
     pub as_of: Timestamp,
     /// The newest commit that it shows.
     pub applied: Seq,
-    /// Records that are durable and not yet applied.
-    pub lag: u64,
+    /// Records that are durable and not yet applied; absent where a part of the log is lost.
+    pub lag: Option<u64>,
 }
 
 pub(crate) fn as_text<S: serde::Serializer>(

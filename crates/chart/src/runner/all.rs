@@ -279,7 +279,7 @@ async fn look_where<P: Projection>(
         let end = end.unwrap_or(applied);
         progress.update(stream, partition, |slot| {
             slot.forget_target_behind(applied);
-            (slot.applied, slot.end) = (applied, end.max(applied));
+            (slot.applied, slot.end) = (applied, end);
             slot.target.get_or_insert(end);
         });
     }

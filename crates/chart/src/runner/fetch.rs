@@ -120,6 +120,7 @@ impl<P: Projection> Runner<P> {
         }
         let end = port::known_end(&self.log, self.stream, self.partition).await?.unwrap_or(behind);
         if end < next {
+            self.progress.update(self.stream, self.partition, |slot| slot.end = end);
             return Err(ChartError::LogBehind { stream: self.stream, partition: self.partition, end, next });
         }
         self.end_asked = Some(now);

@@ -448,12 +448,23 @@ fn of_the_fold(watch: &Watch) -> Vec<Finding> {
         .filter_map(|one| {
             let Paused { cause, why } = one.paused.as_ref()?;
             let about = format!("partition {}/{}", one.stream, one.partition);
-            let found = format!("stands still at {} with {} to apply: {why}", one.applied, one.lag_records());
+            let left = one.lag_records().map_or_else(
+                || {
+                    format!(
+                        "how much there is to apply is not known (its end was {} when last seen)",
+                        one.end
+                    )
+                },
+                |lag| format!("{lag} to apply"),
+            );
+            let found = format!("stands still at {}, {left}: {why}", one.applied);
             Some(Finding { cause: Some(*cause), ..Finding::bad(&about, found, way_out(*cause)) })
         })
         .collect();
     if findings.is_empty() {
-        findings.push(Finding::ok("fold", format!("goes on, {} records to apply", fold.lag_records())));
+        let left = fold.lag_records().map(|lag| format!("{lag} records to apply"));
+        let left = left.unwrap_or_else(|| "the end of the log is not known yet".to_owned());
+        findings.push(Finding::ok("fold", format!("goes on, {left}")));
     }
     findings
 }

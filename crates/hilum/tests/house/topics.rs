@@ -101,6 +101,26 @@ fn a_topic_comes_while_all_run_and_its_loss_stops_its_source_alone() {
             });
         is_all.then_some(())
     });
+    let lags = |server: &Server, at: u16| {
+        let metrics = request(server.http.unwrap(), "GET", "/metrics", &[("x-api-key", &admin)], b"").text();
+        let of = |metric: &str| {
+            let name = format!("{metric}{{stream=\"hl7.in\",partition=\"{at}\"}} ");
+            metrics.lines().find_map(|line| line.strip_prefix(&name)).map(str::to_owned).unwrap()
+        };
+        ["hilum_paused", "hilum_lag_records", "hilum_oldest_unapplied_seconds"].map(of)
+    };
+    for server in [&one, &gateway] {
+        wait("what was seen of it last is not said any more", 30, || {
+            (lags(server, at) == ["1", "NaN", "NaN"]).then_some(())
+        });
+        assert_eq!(lags(server, 0)[0], "0", "the others go on");
+    }
+    let row = of_it(&one, at);
+    assert!(row["lag"].is_null() && row["end"].is_null() && row["paused"].is_string(), "{row}");
+    let sources = json(&one, "/api/sources", &viewer);
+    assert!(sources["lag"].is_null(), "nobody knows how much is not applied: {sources}");
+    let page = request(one.http.unwrap(), "GET", "/sources", &html, b"").text();
+    assert!(page.contains("not known"), "{page}");
     wait("nothing is acknowledged for it", 30, || (post(&gateway, &ed, &a01("E4")) == 503).then_some(()));
     let (status, said) = state(&gateway);
     assert_eq!(status, 200, "a gateway is there for the others: {said}");
@@ -110,6 +130,7 @@ fn a_topic_comes_while_all_run_and_its_loss_stops_its_source_alone() {
     }
     on_board(8);
     let finding = doctor(&one.data).into_iter().find(|one| one.2.contains(&topic)).unwrap();
+    assert!(finding.2.contains("how much there is to apply is not known"), "{finding:?}");
     assert!(finding.3.contains("restore the topic") && finding.3.contains("--behind keep"), "{finding:?}");
     let late = sibling(&folder);
     assert!(Server::try_start(&late, &start).is_none(), "nor does a process begin");
@@ -142,6 +163,10 @@ fn a_topic_comes_while_all_run_and_its_loss_stops_its_source_alone() {
         paused(&one).iter().any(is_it).then_some(())
     });
     std::thread::sleep(std::time::Duration::from_secs(4));
+    for server in [&one, &gateway] {
+        assert_eq!(lags(server, at), ["1", "NaN", "NaN"], "another one of its name tells nothing of it");
+    }
+    assert!(of_it(&one, at)["lag"].is_null());
     assert!(paused(&one).iter().any(|(_, number, ..)| *number == u64::from(at)), "and goes on waiting");
     assert_eq!(patients(&one, &viewer), 8, "E1 is here as far as anybody knows");
     gateway.stop();

@@ -203,7 +203,7 @@ async fn record(data: &Path, tables: &Path, tape: &Path) -> Result<()> {
     let taped = Tables::Sqlite(Sqlite::open(tables, &schema(), options)?);
     let running = run_all(&house.fold, &house.log, &taped, &house.clock);
     let until = Instant::now() + Duration::from_mins(10);
-    while !running.progress().health().caught_up() || running.progress().health().lag_records() > 0 {
+    while !running.progress().health().caught_up() || running.progress().health().lag_records() != Some(0) {
         if Instant::now() > until {
             bail!("the log was not folded again after 600 s");
         }

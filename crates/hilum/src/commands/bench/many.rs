@@ -200,10 +200,10 @@ impl Bench<'_> {
             loop {
                 let health = running.progress().health();
                 // Some seconds go by until the partitions are dealt out and their ends known.
-                if health.lag_records() > 0 {
+                if health.lag_records().is_some_and(|lag| lag > 0) {
                     begun.get_or_insert_with(Instant::now);
                 }
-                if health.caught_up() && health.lag_records() == 0 {
+                if health.caught_up() && health.lag_records() == Some(0) {
                     break;
                 }
                 if Instant::now() > until {
