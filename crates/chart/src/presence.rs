@@ -166,6 +166,50 @@ impl Process {
     }
 }
 
+/// Looks whether another process has the id of this one: a data folder that was copied takes its `process.id` along, and
+/// two that live then write one row and hold one lease. Whoever was killed and is started anew finds its old row too,
+/// which nobody renews.
+#[derive(Debug, Default)]
+pub struct Twins {
+    has_looked: bool,
+    /// The start of whoever stood in the row when this one came.
+    first: Option<Timestamp>,
+    /// The last sign of life that was another's.
+    heard: Option<(Timestamp, Timestamp)>,
+    /// Such signs in a row, each behind a sign of our own. One may have been under way when its process was killed.
+    signs: u8,
+}
+
+/// A process with the id of another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Twin {
+    /// The other one.
+    pub process: Process,
+    /// Whether that one was there when this one came.
+    pub was_first: bool,
+}
+
+impl Twins {
+    /// Takes in the row of the own id, as it stands before the process that was `started` then writes its own.
+    pub fn look(&mut self, row: Option<&Process>, started: Timestamp) -> Option<Twin> {
+        let other = row.filter(|row| row.started != started);
+        let sign = other.map(|other| (other.started, other.seen));
+        if !self.has_looked {
+            (self.has_looked, self.first, self.heard) = (true, other.map(|other| other.started), sign);
+            return None;
+        }
+        let Some(other) = other else {
+            self.signs = 0;
+            return None;
+        };
+        if sign != self.heard {
+            (self.signs, self.heard) = (self.signs.saturating_add(1), sign);
+        }
+        let was_first = self.first == Some(other.started);
+        (self.signs > 1).then(|| Twin { process: other.clone(), was_first })
+    }
+}
+
 /// What the last look saw.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
@@ -394,6 +438,49 @@ mod tests {
             assert_eq!(is_there, tick > 0, "from the second look on");
             presence.say(&process(1, presence.clock.now())).await.unwrap();
             assert_eq!(ids(&presence.look().await.unwrap()), [1, 2], "{tick}");
+        }
+    }
+
+    #[test]
+    fn two_of_one_id_are_told_from_one_that_was_started_anew() {
+        let row = |started: i64, seen: i64| Some(Process { started: at(started), ..process(1, at(seen)) });
+        // Looks of a process that was started at 100, each with what is found.
+        let cases = [
+            ("the first ever", vec![(None, None), (row(100, 100), None), (row(100, 102), None)]),
+            (
+                "killed and started anew",
+                vec![(row(50, 99), None), (row(100, 100), None), (row(100, 102), None)],
+            ),
+            (
+                "what was under way when it was killed comes late",
+                vec![(row(50, 99), None), (row(50, 101), None), (row(100, 102), None), (row(100, 104), None)],
+            ),
+            (
+                "our own sign was not taken: nobody renews the old one",
+                vec![(row(50, 99), None), (row(50, 99), None), (row(50, 99), None)],
+            ),
+            (
+                "another one was there first",
+                vec![(row(50, 99), None), (row(50, 101), None), (row(50, 103), Some(true))],
+            ),
+            (
+                "another one comes, and goes",
+                vec![
+                    (None, None),
+                    (row(100, 100), None),
+                    (row(103, 103), None),
+                    (row(103, 105), Some(false)),
+                    (row(100, 106), None),
+                    (row(103, 107), None),
+                ],
+            ),
+        ];
+        for (why, looks) in cases {
+            let mut twins = Twins::default();
+            for (n, (row, want)) in looks.into_iter().enumerate() {
+                let got = twins.look(row.as_ref(), at(100)).map(|twin| twin.was_first);
+                assert_eq!(got, want, "{why}: look {n}");
+            }
         }
     }
 

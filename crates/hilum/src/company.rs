@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hilum_chart::Presence;
 use hilum_chart::limits::PROCESS_SAYS;
-use hilum_chart::presence::Process;
+use hilum_chart::presence::{Process, Twins};
 use hilum_core::Timestamp;
 use hilum_engines::tables::TablesError;
 use tokio::sync::watch;
@@ -26,6 +26,9 @@ pub struct Company {
     started: Timestamp,
     /// Whether what this process knew before it was started anew was taken up.
     remembers: bool,
+    twins: Twins,
+    /// Hears why this process must end.
+    refused: watch::Sender<Option<String>>,
 }
 
 impl Company {
@@ -35,14 +38,16 @@ impl Company {
         watch: &Arc<Watch>,
         http: SocketAddr,
         mllp: Option<SocketAddr>,
+        refused: watch::Sender<Option<String>>,
     ) -> Option<Self> {
         let presence = Arc::clone(watch.gateways.presence()?);
         let (started, remembers) = (house.clock.now(), false);
         let (house, watch) = (Arc::clone(house), Arc::clone(watch));
-        Some(Self { house, watch, presence, http, mllp, started, remembers })
+        let twins = Twins::default();
+        Some(Self { house, watch, presence, http, mllp, started, remembers, twins, refused })
     }
 
-    /// Says and hears until `stop` is true, then takes its row along.
+    /// Says and hears until `stop` is true, then takes its row along, unless that is another's too.
     pub async fn keep(mut self, mut stop: watch::Receiver<bool>) {
         let meeting = async {
             loop {
@@ -57,7 +62,7 @@ impl Company {
             _ = stop.wait_for(|&stop| stop) => {}
         }
         // Tables that do not answer are not waited for: the row is then seen to grow old.
-        if self.watch.seen().tables_down.is_some() {
+        if self.watch.seen().tables_down.is_some() || self.watch.twin().is_some() {
             return;
         }
         let left = tokio::time::timeout(PROCESS_SAYS, self.presence.leave()).await;
@@ -68,13 +73,20 @@ impl Company {
 
     async fn meet(&mut self) -> Result<(), TablesError> {
         let gateways = &self.watch.gateways;
+        let before = self.presence.look().await?;
+        let own = before.processes.iter().find(|process| process.id == self.presence.own());
         if !self.remembers {
-            let before = self.presence.look().await?;
-            let own = before.processes.iter().find(|process| process.id == self.presence.own());
             if let Some(own) = own.filter(|_| self.house.config.roles.has(ProcessRole::Gateway)) {
                 gateways.remember(own);
             }
             self.remembers = true;
+        }
+        let twin = self.twins.look(own, self.started);
+        let must_end = twin.as_ref().is_some_and(|twin| twin.was_first);
+        self.watch.set_twin(twin.map(|twin| twin.process));
+        if must_end {
+            self.refused.send_replace(self.watch.twin());
+            return Ok(());
         }
         let now = self.house.clock.now();
         let process = Process {

@@ -9,7 +9,7 @@ use crate::config::ProcessRole;
 use crate::damaged_end;
 use crate::house::House;
 use crate::relay;
-use crate::watch::{SEARCHES_WAIT, Watch};
+use crate::watch::{SEARCHES_WAIT, WAY_OUT_TWIN, Watch};
 
 fn paused_partitions(fold: &ProjectionHealth) -> Vec<PausedPartition> {
     // A partition whose topic is gone is given to nobody: every worker says so.
@@ -66,6 +66,7 @@ pub fn readiness(house: &House, watch: &Watch, is_stopping: bool) -> Readiness {
     notes.extend(log.damaged.iter().map(damaged_end::note));
     notes.extend(watch.went_back());
     notes.extend(log.gone);
+    notes.extend(watch.twin().map(|found| format!("{found}: {WAY_OUT_TWIN}")));
     notes.extend(of_others(house, watch));
     notes.extend(watch.gateways.states(house.clock.now()).iter().filter_map(|source| {
         let ahead_s = source.clock_ahead_s?;

@@ -46,6 +46,7 @@ pub struct Running {
     house: Arc<House>,
     fold: hilum_chart::Running,
     stop: watch::Sender<bool>,
+    refused: watch::Receiver<Option<String>>,
     tasks: JoinSet<()>,
 }
 
@@ -113,7 +114,8 @@ impl Running {
             let (door, stopped) = (door.clone(), stopped.clone());
             tasks.spawn(async move { door.serve(listener, name, stopped).await });
         }
-        if let Some(company) = Company::new(&house, &watch, http, mllp) {
+        let (refuses, refused) = watch::channel(None);
+        if let Some(company) = Company::new(&house, &watch, http, mllp, refuses) {
             tasks.spawn(company.keep(stopped.clone()));
         }
         tasks.spawn(watch.run(stopped.clone()));
@@ -151,7 +153,7 @@ impl Running {
                 }
             }
         });
-        Ok(Self { mllp, listeners, http, house, fold, stop, tasks })
+        Ok(Self { mllp, listeners, http, house, fold, stop, refused, tasks })
     }
 
     /// Writes where the doors are, whole or not at all: whoever waits for the file may read it when it is there.
@@ -173,6 +175,15 @@ impl Running {
             .and_then(|()| std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o644)))
             .and_then(|()| std::fs::rename(&temporary, path))
             .with_context(|| format!("ready file {} cannot be written", path.display()))
+    }
+
+    /// Waits until this process must not go on beside another one, and says why.
+    pub async fn refused(&self) -> String {
+        let mut refused = self.refused.clone();
+        let why = refused.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+        // Nobody is left to say so.
+        let Some(why) = why else { return std::future::pending().await };
+        why
     }
 
     /// Closes the doors, answers what was accepted, applies it, and waits for that for at most `drain`. What is not

@@ -10,6 +10,7 @@ use std::time::Duration;
 use hilum_adt::gateways::Gateways;
 use hilum_adt::view::reconcile::{Differs, Reconciler};
 use hilum_chart::index::{Indexer, mend};
+use hilum_chart::presence::Process;
 use hilum_chart::{Chart, ChartError, Presence, Progress, RelayHealth};
 use hilum_core::Clock;
 use hilum_engines::log::Log;
@@ -52,6 +53,8 @@ pub struct Watch {
     seen: Mutex<Seen>,
     /// Processes that the metrics named last, by place and roles.
     named: Mutex<BTreeSet<[String; 2]>>,
+    /// Another process with the id of this one.
+    twin: Mutex<Option<Process>>,
 }
 
 /// What the last look saw.
@@ -67,6 +70,20 @@ pub struct Seen {
     pub went_back: Option<WentBack>,
     /// That searches wait, since not all is indexed as this process would.
     pub searches_wait: bool,
+}
+
+/// What to do about two processes of one id.
+pub const WAY_OUT_TWIN: &str = "its data folder is a copy of the other one's, or `process.id` in it is: stop that one of the two which was copied, \
+                                remove `process.id` from its data folder and start it again, which makes another";
+
+/// What to say of another process with the id of this one, which is `process`.
+pub fn of_twin(process: &Process) -> String {
+    format!(
+        "another process has the id {} of this one: {}, started {}; each hides the other, and both may do what one must",
+        process.id,
+        process.place(),
+        process.started
+    )
 }
 
 /// What there is to say while not all is indexed as the program and its configuration would.
@@ -105,6 +122,7 @@ impl Watch {
             signed_out_for: Mutex::default(),
             seen: Mutex::default(),
             named: Mutex::default(),
+            twin: Mutex::default(),
         }
     }
 
@@ -279,6 +297,22 @@ impl Watch {
         // What is said to be gone stays said.
         states.retain(|_, state| !state.is_nan());
         named.extend(states.into_keys());
+    }
+
+    /// Takes in whether another process has the id of this one.
+    pub fn set_twin(&self, twin: Option<Process>) {
+        let mut slot = self.twin.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&twin, &*slot) {
+            (Some(twin), None) => tracing::error!(way_out = WAY_OUT_TWIN, "{}", of_twin(twin)),
+            (None, Some(_)) => tracing::info!("this process has its id to itself again"),
+            _ => {}
+        }
+        *slot = twin;
+    }
+
+    /// What to say of another process with the id of this one; `None` where there is none.
+    pub fn twin(&self) -> Option<String> {
+        self.twin.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(of_twin)
     }
 
     /// What to say of tables that went back; `None` where they did not.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::Args;
 use hilum_web::shell::Mode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,6 +15,7 @@ use crate::config::{Config, LogFormat, Overrides, ProcessRoles};
 use crate::folder::Folder;
 use crate::house::House;
 use crate::running::Running;
+use crate::watch::WAY_OUT_TWIN;
 use crate::{failpoints, logging, machine, metrics, telemetry};
 
 /// `hilum serve`
@@ -82,10 +84,17 @@ async fn serve(folder: Folder, config: Config, mode: Mode, ready_file: Option<&P
     if let Some(path) = ready_file {
         running.write_ready_file(path)?;
     }
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: finishing what was accepted"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: finishing what was accepted"),
-    }
+    let refused = tokio::select! {
+        _ = terminate.recv() => {
+            tracing::info!("SIGTERM: finishing what was accepted");
+            None
+        }
+        _ = interrupt.recv() => {
+            tracing::info!("SIGINT: finishing what was accepted");
+            None
+        }
+        why = running.refused() => Some(why),
+    };
     let drain = Duration::from_secs(house.config.shutdown.drain_s);
     tokio::select! {
         () = running.stop(drain) => {}
@@ -98,5 +107,5 @@ async fn serve(folder: Folder, config: Config, mode: Mode, ready_file: Option<&P
         exporter.stop().await;
     }
     tracing::info!("stopped");
-    Ok(())
+    refused.map_or(Ok(()), |why| bail!("{why}. It was there first: {WAY_OUT_TWIN}"))
 }

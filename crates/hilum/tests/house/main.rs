@@ -46,5 +46,6 @@ mod server;
 mod sources;
 mod telemetry;
 mod topics;
+mod twins;
 mod untied;
 mod watching;

@@ -9,6 +9,7 @@ use hilum_core::{Stream, Timestamp};
 
 use super::Finding;
 use crate::house::House;
+use crate::watch::{WAY_OUT_TWIN, of_twin};
 
 /// Microseconds by which another process's clock may be ahead.
 const CLOCK_AHEAD_US: i64 = 5_000_000;
@@ -41,6 +42,14 @@ pub fn of_the_processes(
         return Vec::new();
     }
     let mut findings = Vec::new();
+    if let Some(watch) = house.watch.get() {
+        findings.extend(watch.twin().map(|found| Finding::bad("process", found, WAY_OUT_TWIN)));
+    } else if let Some(twin) = seen.processes.iter().find(|one| one.id == house.process && one.is_there(now))
+    {
+        // Nothing runs on this folder.
+        let remedy = format!("was it killed a moment ago, look again in ten seconds; else {WAY_OUT_TWIN}");
+        findings.push(Finding::warn("process", of_twin(twin), remedy));
+    }
     for process in seen.processes.iter() {
         let about = format!("process {}", process.place());
         let (roles, version, last) = (&process.roles, &process.version, process.seen);
