@@ -222,6 +222,7 @@ impl Source {
             refused: live.refused.load(Ordering::Relaxed),
             faults: live.faults.load(Ordering::Relaxed),
             last_received: live.last(&live.last_received),
+            last_kept: live.last(&live.last_kept),
             last_fault: live.last(&live.last_fault),
             by_second: live.rate.by_second(now),
             ack_p50_us: live.ack_times.quantile(0.5),
@@ -258,6 +259,7 @@ struct Live {
     refused: AtomicU64,
     faults: AtomicU64,
     last_received: AtomicI64,
+    last_kept: AtomicI64,
     last_fault: AtomicI64,
     /// How far ahead the clock was in the last message of which it was.
     ahead_s: AtomicI64,
@@ -284,6 +286,7 @@ impl Live {
             refused: AtomicU64::new(0),
             faults: AtomicU64::new(0),
             last_received: AtomicI64::new(NEVER),
+            last_kept: AtomicI64::new(NEVER),
             last_fault: AtomicI64::new(NEVER),
             ahead_s: AtomicI64::new(0),
             last_ahead: AtomicI64::new(NEVER),
@@ -316,6 +319,7 @@ impl Live {
             Told::Refused => self.refused_unread(),
         }
         self.last_received.fetch_max(received.as_micros(), Ordering::Relaxed);
+        self.last_kept.fetch_max(acked.as_micros(), Ordering::Relaxed);
         self.rate.count(received);
         self.ack_times.count(acked.micros_since(received).max(0).unsigned_abs());
     }
@@ -628,6 +632,12 @@ mod tests {
             (SourceHealth::Live, 1, 1, 1)
         );
         assert_eq!(state.per_minute, 1);
+        ed.failed(at(1_303).plus_micros(500));
+        assert_eq!(
+            ed.state(at(1_304)).health,
+            SourceHealth::Live,
+            "it waited, and was kept behind the fault"
+        );
         assert!((900..=1_100).contains(&state.ack_p50_us.expect("two answers")), "{state:?}");
         assert_eq!(state.clock_ahead_s, None);
         ed.clock_ahead(3_600, at(1_304));

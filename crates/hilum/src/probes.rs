@@ -136,24 +136,46 @@ const LATE_US: i64 = 60_000_000;
 pub fn feed_health(house: &House, watch: &Watch) -> FeedHealth {
     let now = house.clock.now();
     let states = watch.gateways.states(now);
-    let is = |health| states.iter().any(|state| state.health == health);
     let (log, fold) = (house.log.health(), watch.progress.health());
     let is_late = fold.oldest_unapplied().is_some_and(|oldest| now.micros_since(oldest) > LATE_US);
-    let log_takes_nothing = log.read_only.is_some() || log.full.is_some() || log.held.is_some();
-    let takes_nothing = log_takes_nothing || watch.seen().tables_down.is_some();
-    let is_missing = !watch.gateways.silent(now).is_empty() || is(SourceHealth::Unknown);
-    let last = states.iter().filter_map(|state| state.last_received).max();
-    let state = if takes_nothing || is_missing || is(SourceHealth::Failing) {
-        FeedState::Failing
-    } else if is_late || fold.paused().is_some() {
-        FeedState::Late
-    } else if is(SourceHealth::Silent) || last.is_none() {
-        // Before anything came nothing is live.
-        FeedState::Silent
-    } else {
-        FeedState::Ok
+    let seen = FeedSigns {
+        log_takes_nothing: log.read_only.is_some() || log.full.is_some() || log.held.is_some(),
+        // What comes in is kept, and nothing of it is applied.
+        is_late: is_late || fold.paused().is_some() || watch.seen().tables_down.is_some(),
+        lacks_gateway: !watch.gateways.silent(now).is_empty(),
+        sources: states.iter().map(|state| state.health).collect(),
     };
-    FeedHealth { state, last, href: "/sources" }
+    let last = states.iter().filter_map(|state| state.last_received).max();
+    FeedHealth { state: seen.state(last.is_some()), last, href: "/sources" }
+}
+
+/// What the top bar's word goes by.
+struct FeedSigns {
+    log_takes_nothing: bool,
+    is_late: bool,
+    lacks_gateway: bool,
+    sources: Vec<SourceHealth>,
+}
+
+impl FeedSigns {
+    /// The worst of it. Each word says what is so: no feed is called failing, or live, because of something else.
+    fn state(&self, anything_came: bool) -> FeedState {
+        let is = |health| self.sources.contains(&health);
+        if self.log_takes_nothing {
+            FeedState::Shut
+        } else if is(SourceHealth::Failing) {
+            FeedState::Failing
+        } else if self.lacks_gateway || is(SourceHealth::Unknown) {
+            FeedState::Missing
+        } else if self.is_late {
+            FeedState::Late
+        } else if is(SourceHealth::Silent) || !anything_came {
+            // Before anything came nothing is live.
+            FeedState::Silent
+        } else {
+            FeedState::Ok
+        }
+    }
 }
 
 /// What is read when it is asked for, rather than counted as it happens.
@@ -184,5 +206,42 @@ pub fn gauges(house: &House, watch: &Watch) {
         metrics::gauge!("hilum_source_silence_seconds", "source" => source.clone()).set(silence_s);
         let ahead_s = state.clock_ahead_s.unwrap_or_default() as f64;
         metrics::gauge!("hilum_source_clock_ahead_seconds", "source" => source).set(ahead_s);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_top_bar_calls_no_feed_failing_that_is_live() {
+        use SourceHealth::{Failing, Live, Silent, Unknown, Unused};
+        let good = || FeedSigns {
+            log_takes_nothing: false,
+            is_late: false,
+            lacks_gateway: false,
+            sources: vec![Live, Unused],
+        };
+        let cases = [
+            ("all is well", good(), FeedState::Ok),
+            (
+                "a gateway is gone, another one hears it",
+                FeedSigns { lacks_gateway: true, ..good() },
+                FeedState::Missing,
+            ),
+            ("nobody can say", FeedSigns { sources: vec![Live, Unknown], ..good() }, FeedState::Missing),
+            ("the tables are down, or it is late", FeedSigns { is_late: true, ..good() }, FeedState::Late),
+            ("the log takes nothing", FeedSigns { log_takes_nothing: true, ..good() }, FeedState::Shut),
+            (
+                "one fails",
+                FeedSigns { lacks_gateway: true, sources: vec![Live, Failing], ..good() },
+                FeedState::Failing,
+            ),
+            ("one is silent", FeedSigns { sources: vec![Live, Silent], ..good() }, FeedState::Silent),
+        ];
+        for (why, signs, want) in cases {
+            assert_eq!(signs.state(true), want, "{why}");
+        }
+        assert_eq!(good().state(false), FeedState::Silent, "nothing came yet");
     }
 }

@@ -140,8 +140,12 @@ pub enum FeedState {
     Late,
     /// A source is silent for longer than its alarm.
     Silent,
-    /// A source or the server fails.
+    /// A gateway gives no sign of life: what would come in by it is not known.
+    Missing,
+    /// Of a source a message could not be kept.
     Failing,
+    /// Nothing is taken from any of them.
+    Shut,
 }
 
 impl FeedState {
@@ -151,7 +155,9 @@ impl FeedState {
             Self::Ok => "ok",
             Self::Late => "late",
             Self::Silent => "silent",
+            Self::Missing => "missing",
             Self::Failing => "failing",
+            Self::Shut => "shut",
         }
     }
 
@@ -161,7 +167,9 @@ impl FeedState {
             Self::Ok => "feed.ok",
             Self::Late => "feed.late",
             Self::Silent => "feed.silent",
+            Self::Missing => "feed.missing",
             Self::Failing => "feed.failing",
+            Self::Shut => "feed.shut",
         }
     }
 }

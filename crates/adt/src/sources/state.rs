@@ -54,6 +54,9 @@ pub struct SourceReport {
     pub faults: u64,
     /// When the last message was here.
     pub last_received: Option<Timestamp>,
+    /// When the last message was kept and answered: one that waits is older than faults that came meanwhile.
+    #[serde(default)]
+    pub last_kept: Option<Timestamp>,
     /// When the last fault was.
     pub last_fault: Option<Timestamp>,
     /// Messages by second of the last minute, oldest first.
@@ -122,6 +125,7 @@ pub(super) struct Sum {
     refused: u64,
     faults: u64,
     last_received: Option<Timestamp>,
+    last_kept: Option<Timestamp>,
     last_fault: Option<Timestamp>,
     /// Of gateways that report.
     last_heard: Option<Timestamp>,
@@ -145,6 +149,8 @@ impl Sum {
         self.refused += report.refused;
         self.faults += report.faults;
         self.last_received = self.last_received.max(report.last_received);
+        // What a process knew before it was started anew is its receipt alone.
+        self.last_kept = self.last_kept.max(report.last_kept).max(report.last_received);
         self.last_fault = self.last_fault.max(report.last_fault);
         self.silence_alarm_s = self.silence_alarm_s.max(report.silence_alarm_s);
         if reports {
@@ -163,7 +169,7 @@ impl Sum {
     }
 
     fn health(&self, now: Timestamp) -> SourceHealth {
-        let is_after = |fault| self.last_received.is_none_or(|received| fault >= received);
+        let is_after = |fault| self.last_kept.is_none_or(|kept| fault >= kept);
         if self.last_fault.is_some_and(is_after) {
             return SourceHealth::Failing;
         }
@@ -250,6 +256,7 @@ mod tests {
             refused: 1,
             faults: 0,
             last_received: last.map(at),
+            last_kept: None,
             last_fault: None,
             by_second,
             ack_p50_us: Some(100),
