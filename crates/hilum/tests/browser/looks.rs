@@ -256,6 +256,15 @@ async fn what_a_table_says_stands_whole_and_once() {
         dates.push(browser.run(&lines("one.innerText === '1980-01-01'")).await);
     }
     assert!(dates.iter().all(|found| one_line(found.clone())), "{merge}: {dates:?}");
+    browser.open(&server, "/sources").await;
+    // With who works at it, as a house of many processes says.
+    let fits = "const of = document.querySelector('#partitions'); \
+                for (const row of of.tBodies[0].rows) { \
+                  const worker = row.lastElementChild.cloneNode(); \
+                  worker.className = 'nowrap'; worker.textContent = 'worker-2.hospital.example:2575'; \
+                  row.append(worker); } \
+                return of.rows.length > 3 && of.scrollWidth <= of.parentElement.clientWidth";
+    assert_eq!(browser.run(fits).await, Value::Bool(true), "a partition's figures stand behind an edge");
     browser.cookie("hilum_lang", "en").await;
     browser.open(&server, "/census").await;
     let hidden =
