@@ -309,9 +309,9 @@ fn made_again(server: &Server) {
         assert!(!answer.text().contains("nonsense"), "{}", answer.text());
     }
     let link = |page: &Value, wanted: &str| {
-        let links = page["link"].as_array().unwrap().iter();
-        let found = links.filter(|link| link["relation"] == wanted).map(|link| link["url"].as_str().unwrap());
-        found.last().map(|url| url.split_once("/fhir").unwrap().1.to_owned())
+        let mut links = page["link"].as_array().unwrap().iter();
+        let found = links.find(|link| link["relation"] == wanted).map(|link| link["url"].as_str().unwrap());
+        found.map(|url| url.split_once("/fhir").unwrap().1.to_owned())
     };
     let first = said(&client.get("/Observation/o/_history?_count=2"));
     let second = said(&client.get(&link(&first, "next").unwrap()));
