@@ -4,7 +4,7 @@
 
 use crate::date::{DateTime, Precision, Time};
 use crate::json::Json;
-use crate::limits::{EXPONENT_MAX, FINDINGS_MAX, ID_BYTES_MAX};
+use crate::limits::{DECIMAL_EXPONENT_MAX, FINDINGS_MAX, ID_BYTES_MAX};
 use crate::outcome::IssueType;
 use crate::r4::{Definitions, Field, Kind, Shape, r4};
 
@@ -171,7 +171,9 @@ impl Check {
         if let Json::Number(number) = json
             && !is_held(number)
         {
-            let text = format!("a number has an exponent from -{EXPONENT_MAX} to {EXPONENT_MAX} here");
+            let text = format!(
+                "a number has an exponent from -{DECIMAL_EXPONENT_MAX} to {DECIMAL_EXPONENT_MAX} here"
+            );
             return self.find(IssueType::TooLong, text);
         }
         if let (Some(codes), Some(code)) = (field.codes, json.as_str())
@@ -222,7 +224,10 @@ fn is_of(json: &Json<'_>, ty: &str) -> Result<(), &'static str> {
 /// Whether a number, as JSON writes it, is no larger and no smaller than is taken.
 fn is_held(number: &str) -> bool {
     let exponent = number.split_once(['e', 'E']).map_or("0", |(_, exponent)| exponent);
-    exponent.trim_start_matches(['+', '-']).parse::<u32>().is_ok_and(|exponent| exponent <= EXPONENT_MAX)
+    exponent
+        .trim_start_matches(['+', '-'])
+        .parse::<u32>()
+        .is_ok_and(|exponent| exponent <= DECIMAL_EXPONENT_MAX)
 }
 
 fn is_text_of(text: &str, ty: &str) -> Result<(), &'static str> {
@@ -469,15 +474,15 @@ mod tests {
             ),
             (
                 "a number that few programs hold",
-                r#"{"resourceType":"Observation","status":"final","code":{"text":"x"},"valueQuantity":{"value":-1e201}}"#,
+                r#"{"resourceType":"Observation","status":"final","code":{"text":"x"},"valueQuantity":{"value":-1e309}}"#,
                 "Observation.value.value",
-                "a number has an exponent from -200 to 200 here",
+                "a number has an exponent from -308 to 308 here",
             ),
             (
                 "one that is nothing to them",
                 r#"{"resourceType":"Observation","status":"final","code":{"text":"x"},"valueQuantity":{"value":1.5E-99999999999}}"#,
                 "Observation.value.value",
-                "a number has an exponent from -200 to 200 here",
+                "a number has an exponent from -308 to 308 here",
             ),
             (
                 "what must be there",

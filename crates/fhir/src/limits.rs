@@ -12,9 +12,12 @@ pub const REFERENCE_BYTES_MAX: usize = 2_048;
 pub const NESTING_MAX: usize = 64;
 /// Bytes of one number; R4 asks for 18 digits (<https://hl7.org/fhir/R4/datatypes.html#decimal>).
 pub const NUMBER_BYTES_MAX: usize = 64;
-/// Powers of ten that a number is written with, either way, in a resource and in a search; R4 names no bound. With all its digits
-/// it is one that a double holds.
+/// Powers of ten that a number in a search is written with, either way; R4 names no bound. With all its digits it is one that a
+/// double holds.
 pub const EXPONENT_MAX: u32 = 200;
+/// Powers of ten that a number in a resource is written with, either way: those of a double, which is what programs hold. A
+/// published example has -245.
+pub const DECIMAL_EXPONENT_MAX: u32 = 308;
 /// Operations of one JSON Patch.
 pub const PATCH_OPERATIONS_MAX: usize = 1_000;
 /// Names in one `_elements`.

@@ -202,13 +202,15 @@ impl Browser {
     }
 
     /// What the browser wrote to its log since the last call: violations of the content policy, failed loads,
-    /// script errors, `console`.
+    /// script errors, `console`. A request that ended because the page was left is none: htmx names it by two events, a failed
+    /// one by a third.
     pub fn log(&self) -> Vec<String> {
         let url = format!("{}/se/log", self.session);
         let mut answer = ureq::post(&url).send(r#"{"type":"browser"}"#).unwrap();
         let answer: Value = serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap();
         let entries = answer["value"].as_array().expect("a list of entries");
         let said = |entry: &Value| format!("{} {}", entry["level"], entry["message"]);
-        entries.iter().map(said).collect()
+        let left = |said: &String| said.contains("htmx:afterRequest") || said.contains("htmx:sendAbort");
+        entries.iter().map(said).filter(|said| !left(said)).collect()
     }
 }

@@ -81,7 +81,7 @@ fn json_that_readers_take_differently_is_refused_wherever_it_comes() {
     assert_eq!(client.ask("PUT", "/Observation/o", &[], &large).status, 200);
     assert!(client.get("/Observation/o").text().contains("-123456789.012345678e-200"));
     // What no program could be sure to hold is not, whatever it is said by.
-    for number in ["1e400", "-1e400", "1E+201", "0e-99999999999999999999"] {
+    for number in ["1e400", "-1e400", "1E+309", "0e-99999999999999999999"] {
         let body = observation("o", &format!(",\"valueQuantity\":{{\"value\":{number}}}"));
         let patched =
             format!("[{{\"op\":\"replace\",\"path\":\"/valueQuantity/value\",\"value\":{number}}}]");
