@@ -194,7 +194,8 @@ const LIVE_EVERY_US: i64 = limits::AUDIT_LIVE_EVERY.as_micros() as i64;
 /// Who waits for an event to be on disk.
 type Done = oneshot::Sender<Result<(), TablesError>>;
 type Waiting = Vec<Done>;
-type Queued = (AuditEvent, Option<Done>);
+/// Of one request.
+type Queued = (Vec<AuditEvent>, Option<Done>);
 
 /// What a live page's refreshes are counted by: session or key, route, patient.
 type View = ([u8; 32], &'static str, Option<Id>);
@@ -238,15 +239,26 @@ impl Audit {
     /// # Errors
     /// [`AuditError::Closed`], [`AuditError::Tables`].
     pub async fn record(&self, event: AuditEvent) -> Result<(), AuditError> {
+        self.record_all(vec![event]).await
+    }
+
+    /// Writes down the events of one request, all or none, in their order.
+    ///
+    /// # Errors
+    /// As [`Self::record`].
+    pub async fn record_all(&self, events: Vec<AuditEvent>) -> Result<(), AuditError> {
+        if events.is_empty() {
+            return Ok(());
+        }
         match self.0.durability {
             Durability::AtOnce => {
                 let (done, wait) = oneshot::channel();
-                self.0.queue.send((event, Some(done))).await.map_err(|_| AuditError::Closed)?;
+                self.0.queue.send((events, Some(done))).await.map_err(|_| AuditError::Closed)?;
                 wait.await.map_err(|_| AuditError::Closed)??;
                 Ok(())
             }
             Durability::WithinSecond => {
-                self.0.queue.try_send((event, None)).map_err(|_| AuditError::Closed)?;
+                self.0.queue.try_send((events, None)).map_err(|_| AuditError::Closed)?;
                 if self.is_healthy() { Ok(()) } else { Err(AuditError::Closed) }
             }
         }
@@ -372,15 +384,15 @@ impl Writer {
                 };
                 received
             };
-            let Some((event, done)) = received else { break };
+            let Some((of_one, done)) = received else { break };
             let mut waiting: Waiting = done.into_iter().collect();
-            pending.push(event);
-            if durability == Durability::WithinSecond && pending.len() == 1 {
+            if durability == Durability::WithinSecond && pending.is_empty() {
                 tokio::time::sleep(limits::AUDIT_DELAY_MAX / 4).await;
             }
+            pending.extend(of_one);
             while pending.len() < limits::AUDIT_BATCH_MAX {
-                let Ok((event, done)) = events.try_recv() else { break };
-                pending.push(event);
+                let Ok((of_one, done)) = events.try_recv() else { break };
+                pending.extend(of_one);
                 waiting.extend(done);
             }
             self.write(&mut pending, waiting).await;
@@ -419,7 +431,7 @@ impl Writer {
                 if told > 0 {
                     pending.clear();
                 }
-                pending.truncate(limits::AUDIT_QUEUE_MAX);
+                pending.truncate(limits::AUDIT_RETRIED_MAX);
             }
         }
         for done in waiting {

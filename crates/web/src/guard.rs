@@ -320,7 +320,7 @@ async fn audit(visit: &Visit, response: Response) -> Response {
         if let Some(rows) = notes.rows {
             details.push(format!("rows={rows}"));
         }
-        if notes.patients.len() == limits::AUDIT_PATIENTS_MAX {
+        if notes.is_more_patients {
             details.push("more patients".to_owned());
         }
         (
@@ -375,28 +375,25 @@ async fn audit(visit: &Visit, response: Response) -> Response {
         })
         .collect();
     let told: Vec<Option<Id>> = events.iter().map(|event| event.patient).collect();
-    let written =
-        futures::future::join_all(events.into_iter().map(|event| shell.audit().record(event))).await;
-    if is_refresh || searched.is_some() {
-        let kept = told.iter().zip(&written).filter(|(_, result)| result.is_ok());
-        kept.for_each(|(patient, _)| shell.audit().counted(view_of(*patient), inner.at));
-    }
-    if let Some(text) = searched
-        && written.iter().all(Result::is_ok)
-    {
-        shell.audit().typing().left_open(typist, text.expose().trim(), inner.at);
-        if !is_refresh {
-            shell.audit().typing().told(typist, told.into_iter());
-        }
-    }
-    for result in written {
-        let Err(error) = result else { continue };
+    if let Err(error) = shell.audit().record_all(events).await {
         metrics::counter!("hilum_audit_failed_total").increment(1);
         if shell.audit_fails_closed() {
             tracing::error!(%error, "answer held back: it could not be audited");
             return Fault::worded(Kind::Transient, "audit").into_response();
         }
         tracing::error!(%error, "not audited");
+        return response;
+    }
+    if is_refresh || searched.is_some() {
+        for patient in &told {
+            shell.audit().counted(view_of(*patient), inner.at);
+        }
+    }
+    if let Some(text) = searched {
+        shell.audit().typing().left_open(typist, text.expose().trim(), inner.at);
+        if !is_refresh {
+            shell.audit().typing().told(typist, told.into_iter());
+        }
     }
     response
 }

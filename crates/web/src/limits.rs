@@ -56,10 +56,12 @@ pub const SESSION_SWEEP_EVERY: Duration = Duration::from_mins(10);
 /// A one-time sign-in link's life.
 pub const LINK_LIFE: Duration = Duration::from_mins(15);
 
-/// Audit events that wait for the writer.
+/// Requests whose audit events wait for the writer.
 pub const AUDIT_QUEUE_MAX: usize = 4_096;
-/// Audit events in one commit.
+/// As soon as so many audit events wait they are written; those of one request in one commit.
 pub const AUDIT_BATCH_MAX: usize = 256;
+/// Audit events that are tried again while the log takes none.
+pub const AUDIT_RETRIED_MAX: usize = 20_000;
 /// Longest wait of an audit event for its commit where the setting is not *at once*.
 pub const AUDIT_DELAY_MAX: Duration = Duration::from_secs(1);
 /// For so long an event is tried again because another process wrote into the audit log first.
@@ -82,8 +84,9 @@ pub const AUDIT_TYPING_PATIENTS_MAX: usize = 1_000;
 pub const AUDIT_LEFT_OPEN: Duration = Duration::from_hours(1);
 /// Searches that are remembered for that.
 pub const AUDIT_LEFT_OPEN_MAX: usize = 50_000;
-/// Patients that one request's audit names one by one; beyond it only their number.
-pub const AUDIT_PATIENTS_MAX: usize = 100;
+/// Patients that one request's audit names, each in a row; of more it says that there were. A page of searches has up to 1,000
+/// matches and 1,000 that come with them.
+pub const AUDIT_PATIENTS_MAX: usize = 5_000;
 /// Rows of one page of the audit log.
 pub const AUDIT_PAGE_ROWS: u32 = 100;
 

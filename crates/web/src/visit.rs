@@ -1,5 +1,6 @@
 //! One request as its handler sees it: who asks, in which language, and what the audit log will say about it.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -89,7 +90,9 @@ pub struct SignedIn {
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
     pub action: Option<Action>,
-    pub patients: Vec<Id>,
+    pub patients: BTreeSet<Id>,
+    /// Whether there were more than a request names.
+    pub is_more_patients: bool,
     pub rows: Option<u64>,
     pub details: Vec<String>,
     /// What was typed so far, of a search that is answered letter by letter.
@@ -183,8 +186,10 @@ impl Visit {
     /// Writes down that the answer shows this patient.
     pub fn saw(&self, patient: Id) {
         let mut notes = self.notes();
-        if notes.patients.len() < limits::AUDIT_PATIENTS_MAX && !notes.patients.contains(&patient) {
-            notes.patients.push(patient);
+        if notes.patients.len() < limits::AUDIT_PATIENTS_MAX {
+            notes.patients.insert(patient);
+        } else {
+            notes.is_more_patients |= !notes.patients.contains(&patient);
         }
     }
 

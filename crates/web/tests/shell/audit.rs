@@ -63,6 +63,31 @@ async fn what_was_seen_is_written_down() {
 }
 
 #[tokio::test]
+async fn an_answer_about_many_names_each() {
+    let bench = Bench::new().await;
+    let key = bench.key(Role::Viewer).await;
+    let patient = |n: usize| Id::from_bytes((n as u128).to_be_bytes());
+    let asked = async |many: usize| {
+        let form = (1..=many).map(|n| format!("patient={}", patient(n))).collect::<Vec<_>>().join("&");
+        bench.post("/typing", &[("x-api-key", &key)], &form).await.status
+    };
+    let newest = async |n: usize| {
+        let about = bench.shell.audit().page(&Filter::Patient(patient(n)), None).await.unwrap();
+        about.first().map(|row| row.detail.clone())
+    };
+    assert_eq!(asked(1_500).await, StatusCode::OK);
+    for n in [1, 101, 1_500] {
+        assert_eq!(newest(n).await.as_deref(), Some(""), "the look at {n}");
+    }
+    let max = limits::AUDIT_PATIENTS_MAX;
+    assert_eq!(asked(max + 1).await, StatusCode::OK);
+    assert_eq!(newest(max).await.as_deref(), Some("more patients"));
+    assert_eq!(newest(max + 1).await, None);
+    let whole = bench.shell.audit().verify().await.unwrap();
+    assert_eq!(whole, Verdict::Whole { rows: 1_500 + max as i64 });
+}
+
+#[tokio::test]
 async fn a_live_pages_refreshes_count_once() {
     let bench = Bench::new().await;
     bench.account("ada", Role::Viewer, None).await;
