@@ -8,7 +8,7 @@ use hilum_chart::logical::chart_id;
 use hilum_chart::search::From;
 use hilum_core::{Seq, Timestamp};
 use hilum_fhir::json::Json;
-use hilum_fhir::path::{Found, Path};
+use hilum_fhir::path::{Found, Path, Resolved};
 use hilum_fhir::r4::{Parameter, ParameterType, r4};
 use hilum_fhir::search::query::{Criterion, Filter, Include, Operand, Query, Rule, Target, Token, Total};
 use hilum_fhir::{FhirId, Reference};
@@ -186,10 +186,12 @@ impl Ask<'_> {
 
     fn forward(&self, include: &Include, all: &[Shown], seen: &Seen) -> Vec<Wanted> {
         let mut wanted: BTreeMap<&'static str, Versions> = BTreeMap::new();
+        let mut walks: BTreeMap<&'static str, Vec<Resolved>> = BTreeMap::new();
         for shown in all.iter().filter(|shown| include.source.is_none_or(|ty| ty == shown.resource_type)) {
             let Ok(json) = Json::parse(shown.body.as_bytes()) else { continue };
-            for parameter in references(include, shown.resource_type) {
-                for (of, version) in self.targets(parameter, shown.resource_type, &json) {
+            let ty = shown.resource_type;
+            for walk in walks.entry(ty).or_insert_with(|| walks_of(include, ty)).iter() {
+                for (of, version) in self.targets(walk, &json) {
                     let is_meant = include.target.is_none_or(|target| target == of.0);
                     if is_meant && !seen.contains(&(of.clone(), version)) {
                         wanted.entry(of.0).or_default().insert((of.1, version));
@@ -208,16 +210,11 @@ impl Ask<'_> {
         queries
     }
 
-    /// Where a parameter of a resource leads to on this server, and to which version where it says one.
-    fn targets(
-        &self,
-        parameter: &'static Parameter,
-        ty: &'static str,
-        json: &Json<'_>,
-    ) -> Vec<(Place, Option<i64>)> {
-        let Some((path, shape)) = Path::of(parameter, ty).ok().zip(r4().shape(ty)) else { return Vec::new() };
-        let mut places = Vec::new();
-        for found in path.walk(r4(), json, shape) {
+    /// Where a walk of a resource leads to on this server, and to which version where it says one.
+    fn targets(&self, walk: &Resolved, json: &Json<'_>) -> Vec<(Place, Option<i64>)> {
+        let (mut places, mut found) = (Vec::new(), Vec::new());
+        walk.walk(r4(), json, &mut found);
+        for found in found {
             let raw = match found {
                 Found::Element(element, "Reference") => element.get("reference").and_then(Json::as_str),
                 Found::Element(element, "canonical") => element.as_str(),
@@ -262,6 +259,13 @@ fn references(include: &Include, resource_type: &'static str) -> Vec<&'static Pa
     }
     let refers = |one: &&Parameter| one.ty == ParameterType::Reference && Rule::answers(one);
     r4().parameters_of(resource_type).filter(refers).collect()
+}
+
+/// Where resources of a type say what an include wants of them.
+fn walks_of(include: &Include, ty: &'static str) -> Vec<Resolved> {
+    let Some(shape) = r4().shape(ty) else { return Vec::new() };
+    let paths = references(include, ty).into_iter().filter_map(|parameter| Path::of(parameter, ty).ok());
+    paths.map(|path| path.resolve(r4(), shape)).collect()
 }
 
 /// Searches for these values, so many at once as one statement holds.
