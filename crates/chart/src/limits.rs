@@ -28,6 +28,9 @@ pub const CONFLICT_BACKOFF: (Duration, Duration) = (Duration::from_millis(1), Du
 pub const OTHERS_POLL: Duration = Duration::from_millis(500);
 /// How often a process says that it is there, and looks who else is, where several share the tables.
 pub const PROCESS_SAYS: Duration = Duration::from_secs(2);
+/// Signs of life of another process with the own id, behind which one of two that came at once ends. The later of two that
+/// did not is gone by then.
+pub const TWIN_SIGNS: u8 = 5;
 /// Seconds without a sign of life after which a process counts as silent.
 pub const PROCESS_SILENT_S: i64 = 10;
 /// Seconds after which a silent process is forgotten.

@@ -11,7 +11,7 @@ use hilum_core::{Clock, Id, Stream, Timestamp};
 use hilum_engines::tables::{Batch, Column, Read, Row, Scan, Table, Tables, TablesError, Type, Value, Write};
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{PROCESS_KEPT_S, PROCESS_SILENT_S};
+use crate::limits::{PROCESS_KEPT_S, PROCESS_SILENT_S, TWIN_SIGNS};
 use crate::progress::{PartitionHealth, Paused, Progress};
 
 /// The processes.
@@ -185,7 +185,7 @@ pub struct Twins {
 pub struct Twin {
     /// The other one.
     pub process: Process,
-    /// Whether that one was there when this one came.
+    /// Whether that one was there when this one came, or, where they came at once, was started first.
     pub was_first: bool,
 }
 
@@ -205,7 +205,9 @@ impl Twins {
         if sign != self.heard {
             (self.signs, self.heard) = (self.signs.saturating_add(1), sign);
         }
-        let was_first = self.first == Some(other.started);
+        // Of two that came at once neither stood there: the later one is second, once a first one would have made it end.
+        let came_at_once = self.signs > TWIN_SIGNS && other.started < started;
+        let was_first = self.first == Some(other.started) || came_at_once;
         (self.signs > 1).then(|| Twin { process: other.clone(), was_first })
     }
 }
@@ -473,6 +475,24 @@ mod tests {
                     (row(100, 106), None),
                     (row(103, 107), None),
                 ],
+            ),
+            (
+                "two come at once, the other a moment before",
+                vec![
+                    (None, None),
+                    (row(99, 102), None),
+                    (row(99, 104), Some(false)),
+                    (row(99, 106), Some(false)),
+                    (row(99, 108), Some(false)),
+                    (row(99, 110), Some(false)),
+                    (row(99, 112), Some(true)),
+                ],
+            ),
+            (
+                "both find the row of before, the other comes a moment later",
+                (0..9)
+                    .map(|n| (row(if n == 0 { 50 } else { 101 }, 102 + n), (n > 1).then_some(false)))
+                    .collect(),
             ),
         ];
         for (why, looks) in cases {

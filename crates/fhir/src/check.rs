@@ -172,7 +172,7 @@ impl Check {
             && !is_held(number)
         {
             let text = format!(
-                "a number has an exponent from -{DECIMAL_EXPONENT_MAX} to {DECIMAL_EXPONENT_MAX} here"
+                "a number is one that a double holds, with an exponent from -{DECIMAL_EXPONENT_MAX} to {DECIMAL_EXPONENT_MAX}, here"
             );
             return self.find(IssueType::TooLong, text);
         }
@@ -223,11 +223,12 @@ fn is_of(json: &Json<'_>, ty: &str) -> Result<(), &'static str> {
 
 /// Whether a number, as JSON writes it, is no larger and no smaller than is taken.
 fn is_held(number: &str) -> bool {
+    let is_finite = number.parse::<f64>().is_ok_and(f64::is_finite);
     let exponent = number.split_once(['e', 'E']).map_or("0", |(_, exponent)| exponent);
     exponent
         .trim_start_matches(['+', '-'])
         .parse::<u32>()
-        .is_ok_and(|exponent| exponent <= DECIMAL_EXPONENT_MAX)
+        .is_ok_and(|exponent| is_finite && exponent <= DECIMAL_EXPONENT_MAX)
 }
 
 fn is_text_of(text: &str, ty: &str) -> Result<(), &'static str> {
@@ -476,13 +477,13 @@ mod tests {
                 "a number that few programs hold",
                 r#"{"resourceType":"Observation","status":"final","code":{"text":"x"},"valueQuantity":{"value":-1e309}}"#,
                 "Observation.value.value",
-                "a number has an exponent from -308 to 308 here",
+                "a number is one that a double holds, with an exponent from -308 to 308, here",
             ),
             (
                 "one that is nothing to them",
                 r#"{"resourceType":"Observation","status":"final","code":{"text":"x"},"valueQuantity":{"value":1.5E-99999999999}}"#,
                 "Observation.value.value",
-                "a number has an exponent from -308 to 308 here",
+                "a number is one that a double holds, with an exponent from -308 to 308, here",
             ),
             (
                 "what must be there",

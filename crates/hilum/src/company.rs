@@ -3,11 +3,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hilum_chart::Presence;
 use hilum_chart::limits::PROCESS_SAYS;
 use hilum_chart::presence::{Process, Twins};
-use hilum_core::Timestamp;
+use hilum_core::{Entropy, Timestamp};
 use hilum_engines::tables::TablesError;
 use tokio::sync::watch;
 
@@ -15,6 +16,13 @@ use crate::config::ProcessRole;
 use crate::house::House;
 use crate::machine;
 use crate::watch::Watch;
+
+/// Until the next sign of life: not quite the same each time, or two processes of one id may go on in step, and one of them
+/// find its own row whenever it looks.
+fn pause(entropy: &Entropy) -> Duration {
+    let [any]: [u8; 1] = entropy.bytes();
+    PROCESS_SAYS.mul_f64(0.8 + f64::from(any) / 640.0)
+}
 
 /// A process among others.
 pub struct Company {
@@ -54,7 +62,7 @@ impl Company {
                 if let Err(error) = self.meet().await {
                     tracing::debug!(%error, "no sign of life given");
                 }
-                tokio::time::sleep(PROCESS_SAYS).await;
+                tokio::time::sleep(pause(&self.house.entropy)).await;
             }
         };
         tokio::select! {

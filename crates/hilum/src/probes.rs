@@ -137,12 +137,13 @@ pub fn feed_health(house: &House, watch: &Watch) -> FeedHealth {
     let now = house.clock.now();
     let states = watch.gateways.states(now);
     let (log, fold) = (house.log.health(), watch.progress.health());
-    let is_late = fold.oldest_unapplied().is_some_and(|oldest| now.micros_since(oldest) > LATE_US);
+    let are_tables_down = watch.seen().tables_down.is_some();
     let seen = FeedSigns {
         log_takes_nothing: log.read_only.is_some() || log.full.is_some() || log.held.is_some(),
-        // What comes in is kept, and nothing of it is applied.
-        is_late: is_late || fold.paused().is_some() || watch.seen().tables_down.is_some(),
-        lacks_gateway: !watch.gateways.silent(now).is_empty(),
+        is_held: are_tables_down || fold.paused().is_some(),
+        is_late: fold.oldest_unapplied().is_some_and(|oldest| now.micros_since(oldest) > LATE_US),
+        // Others give their signs of life by the tables: while these take none, nobody is known to be missing.
+        lacks_gateway: !are_tables_down && !watch.gateways.silent(now).is_empty(),
         sources: states.iter().map(|state| state.health).collect(),
     };
     let last = states.iter().filter_map(|state| state.last_received).max();
@@ -152,6 +153,8 @@ pub fn feed_health(house: &House, watch: &Watch) -> FeedHealth {
 /// What the top bar's word goes by.
 struct FeedSigns {
     log_takes_nothing: bool,
+    /// What comes in is kept, and nothing of it, or of a partition, is applied.
+    is_held: bool,
     is_late: bool,
     lacks_gateway: bool,
     sources: Vec<SourceHealth>,
@@ -165,6 +168,8 @@ impl FeedSigns {
             FeedState::Shut
         } else if is(SourceHealth::Failing) {
             FeedState::Failing
+        } else if self.is_held {
+            FeedState::Held
         } else if self.lacks_gateway || is(SourceHealth::Unknown) {
             FeedState::Missing
         } else if self.is_late {
@@ -218,10 +223,12 @@ mod tests {
         use SourceHealth::{Failing, Live, Silent, Unknown, Unused};
         let good = || FeedSigns {
             log_takes_nothing: false,
+            is_held: false,
             is_late: false,
             lacks_gateway: false,
             sources: vec![Live, Unused],
         };
+        let held = || FeedSigns { is_held: true, is_late: true, ..good() };
         let cases = [
             ("all is well", good(), FeedState::Ok),
             (
@@ -230,7 +237,13 @@ mod tests {
                 FeedState::Missing,
             ),
             ("nobody can say", FeedSigns { sources: vec![Live, Unknown], ..good() }, FeedState::Missing),
-            ("the tables are down, or it is late", FeedSigns { is_late: true, ..good() }, FeedState::Late),
+            ("it is late", FeedSigns { is_late: true, ..good() }, FeedState::Late),
+            ("the tables are down, or a partition stands still", held(), FeedState::Held),
+            (
+                "that is not hidden by a gateway that was taken away",
+                FeedSigns { lacks_gateway: true, sources: vec![Live, Unknown], ..held() },
+                FeedState::Held,
+            ),
             ("the log takes nothing", FeedSigns { log_takes_nothing: true, ..good() }, FeedState::Shut),
             (
                 "one fails",

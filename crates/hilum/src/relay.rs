@@ -34,8 +34,12 @@ enum Ended {
     LeaseLost,
 }
 
-/// Publishes until `stop` is true.
-pub async fn keep(house: Arc<House>, mut stop: watch::Receiver<bool>) {
+/// Publishes until `stop` is true. Whoever is `refused` has no lease to give back: it stands for the other process of its id.
+pub async fn keep(
+    house: Arc<House>,
+    mut stop: watch::Receiver<bool>,
+    refused: watch::Receiver<Option<String>>,
+) {
     let mut said = String::new();
     let publishing = async {
         loop {
@@ -59,6 +63,9 @@ pub async fn keep(house: Arc<House>, mut stop: watch::Receiver<bool>) {
     tokio::select! {
         () = publishing => {}
         _ = stop.wait_for(|&stop| stop) => {}
+    }
+    if refused.borrow().is_some() {
+        return;
     }
     // Tables that do not answer are not waited for: the lease runs out.
     tokio::time::timeout(RELAY_RETRY_EVERY, give_lease_back(&house)).await.ok();

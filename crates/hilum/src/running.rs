@@ -126,7 +126,7 @@ impl Running {
             tasks.spawn(relay::cut_outbox(Arc::clone(&house), stopped.clone()));
             tasks.spawn(sweep::keep(Arc::clone(&house), stopped.clone()));
             if house.config.log.relay {
-                tasks.spawn(relay::keep(Arc::clone(&house), stopped.clone()));
+                tasks.spawn(relay::keep(Arc::clone(&house), stopped.clone(), refused.clone()));
             }
         }
         tasks.spawn({

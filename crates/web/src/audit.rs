@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hilum_core::{Id, Kind, Role, Timestamp};
 use hilum_engines::tables::{Batch, Expect, Read, Row, Scan, Tables, TablesError, Value, Write};
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::limits;
@@ -194,8 +194,8 @@ const LIVE_EVERY_US: i64 = limits::AUDIT_LIVE_EVERY.as_micros() as i64;
 /// Who waits for an event to be on disk.
 type Done = oneshot::Sender<Result<(), TablesError>>;
 type Waiting = Vec<Done>;
-/// Of one request.
-type Queued = (Vec<AuditEvent>, Option<Done>);
+/// The events of one request, with their place among all that wait, and who waits for them.
+type Queued = (Vec<AuditEvent>, OwnedSemaphorePermit, Option<Done>);
 
 /// What a live page's refreshes are counted by: session or key, route, patient.
 type View = ([u8; 32], &'static str, Option<Id>);
@@ -206,6 +206,8 @@ struct Inner {
     key: [u8; 32],
     durability: Durability,
     queue: mpsc::Sender<Queued>,
+    /// A place for each event that waits, also of those that are tried again.
+    places: Arc<Semaphore>,
     healthy: Arc<AtomicBool>,
     views: Mutex<HashMap<View, Timestamp>>,
     typing: Typing,
@@ -228,6 +230,7 @@ impl Audit {
             key,
             durability,
             queue,
+            places: Arc::new(Semaphore::new(limits::AUDIT_WAITING_MAX)),
             healthy,
             views: Mutex::default(),
             typing: Typing::default(),
@@ -242,7 +245,7 @@ impl Audit {
         self.record_all(vec![event]).await
     }
 
-    /// Writes down the events of one request, all or none, in their order.
+    /// Writes down the events of one request in their order; where that fails, the first of them may stand.
     ///
     /// # Errors
     /// As [`Self::record`].
@@ -250,15 +253,19 @@ impl Audit {
         if events.is_empty() {
             return Ok(());
         }
+        let places = u32::try_from(events.len()).map_err(|_| AuditError::Closed)?;
+        let all = Arc::clone(&self.0.places);
         match self.0.durability {
             Durability::AtOnce => {
                 let (done, wait) = oneshot::channel();
-                self.0.queue.send((events, Some(done))).await.map_err(|_| AuditError::Closed)?;
+                let held = all.acquire_many_owned(places).await.map_err(|_| AuditError::Closed)?;
+                self.0.queue.send((events, held, Some(done))).await.map_err(|_| AuditError::Closed)?;
                 wait.await.map_err(|_| AuditError::Closed)??;
                 Ok(())
             }
             Durability::WithinSecond => {
-                self.0.queue.try_send((events, None)).map_err(|_| AuditError::Closed)?;
+                let held = all.try_acquire_many_owned(places).map_err(|_| AuditError::Closed)?;
+                self.0.queue.try_send((events, held, None)).map_err(|_| AuditError::Closed)?;
                 if self.is_healthy() { Ok(()) } else { Err(AuditError::Closed) }
             }
         }
@@ -276,15 +283,14 @@ impl Audit {
         views.get(view).is_none_or(|last| now.micros_since(*last) >= LIVE_EVERY_US)
     }
 
-    /// This view was written down. Not before it is: what the log did not take is asked for again.
-    pub(crate) fn counted(&self, view: View, now: Timestamp) {
+    /// These views were written down. Not before they are: what the log did not take is asked for again.
+    pub(crate) fn counted(&self, new: impl ExactSizeIterator<Item = View>, now: Timestamp) {
         let mut views = self.0.views.lock().unwrap_or_else(PoisonError::into_inner);
-        if views.len() >= limits::AUDIT_LIVE_VIEWS_MAX {
+        if views.len() + new.len() > limits::AUDIT_LIVE_VIEWS_MAX {
             views.retain(|_, last| now.micros_since(*last) < LIVE_EVERY_US);
         }
-        if views.len() < limits::AUDIT_LIVE_VIEWS_MAX {
-            views.insert(view, now);
-        }
+        let room = limits::AUDIT_LIVE_VIEWS_MAX.saturating_sub(views.len());
+        views.extend(new.take(room).map(|view| (view, now)));
     }
 
     /// The searches that are being typed.
@@ -363,6 +369,31 @@ pub enum Filter {
     Principal(String),
 }
 
+/// Events that are not written yet, in their order.
+#[derive(Default)]
+struct Pending {
+    events: Vec<AuditEvent>,
+    /// The places of all of them.
+    held: Option<OwnedSemaphorePermit>,
+}
+
+impl Pending {
+    fn take(&mut self, (events, held, done): Queued) -> Option<Done> {
+        self.events.extend(events);
+        match &mut self.held {
+            Some(all) => all.merge(held),
+            none => *none = Some(held),
+        }
+        done
+    }
+
+    /// The first ones stand in the log.
+    fn wrote(&mut self, many: usize) {
+        self.events.drain(..many);
+        drop(self.held.as_mut().and_then(|held| held.split(many)));
+    }
+}
+
 struct Writer {
     tables: Tables,
     key: [u8; 32],
@@ -371,11 +402,11 @@ struct Writer {
 
 impl Writer {
     async fn run(self, mut events: mpsc::Receiver<Queued>, durability: Durability) {
-        let mut pending: Vec<AuditEvent> = Vec::new();
+        let mut pending = Pending::default();
         loop {
             // What could not be written is tried again each second, in its order; and whether the log takes anything, when
             // nothing waits: while it does not, nothing that changes something is begun, so nothing new comes to be tried.
-            let received = if pending.is_empty() && self.healthy.load(Ordering::Relaxed) {
+            let received = if pending.events.is_empty() && self.healthy.load(Ordering::Relaxed) {
                 events.recv().await
             } else {
                 let Ok(received) = tokio::time::timeout(limits::AUDIT_DELAY_MAX, events.recv()).await else {
@@ -384,28 +415,55 @@ impl Writer {
                 };
                 received
             };
-            let Some((of_one, done)) = received else { break };
-            let mut waiting: Waiting = done.into_iter().collect();
-            if durability == Durability::WithinSecond && pending.is_empty() {
+            let Some(first) = received else { break };
+            if durability == Durability::WithinSecond && pending.events.is_empty() {
                 tokio::time::sleep(limits::AUDIT_DELAY_MAX / 4).await;
             }
-            pending.extend(of_one);
-            while pending.len() < limits::AUDIT_BATCH_MAX {
-                let Ok((of_one, done)) = events.try_recv() else { break };
-                pending.extend(of_one);
-                waiting.extend(done);
+            let mut waiting: Waiting = pending.take(first).into_iter().collect();
+            while pending.events.len() < limits::AUDIT_BATCH_MAX {
+                let Ok(next) = events.try_recv() else { break };
+                waiting.extend(pending.take(next));
             }
             self.write(&mut pending, waiting).await;
         }
         self.write(&mut pending, Vec::new()).await;
     }
 
-    async fn write(&self, pending: &mut Vec<AuditEvent>, waiting: Waiting) {
+    async fn write(&self, pending: &mut Pending, waiting: Waiting) {
         // Without an event the head alone is written anew, as it is.
-        if pending.is_empty() && self.healthy.load(Ordering::Relaxed) {
+        if pending.events.is_empty() && self.healthy.load(Ordering::Relaxed) {
             return;
         }
-        let mut answer = self.append(pending).await;
+        let mut answer = self.write_some(pending).await;
+        while answer.is_ok() && !pending.events.is_empty() {
+            answer = self.write_some(pending).await;
+        }
+        match &answer {
+            Ok(()) => {
+                if !self.healthy.swap(true, Ordering::Relaxed) {
+                    tracing::info!("audit log takes events again");
+                }
+            }
+            Err(error) => {
+                if self.healthy.swap(false, Ordering::Relaxed) {
+                    tracing::error!(%error, waiting = pending.events.len(), "audit log cannot be written");
+                }
+                // Who waits is told that it failed, so their event is not written later behind their back.
+                if !waiting.is_empty() {
+                    *pending = Pending::default();
+                }
+            }
+        }
+        for done in waiting {
+            // Nobody listens any more when the client went away; the event is written all the same.
+            drop(done.send(answer.clone()));
+        }
+    }
+
+    /// Writes as many as one commit has: a large one would be the slower of two whenever another process writes, too.
+    async fn write_some(&self, pending: &mut Pending) -> Result<(), TablesError> {
+        let some = pending.events.get(..limits::AUDIT_BATCH_MAX).unwrap_or(&pending.events);
+        let mut answer = self.append(some).await;
         let until = Instant::now() + limits::AUDIT_CONFLICT_MAX;
         let mut pause = Duration::from_millis(1);
         // Another process writes into the log too: read its head and go on from there. Whoever was first has written, so
@@ -413,31 +471,13 @@ impl Writer {
         while matches!(answer, Err(TablesError::Conflict(_))) && Instant::now() < until {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(limits::AUDIT_CONFLICT_PAUSE_MAX);
-            answer = self.append(pending).await;
+            answer = self.append(some).await;
         }
-        match &answer {
-            Ok(()) => {
-                if !self.healthy.swap(true, Ordering::Relaxed) {
-                    tracing::info!("audit log takes events again");
-                }
-                pending.clear();
-            }
-            Err(error) => {
-                if self.healthy.swap(false, Ordering::Relaxed) {
-                    tracing::error!(%error, waiting = pending.len(), "audit log cannot be written");
-                }
-                // Who waits is told that it failed, so their event is not written later behind their back.
-                let told = waiting.len();
-                if told > 0 {
-                    pending.clear();
-                }
-                pending.truncate(limits::AUDIT_RETRIED_MAX);
-            }
+        if answer.is_ok() {
+            let many = some.len();
+            pending.wrote(many);
         }
-        for done in waiting {
-            // Nobody listens any more when the client went away; the event is written all the same.
-            drop(done.send(answer.clone()));
-        }
+        answer
     }
 
     async fn append(&self, pending: &[AuditEvent]) -> Result<(), TablesError> {

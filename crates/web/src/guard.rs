@@ -385,9 +385,7 @@ async fn audit(visit: &Visit, response: Response) -> Response {
         return response;
     }
     if is_refresh || searched.is_some() {
-        for patient in &told {
-            shell.audit().counted(view_of(*patient), inner.at);
-        }
+        shell.audit().counted(told.iter().copied().map(view_of), inner.at);
     }
     if let Some(text) = searched {
         shell.audit().typing().left_open(typist, text.expose().trim(), inner.at);

@@ -58,10 +58,10 @@ pub const LINK_LIFE: Duration = Duration::from_mins(15);
 
 /// Requests whose audit events wait for the writer.
 pub const AUDIT_QUEUE_MAX: usize = 4_096;
-/// As soon as so many audit events wait they are written; those of one request in one commit.
+/// Audit events in one commit.
 pub const AUDIT_BATCH_MAX: usize = 256;
-/// Audit events that are tried again while the log takes none.
-pub const AUDIT_RETRIED_MAX: usize = 20_000;
+/// Audit events that wait, or are tried again while the log takes none; beyond it no answer leaves.
+pub const AUDIT_WAITING_MAX: usize = 20_000;
 /// Longest wait of an audit event for its commit where the setting is not *at once*.
 pub const AUDIT_DELAY_MAX: Duration = Duration::from_secs(1);
 /// For so long an event is tried again because another process wrote into the audit log first.
@@ -71,7 +71,7 @@ pub const AUDIT_CONFLICT_PAUSE_MAX: Duration = Duration::from_millis(32);
 /// A live page's refreshes of one view count once in this time.
 pub const AUDIT_LIVE_EVERY: Duration = Duration::from_mins(15);
 /// Views remembered for that.
-pub const AUDIT_LIVE_VIEWS_MAX: usize = 50_000;
+pub const AUDIT_LIVE_VIEWS_MAX: usize = 100_000;
 /// A search that is typed goes on, for the audit log, until it rests for so long.
 pub const AUDIT_TYPING_PAUSE: Duration = Duration::from_secs(10);
 /// And no longer than this.
@@ -79,13 +79,13 @@ pub const AUDIT_TYPING_LONGEST: Duration = Duration::from_mins(5);
 /// Searches that are remembered while they are typed.
 pub const AUDIT_TYPING_MAX: usize = 10_000;
 /// Patients that one such search remembers to have named; further ones are named each time.
-pub const AUDIT_TYPING_PATIENTS_MAX: usize = 1_000;
+pub const AUDIT_TYPING_PATIENTS_MAX: usize = 5_000;
 /// A page's refreshes belong to its search for so long after the one before.
 pub const AUDIT_LEFT_OPEN: Duration = Duration::from_hours(1);
 /// Searches that are remembered for that.
 pub const AUDIT_LEFT_OPEN_MAX: usize = 50_000;
 /// Patients that one request's audit names, each in a row; of more it says that there were. A page of searches has up to 1,000
-/// matches and 1,000 that come with them.
+/// matches and 900 that come with them.
 pub const AUDIT_PATIENTS_MAX: usize = 5_000;
 /// Rows of one page of the audit log.
 pub const AUDIT_PAGE_ROWS: u32 = 100;

@@ -142,6 +142,8 @@ pub enum FeedState {
     Silent,
     /// A gateway gives no sign of life: what would come in by it is not known.
     Missing,
+    /// What comes in is kept, and not applied: the tables take nothing, or a partition stands still.
+    Held,
     /// Of a source a message could not be kept.
     Failing,
     /// Nothing is taken from any of them.
@@ -156,6 +158,7 @@ impl FeedState {
             Self::Late => "late",
             Self::Silent => "silent",
             Self::Missing => "missing",
+            Self::Held => "held",
             Self::Failing => "failing",
             Self::Shut => "shut",
         }
@@ -168,6 +171,7 @@ impl FeedState {
             Self::Late => "feed.late",
             Self::Silent => "feed.silent",
             Self::Missing => "feed.missing",
+            Self::Held => "feed.held",
             Self::Failing => "feed.failing",
             Self::Shut => "feed.shut",
         }

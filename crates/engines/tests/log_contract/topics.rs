@@ -32,7 +32,24 @@ async fn try_open(config: &KafkaConfig, sources: &[&str]) -> Result<Log, LogErro
 }
 
 async fn open(config: &KafkaConfig, sources: &[&str]) -> Log {
-    try_open(config, sources).await.expect("opens")
+    with_patience(async || try_open(config, sources).await).await
+}
+
+/// What a broker that has no time now, beside those of all other tests, answers a moment later.
+async fn with_patience<T>(ask: impl AsyncFn() -> Result<T, LogError>) -> T {
+    let begun = Instant::now();
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(why) if begun.elapsed() > Duration::from_secs(60) => panic!("{why}"),
+            Err(LogError::Full(_) | LogError::Engine(_)) => tokio::time::sleep(Duration::from_millis(200)).await,
+            Err(why) => panic!("{why}"),
+        }
+    }
+}
+
+async fn append(log: &Log, message: Envelope) -> Position {
+    with_patience(async || log.append(message.clone()).await).await
 }
 
 /// A message of `source`, of the patient `n`.
@@ -83,7 +100,7 @@ async fn a_source_with_a_topic_has_partitions_behind_those_of_the_others() {
     let within = partition_of(key(1), P);
     let mut places = Vec::new();
     for source in ["ed", "lab", "ed"] {
-        let Position { partition, offset, .. } = log.append(of(source, 1)).await.expect("appends");
+        let Position { partition, offset, .. } = append(&log, of(source, 1)).await;
         places.push((partition, offset));
     }
     assert_eq!(places, [(P + within, 0), (within, 0), (P + within, 1)], "offsets of its own");
@@ -106,15 +123,15 @@ async fn a_source_with_a_topic_has_partitions_behind_those_of_the_others() {
     let log = open(&config, &[]).await;
     assert_eq!((log.epoch(), log.partitions(Stream::Hl7In)), (epoch, 2 * P));
     assert_eq!(bodies(&log, Stream::Hl7In, P + within).await.len(), 2);
-    assert_eq!(log.append(of("ed", 1)).await.expect("appends").partition, within);
+    assert_eq!(append(&log, of("ed", 1)).await.partition, within);
     let beside = log.append_beside(second, of("ed", 1)).await.expect("appends");
     assert_eq!(beside, Position { offset: 2, ..second });
 
     // And on again: the same numbers, and what stood in the others' is corrected there.
     let log = open(&config, &["lab", "ed"]).await;
     assert_eq!(log.topic(Stream::Hl7In, P).as_deref(), Some(&*own));
-    assert_eq!(log.append(of("ed", 1)).await.expect("appends").partition, P + within);
-    assert_eq!(log.append(of("lab", 1)).await.expect("appends").partition, 2 * P + within);
+    assert_eq!(append(&log, of("ed", 1)).await.partition, P + within);
+    assert_eq!(append(&log, of("lab", 1)).await.partition, 2 * P + within);
     let first = Position { stream: Stream::Hl7In, partition: within, offset: 0 };
     assert_eq!(log.append_beside(first, of("ed", 1)).await.expect("appends").partition, within);
 }
@@ -141,7 +158,7 @@ async fn processes_that_add_topics_at_the_same_moment_give_different_numbers() {
         let different: BTreeSet<_> = seen[0].iter().collect();
         assert_eq!(different.len(), usize::from(all), "{seen:?}");
         for (log, [own, _]) in opened.iter().zip(&sources) {
-            let position = log.append(of(own, 7)).await.expect("appends");
+            let position = append(&log, of(own, 7)).await;
             let topic = log.topic(Stream::Hl7In, position.partition);
             assert_eq!(topic.as_deref(), Some(&*format!("{}.hl7.in.{own}", config.prefix)));
             let read = opened[0].get(position).await.expect("reads").expect("is there");
@@ -156,7 +173,7 @@ async fn a_process_that_does_not_know_a_topic_yet_asks_before_it_says_that_there
     let before = open(&config, &[]).await;
     let known = before.places(&Stream::ALL).len();
     let log = open(&config, &["ed"]).await;
-    let position = log.append(of("ed", 1)).await.expect("appends");
+    let position = append(&log, of("ed", 1)).await;
     // At once: before it has looked by itself.
     let read = before.read(Stream::Hl7In, position.partition, 0, ALL).await.expect("reads");
     assert_eq!(read.len(), 1);
@@ -173,7 +190,7 @@ async fn a_process_that_does_not_know_a_topic_yet_asks_before_it_says_that_there
     let at_end = before.read(Stream::Hl7In, position.partition, 1, ALL).await.expect("reads");
     assert!(at_end.is_empty());
     appended.borrow_and_update();
-    log.append(of("ed", 1)).await.expect("appends");
+    append(&log, of("ed", 1)).await;
     tokio::time::timeout(Duration::from_secs(10), appended.changed()).await.expect("wakes").expect("is open");
     let one = ReadMax { records: 1, bytes: 0 };
     let next = wait("it comes", async || {
@@ -207,7 +224,7 @@ async fn workers_take_up_a_new_topic_without_a_restart() {
     let of_ed = |share: &watch::Receiver<Share>| share.borrow().range((Stream::Hl7In, P)..).count();
     assert_eq!(shares.iter().map(|share| share.borrow().len()).sum::<usize>(), 3 * usize::from(P));
     assert!(shares.iter().map(of_ed).sum::<usize>() >= usize::from(P), "under the numbers that all know");
-    let position = log.append(of("ed", 1)).await.expect("appends");
+    let position = append(&log, of("ed", 1)).await;
     assert!(shares.iter().any(|share| share.borrow().contains(&(Stream::Hl7In, position.partition))));
     // One leaves: the other has all of it.
     let [share, mut last] = shares;
@@ -219,9 +236,9 @@ async fn workers_take_up_a_new_topic_without_a_restart() {
 async fn a_gap_in_a_sources_topic_is_named_by_its_number() {
     let config = on_one_broker();
     let log = open(&config, &["ed"]).await;
-    let Position { partition, .. } = log.append(of("ed", 1)).await.expect("appends");
+    let Position { partition, .. } = append(&log, of("ed", 1)).await;
     leave_a_gap(&config.brokers, &format!("{}.hl7.in.ed", config.prefix), partition - P);
-    log.append(of("ed", 1)).await.expect("appends");
+    append(&log, of("ed", 1)).await;
     assert_eq!(log.read(Stream::Hl7In, partition, 0, ALL).await.expect("reads").len(), 1);
     let gap = log.read(Stream::Hl7In, partition, 1, ALL).await.expect_err("a gap");
     let LogError::Missing { stream: Stream::Hl7In, partition: at, from: 1, to: 3 } = gap else {
@@ -236,7 +253,7 @@ async fn a_gap_in_a_sources_topic_is_named_by_its_number() {
 async fn a_topic_that_somebody_deletes_is_said_to_be_gone_and_the_others_go_on() {
     let config = on_one_broker();
     let log = open(&config, &["ed"]).await;
-    let Position { partition, .. } = log.append(of("ed", 1)).await.expect("appends");
+    let Position { partition, .. } = append(&log, of("ed", 1)).await;
     let own = format!("{}.hl7.in.ed", config.prefix);
     assert_eq!(bodies(&log, Stream::Hl7In, partition).await.len(), 1, "who reads on is at its end");
     admin(&config).delete_topics(&[&own], &AdminOptions::new()).await.expect("deletes");
@@ -300,8 +317,8 @@ async fn write(config: &KafkaConfig, topic: &str, records: &[String]) {
 async fn a_list_that_somebody_deletes_is_said_to_be_lost_and_nobody_makes_another() {
     let config = on_one_broker();
     let log = open(&config, &["ed", "lab"]).await;
-    let position = log.append(of("lab", 1)).await.expect("appends");
-    log.append(of("ed", 1)).await.expect("appends");
+    let position = append(&log, of("lab", 1)).await;
+    append(&log, of("ed", 1)).await;
     let list = format!("{}.log", config.prefix);
     let own = format!("{}.hl7.in.ed", config.prefix);
     let records: Vec<_> = read_all(&config.brokers, &list).into_iter().map(|record| record.value).collect();
@@ -343,7 +360,7 @@ async fn a_list_that_somebody_deletes_is_said_to_be_lost_and_nobody_makes_anothe
     wait("all is as it was", async || log.health().gone.is_empty().then_some(())).await;
     let again = open(&config, &["ed", "lab"]).await;
     assert_eq!((again.epoch(), again.partitions(Stream::Hl7In)), (log.epoch(), 3 * P));
-    assert_eq!(again.append(of("lab", 1)).await.expect("appends").partition, position.partition);
+    assert_eq!(append(&again, of("lab", 1)).await.partition, position.partition);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -352,7 +369,7 @@ async fn a_topic_that_somebody_else_made_must_be_as_ours() {
     open(&config, &[]).await;
     let topic = |source: &str| format!("{}.hl7.in.{source}", config.prefix);
     make(&config, &topic("fine"), P, &[]).await;
-    open(&config, &["fine"]).await.append(of("fine", 1)).await.expect("appends");
+    append(&open(&config, &["fine"]).await, of("fine", 1)).await;
     make(&config, &topic("few"), P - 1, &[]).await;
     make(&config, &topic("forgets"), P, &[("retention.ms", "60000")]).await;
     for (source, want) in [("few", "has 7 partitions"), ("forgets", "retention.ms=60000")] {

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::bail;
 use clap::Args;
 use hilum_web::shell::Mode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -48,6 +47,9 @@ pub struct Arguments {
     log_format: Option<LogFormat>,
 }
 
+/// Ends by this where another process of its id was there first (`EX_CONFIG` of sysexits.h): starting it again changes nothing.
+const REFUSED: u8 = 78;
+
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -70,10 +72,15 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let served = runtime.block_on(serve(folder, config, mode, arguments.ready_file.as_deref()));
     // Brokers that do not answer keep a thread for seconds, and nothing that it does is waited for.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    served.map(|()| ExitCode::SUCCESS)
+    served
 }
 
-async fn serve(folder: Folder, config: Config, mode: Mode, ready_file: Option<&Path>) -> anyhow::Result<()> {
+async fn serve(
+    folder: Folder,
+    config: Config,
+    mode: Mode,
+    ready_file: Option<&Path>,
+) -> anyhow::Result<ExitCode> {
     // Before anything is open, so that an early signal is not lost.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -107,5 +114,8 @@ async fn serve(folder: Folder, config: Config, mode: Mode, ready_file: Option<&P
         exporter.stop().await;
     }
     tracing::info!("stopped");
-    refused.map_or(Ok(()), |why| bail!("{why}. It was there first: {WAY_OUT_TWIN}"))
+    Ok(refused.map_or(ExitCode::SUCCESS, |why| {
+        machine::complain(&format!("hilum: {why}. It was there first: {WAY_OUT_TWIN}"));
+        ExitCode::from(REFUSED)
+    }))
 }

@@ -383,8 +383,8 @@ impl Walk<'_> {
         let (chart, authority) = (&self.ask.room.chart, &self.ask.caller.authority);
         let plans = self.queries.iter().map(|query| self.ask.plan(query, t, began));
         let plans: Vec<Plan> = plans.collect::<Result<_, _>>()?;
-        // Of several types each has its part of the rows, and all together the time of one.
-        let rows = rows.map(|rows| rows / plans.len().max(1) as u64);
+        // Of several types each has its part of the rows, though not fewer than may be told; all together have the time of one.
+        let rows = rows.map(|rows| (rows / plans.len().max(1) as u64).max(cap));
         let counts = chart.search_counts(authority, &plans, cap, rows).await?;
         Ok(counts.into_iter().sum())
     }
