@@ -199,7 +199,9 @@ fn published_examples_give_values_or_their_parameter_is_listed() {
             continue;
         }
         count += 1;
-        let of = values(&json, &settings, &[]).values.into_iter();
+        // What is within the resource is there, and nothing finds it.
+        let is_within = |value: &Value| matches!(value, Value::Uri(address) if address == "#");
+        let of = values(&json, &settings, &[]).values.into_iter().filter(|entry| !is_within(&entry.value));
         found.extend(of.map(|entry| match entry.value {
             Value::Reference { resource_type, .. } => (entry.param.itself(), Some(resource_type)),
             _ => (entry.param.itself(), None),

@@ -49,7 +49,7 @@ impl Discretion for Window {
             keep: vec![confidential],
             ..Probe::by_index(BOARD.name, "by_patient", vec![Term::Subject])
         };
-        let asks = Check::Any(vec![Check::Has(on_board), is_patient_labelled(RESTRICTING)]);
+        let asks = Check::Any(vec![Check::Has(on_board), is_patient_labelled(Adt::NAME, RESTRICTING)]);
         let survivor = Check::Each {
             probe: Probe::by_index(NUMBER.name, "by_number", vec![Term::Subject]),
             subject: "survivor",

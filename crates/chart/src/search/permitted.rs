@@ -55,7 +55,7 @@ fn is_of_other_role(resource_type: &str, authority: &Authority) -> bool {
 fn is_listed(list: &PatientList) -> Check {
     let ids = |ids: &BTreeSet<Id>| ids.iter().copied().map(Value::Id).collect();
     let mut any = vec![Check::Is(Test::In(ids(&list.patients)))];
-    let member = members().zip(type_number("Patient"));
+    let member = members("Group").zip(type_number("Patient"));
     if let Some((member, patient)) = member.filter(|_| !list.groups.is_empty()) {
         let prefix = vec![Term::Is(Value::Int(member.get())), Term::Is(Value::Int(patient)), Term::Subject];
         let one_of = Keep { column: "id", test: Test::In(ids(&list.groups)) };

@@ -9,7 +9,7 @@ use hilum_engines::tables::query::{Check, Probe, Query as Tables, Source, Term};
 use hilum_fhir::FhirId;
 use hilum_fhir::r4::Parameter;
 use hilum_fhir::search::query::{Criterion, Query};
-use hilum_fhir::search::values::{Settings, kept};
+use hilum_fhir::search::values::{Kept, Settings, kept, members};
 
 use super::explain::{Does, Step};
 use super::permitted::is_permitted;
@@ -200,7 +200,14 @@ impl Asked<'_> {
             Criterion::Filter(filter) => self.filter(resource_type, filter),
             Criterion::Chain { reference, to } => self.chain(resource_type, reference, to),
             Criterion::Has { resource_type: other, reference, holds } => {
-                self.has(resource_type, (other, reference), holds)
+                let at = self.parameter(other, reference)?;
+                let name = format!("_has:{other}:{}", reference.code);
+                self.has(resource_type, (other, at, name), holds)
+            }
+            Criterion::Listed(holds) => {
+                let (kept, references) = kept("List", "item").zip(members("List")).expect("a List has items");
+                let at = At { kept: Kept { references, ..kept }, t: self.t() };
+                self.has(resource_type, ("List", at, "_list".to_owned()), holds)
             }
             Criterion::Within(compartment) => self.within(resource_type, compartment),
         }

@@ -6,7 +6,7 @@ use hilum_fhir::r4::{Parameter, r4};
 use hilum_fhir::search::query::{Compartment, Criterion, Operand, Token};
 
 use super::plan::{Asked, PlanError, Planned, by_row, one_of};
-use super::rows::{is_to, rank};
+use super::rows::{At, is_to, rank};
 use crate::resources::RESOURCE;
 
 impl Asked<'_> {
@@ -79,14 +79,13 @@ impl Asked<'_> {
         })
     }
 
-    /// Of what refers to a resource.
+    /// Of what refers to a resource, by the rows `at`.
     pub(super) fn has(
         &self,
         resource_type: &str,
-        (other, reference): (&'static str, &'static Parameter),
+        (other, at, name): (&'static str, At, String),
         holds: &Criterion,
     ) -> Result<Planned, PlanError> {
-        let at = self.parameter(other, reference)?;
         let inner = self.criterion(other, holds)?;
         let checks = self.hop(other, true, vec![inner.check]);
         let check = Check::Each {
@@ -107,7 +106,7 @@ impl Asked<'_> {
                 subject: "row",
             }])
         });
-        let name = format!("_has:{other}:{}:{}", reference.code, inner.name);
+        let name = format!("{name}:{}", inner.name);
         let rank = inner.rank.saturating_add(3).min(rank::ALL);
         Ok(Planned { check, source, rank, name, is_alive: false, is_exact: false })
     }

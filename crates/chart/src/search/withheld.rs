@@ -54,14 +54,22 @@ pub fn is_labelled(resource_type: &str, labels: &[&str]) -> Check {
     Check::Has(Probe { keep, ..Probe::by_index(TOKEN.name, "by_subject", prefix) })
 }
 
-/// The same of a Patient by its id.
-pub fn is_patient_labelled(labels: &[&str]) -> Check {
-    let prefix = vec![Term::Is(Value::Text("Patient".to_owned())), Term::Subject];
+/// The same of a Patient of this owner by its id: what a client says of its own withholds nobody, in a search as in a read.
+pub fn is_patient_labelled(owner: &str, labels: &[&str]) -> Check {
+    is_owned_and_labelled("Patient", owner, labels)
+}
+
+fn is_owned_and_labelled(resource_type: &str, owner: &str, labels: &[&str]) -> Check {
+    let prefix = vec![Term::Is(Value::Text(resource_type.to_owned())), Term::Subject];
     Check::Each {
-        probe: Probe::by_key(RESOURCE.name, prefix),
+        probe: Probe { keep: vec![is_of(owner)], ..Probe::by_key(RESOURCE.name, prefix) },
         subject: "row",
-        check: Box::new(is_labelled("Patient", labels)),
+        check: Box::new(is_labelled(resource_type, labels)),
     }
+}
+
+fn is_of(owner: &str) -> Keep {
+    Keep { column: "owner", test: Test::Is(Value::Text(owner.to_owned())) }
 }
 
 /// The resource of a row.
@@ -104,22 +112,14 @@ pub fn is_withheld(resource_type: &str, rooms: &[Withheld]) -> Option<Check> {
                 any.push(Check::Each {
                     probe: refers,
                     subject: "target",
-                    check: Box::new(Check::Each {
-                        probe: Probe::by_key(
-                            RESOURCE.name,
-                            vec![Term::Is(Value::Text((*ty).to_owned())), Term::Subject],
-                        ),
-                        subject: "row",
-                        check: Box::new(is_labelled(ty, room.labels)),
-                    }),
+                    check: Box::new(is_owned_and_labelled(ty, room.owner, room.labels)),
                 });
             }
         }
         if !room.labels.is_empty() {
-            let owned = Keep { column: "owner", test: Test::Is(Value::Text(room.owner.to_owned())) };
             any.push(Check::All(vec![
                 is_labelled(resource_type, room.labels),
-                Check::Has(Probe { keep: vec![owned], ..by_row() }),
+                Check::Has(Probe { keep: vec![is_of(room.owner)], ..by_row() }),
             ]));
         }
     }

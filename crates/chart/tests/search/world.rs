@@ -119,7 +119,7 @@ pub fn withheld() -> Vec<Withheld> {
     let labels: &[&str] = &["R"];
     vec![Withheld {
         owner: "fhir",
-        patient: is_patient_labelled(labels),
+        patient: is_patient_labelled("fhir", labels),
         labels,
         through: &[],
         unsearched: &[],

@@ -42,7 +42,9 @@ async fn with_patience<T>(ask: impl AsyncFn() -> Result<T, LogError>) -> T {
         match ask().await {
             Ok(answer) => return answer,
             Err(why) if begun.elapsed() > Duration::from_secs(60) => panic!("{why}"),
-            Err(LogError::Full(_) | LogError::Engine(_)) => tokio::time::sleep(Duration::from_millis(200)).await,
+            Err(LogError::Full(_) | LogError::Engine(_)) => {
+                tokio::time::sleep(Duration::from_millis(200)).await
+            }
             Err(why) => panic!("{why}"),
         }
     }

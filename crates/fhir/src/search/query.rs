@@ -138,6 +138,8 @@ pub enum Criterion {
         /// What holds of it.
         holds: Box<Criterion>,
     },
+    /// Of a List in which it stands: what holds of that (`_list`).
+    Listed(Box<Criterion>),
     /// That it lies in a compartment: said by the address, not by a parameter.
     Within(Compartment),
 }
@@ -367,6 +369,7 @@ impl Criterion {
             Self::Has { resource_type, reference, holds } => {
                 format!("_has:{resource_type}:{}:{}", reference.code, holds.name())
             }
+            Self::Listed(_) => "_list".to_owned(),
             Self::Within(_) => String::new(),
         }
     }
@@ -375,7 +378,7 @@ impl Criterion {
         match self {
             Self::Filter(filter) => &filter.values,
             Self::Chain { to, .. } => to.first().map_or(&[], |(_, behind)| behind.values()),
-            Self::Has { holds, .. } => holds.values(),
+            Self::Has { holds, .. } | Self::Listed(holds) => holds.values(),
             Self::Within(_) => &[],
         }
     }
@@ -384,7 +387,7 @@ impl Criterion {
         match self {
             Self::Filter(filter) => out.push(filter),
             Self::Chain { to, .. } => to.iter_mut().for_each(|(_, behind)| behind.filters_mut(out)),
-            Self::Has { holds, .. } => holds.filters_mut(out),
+            Self::Has { holds, .. } | Self::Listed(holds) => holds.filters_mut(out),
             Self::Within(_) => {}
         }
     }

@@ -80,7 +80,7 @@ pub(crate) fn digest(bytes: &[u8]) -> i64 {
 /// | uri | [`Value::Uri`] |
 /// | composite | [`Value::Pair`] |
 /// | of a [`compound`], under [`ParamNumber::together`] | [`Value::Coded`], [`Value::String`] |
-/// | of a Group's [`members`] | [`Value::Reference`] |
+/// | of a Group's or List's [`members`] | [`Value::Reference`] |
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Value {
     /// A code, cut as [`crate::search::fold::cut`] does, and its system.
@@ -367,19 +367,31 @@ pub fn values(resource: &Json<'_>, settings: &Settings, without: &[&str]) -> Ext
     out
 }
 
-/// Under which number the references of a Group to those who are members of it stand: its parameter `member` has those who were,
-/// too (`inactive`).
-pub fn members() -> Option<ParamNumber> {
-    ParamNumber::of("Group", "member").map(ParamNumber::together)
+/// Under which number the references of a Group to its members, or of a List to its entries, stand: the parameter `member`, or
+/// `item`, has those who were, too (`inactive`, `deleted`). Absent of other types.
+pub fn members(resource_type: &str) -> Option<ParamNumber> {
+    members_of(resource_type)
+        .and_then(|(code, ..)| ParamNumber::of(resource_type, code))
+        .map(ParamNumber::together)
+}
+
+/// The parameter, where its values stand, what says that one is none any more, and the reference.
+fn members_of(resource_type: &str) -> Option<(&'static str, &'static str, &'static str, &'static str)> {
+    match resource_type {
+        "Group" => Some(("member", "member", "inactive", "entity")),
+        "List" => Some(("item", "entry", "deleted", "item")),
+        _ => None,
+    }
 }
 
 fn add_members(of_type: &OfType, resource: &Json<'_>, settings: &Settings, out: &mut Extracted) {
-    let Some(number) = members().filter(|_| of_type.name == "Group") else { return };
+    let Some((_, all, gone, entity)) = members_of(of_type.name) else { return };
+    let Some(number) = members(of_type.name) else { return };
     let Some(member) = of_type.parameters.iter().find(|one| one.number == number.itself()) else { return };
     let mut found = Extracted::default();
-    let all = resource.get("member").map_or(&[][..], Json::elements);
-    let active = all.iter().filter(|one| !matches!(one.get("inactive"), Some(Json::Bool(true))));
-    for entity in active.filter_map(|one| one.get("entity")) {
+    let all = resource.get(all).map_or(&[][..], Json::elements);
+    let active = all.iter().filter(|one| !matches!(one.get(gone), Some(Json::Bool(true))));
+    for entity in active.filter_map(|one| one.get(entity)) {
         let mut converter = Converter { parameter: member, settings, out: &mut found };
         converter.add(&Found::Element(entity, "Reference"));
     }

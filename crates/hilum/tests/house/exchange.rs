@@ -359,7 +359,7 @@ fn of_a_batch_each_entry_stands_alone() {
 #[test]
 fn a_batch_reads_histories_and_operations() {
     let folder = tempdir().unwrap();
-    let config = "[fhir]\nbundle_searches_max = 9\n";
+    let config = "[fhir]\nbundle_searches_max = 14\n";
     let server = Server::start(&folder, &Start { config, ..Start::default() });
     let client = Client::new(&server, "operator", "operator");
     let person =
@@ -376,13 +376,19 @@ fn a_batch_reads_histories_and_operations() {
         "Patient/p/$meta",
         "Patient/$meta",
         "$meta",
+        "Patient/p?_elements=id",
+        "Patient/p/_history/1?_summary=true",
+        "Patient/p/Observation?_count=5",
+        "Patient/p/*",
+        "?_type=Patient&_id=p",
+        "metadata",
     ];
     let mut entries: Vec<Value> = asked.iter().map(|url| read(url)).collect();
     entries.push(entry("POST", "Observation/$validate", &broken));
     let done = client.ask("POST", "", &[], &bundle("batch", &entries));
     assert_eq!(done.status, 200, "{}", done.text());
     let done = said(&done);
-    assert_eq!(statuses(&done), ["200 OK"; 8]);
+    assert_eq!(statuses(&done), ["200 OK"; 14]);
     for (url, entry) in asked.iter().zip(done["entry"].as_array().unwrap()) {
         let mut alone = said(&client.get(&format!("/{url}")));
         let mut within = entry["resource"].clone();
@@ -392,7 +398,7 @@ fn a_batch_reads_histories_and_operations() {
         }
         assert_eq!(within, alone, "{url}");
     }
-    let outcome = &done["entry"][7]["resource"];
+    let outcome = &done["entry"][13]["resource"];
     assert_eq!(
         (&outcome["resourceType"], &outcome["issue"][0]["code"]),
         (&json!("OperationOutcome"), &json!("code-invalid"))
@@ -405,6 +411,7 @@ fn a_batch_reads_histories_and_operations() {
         read("Patient/p/$none"),
         read("Observation/p/$everything"),
         entry("POST", "Patient/p/$meta-add", &json!({"resource": {"resourceType": "Parameters"}})),
+        entry("POST", "Patient/_search", &json!({})),
         read("metadata/x/y"),
     ];
     let done = said(&client.ask("POST", "", &[], &bundle("batch", &refused)));
@@ -415,15 +422,23 @@ fn a_batch_reads_histories_and_operations() {
         "400 Bad Request",
         "400 Bad Request",
         "400 Bad Request",
+        "404 Not Found",
     ];
     assert_eq!(statuses(&done), want, "{done}");
     for (at, entry) in done["entry"].as_array().unwrap().iter().enumerate() {
         let found = entry["response"]["outcome"]["issue"][0]["expression"][0].as_str().unwrap();
         assert!(found.starts_with(&format!("Bundle.entry[{at}]")), "{entry}");
     }
-    let many: Vec<Value> = (0..10).map(|_| read("_history")).collect();
+    let many: Vec<Value> = (0..15).map(|_| read("_history")).collect();
     let done = said(&client.ask("POST", "", &[], &bundle("batch", &many)));
-    assert_eq!(statuses(&done)[8..], ["200 OK", "413 Payload Too Large"]);
+    assert_eq!(statuses(&done)[13..], ["200 OK", "413 Payload Too Large"]);
+
+    // What HEAD asks for is told without a body.
+    let heads =
+        ["Patient/p", "Patient/p?_elements=id", "Patient?_id=p"].map(|url| entry("HEAD", url, &json!({})));
+    let done = said(&client.ask("POST", "", &[], &bundle("batch", &heads)));
+    assert_eq!(statuses(&done), ["200 OK"; 3]);
+    assert!(done["entry"].as_array().unwrap().iter().all(|entry| entry.get("resource").is_none()), "{done}");
 
     for reading in
         [read("Patient/p/_history"), read("$meta"), entry("POST", "Observation/$validate", &note("x"))]

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
+use crate::damage::json as json_of;
 use crate::search::{Client, FORM, code_of, ids, link, said};
 use crate::server::{Server, Start, request};
 
@@ -49,7 +50,8 @@ fn two_patients(client: &Client<'_>) {
     write(
         client,
         &json!({ "resourceType": "List", "id": "l", "status": "current", "mode": "working",
-            "entry": [{ "item": { "reference": "Observation/oa1" } }, { "item": { "reference": "Observation/ob2" } }] }),
+            "entry": [{ "item": { "reference": "Observation/oa1" } }, { "item": { "reference": "Observation/ob2" } },
+                { "deleted": true, "item": { "reference": "Observation/oa2" } }] }),
     );
 }
 
@@ -132,6 +134,7 @@ fn compartments_all_types_lists_and_value_sets_are_searched() {
             &["ob2", "ob1", "oa2", "oa1", "eb", "ea"],
         ),
         ("in a list", "/Observation?_list=l", &["oa1", "ob2"]),
+        ("struck off it", "/List?item=Observation/oa2", &["l"]),
         ("in a list, of one", "/Observation?_list=l&patient=b", &["ob2"]),
         (
             "what a code implies",
@@ -483,6 +486,82 @@ fn who_is_limited_to_some_patients_knows_of_no_others() {
     assert_eq!(many.found("/Patient").0.len(), 2, "another name is not limited");
     let none = Client::new(&server, "none", "admin");
     assert_eq!(none.found("/Patient"), (vec![], Some(0)));
+}
+
+/// What is shown to a read is found by a search: a label that a client writes withholds nobody from the one and not the other.
+#[test]
+fn who_a_client_labels_is_found_as_they_are_read() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let client = Client::new(&server, "operator", "operator");
+    let label = json!({ "system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "R" });
+    write(
+        &client,
+        &json!({ "resourceType": "Patient", "id": "r", "meta": { "security": [label] },
+            "identifier": [{ "system": "urn:s", "value": "1" }] }),
+    );
+    write(
+        &client,
+        &json!({ "resourceType": "Observation", "id": "o", "status": "final", "code": { "text": "x" },
+            "subject": { "reference": "Patient/r" } }),
+    );
+    let viewer = Client::new(&server, "viewer", "viewer");
+    for path in ["/Patient/r", "/Observation/o"] {
+        assert_eq!(viewer.ask("GET", path, &[], "").status, 200, "{path}");
+    }
+    for (path, want) in [
+        ("/Patient?identifier=urn:s%7C1", &["r"][..]),
+        ("/Patient?_security=R", &["r"]),
+        ("/Observation?patient=r", &["o"]),
+        ("/Patient/r/$everything", &["r", "o"]),
+    ] {
+        assert_eq!(viewer.found(path).0, want, "{path}");
+    }
+    // So none is made a second time.
+    let again = json!({ "resourceType": "Patient", "identifier": [{ "system": "urn:s", "value": "1" }] });
+    let headers = [("content-type", "application/fhir+json"), ("if-none-exist", "_security=R")];
+    assert_eq!(client.ask("POST", "/Patient", &headers, &again.to_string()).status, 200);
+}
+
+#[test]
+fn what_is_within_the_resource_is_not_missing() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let client = Client::new(&server, "operator", "operator");
+    let order = |id: &str, medication: Value| {
+        let mut order = json!({ "resourceType": "MedicationRequest", "id": id, "status": "active", "intent": "order",
+            "subject": { "reference": "Patient/a" },
+            "contained": [{ "resourceType": "Medication", "id": "m" }] });
+        order.as_object_mut().unwrap().extend(medication.as_object().unwrap().clone());
+        write(&client, &order);
+    };
+    order("within", json!({ "medicationReference": { "reference": "#m" } }));
+    order("coded", json!({ "medicationCodeableConcept": { "text": "x" } }));
+    assert_eq!(client.found("/MedicationRequest?medication:missing=false").0, ["within"]);
+    assert_eq!(client.found("/MedicationRequest?medication:missing=true").0, ["coded"]);
+}
+
+/// Whom a resource names is looked at, in R4's compartment or not.
+#[test]
+fn who_is_named_outside_of_compartments_stands_in_the_audit_log() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let client = Client::new(&server, "operator", "operator");
+    let patient = json!({ "reference": "Patient/p" });
+    write(
+        &client,
+        &json!({ "resourceType": "Task", "id": "t", "status": "ready", "intent": "order", "for": patient }),
+    );
+    write(&client, &json!({ "resourceType": "Device", "id": "d", "patient": patient }));
+    let admin = server.key("admin", "admin");
+    let viewer = Client::new(&server, "viewer", "viewer");
+    for path in ["/Task/t", "/Device/d", "/Device?_id=d"] {
+        viewer.ask("GET", path, &[], "");
+        let log = json_of(&server, "/api/audit", &admin);
+        let newest =
+            log["events"].as_array().unwrap().iter().find(|event| event["principal"] == "viewer").unwrap();
+        assert!(newest["patient"].is_string(), "{path}: {newest}");
+    }
 }
 
 /// Who looked is for who minds the log: nobody else reads, finds or counts it.

@@ -12,7 +12,7 @@ use hilum_core::Id;
 use hilum_fhir::FhirId;
 use hilum_fhir::json::Json;
 use hilum_fhir::path::{Found, Path as Walk, Resolved};
-use hilum_fhir::r4::r4;
+use hilum_fhir::r4::{Parameter, r4};
 use hilum_web::visit::Caller;
 
 use super::answer::{self, Trouble};
@@ -65,12 +65,14 @@ pub(super) struct Visible {
     pub(super) logical: Option<FhirId>,
     /// In whose compartments it lies.
     patients: BTreeSet<Id>,
+    /// Whom else it names.
+    others: BTreeSet<Id>,
 }
 
 impl Visible {
     /// The body; the audit log learns whom it is about.
     pub(super) fn seen(self, caller: &Caller) -> String {
-        self.patients.iter().for_each(|patient| caller.saw(*patient));
+        self.patients.union(&self.others).for_each(|patient| caller.saw(*patient));
         self.body
     }
 }
@@ -118,14 +120,15 @@ pub(super) async fn visible_all(
 async fn alone(room: &Room, caller: &Caller, stored: &Stored) -> Result<Option<Visible>, Trouble> {
     let before = before_deletion(room, caller, stored).await?;
     let Some(body) = told(room, caller, (stored, before.as_ref())).await? else { return Ok(None) };
-    let Named { all, ours, elsewhere, logical } = named_in(room, caller, before.as_ref().unwrap_or(stored));
+    let Named { all, ours, elsewhere, others, logical } =
+        named_in(room, caller, before.as_ref().unwrap_or(stored));
     // A Patient is themselves, whomever they link to.
     let is_patient = stored.resource_type == "Patient";
     let ids = if is_patient { BTreeSet::from([stored.id]) } else { ours };
     let is_of_others = !is_patient && elsewhere;
     let may = room.chart.permits(&caller.authority, &stored.resource_type, (&ids, is_of_others)).await?;
     let logical = logical.filter(|_| !stored.deleted);
-    Ok(may.then_some(Visible { body, logical, patients: all }))
+    Ok(may.then_some(Visible { body, logical, patients: all, others }))
 }
 
 /// What a deletion deleted; absent of any other version.
@@ -158,6 +161,9 @@ struct Named {
     ours: BTreeSet<Id>,
     /// Whether there are others.
     elsewhere: bool,
+    /// Patients whom it names outside of R4's compartments (`Task.for`, `Device.patient`, `List.entry.item`): known to the audit
+    /// log alone.
+    others: BTreeSet<Id>,
     /// The id of the resource itself.
     logical: Option<FhirId>,
 }
@@ -167,7 +173,10 @@ fn named_in(room: &Room, caller: &Caller, stored: &Stored) -> Named {
     let logical = json.get("id").and_then(Json::as_str).and_then(|id| FhirId::parse(id).ok());
     let mut named = Named { logical, ..Named::default() };
     let bases = caller.shell().fhir_bases();
-    for (base, id) in references_of(&json) {
+    for (_, id) in references_of(&json, &BESIDE) {
+        named.others.extend(Place::parse(room, ("Patient", &id)).ok().map(|place| place.id));
+    }
+    for (base, id) in references_of(&json, &NAMED) {
         let Ok(place) = Place::parse(room, ("Patient", &id)) else { continue };
         named.all.insert(place.id);
         let is_ours = base.is_empty()
@@ -180,24 +189,39 @@ fn named_in(room: &Room, caller: &Caller, stored: &Stored) -> Named {
     named
 }
 
-/// Tells the audit log in whose compartments a resource lies.
+/// Tells the audit log whom a resource is about.
 pub(super) fn saw(room: &Room, caller: &Caller, stored: &Stored) {
-    named_in(room, caller, stored).all.iter().for_each(|patient| caller.saw(*patient));
+    let named = named_in(room, caller, stored);
+    named.all.union(&named.others).for_each(|patient| caller.saw(*patient));
 }
 
+/// Ways through a resource, by its type.
+type Walks = LazyLock<HashMap<&'static str, Vec<Resolved>>>;
+
 /// Where resources of each type name the Patients in whose compartments they lie.
-static NAMED: LazyLock<HashMap<&str, Vec<Resolved>>> = LazyLock::new(|| {
-    let walks = |ty: &'static str| {
-        let codes = r4().in_compartment("Patient", ty).iter();
-        let walks = codes.filter_map(|code| Walk::of(r4().parameter(ty, code)?, ty).ok());
+static NAMED: Walks = LazyLock::new(|| walks(puts_into_compartment));
+
+/// Where they name others.
+static BESIDE: Walks = LazyLock::new(|| {
+    walks(|ty, parameter| parameter.leads_to("Patient") && !puts_into_compartment(ty, parameter))
+});
+
+fn puts_into_compartment(ty: &str, parameter: &Parameter) -> bool {
+    r4().in_compartment("Patient", ty).contains(&parameter.code)
+}
+
+fn walks(is_meant: impl Fn(&str, &Parameter) -> bool) -> HashMap<&'static str, Vec<Resolved>> {
+    let of_type = |ty: &'static str| {
+        let meant = r4().parameters_of(ty).filter(|parameter| is_meant(ty, parameter));
+        let walks = meant.filter_map(|parameter| Walk::of(parameter, ty).ok());
         let shape = r4().shape(ty);
         walks.filter_map(|walk| Some(walk.resolve(r4(), shape?))).collect()
     };
-    r4().resource_types().map(|ty| (ty, walks(ty))).collect()
-});
+    r4().resource_types().map(|ty| (ty, of_type(ty))).collect()
+}
 
-/// The Patients in whose compartments a resource lies, by base (empty: relative) and id; a Patient lies in their own.
-fn references_of(json: &Json<'_>) -> BTreeSet<(String, String)> {
+/// The Patients whom a resource names there, by base (empty: relative) and id; a Patient lies in their own compartment.
+fn references_of(json: &Json<'_>, walks: &Walks) -> BTreeSet<(String, String)> {
     let mut patients = BTreeSet::new();
     let ty = json.get("resourceType").and_then(Json::as_str).unwrap_or_default();
     let mut patient = |base: &str, id: &str| patients.insert((base.to_owned(), id.to_owned()));
@@ -205,7 +229,7 @@ fn references_of(json: &Json<'_>) -> BTreeSet<(String, String)> {
         json.get("id").and_then(Json::as_str).map(|id| patient("", id));
     }
     let mut found = Vec::new();
-    NAMED.get(ty).into_iter().flatten().for_each(|walk| walk.walk(r4(), json, &mut found));
+    walks.get(ty).into_iter().flatten().for_each(|walk| walk.walk(r4(), json, &mut found));
     for found in found {
         let Found::Element(element, _) = found else { continue };
         let reference = element.get("reference").and_then(Json::as_str).unwrap_or_default();
@@ -217,7 +241,7 @@ fn references_of(json: &Json<'_>) -> BTreeSet<(String, String)> {
 /// Whether a resource lies in the compartment of the Patient with this id.
 pub(super) fn is_about(body: &str, patient: &str) -> bool {
     Json::parse(body.as_bytes())
-        .is_ok_and(|json| references_of(&json).iter().any(|(_, id)| id.as_str() == patient))
+        .is_ok_and(|json| references_of(&json, &NAMED).iter().any(|(_, id)| id.as_str() == patient))
 }
 
 /// The base and the id in a reference to a Patient.

@@ -69,7 +69,7 @@ fn add_local(base: &str, criterion: &mut Criterion) {
             filter.values.extend(own);
         }
         Criterion::Chain { to, .. } => to.iter_mut().for_each(|(_, criterion)| add_local(base, criterion)),
-        Criterion::Has { holds, .. } => add_local(base, holds),
+        Criterion::Has { holds, .. } | Criterion::Listed(holds) => add_local(base, holds),
         Criterion::Within(_) => {}
     }
 }

@@ -358,6 +358,33 @@ async fn within_a_second_is_written_within_a_second() {
     assert_eq!(verdict(&bench).await, Verdict::Whole { rows: 5 });
 }
 
+/// Answers may leave before their rows are on disk, so many and no more; of those that left each is written.
+#[tokio::test]
+async fn what_waits_is_bounded_by_rows_and_none_of_it_is_lost() {
+    let bench = Bench::with(Settings { audit: Durability::WithinSecond, ..Settings::default() }).await;
+    let key = bench.key(Role::Viewer).await;
+    bench.get("/api/census", &[("x-api-key", &key)]).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let event = event_of(&all(&bench).await[0]);
+    let audit = bench.shell.audit();
+    let each = limits::AUDIT_PATIENTS_MAX;
+    let mut taken = 0;
+    while audit.record_all(vec![event.clone(); each]).await.is_ok() {
+        taken += each;
+    }
+    assert_eq!(taken, limits::AUDIT_WAITING_MAX);
+    assert!(audit.record(event.clone()).await.is_err(), "no room for one more");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for _ in 0..100 {
+        if verdict(&bench).await == (Verdict::Whole { rows: taken as i64 + 1 }) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(verdict(&bench).await, Verdict::Whole { rows: taken as i64 + 1 });
+    assert!(audit.record(event).await.is_ok(), "and there is room again");
+}
+
 fn event_of(row: &AuditRow) -> hilum_web::audit::AuditEvent {
     hilum_web::audit::AuditEvent {
         at: row.at,

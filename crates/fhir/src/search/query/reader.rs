@@ -273,16 +273,13 @@ impl Reader {
         Ok(Criterion::Has { resource_type: ty, reference, holds })
     }
 
-    /// What a List names: `_has:List:item:_id` by another name. Lists that are functions (`$current-problems`) are none.
+    /// What stands in a List, which is not what was struck off it. Lists that are functions (`$current-problems`) are none.
     fn list(&mut self, value: &str) -> Result<Criterion, QueryError> {
-        let wrong =
-            self.value("_list", "the id of a List that is here; $current-… and other functions are none");
-        if value.contains('$') {
-            return Err(wrong);
+        if value.contains(['$', '/']) {
+            let is = "the id of a List that is here; $current-… and other functions are none";
+            return Err(self.value("_list", is));
         }
-        let reference = r4().parameter("List", "item").ok_or(wrong)?;
-        let holds = Box::new(Criterion::Filter(self.filter("List", "_id", value)?));
-        Ok(Criterion::Has { resource_type: "List", reference, holds })
+        Ok(Criterion::Listed(Box::new(Criterion::Filter(self.filter("List", "_id", value)?))))
     }
 
     fn filter(&mut self, resource_type: &'static str, name: &str, value: &str) -> Result<Filter, QueryError> {

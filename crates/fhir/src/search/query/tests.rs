@@ -121,7 +121,7 @@ fn what_is_asked_is_said_again_in_one_way() {
         ),
         ("below a code", "Observation", "code:below=urn:s|a", "code:below=urn:s|a"),
         ("above an address", "ValueSet", "url:above=http://h/a/b", "url:above=http://h/a/b"),
-        ("in a list", "Patient", "_list=1,2", "_has:List:item:_id=1,2"),
+        ("in a list", "Patient", "_list=1,2", "_list=1,2"),
         ("the total", "Patient", "_total=accurate", "_total=accurate"),
         ("nothing", "Patient", "", ""),
     ];

@@ -268,7 +268,7 @@ impl Converter<'_> {
     /// A canonical address; one that is relative leads to a resource here.
     fn canonical(&mut self, json: &Json<'_>) {
         if json.as_str().is_some_and(|address| address.starts_with('#')) {
-            return; // contained
+            return self.contained();
         }
         self.addresses(json);
         let unversioned =
@@ -278,6 +278,11 @@ impl Converter<'_> {
         }
     }
 
+    /// To what is within the resource: no search leads there, but the parameter is not missing.
+    fn contained(&mut self) {
+        self.push(Value::Uri("#".to_owned()));
+    }
+
     /// A literal reference, without its version: local where it is to this server.
     fn reference(&mut self, written: &str) {
         let bases = self.settings.bases.iter().map(String::as_str);
@@ -285,7 +290,7 @@ impl Converter<'_> {
         let address = own.next().unwrap_or(written);
         match address.parse() {
             Ok(Reference::Relative { resource_type, id, .. }) => self.local(resource_type.as_str(), Some(id)),
-            Ok(Reference::Contained(_)) => {}
+            Ok(Reference::Contained(_)) => self.contained(),
             Ok(Reference::Absolute(_) | Reference::Urn(_)) | Err(_) => {
                 let unversioned = address.split_once("/_history/").map_or(address, |(address, _)| address);
                 self.push(Value::Uri(cut(unversioned).into_owned()));

@@ -191,6 +191,7 @@ fn every_kind_of_element_becomes_what_is_searched() {
             &[
                 "Practitioner/1",
                 "Practitioner/2",
+                "uri #",
                 "uri https://other.example/fhir/Practitioner/2",
                 "uri urn:uuid:x",
             ],
@@ -348,7 +349,7 @@ fn members_are_those_who_did_not_leave() {
         let json = Json::parse(json.as_bytes()).unwrap();
         let found = values(&json, &settings(), &[]);
         let of = |number| found.values.iter().filter(|entry| entry.param == number).count();
-        (of(members().unwrap().itself()), of(members().unwrap()), found.too_many)
+        (of(members("Group").unwrap().itself()), of(members("Group").unwrap()), found.too_many)
     };
     let member = |to: &str, rest: &str| format!(r#"{{"entity":{{"reference":"{to}"}}{rest}}}"#);
     let some = [
@@ -358,6 +359,14 @@ fn members_are_those_who_did_not_leave() {
         member("urn:x:4", ""),
     ];
     assert_eq!(group(&some), (4, 2, false), "of this server, and still in it");
+    let list = r#"{"resourceType":"List","entry":[{"item":{"reference":"Patient/1"}},{"deleted":true,"item":{"reference":"Patient/2"}}]}"#;
+    let found = values(&Json::parse(list.as_bytes()).unwrap(), &settings(), &[]);
+    let of = |number| found.values.iter().filter(|entry| entry.param == number).count();
+    assert_eq!(
+        (of(members("List").unwrap().itself()), of(members("List").unwrap())),
+        (2, 1),
+        "struck off a list"
+    );
     // A Group may have as many as its parameter holds.
     let most: Vec<String> = (0..INDEX_ROWS_MAX - 10).map(|n| member(&format!("Patient/{n}"), "")).collect();
     assert_eq!(group(&most), (most.len(), most.len(), false));

@@ -23,14 +23,14 @@ use hilum_fhir::exchange::{Entry, Exchange, Method, Request};
 use hilum_fhir::json::Json;
 use hilum_fhir::patch::Patch;
 use hilum_fhir::{Bundle, BundleType, FhirId};
-use hilum_web::visit::Caller;
+use hilum_web::visit::{Caller, Visit};
 use serde_json::Value;
 
 use super::answer::{self, Trouble};
 use super::ask::{self, Expected, Place, Return};
 use super::condition::{Condition, Met};
 use super::write::{self, What};
-use super::{history, labels, operations, read, search};
+use super::{capability, history, labels, operations, read, search};
 use crate::Room;
 
 /// What came of an entry.
@@ -151,7 +151,7 @@ enum Target<'a> {
     One(&'a str, &'a str),
     Version(&'a str, &'a str, &'a str),
     Where(&'a str, &'a str),
-    /// A history or an operation: the steps of its path, and its parameters.
+    /// All that a request by itself may read beside these: the steps of its path, and its parameters.
     Beyond(Vec<&'a str>, Option<&'a str>),
 }
 
@@ -160,7 +160,13 @@ fn target(url: &str) -> Result<Target<'_>, Trouble> {
     let (path, criteria) =
         path.split_once('?').map_or((path, None), |(path, criteria)| (path, Some(criteria)));
     let steps: Vec<&str> = path.split('/').collect();
-    if steps.last().is_some_and(|last| *last == "_history" || last.starts_with('$')) {
+    let is_beyond = match steps.as_slice() {
+        [.., last] if *last == "_history" || last.starts_with('$') => true,
+        ["metadata"] | [_, _, _] => true,
+        [""] | [_, _] | [_, _, _, _] => criteria.is_some(),
+        _ => false,
+    };
+    if is_beyond {
         return Ok(Target::Beyond(steps, criteria));
     }
     if let Some(criteria) = criteria {
@@ -209,7 +215,12 @@ fn expected_by(request: &Request) -> Result<Expected, Trouble> {
 
 /// What a transaction does not read: that it cannot be answered would come behind the commit.
 const BATCH_ALONE: Trouble = Trouble::Address(
-    "a transaction reads resources and searches: send histories and operations in a batch, or by themselves",
+    "a transaction reads resources and searches a type: send all else in a batch, or by itself",
+);
+
+/// What a batch does not do.
+const ELSEWHERE: Trouble = Trouble::Address(
+    "a batch reads and searches by GET, $meta and $everything, too, and takes $validate by POST: ask for all else by itself",
 );
 
 struct Asking<'a> {
@@ -261,7 +272,7 @@ impl Asking<'_> {
         let (room, caller) = (self.room, self.caller);
         let request = entry.request.as_ref().ok_or(Trouble::Address("an entry has no request"))?;
         if let Target::Beyond(steps, query) = target(&request.url)? {
-            return self.beyond(request.method, (&steps, query), entry.resource()).await;
+            return self.beyond(request, (&steps, query), entry.resource()).await;
         }
         if matches!(request.method, Method::Get | Method::Head) {
             self.can_read(request)?;
@@ -347,6 +358,12 @@ impl Asking<'_> {
     }
 
     async fn read(&self, request: &Request) -> Result<Did, Trouble> {
+        let did = self.found(request).await?;
+        // What it would be answered with, without it.
+        Ok(if request.method == Method::Head { Did { body: None, ..did } } else { did })
+    }
+
+    async fn found(&self, request: &Request) -> Result<Did, Trouble> {
         let (ty, id, version) = match target(&request.url)? {
             Target::Type(ty) => return self.search(ty, "").await,
             Target::Where(ty, criteria) => return self.search(ty, criteria).await,
@@ -380,21 +397,25 @@ impl Asking<'_> {
         Ok(Did { full_url, version, body: Some(body), ..Did::of(StatusCode::OK) })
     }
 
-    /// A history or an operation, as if it had come by itself; it counts as a search.
+    /// What else is read, and what is only checked, as if it had come by itself; it counts as a search.
     async fn beyond(
         &self,
-        method: Method,
+        request: &Request,
         (steps, query): (&[&str], Option<&str>),
         resource: Option<&str>,
     ) -> Result<Did, Trouble> {
         self.searches()?;
         let (room, caller) = (State(self.room.clone()), self.caller.clone());
-        let (query, headers) = (RawQuery(query.map(str::to_owned)), self.headers.clone());
-        let method = if method == Method::Head { Method::Get } else { method };
+        let (query, mut headers) = (RawQuery(query.map(str::to_owned)), self.headers.clone());
+        headers.extend(header_of(header::IF_NONE_MATCH, request.if_none_match.as_deref())?);
+        let is_head = request.method == Method::Head;
+        let method = if is_head { Method::Get } else { request.method };
         let of_type = |ty: &str| Path(ty.to_owned());
         let of_one = |ty: &str, id: &str| Path((ty.to_owned(), id.to_owned()));
         let body = || Bytes::from(resource.unwrap_or_default().to_owned());
         let response = match (method, steps) {
+            (Method::Get, [""]) => search::get_all(room, caller, query, headers).await,
+            (Method::Get, ["metadata"]) => capability::metadata(Visit::clone(&caller), query, headers).await,
             (Method::Get, ["_history"]) => history::of_all(room, caller, query, headers).await,
             (Method::Get, [ty, "_history"]) => {
                 history::of_type(room, caller, of_type(ty), query, headers).await
@@ -416,15 +437,23 @@ impl Asking<'_> {
             (Method::Post, [ty, id, "$validate"]) => {
                 operations::validate_one(room, caller, of_one(ty, id), query, headers, body()).await
             }
-            _ => Err(Trouble::Address(
-                "a batch reads histories, $meta and $everything by GET, and takes $validate by POST: ask for all else by itself",
-            )),
+            (Method::Get, [_, step] | [_, _, step]) if step.starts_with('$') => Err(ELSEWHERE),
+            (Method::Get, [ty, id]) => read::read(room, caller, of_one(ty, id), query, headers).await,
+            (Method::Get, [ty, id, "_history", version]) => {
+                let version = Path(((*ty).to_owned(), (*id).to_owned(), (*version).to_owned()));
+                read::vread(room, caller, version, query, headers).await
+            }
+            (Method::Get, [ty, id, of]) => {
+                let of = Path(((*ty).to_owned(), (*id).to_owned(), (*of).to_owned()));
+                search::get_within(room, caller, of, query, headers).await
+            }
+            _ => Err(ELSEWHERE),
         }?;
         let status = response.status();
         let body = to_bytes(response.into_body(), usize::MAX).await;
         let body = body.ok().and_then(|body| String::from_utf8(body.into()).ok());
         let body = body.ok_or_else(|| answer::broken("an answer of ours is no text"))?;
-        Ok(Did { body: Some(body), ..Did::of(status) })
+        Ok(Did { body: Some(body).filter(|body| !is_head && !body.is_empty()), ..Did::of(status) })
     }
 
     async fn search(&self, ty: &str, criteria: &str) -> Result<Did, Trouble> {
