@@ -276,8 +276,17 @@ impl Rows {
             without_bed: some("census.without_bed", census.count.without_bed as u64),
             undecided: some("census.undecided", census.count.identity_undecided as u64),
             as_of: census.freshness.as_of,
-            lag: census.freshness.lag.and_then(|lag| some("census.lag", lag)),
+            lag: behind(w, census.freshness.lag),
         }
+    }
+}
+
+/// What is on disk and not in a list yet, for people; absent where that is nothing.
+pub(super) fn behind(w: &Words, lag: Option<u64>) -> Option<String> {
+    match lag {
+        Some(0) => None,
+        Some(lag) => Some(w.n("census.lag", lag)),
+        None => Some(w.t("census.lag_unknown").to_owned()),
     }
 }
 

@@ -13,6 +13,7 @@ use hilum_web::visit::Caller;
 use hilum_web::words::Words;
 use serde::Deserialize;
 
+use super::census::behind;
 use super::{Applied, ID, MESSAGE_TOPIC, Room, STATUSES, status_tag, took};
 use crate::limits;
 use crate::view::confidence::hide;
@@ -196,7 +197,7 @@ async fn list(
         after: asked.after,
         older,
         as_of: freshness.as_of,
-        lag: freshness.lag.filter(|&lag| lag > 0).map(|lag| w.n("census.lag", lag)),
+        lag: behind(&w, freshness.lag),
         quarantined: some_of("messages.quarantined", quarantined),
         refused: some_of("messages.refused", refused),
         state,
