@@ -328,3 +328,120 @@ fn a_link_ends_with_the_index_that_it_walks() {
         }
     }
 }
+
+/// The patients whose rows a limited key may know of, 18 in all, every sixth of one patient.
+fn members(client: &Client<'_>, all: impl Iterator<Item = usize>) {
+    let member = |n: usize| format!("{{\"entity\":{{\"reference\":\"Patient/p{n}\"}}}}");
+    let all: Vec<String> = all.map(member).collect();
+    let rest = format!(",\"type\":\"person\",\"actual\":true,\"member\":[{}]", all.join(","));
+    client.put("Group", "g", &rest);
+}
+
+/// Who comes into a Group, or leaves it, between two pages moves none of the rows that are to come, nor those that were.
+#[test]
+fn a_walk_goes_on_behind_its_last_row_whoever_may_be_known_of_since() {
+    let folder = tempdir().unwrap();
+    let config = "[fhir.limited]\nward = [\"Group/g\"]\n";
+    let server = Server::start(&folder, &Start { config, ..Start::default() });
+    let operator = Client::new(&server, "operator", "operator");
+    for n in 0..6 {
+        operator.put("Patient", &format!("p{n}"), "");
+    }
+    for n in 0..18 {
+        let subject = format!(
+            ",\"status\":\"final\",\"code\":{{\"text\":\"x\"}},\"subject\":{{\"reference\":\"Patient/p{}\"}}",
+            n % 6
+        );
+        operator.put("Observation", &format!("o{n:02}"), &subject);
+    }
+    let ward = Client::new(&server, "ward", "viewer");
+    let rows =
+        |numbers: &[usize]| -> Vec<String> { numbers.iter().map(|number| format!("o{number:02}")).collect() };
+    let (all, without): (Vec<usize>, Vec<usize>) =
+        ((0..18).collect(), (0..18).filter(|n| n % 6 > 0).collect());
+    let first = |style: &str| {
+        let prefer = format!("hilum-paging={style}");
+        said(&ward.ask("GET", "/Observation?_sort=_id&_count=6", &[("prefer", &prefer)], ""))
+    };
+    let found =
+        |pages: &[Value]| -> Vec<String> { pages.iter().flat_map(|page| ids(page, "match")).collect() };
+    let backward = |page: &Value| -> Vec<String> {
+        let mut pages = ward.walk(&link(page, "previous").unwrap(), "previous");
+        pages.reverse();
+        found(&pages)
+    };
+    for style in STYLES {
+        for (why, before, since) in [("leaves", &all, &without), ("joins", &without, &all)] {
+            let why = format!("{style}, one {why}");
+            let begin = |wanted: &[usize]| members(&operator, if wanted.len() == 18 { 0..6 } else { 1..6 });
+            begin(before);
+            let one = first(style);
+            assert_eq!(
+                (ids(&one, "match"), &one["total"]),
+                (rows(&before[..6]), &before.len().into()),
+                "{why}"
+            );
+            let two = ward.page(&link(&one, "next").unwrap());
+            let last = ward.page(&link(&one, "last").unwrap());
+            let end = ids(&last, "match").first().unwrap().clone();
+            begin(since);
+            let behind = |numbers: &[usize]| -> Vec<String> {
+                rows(&since.iter().copied().filter(|n| *n > numbers[5]).collect::<Vec<_>>())
+            };
+            // From the first page to the end; from the second one, both ways; from the end to the beginning.
+            let rest = ward.walk(&link(&one, "next").unwrap(), "next");
+            assert_eq!(found(&rest), behind(&before[..6]), "{why}");
+            assert_eq!(
+                found(&ward.walk(&link(&two, "next").unwrap(), "next")),
+                behind(&before[6..12]),
+                "{why}"
+            );
+            let of_one = rows(&before[6..7]).remove(0);
+            let upto =
+                |end: &String| -> Vec<String> { rows(since).into_iter().filter(|row| row < end).collect() };
+            assert_eq!(backward(&two), upto(&of_one), "{why}: back from the second");
+            assert_eq!(backward(&last), upto(&end), "{why}: back from the last");
+            // Forth and back again, as it is now.
+            let again = ward.page(&link(&two, "next").unwrap());
+            assert_eq!(backward(&again), upto(&ids(&again, "match")[0]), "{why}");
+            let of_end = ward.page(&link(&one, "last").unwrap());
+            assert!(
+                rows(since).ends_with(&ids(&of_end, "match")) && link(&of_end, "next").is_none(),
+                "{why}"
+            );
+            let begun = ward.page(&link(rest.last().unwrap(), "first").unwrap());
+            assert_eq!(ids(&begun, "match"), rows(&since[..6]), "{why}");
+            // No page says another total than was told, and none by whose number it is another one.
+            for page in &rest {
+                let total = &page["total"];
+                assert!(total.is_null() || *total == before.len(), "{why}: {total}");
+            }
+            let is_last_told = rest.last().unwrap()["total"].is_u64();
+            assert_eq!(is_last_told, style == "sealed", "{why}: {} are shown", 6 + found(&rest).len());
+        }
+    }
+    by_a_number_of_ones_own(&ward, &first("offset"), &first("getpages"));
+}
+
+/// Who counts goes by what may be known now; a place is of its search and of whom it was given to.
+fn by_a_number_of_ones_own(ward: &Client<'_>, offset: &Value, named: &Value) {
+    let next = link(offset, "next").unwrap();
+    let there = ward.page(&next.replace("_offset=6", "_offset=7"));
+    assert_eq!(ids(&there, "match").first().unwrap(), "o07");
+    let next = link(named, "next").unwrap();
+    let (plain, place) = next.split_once("&_getpagesplace=").unwrap();
+    assert_eq!(ids(&ward.page(plain), "match"), ids(&ward.page(&next), "match"));
+    let further = next.replace("offset=6", "offset=8");
+    assert_eq!(ids(&ward.page(&further), "match").first().unwrap(), "o08");
+    assert_eq!(link(&ward.page(&next), "self").unwrap(), next);
+    let other = ward.ask("GET", "/Observation?_count=6", &[("prefer", "hilum-paging=getpages")], "");
+    let other = link(&said(&other), "next").unwrap();
+    let of_other = other.split_once("&_getpagesplace=").unwrap().1;
+    for place in [of_other, "A", &format!("A{place}")] {
+        assert_eq!(
+            ward.ask("GET", &format!("{plain}&_getpagesplace={place}"), &[], "").status,
+            404,
+            "{place}"
+        );
+    }
+}

@@ -166,7 +166,7 @@ impl Ask<'_> {
         };
         let Some(visible) = visible(room, self.caller, &stored).await? else { return Ok(None) };
         let body = visible.seen(self.caller);
-        Ok(Some(Shown { resource_type: ty, id: id.clone(), version, body, place: Vec::new() }))
+        Ok(Some(Shown { resource_type: ty, id: id.clone(), version, body }))
     }
 
     /// The searches that find what one include wants.

@@ -1,9 +1,9 @@
 //! The links of a page: first, previous, next, last, in the walk's style.
 
 use super::kept;
-use super::page::{Cell, Page};
+use super::page::{Cell, Mark, Page};
 use super::style::Style;
-use super::walk::{Matches, Shown, Walk};
+use super::walk::{Matches, Walk};
 use crate::fhir::answer::Trouble;
 use crate::limits::OFFSET_MAX;
 
@@ -11,8 +11,8 @@ type Links = Vec<(&'static str, String)>;
 
 /// How pages of a walk that are counted are addressed.
 pub(super) enum Address {
-    /// Behind the base, by the name of a search that is kept.
-    Named(String, String),
+    /// Behind the base, by the name of a search that is kept, and the sealed place that a number stands for.
+    Named(String, String, Option<String>),
     /// By a sealed link.
     Sealed(String),
 }
@@ -20,9 +20,13 @@ pub(super) enum Address {
 impl Address {
     pub(super) fn page(&self, offset: u32, count: u32) -> String {
         match self {
-            Self::Named(base, name) => format!(
-                "{base}?_getpages={name}&_getpagesoffset={offset}&_count={count}&_bundletype=searchset"
-            ),
+            Self::Named(base, name, place) => {
+                let place = place.as_ref().map(|place| format!("&_getpagesplace={place}"));
+                format!(
+                    "{base}?_getpages={name}&_getpagesoffset={offset}&_count={count}&_bundletype=searchset{}",
+                    place.unwrap_or_default()
+                )
+            }
             Self::Sealed(link) => format!("{link}?_offset={offset}&_count={count}"),
         }
     }
@@ -36,7 +40,10 @@ impl Walk<'_> {
         name: Option<String>,
         matches: &Matches,
     ) -> Result<Links, Trouble> {
-        let is_begun = page.offset.map_or(!page.after.is_empty(), |offset| offset > 0);
+        let is_begun = match (page.offset, &page.mark) {
+            (Some(offset), None) => offset > 0,
+            _ => !page.after.is_empty(),
+        };
         let (has_next, has_previous) =
             if page.reversed { (is_begun, matches.more) } else { (matches.more, is_begun) };
         if !has_next && !has_previous {
@@ -48,84 +55,103 @@ impl Walk<'_> {
             (_, name) => name,
         };
         page.kept = page.kept.or_else(|| name.clone());
-        let places = matches.shown.first().into_iter().chain(matches.shown.last());
-        let places: Vec<&[Cell]> =
-            places.map(|shown| shown.place.as_slice()).chain([&*matches.end]).collect();
-        kept::keep_if_long(room, principal, &mut page, &places).await?;
-        let Some(offset) = page.offset else {
-            return self.sealed(&page, matches, has_next, has_previous);
-        };
-        let address = match name {
-            Some(name) => Address::Named(self.ask.base.to_owned(), name),
-            // Also where too much is kept.
-            None => Address::Sealed(self.seal(&page, Vec::new(), false)?),
-        };
-        self.counted_links(&page, (&address, offset), matches)
+        let (behind, before) = matches.edges(page.reversed);
+        kept::keep_if_long(room, principal, &mut page, &[&behind, &before]).await?;
+        let (next, previous) = (has_next.then_some(behind), has_previous.then_some(before));
+        let Some(offset) = page.offset else { return self.sealed(&page, next, previous) };
+        // One that found nothing stands at the end, however far beyond it was asked for.
+        let at = page.total.filter(|_| matches.is_none()).and_then(|total| u32::try_from(total).ok());
+        let at = at.map_or(offset, |total| total.min(offset));
+        self.counted_links((&page, name.as_deref()), at, next, previous)
     }
 
     /// By the matches beside the page: any costs the same.
     fn sealed(
         &self,
         page: &Page,
-        matches: &Matches,
-        has_next: bool,
-        has_previous: bool,
+        next: Option<Vec<Cell>>,
+        previous: Option<Vec<Cell>>,
     ) -> Result<Links, Trouble> {
-        let Matches { shown, end, .. } = matches;
-        // Where all that was looked at was withheld the walk goes on behind it.
-        let edge = |shown: Option<&Shown>| shown.map_or(end.clone(), |shown| shown.place.clone());
-        let behind = if page.reversed { edge(shown.last()) } else { end.clone() };
-        let before = if page.reversed { end.clone() } else { edge(shown.first()) };
         let mut links = vec![("first", self.seal(page, Vec::new(), false)?)];
-        if has_previous {
+        if let Some(before) = previous {
             links.push(("previous", self.seal(page, before, true)?));
         }
-        if has_next {
+        if let Some(behind) = next {
             links.push(("next", self.seal(page, behind, false)?));
         }
         links.push(("last", self.seal(page, Vec::new(), true)?));
         Ok(links)
     }
 
-    /// By how many matches are before the page. What lies behind the bound is walked by sealed links, so that no walk ends
-    /// before its end.
+    /// By how many matches are before the page, and by the place for which that number stands: whom one may know of may change
+    /// from page to page. What lies behind the bound is walked by sealed links, so that no walk ends before its end.
     fn counted_links(
         &self,
-        page: &Page,
-        (address, offset): (&Address, u32),
-        matches: &Matches,
+        (page, name): (&Page, Option<&str>),
+        offset: u32,
+        next: Option<Vec<Cell>>,
+        previous: Option<Vec<Cell>>,
     ) -> Result<Links, Trouble> {
         let count = page.count;
-        let mut links = vec![("first", address.page(0, count))];
-        if offset > 0 {
+        let link = |count: u32, mark: Mark| self.numbered((page, name), (mark.offset, count), Some(mark));
+        let mut links = vec![("first", self.numbered((page, name), (0, count), None)?)];
+        if let Some(after) = previous {
             let before = offset.saturating_sub(count);
-            links.push(("previous", address.page(before, offset - before)));
+            // Before the first of a walk there is something where somebody was let in since: all of that is at 0.
+            let count = if offset == 0 { count } else { offset - before };
+            let mark = Mark { offset: before, matches: count, after, reversed: true };
+            links.push(("previous", link(count, mark)?));
         }
-        if matches.more {
-            let next = offset.saturating_add(count);
+        if let Some(after) = next {
+            let next = offset.saturating_add(page.wanted());
             let next = if next <= OFFSET_MAX {
-                address.page(next, count)
+                link(count, Mark { offset: next, matches: count, after, reversed: false })?
             } else {
-                self.seal(page, matches.end.clone(), false)?
+                self.seal(page, after, false)?
             };
             links.push(("next", next));
         }
-        let last = page.total.and_then(|total| u32::try_from(total.saturating_sub(1)).ok());
-        let last = last.map(|last| last / count.max(1) * count).filter(|last| *last <= OFFSET_MAX);
-        let last = match last {
-            Some(last) => address.page(last, count),
+        let total = page.total.and_then(|total| u32::try_from(total).ok());
+        let last = total.map(|total| (total, total.saturating_sub(1) / count.max(1) * count));
+        let last = match last.filter(|(_, last)| *last <= OFFSET_MAX) {
+            Some((total, last)) => {
+                let mark = Mark { offset: last, matches: total - last, after: Vec::new(), reversed: true };
+                link(count, mark)?
+            }
             None => self.seal(page, Vec::new(), true)?,
         };
         links.push(("last", last));
         Ok(links)
     }
 
+    /// The address of a page by its number.
+    fn numbered(
+        &self,
+        (page, name): (&Page, Option<&str>),
+        (offset, count): (u32, u32),
+        mark: Option<Mark>,
+    ) -> Result<String, Trouble> {
+        let base = self.ask.base;
+        let is_marked = mark.is_some();
+        let there = Page { after: Vec::new(), reversed: false, count, mark, ..page.clone() };
+        let address = match name {
+            Some(name) => {
+                let place = is_marked.then(|| self.token(&there)).transpose()?;
+                Address::Named(base.to_owned(), name.to_owned(), place)
+            }
+            // Also where too much is kept.
+            None => Address::Sealed(format!("{base}/_page/{}", self.token(&there)?)),
+        };
+        Ok(address.page(offset, count))
+    }
+
     fn seal(&self, page: &Page, after: Vec<Cell>, reversed: bool) -> Result<String, Trouble> {
-        let ask = &self.ask;
-        let there = Page { after, reversed, ..page.clone() };
-        let token = there
-            .seal(&ask.room.key, ask.caller.authority.principal(), ask.room.entropy.bytes())
-            .map_err(|_| Trouble::TooLongForPages)?;
-        Ok(format!("{}/_page/{token}", ask.base))
+        let token = self.token(&Page { after, reversed, mark: None, ..page.clone() })?;
+        Ok(format!("{}/_page/{token}", self.ask.base))
+    }
+
+    fn token(&self, page: &Page) -> Result<String, Trouble> {
+        let (room, principal) = (self.ask.room, self.ask.caller.authority.principal());
+        page.seal(&room.key, principal, room.entropy.bytes()).map_err(|_| Trouble::TooLongForPages)
     }
 }

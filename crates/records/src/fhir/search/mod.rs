@@ -399,7 +399,11 @@ async fn linked_page(
     // What is no search has no pages that are counted.
     let offset = offset.filter(|_| page.kind == Kind::Search);
     let style = if offset.is_some() { Style::Offset } else { Style::Sealed };
-    let page = Page { offset, count: count.unwrap_or(page.count), ..page };
+    let count = count.unwrap_or(page.count);
+    let page = match offset {
+        Some(offset) => page.numbered(offset, count),
+        None => Page { count, mark: None, ..page },
+    };
     let is_of_index = page.kind != Kind::History;
     if is_over || is_of_index && page.life != room.chart.indexed_since().await?.0 {
         return expired(room, caller, base, style, page).await.map(Later::Answered);
@@ -434,7 +438,8 @@ async fn kept_page(
     if take(&mut pairs, "_bundletype")?.is_some_and(|ty| ty != "searchset") {
         return Err(Trouble::Parameter { known: "_bundletype (searchset)".to_owned() });
     }
-    only(&pairs, "_getpages, _getpagesoffset, _count, _bundletype, _format, _pretty")?;
+    let place = take(&mut pairs, "_getpagesplace")?;
+    only(&pairs, "_getpages, _getpagesoffset, _getpagesplace, _count, _bundletype, _format, _pretty")?;
     let ticket = kept::Ticket::parse(&name).ok_or(Trouble::NotFound)?;
     let state = kept::kept(room.chart.tables(), caller.authority.principal(), &ticket).await?;
     let Some(state) = state else {
@@ -444,16 +449,34 @@ async fn kept_page(
     };
     let page: Page = serde_json::from_slice(&state)
         .map_err(|_| answer::broken("a search that is kept has another shape"))?;
-    let offset = offset.unwrap_or_default();
-    let page = Page { offset: Some(offset), count: count.unwrap_or(page.count), ..page };
+    let page = match &place {
+        Some(place) => marked(room, caller, (place, &name), page)?,
+        None => page,
+    };
+    let (offset, count) = (offset.unwrap_or_default(), count.unwrap_or(page.count));
+    let page = page.numbered(offset, count);
     let is_over = page.until_us <= caller.at().as_micros();
     if is_over || page.life != room.chart.indexed_since().await?.0 {
         return expired(room, caller, base, Style::GetPages, page).await.map(Later::Answered);
     }
-    let address = Address::Named(base.to_owned(), name.clone()).page(offset, page.count);
+    let address = Address::Named(base.to_owned(), name.clone(), place).page(offset, page.count);
     // One that begins anew is kept with the commit that it sees.
     let name = page.t.map(|_| name);
     go_on(room, caller, base, Style::GetPages, page, &address, name).await
+}
+
+/// A page of a search that is kept, at the place that a link to it carries.
+fn marked(room: &Room, caller: &Caller, (place, name): (&str, &str), page: Page) -> Result<Page, Trouble> {
+    let there = match Page::open(place, &room.key, caller.authority.principal(), caller.at()) {
+        Ok(there) => there,
+        Err(PageError::Expired(there)) => *there,
+        Err(_) => return Err(Trouble::NotFound),
+    };
+    // Of this search, not of another one.
+    if there.kept.as_deref() != Some(name) {
+        return Err(Trouble::NotFound);
+    }
+    Ok(Page { mark: there.mark, count: there.count, ..page })
 }
 
 /// A page as the explorer shows it.
@@ -614,6 +637,7 @@ async fn expired(
         total: None,
         t: None,
         kept: None,
+        mark: None,
         offset: None,
         life: room.chart.indexed_since().await?.0,
         until_us,
@@ -628,7 +652,7 @@ async fn expired(
     let token = first.seal(&room.key, principal, room.entropy.bytes());
     let sealed = token.map(|token| format!("{base}/_page/{token}")).ok();
     let address = match (name, style) {
-        (Some(name), _) => Some(Address::Named(base.to_owned(), name).page(0, first.count)),
+        (Some(name), _) => Some(Address::Named(base.to_owned(), name, None).page(0, first.count)),
         (None, Style::Sealed) => sealed,
         (None, Style::Offset | Style::GetPages) => {
             sealed.map(|sealed| Address::Sealed(sealed).page(0, first.count))

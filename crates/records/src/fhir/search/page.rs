@@ -13,7 +13,9 @@ use hilum_fhir::search::param::type_number;
 use hilum_fhir::search::query::Query;
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{LINKED_BYTES_MAX, PAGE_BUCKET_S, PAGE_PADDED_BYTES, PAGE_TOKEN_BYTES_MAX};
+use crate::limits::{
+    LINKED_BYTES_MAX, OFFSET_MAX, PAGE_BUCKET_S, PAGE_MATCHES_MAX, PAGE_PADDED_BYTES, PAGE_TOKEN_BYTES_MAX,
+};
 
 const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 1 + 4 + NONCE_LEN;
@@ -89,9 +91,29 @@ pub(in crate::fhir) struct Page {
     /// Until when it is good, µs.
     #[serde(rename = "e")]
     pub(in crate::fhir) until_us: i64,
+    /// Where the page begins that the address names by a number.
+    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::fhir) mark: Option<Mark>,
     /// How many matches lie before this page, where the address says it in the place of [`Page::after`].
     #[serde(skip)]
     pub(in crate::fhir) offset: Option<u32>,
+}
+
+/// The place that a number stood for when it was given out: whoever is withheld, or let in, since then moves no page of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::fhir) struct Mark {
+    /// The number.
+    #[serde(rename = "o")]
+    pub(in crate::fhir) offset: u32,
+    /// Matches of the page, in its direction.
+    #[serde(rename = "n")]
+    pub(in crate::fhir) matches: u32,
+    /// As [`Page::after`].
+    #[serde(rename = "a")]
+    pub(in crate::fhir) after: Vec<Cell>,
+    /// As [`Page::reversed`].
+    #[serde(rename = "v")]
+    pub(in crate::fhir) reversed: bool,
 }
 
 /// A value of a cursor.
@@ -165,6 +187,30 @@ impl Page {
         Ok(URL_SAFE_NO_PAD.encode(token))
     }
 
+    /// The page by its number: from the place that the link carries, where it was given out with this number; by the
+    /// number where a client made it.
+    pub(in crate::fhir) fn numbered(self, offset: u32, count: u32) -> Self {
+        let is_given = |mark: &Mark| mark.offset == offset && (!mark.reversed || self.count == count);
+        match self.mark.clone().filter(is_given) {
+            Some(mark) => {
+                let (after, reversed) = (mark.after.clone(), mark.reversed);
+                Self { offset: Some(offset), count, after, reversed, mark: Some(mark), ..self }
+            }
+            None => Self { offset: Some(offset), count, mark: None, ..self },
+        }
+    }
+
+    /// Matches to step over.
+    pub(in crate::fhir) fn skipped(&self) -> u32 {
+        if self.mark.is_some() { 0 } else { self.offset.unwrap_or_default() }
+    }
+
+    /// Matches that are wanted of it.
+    pub(in crate::fhir) fn wanted(&self) -> u32 {
+        let reversed = self.mark.as_ref().filter(|mark| mark.reversed);
+        reversed.map_or(self.count, |mark| mark.matches).max(1)
+    }
+
     /// What a link holds of it: where the search is kept, how far it went alone.
     fn linked(&self) -> Result<Vec<u8>, PageError> {
         let linked = match &self.kept {
@@ -182,13 +228,19 @@ impl Page {
 
     /// Whether a link that goes on behind this place is longer than passes every proxy.
     pub(in crate::fhir) fn is_long_behind(&self, after: &[Cell]) -> bool {
-        let there = Self { after: after.to_vec(), reversed: true, ..self.clone() };
+        let number = self.offset.map(|_| Mark {
+            offset: OFFSET_MAX,
+            matches: PAGE_MATCHES_MAX,
+            after: Vec::new(),
+            reversed: true,
+        });
+        let there = Self { after: after.to_vec(), reversed: true, mark: number, ..self.clone() };
         there.linked().map_or(true, |state| state.len() > LINKED_BYTES_MAX)
     }
 
     /// What is kept of it where it is too long for a link: all that is the same on each page.
     pub(in crate::fhir) fn to_keep(&self) -> Result<Vec<u8>, PageError> {
-        let whole = Self { after: Vec::new(), reversed: false, kept: None, ..self.clone() };
+        let whole = Self { after: Vec::new(), reversed: false, kept: None, mark: None, ..self.clone() };
         serde_json::to_vec(&whole).map_err(|_| PageError::TooLong)
     }
 
@@ -316,6 +368,26 @@ mod tests {
         assert_eq!(at(page().until_us), Err(PageError::Expired(Box::new(page()))));
         assert_eq!(at(i64::MAX), Err(PageError::Expired(Box::new(page()))));
         assert_eq!(at(0), Ok(page()), "a clock that is set back takes no link away");
+    }
+
+    #[test]
+    fn a_number_that_was_given_out_is_a_place() {
+        let mark = |reversed: bool| Mark { offset: 40, matches: 7, after: vec![Cell::Int(5)], reversed };
+        let at = |mark: Option<Mark>, (offset, count): (u32, u32)| {
+            let page = Page { mark, after: Vec::new(), reversed: false, ..page() }.numbered(offset, count);
+            (page.after.len(), page.skipped(), page.wanted())
+        };
+        let cases = [
+            ("of none", None, (40, 20), (0, 40, 20)),
+            ("the next page", Some(mark(false)), (40, 20), (1, 0, 20)),
+            ("more of it", Some(mark(false)), (40, 50), (1, 0, 50)),
+            ("another number", Some(mark(false)), (41, 20), (0, 41, 20)),
+            ("the page before", Some(mark(true)), (40, 20), (1, 0, 7)),
+            ("more of that, which began elsewhere", Some(mark(true)), (40, 50), (0, 40, 50)),
+        ];
+        for (why, mark, number, want) in cases {
+            assert_eq!(at(mark, number), want, "{why}");
+        }
     }
 
     #[test]

@@ -55,8 +55,6 @@ pub(super) struct Shown {
     pub(super) id: FhirId,
     pub(super) version: i64,
     pub(super) body: String,
-    /// Its place in the order.
-    pub(super) place: Vec<Cell>,
 }
 
 /// The matches of one page, in the walk's order.
@@ -65,10 +63,43 @@ pub(super) struct Matches {
     pub(super) shown: Vec<Shown>,
     /// Whether there is something behind, in the direction of the walk.
     pub(super) more: bool,
+    /// The first one that was looked at, if any was.
+    begun: Option<Vec<Cell>>,
     /// Where the next page begins: the last one that was looked at.
     pub(super) end: Vec<Cell>,
+    /// How many were looked at.
+    looked: u64,
     /// Whether something was taken out that the plan had let through.
     hid: bool,
+}
+
+impl Matches {
+    /// Behind what the page goes on, and before what it goes back. Where nothing was found, from the other end.
+    pub(super) fn edges(&self, reversed: bool) -> (Vec<Cell>, Vec<Cell>) {
+        let begun = self.begun.clone().unwrap_or_default();
+        if reversed { (begun, self.end.clone()) } else { (self.end.clone(), begun) }
+    }
+
+    /// Whether none was found.
+    pub(super) const fn is_none(&self) -> bool {
+        self.begun.is_none()
+    }
+
+    /// Whether the number of the page and what it found speak against a total that was told: somebody is withheld, or let in,
+    /// since then.
+    fn is_against(&self, page: &Page, total: u64) -> bool {
+        let Some(offset) = page.offset.map(u64::from) else { return false };
+        let (counted, whole) = if page.reversed {
+            (self.looked, offset + u64::from(page.wanted()))
+        } else {
+            (offset + self.looked, total)
+        };
+        match (self.more, self.looked) {
+            (true, _) => counted >= whole,
+            (false, 0) => counted < whole,
+            (false, _) => counted != whole,
+        }
+    }
 }
 
 /// What was found, and of which of the types it is.
@@ -126,7 +157,7 @@ impl Ask<'_> {
             let id = visible.logical.take();
             let id = id.ok_or_else(|| answer::broken("a stored body is no resource"))?;
             let (version, body) = (then.version, visible.seen(self.caller));
-            shown.push(Some(Shown { resource_type, id, version, body, place: Vec::new() }));
+            shown.push(Some(Shown { resource_type, id, version, body }));
         }
         Ok(shown)
     }
@@ -223,22 +254,25 @@ impl Walk<'_> {
             t: t.unwrap_or_default(),
             shown: Vec::new(),
             more: true,
+            begun: None,
             end: page.after.clone(),
+            looked: 0,
             hid: false,
         };
-        let wanted = page.count.max(1) as usize;
+        let (wanted, before) = (page.wanted() as usize, page.skipped() as usize);
         let rounds = if page.offset.is_some() { 1 } else { PAGE_ROUNDS_MAX };
         for _ in 0..rounds {
             let missing = wanted - out.shown.len();
-            let before = page.offset.unwrap_or_default() as usize;
             let (seen, found) = self.found(page, &out.end, t, before + missing + 1).await?;
             // A walk goes on in what its first page saw.
             (out.t, t) = (seen, Some(seen));
             out.more = found.len() > before + missing;
             let found = found.get(before..found.len().min(before + missing)).unwrap_or_default();
-            if let Some((at, last)) = found.last() {
-                out.end = self.place_of(*at, last)?;
+            if let (Some((at, first)), Some((of, last))) = (found.first(), found.last()) {
+                out.begun = Some(out.begun.map_or_else(|| self.place_of(*at, first), Ok)?);
+                out.end = self.place_of(*of, last)?;
             }
+            out.looked += found.len() as u64;
             let shown = self.resolved(found, out.t).await?;
             out.hid |= shown.len() < found.len();
             out.shown.extend(shown);
@@ -334,10 +368,7 @@ impl Walk<'_> {
             let Some(query) = self.queries.get(*at) else { continue };
             let places: Vec<Found> = of_type.iter().map(|(_, found)| found.clone()).collect();
             let shown = self.ask.resolved(query.resource_type, &places, t).await?;
-            for (found, shown) in places.iter().zip(shown) {
-                let Some(shown) = shown else { continue };
-                all.push(Shown { place: self.place_of(*at, found)?, ..shown });
-            }
+            all.extend(shown.into_iter().flatten());
         }
         Ok(all)
     }
@@ -396,7 +427,7 @@ impl Walk<'_> {
         name: Option<String>,
         mut matches: Matches,
     ) -> Result<String, Trouble> {
-        if let Some(total) = page.total {
+        if let Some(total) = page.total.filter(|total| !matches.is_against(&page, *total)) {
             bundle = bundle.total(total);
         }
         if page.reversed {
