@@ -16,6 +16,10 @@ pub const REFERENCES_MAX: usize = 10_000;
 pub const HISTORY_VERSIONS: u32 = 20;
 /// Versions in one page of a history at most: who asks for more gets these.
 pub const HISTORY_VERSIONS_MAX: u32 = hilum_chart::limits::HISTORY_VERSIONS_MAX;
+/// Versions that a page of a history looks at for those that may be shown: a short page tells that there are so many others.
+pub const HISTORY_LOOKED_MAX: usize = 3_000;
+/// Of these, so many at a time behind the first ones.
+pub const HISTORY_LOOKED_AT_ONCE: u32 = 500;
 /// How often an update that names no version is tried again, where another writer was first.
 pub const WRITE_TRIES_MAX: u32 = 8;
 /// Places of what a condition creates that several who ask at once agree on.

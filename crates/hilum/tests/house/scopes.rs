@@ -564,6 +564,55 @@ fn who_is_named_outside_of_compartments_stands_in_the_audit_log() {
     }
 }
 
+/// Neither empty pages nor a link to nothing count what is hidden.
+#[test]
+fn a_history_does_not_count_the_versions_that_are_hidden() {
+    let folder = tempdir().unwrap();
+    let config = "[fhir.limited]\none = [\"Patient/a\"]\n";
+    let server = Server::start(&folder, &Start { config, ..Start::default() });
+    let operator = Client::new(&server, "operator", "operator");
+    let given = |id: &str, who: &str| {
+        json!({ "resourceType": "Immunization", "id": id, "status": "completed", "occurrenceString": "x",
+            "vaccineCode": { "text": "x" }, "patient": { "reference": format!("Patient/{who}") } })
+    };
+    for who in ["a", "b"] {
+        write(&operator, &json!({ "resourceType": "Patient", "id": who }));
+    }
+    // Hidden ones behind, between and before those of their own.
+    let mut n = 0;
+    for hidden in [30, 30, 1, 30] {
+        for _ in 0..hidden {
+            n += 1;
+            write(&operator, &given(&format!("of-b{n}"), "b"));
+        }
+        if n < 91 {
+            write(&operator, &given(&format!("of-a{n}"), "a"));
+        }
+    }
+    let one = Client::new(&server, "one", "viewer");
+    let own = ["Immunization/of-a61", "Immunization/of-a60", "Immunization/of-a30"];
+    for (path, want) in [
+        ("/Immunization/_history", &own[..]),
+        ("/_history?_since=2000", &[&own[..], &["Patient/a"]].concat()),
+        ("/Encounter/_history", &[]),
+    ] {
+        for count in [1, 2, 3, 20] {
+            let sign = if path.contains('?') { '&' } else { '?' };
+            let pages = one.walk(&format!("{path}{sign}_count={count}"), "next");
+            let of_page = |page: &Value| -> Vec<String> {
+                let entries = page["entry"].as_array().into_iter().flatten();
+                entries.map(|entry| entry["request"]["url"].as_str().unwrap().to_owned()).collect()
+            };
+            let pages: Vec<Vec<String>> = pages.iter().map(of_page).collect();
+            let full: Vec<Vec<String>> =
+                want.chunks(count).map(|page| page.iter().map(|&one| one.to_owned()).collect()).collect();
+            let full = if full.is_empty() { vec![vec![]] } else { full };
+            assert_eq!(pages, full, "{path}: {count}");
+        }
+    }
+    assert_eq!(operator.walk("/Immunization/_history?_count=1", "next").len(), 94);
+}
+
 /// Who looked is for who minds the log: nobody else reads, finds or counts it.
 #[test]
 fn audit_events_are_for_admins() {

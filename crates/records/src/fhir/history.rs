@@ -23,7 +23,9 @@ use super::form::{Form, Pairs, pairs_of};
 use super::read::{shown, stands, visible_all};
 use super::search::page::{Cell, Kind, Page};
 use crate::Room;
-use crate::limits::{HISTORY_VERSIONS, HISTORY_VERSIONS_MAX, PAGE_ROUNDS_MAX, PAGE_TTL_S};
+use crate::limits::{
+    HISTORY_LOOKED_AT_ONCE, HISTORY_LOOKED_MAX, HISTORY_VERSIONS, HISTORY_VERSIONS_MAX, PAGE_TTL_S,
+};
 
 /// What a history is narrowed to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -206,9 +208,12 @@ async fn told_of_one(
         None => None,
     };
     let (mut before, mut all) = (before, Vec::new());
-    for _ in 0..PAGE_ROUNDS_MAX {
-        let versions = room.chart.history(authority, ty, place.id, before, count + 1).await?;
+    let (mut looked, mut limit) = (0, count + 1);
+    while looked < HISTORY_LOOKED_MAX {
+        let versions = room.chart.history(authority, ty, place.id, before, limit).await?;
         let is_end = versions.last().is_none_or(|oldest| oldest.version <= 1);
+        looked += versions.len();
+        limit = more_at_once(limit);
         for stored in versions {
             before = Some(stored.version);
             let until = replaced.replace(stored.updated);
@@ -229,6 +234,12 @@ async fn told_of_one(
     }
     let is_more = !all.is_empty();
     Ok(ToldOfOne { all, is_more })
+}
+
+/// How many are looked at next, where those before were not enough.
+const fn more_at_once(limit: u32) -> u32 {
+    let more = limit.saturating_mul(4);
+    if more < HISTORY_LOOKED_AT_ONCE { more } else { HISTORY_LOOKED_AT_ONCE }
 }
 
 /// Whether who asks may know that there is, or was, such a resource.
@@ -320,33 +331,20 @@ async fn finish(
     (mut bundle, page): (Bundle, &Page),
     (window, form): (&Window, &Form),
 ) -> Result<Response, Trouble> {
-    let wanted = page.count.max(1) as usize;
-    let (mut behind, mut more, mut said) = (place_of(&page.after), true, 0);
-    for _ in 0..PAGE_ROUNDS_MAX {
-        let missing = wanted - said;
-        let found = versions(room, caller, page, window, (behind.clone(), missing + 1)).await?;
-        more = found.len() > missing;
-        let found = found.get(..missing.min(found.len())).unwrap_or_default();
-        behind = found.last().map(VersionPlace::of).or(behind);
-        let told = told(room, caller, window, found).await?;
-        let all: Vec<&Stored> = told.iter().map(|(stored, _)| *stored).collect();
-        let made = room.chart.made(&caller.authority, &all).await?;
-        for (stored, body) in told {
-            let logical = match body.as_deref() {
-                Some(body) => id_of(body)?,
-                None => id_of_deleted(room, caller, stored).await?,
-            };
-            let address = format!("{}/{logical}", stored.resource_type);
-            let is_made = made.contains(&VersionPlace::of(stored));
-            entry(&mut bundle, base, (&address, stored, is_made), (body, form))?;
-            said += 1;
-        }
-        if !more || said == wanted {
-            break;
-        }
+    let ToldOfMany { all: told, behind } = told_of_many(room, caller, page, window).await?;
+    let all: Vec<&Stored> = told.iter().map(|(stored, _)| stored).collect();
+    let made = room.chart.made(&caller.authority, &all).await?;
+    caller.saw_rows(told.len() as u64);
+    for (stored, body) in told {
+        let logical = match body.as_deref() {
+            Some(body) => id_of(body)?,
+            None => id_of_deleted(room, caller, &stored).await?,
+        };
+        let address = format!("{}/{logical}", stored.resource_type);
+        let is_made = made.contains(&VersionPlace::of(&stored));
+        entry(&mut bundle, base, (&address, &stored, is_made), (body, form))?;
     }
-    caller.saw_rows(said as u64);
-    if more && let Some(behind) = behind {
+    if let Some(behind) = behind {
         let link = |after: Vec<Cell>| -> Result<String, Trouble> {
             let there = Page { after, ..page.clone() };
             let token = there.seal(&room.key, caller.authority.principal(), room.entropy.bytes());
@@ -357,12 +355,50 @@ async fn finish(
     Ok(answer::json(bundle.finish(), form.is_pretty))
 }
 
+/// Versions of a type, or of all, a deletion without a body.
+struct ToldOfMany {
+    all: Vec<(Stored, Option<String>)>,
+    /// Behind which one there is another that may be shown, as far as was looked.
+    behind: Option<VersionPlace>,
+}
+
+/// The next versions that may be shown, newest first. Those that may not tell nothing of themselves: neither by a page that is
+/// shorter, nor by a link to nothing, unless there are as many as one page looks at.
+async fn told_of_many(
+    room: &Room,
+    caller: &Caller,
+    page: &Page,
+    window: &Window,
+) -> Result<ToldOfMany, Trouble> {
+    let wanted = page.count.max(1);
+    let (mut behind, mut all) = (place_of(&page.after), Vec::<(Stored, Option<String>)>::new());
+    let (mut looked, mut limit) = (0, wanted + 1);
+    while looked < HISTORY_LOOKED_MAX {
+        let found = versions(room, caller, page, window, (behind.clone(), limit)).await?;
+        let is_end = found.len() < limit as usize;
+        looked += found.len();
+        limit = more_at_once(limit);
+        behind = found.last().map(VersionPlace::of).or(behind);
+        for (stored, body) in told(room, caller, window, &found).await? {
+            if all.len() == wanted as usize {
+                let behind = all.last().map(|(stored, _)| VersionPlace::of(stored));
+                return Ok(ToldOfMany { all, behind });
+            }
+            all.push((stored.clone(), body));
+        }
+        if is_end {
+            return Ok(ToldOfMany { all, behind: None });
+        }
+    }
+    Ok(ToldOfMany { all, behind })
+}
+
 async fn versions(
     room: &Room,
     caller: &Caller,
     page: &Page,
     window: &Window,
-    (behind, limit): (Option<VersionPlace>, usize),
+    (behind, limit): (Option<VersionPlace>, u32),
 ) -> Result<Vec<Stored>, Trouble> {
     let all: Vec<&str> = if page.resource_type.is_empty() {
         r4().resource_types().collect()
@@ -375,7 +411,7 @@ async fn versions(
         before: window.at.map(|(_, high)| Timestamp::from_micros(high.as_micros().saturating_add(1))),
         t: page.t.map(Seq).unwrap_or_default(),
         behind,
-        limit: limit as u32,
+        limit,
     };
     Ok(room.chart.versions(&caller.authority, &asked).await?)
 }
