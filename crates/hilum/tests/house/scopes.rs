@@ -564,6 +564,24 @@ fn who_is_named_outside_of_compartments_stands_in_the_audit_log() {
     }
 }
 
+/// What was read to see whether there is more was shown to nobody.
+#[test]
+fn a_page_of_a_history_names_whom_it_shows_alone() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let client = Client::new(&server, "operator", "operator");
+    for who in ["a", "b", "c"] {
+        write(&client, &json!({ "resourceType": "Patient", "id": who }));
+    }
+    let viewer = Client::new(&server, "viewer", "viewer");
+    for path in ["/Patient/_history?_count=1", "/_history?_count=1", "/Patient?_count=1"] {
+        viewer.ask("GET", path, &[], "");
+    }
+    let log = json_of(&server, "/api/audit", &server.key("admin", "admin"));
+    let looks = log["events"].as_array().unwrap().iter().filter(|event| event["principal"] == "viewer");
+    assert_eq!(looks.count(), 3, "{log}");
+}
+
 /// Neither empty pages nor a link to nothing count what is hidden.
 #[test]
 fn a_history_does_not_count_the_versions_that_are_hidden() {

@@ -20,7 +20,7 @@ use jiff::tz::TimeZone;
 use super::answer::{self, Trouble};
 use super::ask::{self, Place};
 use super::form::{Form, Pairs, pairs_of};
-use super::read::{shown, stands, visible_all};
+use super::read::{Visible, shown, stands, visible_all};
 use super::search::page::{Cell, Kind, Page};
 use crate::Room;
 use crate::limits::{
@@ -379,11 +379,12 @@ async fn told_of_many(
         looked += found.len();
         limit = more_at_once(limit);
         behind = found.last().map(VersionPlace::of).or(behind);
-        for (stored, body) in told(room, caller, window, &found).await? {
+        for (stored, visible) in told(room, caller, window, &found).await? {
             if all.len() == wanted as usize {
                 let behind = all.last().map(|(stored, _)| VersionPlace::of(stored));
                 return Ok(ToldOfMany { all, behind });
             }
+            let body = if stored.deleted { None } else { Some(visible.seen(caller)) };
             all.push((stored.clone(), body));
         }
         if is_end {
@@ -416,13 +417,13 @@ async fn versions(
     Ok(room.chart.versions(&caller.authority, &asked).await?)
 }
 
-/// Those of the versions that are asked for and may be seen, a deletion without a body.
+/// Those of the versions that are asked for and may be seen.
 async fn told<'s>(
     room: &Room,
     caller: &Caller,
     window: &Window,
     found: &'s [Stored],
-) -> Result<Vec<(&'s Stored, Option<String>)>, Trouble> {
+) -> Result<Vec<(&'s Stored, Visible)>, Trouble> {
     let replaced = match window.at {
         // What was written within the period stood in it.
         Some((low, _)) => {
@@ -433,15 +434,8 @@ async fn told<'s>(
     };
     let of_window = |stored: &&Stored| window.has(stored, replaced.get(&VersionPlace::of(stored)).copied());
     let found: Vec<&Stored> = found.iter().filter(of_window).collect();
-    let mut told = Vec::with_capacity(found.len());
-    for (stored, body) in found.iter().zip(visible_all(room, caller, &found).await?) {
-        match body {
-            Some(_) if stored.deleted => told.push((*stored, None)),
-            Some(visible) => told.push((*stored, Some(visible.seen(caller)))),
-            None => {}
-        }
-    }
-    Ok(told)
+    let visible = visible_all(room, caller, &found).await?;
+    Ok(found.into_iter().zip(visible).filter_map(|(stored, visible)| Some((stored, visible?))).collect())
 }
 
 fn id_of(body: &str) -> Result<String, Trouble> {
