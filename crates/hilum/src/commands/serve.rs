@@ -72,15 +72,19 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let served = runtime.block_on(serve(folder, config, mode, arguments.ready_file.as_deref()));
     // Brokers that do not answer keep a thread for seconds, and nothing that it does is waited for.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    served
+    Ok(served?.map_or(ExitCode::SUCCESS, |why| {
+        machine::complain(&format!("hilum: {why}. It was there first: {WAY_OUT_TWIN}"));
+        ExitCode::from(REFUSED)
+    }))
 }
 
+/// Why it was refused, where it was.
 async fn serve(
     folder: Folder,
     config: Config,
     mode: Mode,
     ready_file: Option<&Path>,
-) -> anyhow::Result<ExitCode> {
+) -> anyhow::Result<Option<String>> {
     // Before anything is open, so that an early signal is not lost.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -114,8 +118,5 @@ async fn serve(
         exporter.stop().await;
     }
     tracing::info!("stopped");
-    Ok(refused.map_or(ExitCode::SUCCESS, |why| {
-        machine::complain(&format!("hilum: {why}. It was there first: {WAY_OUT_TWIN}"));
-        ExitCode::from(REFUSED)
-    }))
+    Ok(refused)
 }
