@@ -29,7 +29,7 @@ use crate::error::ChartError;
 use crate::resources::RESOURCE;
 
 /// Raised whenever other rows are made of the same body and settings.
-const FORM: u32 = 6;
+const FORM: u32 = 7;
 
 /// What of a projection's resource no search may find, since a [`crate::Discretion`] may have to leave it out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

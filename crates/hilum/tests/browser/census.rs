@@ -187,7 +187,7 @@ async fn keys_language_and_a_silent_source() {
     let text = text.as_str().unwrap();
     assert!(text.contains("재원") && !text.contains("Census"), "{text}");
 
-    let log = browser.log();
+    let log = browser.log_but_of_leaving();
     assert!(log.is_empty(), "the browser complains: {log:#?}");
 }
 

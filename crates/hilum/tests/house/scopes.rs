@@ -564,6 +564,36 @@ fn who_is_named_outside_of_compartments_stands_in_the_audit_log() {
     }
 }
 
+/// However many types share the rows that are looked at, as many as may be told are counted of each.
+#[test]
+fn a_total_over_all_types_is_told_as_far_as_configured() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start { config: "[fhir]\ntotals_max = 3\n", ..Start::default() });
+    let client = Client::new(&server, "operator", "operator");
+    let others = [
+        "Organization",
+        "Practitioner",
+        "Location",
+        "PractitionerRole",
+        "Medication",
+        "Device",
+        "HealthcareService",
+        "InsurancePlan",
+        "OrganizationAffiliation",
+        "Person",
+        "BiologicallyDerivedProduct",
+        "DeviceDefinition",
+    ];
+    for ty in others {
+        write(&client, &json!({ "resourceType": ty, "id": "x" }));
+    }
+    for id in ["a", "b", "c"] {
+        write(&client, &json!({ "resourceType": "Patient", "id": id }));
+    }
+    assert_eq!(client.found("?_id=a,b,c&_count=1").1, Some(3));
+    assert_eq!(client.found("?_id=a,b,c,x&_count=1").1, None, "more than are counted");
+}
+
 /// What was read to see whether there is more was shown to nobody.
 #[test]
 fn a_page_of_a_history_names_whom_it_shows_alone() {
