@@ -98,6 +98,36 @@ fn what_clients_wrote_is_found_page_by_page_on_postgresql() {
     found_page_by_page(&server);
 }
 
+/// By its `url`, and by its `version` where the address says one.
+fn what_a_canonical_names_is_included(client: &Client<'_>) {
+    for (id, version) in [("c1", "1"), ("c2", "2")] {
+        let named = format!(",\"status\":\"active\",\"url\":\"http://forms/c\",\"version\":\"{version}\"");
+        client.put("Questionnaire", id, &named);
+    }
+    for (id, address) in
+        [("any", "http://forms/c"), ("first", "http://forms/c|1"), ("gone", "http://forms/c|3")]
+    {
+        let filled = format!(",\"status\":\"completed\",\"questionnaire\":\"{address}\"");
+        client.put("QuestionnaireResponse", id, &filled);
+    }
+    let include = "_include=QuestionnaireResponse:questionnaire";
+    let reverse = "_revinclude=QuestionnaireResponse:questionnaire";
+    for (wanted, want) in [
+        (format!("QuestionnaireResponse?_id=any&{include}"), vec!["c1", "c2"]),
+        (format!("QuestionnaireResponse?_id=first&{include}"), vec!["c1"]),
+        (format!("QuestionnaireResponse?_id=first&{include}:Questionnaire"), vec!["c1"]),
+        ("QuestionnaireResponse?_id=first&_include=*".to_owned(), vec!["c1"]),
+        (format!("QuestionnaireResponse?_id=gone&{include}"), vec![]),
+        (format!("Questionnaire?_id=c1&{reverse}"), vec!["any", "first"]),
+        (format!("Questionnaire?_id=c2&{reverse}"), vec!["any"]),
+        ("Questionnaire?_id=c2&_revinclude=*".to_owned(), vec!["any"]),
+    ] {
+        let with: BTreeSet<String> =
+            ids(&client.page(&format!("/{wanted}")), "include").into_iter().collect();
+        assert_eq!(with, want.into_iter().map(str::to_owned).collect::<BTreeSet<_>>(), "{wanted}");
+    }
+}
+
 fn found_page_by_page(server: &Server) {
     let client = Client::new(server, "operator", "operator");
     for n in 0..7 {
@@ -176,6 +206,7 @@ fn found_page_by_page(server: &Server) {
     );
     let included = client.page("/QuestionnaireResponse?_id=qr&_include=QuestionnaireResponse:questionnaire");
     assert_eq!(ids(&included, "include"), ["q"]);
+    what_a_canonical_names_is_included(&client);
     let included = client.page("/Patient?_id=p1&_revinclude=Observation:patient");
     assert_eq!(ids(&included, "include"), ["o1", "o4"]);
     // By whatever refers, of a type and of any; and by all that is referred to.

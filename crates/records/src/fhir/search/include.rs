@@ -13,6 +13,7 @@ use hilum_fhir::r4::{Parameter, ParameterType, r4};
 use hilum_fhir::search::query::{Criterion, Filter, Include, Operand, Query, Rule, Target, Token, Total};
 use hilum_fhir::{FhirId, Reference};
 
+use super::canonical::Canonical;
 use super::walk::{Ask, Shown};
 use crate::fhir::answer::Trouble;
 use crate::fhir::read::visible;
@@ -38,8 +39,23 @@ type Seen = BTreeSet<(Place, Option<i64>)>;
 /// Of each resource in which versions it is wanted; absent: as it was at the walk's commit.
 type Versions = BTreeSet<(FhirId, Option<i64>)>;
 
-/// A search for what is wanted, and in which versions of what it finds.
-type Wanted = (Query, Option<Versions>);
+/// A search for what is wanted, and what of that which it finds.
+struct Wanted {
+    query: Query,
+    which: Which,
+}
+
+/// What is wanted of that which a search finds.
+enum Which {
+    /// Each, as it was at the walk's commit.
+    Each,
+    /// In these versions.
+    In(Versions),
+    /// What one of these names means.
+    Named(BTreeSet<Canonical>),
+    /// What names one of these by the parameter.
+    Names(&'static Parameter, BTreeSet<Canonical>),
+}
 
 impl Ask<'_> {
     /// What `includes` want beside `matches`, as far as it is wanted; nothing twice.
@@ -65,14 +81,13 @@ impl Ask<'_> {
             let wanted: Vec<Wanted> =
                 wanted.flat_map(|include| self.wanted((include, &sources), all, &seen)).collect();
             begun = out.shown.len();
-            for (query, versions) in wanted {
+            for wanted in wanted {
                 asked += 1;
                 if out.is_cut || asked > INCLUDE_QUERIES_MAX {
                     out.is_cut = true;
                     break;
                 }
-                self.found_by((&query, versions.as_ref()), (t, began), is_wanted, (&mut seen, &mut out))
-                    .await?;
+                self.found_by(&wanted, (t, began), is_wanted, (&mut seen, &mut out)).await?;
             }
             if out.is_cut {
                 break;
@@ -94,7 +109,7 @@ impl Ask<'_> {
     /// Takes what a search finds, page by page: what is not wanted takes nobody's place.
     async fn found_by(
         &self,
-        (query, versions): (&Query, Option<&Versions>),
+        Wanted { query, which }: &Wanted,
         (t, began): (Seq, Timestamp),
         is_wanted: &(dyn Fn(&Shown) -> bool + Sync),
         (seen, out): (&mut Seen, &mut Included),
@@ -106,8 +121,8 @@ impl Ask<'_> {
             let answer = self.search(query, Some(t), began, from).await?;
             let found = answer.found.get(..room.min(answer.found.len())).unwrap_or_default();
             for shown in self.resolved(query.resource_type, found, t).await?.into_iter().flatten() {
-                if is_wanted(&shown) {
-                    self.take(shown, versions, t, (out, seen)).await?;
+                if which.is_met(&shown) && is_wanted(&shown) {
+                    self.take(shown, which, t, (out, seen)).await?;
                 }
             }
             if answer.found.len() == found.len() {
@@ -124,11 +139,12 @@ impl Ask<'_> {
     async fn take(
         &self,
         shown: Shown,
-        versions: Option<&Versions>,
+        which: &Which,
         t: Seq,
         (out, seen): (&mut Included, &mut Seen),
     ) -> Result<(), Trouble> {
         let of = place(&shown);
+        let versions = if let Which::In(versions) = which { Some(versions) } else { None };
         let wanted = versions.into_iter().flatten().filter(|(id, _)| *id == shown.id);
         let mut wanted: BTreeSet<Option<i64>> = wanted.map(|(_, version)| *version).collect();
         if versions.is_none() || wanted.remove(&Some(shown.version)) {
@@ -178,23 +194,32 @@ impl Ask<'_> {
     ) -> Vec<Wanted> {
         if include.is_reverse {
             let sources = if include.source.is_some() { include.source.as_slice() } else { sources };
-            let queries = sources.iter().flat_map(|source| reverse(include, source, all));
-            return queries.map(|query| (query, None)).collect();
+            return sources.iter().flat_map(|source| reverse(include, source, all)).collect();
         }
         self.forward(include, all, seen)
     }
 
     fn forward(&self, include: &Include, all: &[Shown], seen: &Seen) -> Vec<Wanted> {
         let mut wanted: BTreeMap<&'static str, Versions> = BTreeMap::new();
-        let mut walks: BTreeMap<&'static str, Vec<Resolved>> = BTreeMap::new();
+        let mut named: BTreeMap<&'static str, BTreeSet<Canonical>> = BTreeMap::new();
+        let mut ways: BTreeMap<&'static str, Vec<Way>> = BTreeMap::new();
+        let is_meant = |ty: &str| include.target.is_none_or(|target| target == ty);
         for shown in all.iter().filter(|shown| include.source.is_none_or(|ty| ty == shown.resource_type)) {
             let Ok(json) = Json::parse(shown.body.as_bytes()) else { continue };
             let ty = shown.resource_type;
-            for walk in walks.entry(ty).or_insert_with(|| walks_of(include, ty)).iter() {
-                for (of, version) in self.targets(walk, &json) {
-                    let is_meant = include.target.is_none_or(|target| target == of.0);
-                    if is_meant && !seen.contains(&(of.clone(), version)) {
-                        wanted.entry(of.0).or_default().insert((of.1, version));
+            for way in ways.entry(ty).or_insert_with(|| ways_of(include, ty)).iter() {
+                for leads in self.targets(way, &json) {
+                    match leads {
+                        Leads::To(of, version) => {
+                            if is_meant(of.0) && !seen.contains(&(of.clone(), version)) {
+                                wanted.entry(of.0).or_default().insert((of.1, version));
+                            }
+                        }
+                        Leads::By(name) => {
+                            for ty in way.parameter.targets.iter().filter(|ty| is_meant(ty)) {
+                                named.entry(ty).or_default().insert(name.clone());
+                            }
+                        }
                     }
                 }
             }
@@ -205,20 +230,30 @@ impl Ask<'_> {
             let ids: BTreeSet<&FhirId> = versions.iter().map(|(id, _)| id).collect();
             let token = |id: &FhirId| Operand::Token(Token { system: None, code: id.to_string() });
             let values: Vec<Operand> = ids.into_iter().map(token).collect();
-            queries.extend(of_values(ty, parameter, &values).map(|query| (query, Some(versions.clone()))));
+            let which = || Which::In(versions.clone());
+            queries.extend(of_values(ty, parameter, &values).map(|query| Wanted { query, which: which() }));
+        }
+        for (ty, names) in named {
+            let Some(parameter) = r4().parameter(ty, "url") else { continue };
+            let urls: BTreeSet<&str> = names.iter().map(|name| name.url.as_str()).collect();
+            let values: Vec<Operand> = urls.into_iter().map(|url| Operand::Text(url.to_owned())).collect();
+            let which = || Which::Named(names.clone());
+            queries.extend(of_values(ty, parameter, &values).map(|query| Wanted { query, which: which() }));
         }
         queries
     }
 
-    /// Where a walk of a resource leads to on this server, and to which version where it says one.
-    fn targets(&self, walk: &Resolved, json: &Json<'_>) -> Vec<(Place, Option<i64>)> {
-        let (mut places, mut found) = (Vec::new(), Vec::new());
-        walk.walk(r4(), json, &mut found);
+    /// Where a way leads from a resource.
+    fn targets(&self, way: &Way, json: &Json<'_>) -> Vec<Leads> {
+        let (mut leads, mut found) = (Vec::new(), Vec::new());
+        way.path.walk(r4(), json, &mut found);
         for found in found {
-            let raw = match found {
-                Found::Element(element, "Reference") => element.get("reference").and_then(Json::as_str),
-                Found::Element(element, "canonical") => element.as_str(),
-                _ => None,
+            let (raw, is_canonical) = match found {
+                Found::Element(element, "Reference") => {
+                    (element.get("reference").and_then(Json::as_str), false)
+                }
+                Found::Element(element, "canonical") => (element.as_str(), true),
+                _ => continue,
             };
             let raw = raw.unwrap_or_default();
             let mut own = self.settings.bases.iter();
@@ -228,10 +263,53 @@ impl Ask<'_> {
             {
                 // One that is no number is none that there ever was.
                 let number = version.map(|version| version.as_str().parse().unwrap_or_default());
-                places.push(((ty, id), number));
+                leads.push(Leads::To((ty, id), number));
+            } else if is_canonical {
+                leads.extend(Canonical::parse(raw).map(Leads::By));
             }
         }
-        places
+        leads
+    }
+}
+
+/// Where a resource says what an include wants of it.
+struct Way {
+    parameter: &'static Parameter,
+    path: Resolved,
+}
+
+/// Where a reference leads to.
+enum Leads {
+    /// To a resource on this server, and to which version where it says one.
+    To(Place, Option<i64>),
+    /// To what has this name.
+    By(Canonical),
+}
+
+impl Which {
+    /// Whether what a search found is meant: a search by address alone finds other versions, too.
+    fn is_met(&self, shown: &Shown) -> bool {
+        match self {
+            Self::Each | Self::In(_) => true,
+            Self::Named(names) => {
+                let json = Json::parse(shown.body.as_bytes());
+                let called = json.ok().and_then(|json| Canonical::of(&json));
+                called.is_some_and(|called| names.iter().any(|name| name.means(&called)))
+            }
+            Self::Names(parameter, all) => {
+                let Ok(json) = Json::parse(shown.body.as_bytes()) else { return false };
+                let mut found = Vec::new();
+                if let Some(way) = way_of(parameter, shown.resource_type) {
+                    way.path.walk(r4(), &json, &mut found);
+                }
+                let names = found.iter().filter_map(|found| match found {
+                    Found::Element(element, "canonical") => element.as_str().and_then(Canonical::parse),
+                    _ => None,
+                });
+                let mut names = names.filter(|name| all.iter().any(|called| name.means(called)));
+                names.next().is_some()
+            }
+        }
     }
 }
 
@@ -240,16 +318,35 @@ fn place(shown: &Shown) -> Place {
 }
 
 /// Resources of a type that refer to one of these.
-fn reverse(include: &Include, source: &'static str, all: &[Shown]) -> Vec<Query> {
+fn reverse(include: &Include, source: &'static str, all: &[Shown]) -> Vec<Wanted> {
     let mut queries = Vec::new();
     for parameter in references(include, source) {
         let leads = |ty: &str| parameter.leads_to(ty) && include.target.is_none_or(|target| target == ty);
-        let to = all.iter().filter(|shown| leads(shown.resource_type));
-        let to = to.map(|shown| Target::Local { resource_type: shown.resource_type, id: shown.id.clone() });
-        let values: Vec<Operand> = to.map(Operand::Reference).collect();
-        queries.extend(of_values(source, parameter, &values));
+        let to: Vec<&Shown> = all.iter().filter(|shown| leads(shown.resource_type)).collect();
+        let local =
+            |shown: &&Shown| Target::Local { resource_type: shown.resource_type, id: shown.id.clone() };
+        let values: Vec<Operand> = to.iter().map(local).map(Operand::Reference).collect();
+        let found = of_values(source, parameter, &values);
+        queries.extend(found.map(|query| Wanted { query, which: Which::Each }));
+        if !is_by_name(parameter, source) {
+            continue;
+        }
+        let called = |shown: &&Shown| Canonical::of(&Json::parse(shown.body.as_bytes()).ok()?);
+        let called: BTreeSet<Canonical> = to.iter().filter_map(called).collect();
+        let urls: BTreeSet<&str> = called.iter().map(|called| called.url.as_str()).collect();
+        let address = |url: &str| Operand::Reference(Target::Address(url.to_owned()));
+        let values: Vec<Operand> = urls.into_iter().map(address).collect();
+        let which = || Which::Names(parameter, called.clone());
+        let found = of_values(source, parameter, &values);
+        queries.extend(found.map(|query| Wanted { query, which: which() }));
     }
     queries
+}
+
+/// Whether a parameter leads to what it names by canonical addresses.
+fn is_by_name(parameter: &'static Parameter, ty: &'static str) -> bool {
+    let path = Path::of(parameter, ty).ok().zip(r4().shape(ty));
+    path.is_some_and(|(path, shape)| path.types(r4(), shape).contains(&"canonical"))
 }
 
 /// The parameters that an include goes by.
@@ -262,10 +359,13 @@ fn references(include: &Include, resource_type: &'static str) -> Vec<&'static Pa
 }
 
 /// Where resources of a type say what an include wants of them.
-fn walks_of(include: &Include, ty: &'static str) -> Vec<Resolved> {
-    let Some(shape) = r4().shape(ty) else { return Vec::new() };
-    let paths = references(include, ty).into_iter().filter_map(|parameter| Path::of(parameter, ty).ok());
-    paths.map(|path| path.resolve(r4(), shape)).collect()
+fn ways_of(include: &Include, ty: &'static str) -> Vec<Way> {
+    references(include, ty).into_iter().filter_map(|parameter| way_of(parameter, ty)).collect()
+}
+
+fn way_of(parameter: &'static Parameter, ty: &'static str) -> Option<Way> {
+    let path = Path::of(parameter, ty).ok()?.resolve(r4(), r4().shape(ty)?);
+    Some(Way { parameter, path })
 }
 
 /// Searches for these values, so many at once as one statement holds.

@@ -13,6 +13,7 @@
 //! | `explain` | what a search does and costs |
 //! | `kept` | searches that are kept, as nobody can read them |
 
+mod canonical;
 pub(super) mod everything;
 mod explain;
 mod include;
