@@ -15,7 +15,7 @@
 //! | operation | statements |
 //! |---|---|
 //! | `commit` | 4 (begin, counter, sign, commit), 1 for each table that is expected of and 1 for the gate, 1 for each table and kind of write (and columns that are set), 2 for an offset (and the gate), 1 for the outbox |
-//! | `read` | 1 for all gets of a table, 1 for each scan |
+//! | `read` | 1 for all gets of a table, 1 for all scans that differ in their values alone, 1 for each other one |
 //! | `changes` | 2; one more where the first commit alone is larger than the limit |
 //! | `query`, `query_counts` (each), `count`, `applied`, `now`, `ready`, `lease`, `prune` | 1 |
 //!
@@ -48,7 +48,7 @@ use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, NoTls, Row as PgRow, Statement};
 use uuid::Uuid;
 
-use super::shape::{Schema, shape};
+use super::shape::{Ordered, Schema, shape};
 use super::{Anew, Applied, Batch, Change, Key, Read, Row, Scan, Table, TablesError, Token, Value, WentBack};
 use crate::limits;
 use back::Behind;
@@ -57,8 +57,8 @@ pub use hold::Hold;
 pub use open::check_schema;
 pub use patience::Patience;
 use patience::{silent, to_connect, within};
-use plan::Planned;
 pub(crate) use plan::quote;
+use plan::{Planned, Ranges};
 use trouble::{engine, pool_error};
 use wire::{Item, Param, Raw};
 
@@ -340,8 +340,7 @@ impl Postgres {
                 }
             }
         }
-        let mut calls = Vec::with_capacity(gets.len() + scans.len());
-        let mut places = Vec::with_capacity(calls.capacity());
+        let (mut calls, mut places) = (Vec::new(), Vec::new());
         for (table, wanted) in &gets {
             let planned = tables.get(table)?;
             let mut params = vec![Param::Many(
@@ -351,18 +350,14 @@ impl Postgres {
             calls.push(Call { step: "get", sql: planned.get.clone(), params });
             places.push((None, planned));
         }
-        for (at, planned, ordered) in &scans {
-            let ranges = plan::ranges(planned, ordered);
-            if !ranges.is_empty() && ordered.scan.limit > 0 {
-                let (sql, params) = ranges.select(ordered.scan.limit);
-                calls.push(Call { step: "scan", sql, params });
-                places.push((Some(*at), *planned));
-            }
+        for (call, place) in scan_calls(&scans) {
+            calls.push(call);
+            places.push(place);
         }
         let mut rows: Vec<Vec<Row>> = vec![Vec::new(); reads.len()];
         for (answer, (scan, planned)) in self.ask(&calls).await?.into_iter().zip(places) {
             for found in answer {
-                // A get's answer begins with the place of its read.
+                // What answers several reads begins with the place of each.
                 let at = match scan {
                     Some(at) => at,
                     None => found
@@ -614,20 +609,22 @@ impl Postgres {
     ///
     /// # Errors
     /// As [`super::Tables::read`].
-    pub async fn explain(&self, scan: &Scan) -> Result<String, TablesError> {
-        let ordered = self.0.tables.schema.check_scan(scan)?;
-        let ranges = plan::ranges(self.0.tables.get(scan.table)?, &ordered);
-        if ranges.is_empty() {
+    pub async fn explain(&self, scans: &[Scan]) -> Result<String, TablesError> {
+        let tables = &self.0.tables;
+        let checked = scans.iter().enumerate();
+        let checked = checked
+            .map(|(at, scan)| Ok((at, tables.get(scan.table)?, tables.schema.check_scan(scan)?)))
+            .collect::<Result<Vec<_>, TablesError>>()?;
+        let mut calls = Vec::new();
+        for (call, _) in scan_calls(&checked) {
+            let sql = format!("EXPLAIN (ANALYZE, TIMING OFF, SUMMARY OFF) {}", call.sql);
+            calls.push(Call { step: "explain", sql, ..call });
+        }
+        if calls.is_empty() {
             return Ok("no rows can match".to_owned());
         }
-        let (sql, params) = ranges.select(scan.limit);
-        let call = Call {
-            step: "explain",
-            sql: format!("EXPLAIN (ANALYZE, TIMING OFF, SUMMARY OFF) {sql}"),
-            params,
-        };
         let mut lines = Vec::new();
-        for row in self.ask(&[call]).await?.into_iter().flatten() {
+        for row in self.ask(&calls).await?.into_iter().flatten() {
             lines.push(row.try_get::<_, String>(0).map_err(|e| engine("explain", &e))?);
         }
         // Conditions quote no values: they stand as $n in a generic plan.
@@ -719,6 +716,52 @@ fn key_columns<'a>(
     (0..table.key_len).map(move |at| {
         Param::Many(keys.clone().map(|key| key.get(at).map_or(Item::Null, Item::from)).collect())
     })
+}
+
+/// Of a statement's rows, of which read they are (absent: each says it itself), and of which table.
+type Place<'a> = (Option<usize>, &'a Planned);
+
+/// The statements that answer scans: one for all that differ in their values alone.
+fn scan_calls<'a>(scans: &'a [(usize, &'a Planned, Ordered<'a>)]) -> Vec<(Call<'a>, Place<'a>)> {
+    let mut calls = Vec::new();
+    let mut alike: BTreeMap<(String, u32), Vec<(usize, Ranges<'a>, Vec<Param<'a>>)>> = BTreeMap::new();
+    for (at, planned, ordered) in scans {
+        let (ranges, limit) = (plan::ranges(planned, ordered), ordered.scan.limit);
+        if !ranges.is_empty() && limit > 0 {
+            let (sql, params) = ranges.select(limit);
+            alike.entry((sql, limit)).or_default().push((*at, ranges, params));
+        }
+    }
+    for ((sql, _), same) in alike {
+        let together = same.first().filter(|_| same.len() > 1);
+        if let Some((sql, planned)) = together.and_then(|(_, ranges, _)| ranges.select_alike()) {
+            let params = side_by_side(same.into_iter().map(|(at, _, params)| (at, params)));
+            calls.push((Call { step: "scans", sql, params }, (None, planned)));
+            continue;
+        }
+        for (at, ranges, params) in same {
+            calls.push((Call { step: "scan", sql: sql.clone(), params }, (Some(at), ranges.planned())));
+        }
+    }
+    calls
+}
+
+/// The parameters of scans that differ in their values alone: their limit, their places, an array of each value.
+fn side_by_side<'a>(all: impl Iterator<Item = (usize, Vec<Param<'a>>)>) -> Vec<Param<'a>> {
+    let (mut places, mut limit, mut arrays) = (Vec::new(), None, Vec::<Vec<Item<'a>>>::new());
+    for (at, params) in all {
+        places.push(Item::Int4(i32::try_from(at).unwrap_or(i32::MAX)));
+        let mut params = params.into_iter();
+        limit = params.next().or(limit);
+        for (n, param) in params.enumerate() {
+            let Param::One(item) = param else { continue };
+            match arrays.get_mut(n) {
+                Some(array) => array.push(item),
+                None => arrays.push(vec![item]),
+            }
+        }
+    }
+    limit.into_iter().chain([Param::Many(places)]).chain(arrays.into_iter().map(Param::Many)).collect()
 }
 
 /// A declared table's row, its columns from `at` on.

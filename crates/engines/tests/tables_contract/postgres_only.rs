@@ -180,6 +180,11 @@ async fn each_operation_is_as_many_statements_as_documented() {
     let reads =
         [gets[0].clone(), gets[1].clone(), Read::Scan(scan()), Read::Scan(Scan::by_key(PAIR.name, vec![]))];
     count!("gets and two scans", 3, tables.read(&reads));
+    let alike: Vec<Read> = ["3W", "4A", "5B"]
+        .map(|unit| Read::Scan(Scan::by_index(ROOM.name, "by_place", vec![text(unit)])))
+        .into();
+    tables.read(&alike).await.unwrap();
+    count!("scans that differ in their values alone", 1, tables.read(&alike));
     count!("count", 1, tables.count(&scan(), 100));
     count!("changes", 2, tables.changes(Seq(0), 100));
     count!("offset", 1, tables.applied("p", Stream::Hl7In, 0, epoch));
@@ -188,6 +193,40 @@ async fn each_operation_is_as_many_statements_as_documented() {
     let (now, until) = (hilum_core::Timestamp::from_micros(0), hilum_core::Timestamp::from_micros(9));
     count!("lease", 1, tables.lease("l", "a", now, until));
     count!("prune", 1, tables.prune(Seq(1)));
+}
+
+/// Scans that are answered together say what each says alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scans_answer_together_as_each_alone() {
+    let server = Server::shared();
+    let config = PostgresConfig::new(server.url(), server.fresh_schema());
+    let tables = Postgres::open(config, &TABLES).await.unwrap();
+    let rooms = (0..300).map(|n| {
+        let bed = (n % 4 > 0).then(|| format!("{}", n % 7));
+        put(&ROOM, room(n, &format!("U{}", n % 5), bed.as_deref()))
+    });
+    tables.commit(writes(rooms.collect())).await.unwrap();
+    let units = ["U3", "U0", "none", "U0", "U4"];
+    let mut scans = Vec::new();
+    for unit in units {
+        let all = Scan::by_index(ROOM.name, "by_place", vec![text(unit)]);
+        let bed = |bed: Value| Scan { prefix: vec![text(unit), bed], ..all.clone() };
+        scans.extend([bed(text("3")), bed(Value::Null)]);
+        scans.push(Scan { from: Some(text("2")), to: Some(text("5")), ..all.clone() });
+        scans.push(Scan { limit: 7, descending: true, ..all.clone() });
+        scans.push(Scan { limit: 7, ..all.clone() });
+        scans.push(Scan { limit: 0, ..all.clone() });
+        // Behind a place: of several segments.
+        scans.push(Scan { after: Some(vec![text(unit), text("3"), id(40)]), ..all.clone() });
+        scans.push(all);
+        scans.push(Scan { limit: 3, ..Scan::by_key(ROOM.name, vec![]) });
+    }
+    let reads: Vec<Read> = scans.iter().cloned().map(Read::Scan).collect();
+    let together = tables.read(&reads).await.unwrap();
+    assert!(together.iter().filter(|rows| rows.len() > 1).count() > 20, "what is compared is there");
+    for (read, rows) in reads.iter().zip(together) {
+        assert_eq!(rows, tables.read(std::slice::from_ref(read)).await.unwrap().concat(), "{read:?}");
+    }
 }
 
 /// A commit whose answer is lost is asked about: it stands, and the caller is told its t.
@@ -614,13 +653,22 @@ async fn plans_walk_indexes() {
         }
         for scan in shapes {
             for scan in [scan.clone(), Scan { descending: true, ..scan }] {
-                let plan = tables.explain(&scan).await.unwrap();
+                let plan = tables.explain(std::slice::from_ref(&scan)).await.unwrap();
                 assert!(plan.contains("Index Scan"), "{scan:?}\n{plan}");
                 for bad in ["Seq Scan", "Sort", "Bitmap", "Rows Removed by Filter", "Hash"] {
                     assert!(!plan.contains(bad), "{bad} in {scan:?}\n{plan}");
                 }
             }
         }
+    }
+    let of_unit = |n: u64| Scan::by_index(ROOM.name, "by_place", vec![text(&format!("U{n}"))]);
+    let plan = tables.explain(&(0..40).map(of_unit).collect::<Vec<_>>()).await.unwrap();
+    assert!(
+        plan.contains("Nested Loop") && plan.contains("Index Scan") && plan.contains("loops=40"),
+        "{plan}"
+    );
+    for bad in ["Seq Scan", "Sort", "Bitmap", "Rows Removed by Filter", "Hash"] {
+        assert!(!plan.contains(bad), "{bad} in\n{plan}");
     }
     // The other statements, by what the server counts: gets, expectations, puts, deletes and counts read no table.
     for n in 0..20u64 {

@@ -2,8 +2,6 @@
 //!
 //! We plan, PostgreSQL executes: each range is one walk of one index in its order (see [`super::SETTINGS`]).
 
-use std::fmt::Write as _;
-
 use super::super::shape::Ordered;
 use super::super::{Column, Table, Type, Value};
 use super::wire::{Item, Param, THIS_COMMIT, THIS_MOMENT};
@@ -282,6 +280,11 @@ pub(super) fn ranges<'a>(planned: &'a Planned, ordered: &'a Ordered<'a>) -> Rang
 }
 
 impl<'a> Ranges<'a> {
+    /// Whose rows they are.
+    pub(super) fn planned(&self) -> &'a Planned {
+        self.planned
+    }
+
     /// Whether no row can be in it.
     pub(super) fn is_empty(&self) -> bool {
         self.segments.is_empty()
@@ -290,6 +293,30 @@ impl<'a> Ranges<'a> {
     /// The statement that answers the rows, and its parameters.
     pub(super) fn select(&self, limit: u32) -> (String, Vec<Param<'a>>) {
         self.statement(&self.planned.columns, true, i64::from(limit.min(limits::SCAN_ROWS_MAX)))
+    }
+
+    /// The statement that answers several scans that differ in their values alone, each row behind its scan's place: `$1` is
+    /// their limit, `$2` an array of their places, then one of each value. Absent for a scan of several segments.
+    pub(super) fn select_alike(&self) -> Option<(String, &'a Planned)> {
+        let [segment] = self.segments.as_slice() else { return None };
+        let (mut names, mut arrays) = (vec!["n_".to_owned()], vec!["$2::int4[]".to_owned()]);
+        let tests = self.tests(segment, |_, ty| {
+            arrays.push(format!("${}::{ty}[]", arrays.len() + 2));
+            names.push(format!("v{}", names.len()));
+            format!("e.v{}", names.len() - 1)
+        });
+        let filter = if tests.is_empty() { String::new() } else { format!(" WHERE {tests}") };
+        // Each scan is a walk of its own in the index's order, as it is alone.
+        let sql = format!(
+            "SELECT e.n_, s.* FROM unnest({}) AS e({}) CROSS JOIN LATERAL \
+             (SELECT {} FROM {} AS r{filter}{} LIMIT $1::int8) AS s",
+            arrays.join(", "),
+            names.join(", "),
+            self.planned.columns,
+            self.planned.name,
+            self.order_by(),
+        );
+        Some((sql, self.planned))
     }
 
     /// The statement that counts the rows up to `cap`, and its parameters.
@@ -318,13 +345,25 @@ impl<'a> Ranges<'a> {
     }
 
     fn conditions(&self, segment: &Segment<'a>, params: &mut Vec<Param<'a>>) -> String {
+        self.tests(segment, |value, ty| {
+            params.push(Param::One(Item::from(value)));
+            format!("${}::{ty}", params.len())
+        })
+    }
+
+    /// What a row of a segment is held to; `value` says where a value of a type stands.
+    fn tests(
+        &self,
+        segment: &Segment<'a>,
+        mut value: impl FnMut(&'a Value, &'static str) -> String,
+    ) -> String {
         let mut sql = String::new();
         for Condition { column, test } in segment {
             let Some(declared) = self.planned.table.columns.get(*column) else { continue };
             if !sql.is_empty() {
                 sql.push_str(" AND ");
             }
-            let (operator, value) = match test {
+            let (operator, given) = match test {
                 Test::Is(Value::Null) => (" IS NULL", None),
                 Test::Present => (" IS NOT NULL", None),
                 Test::Is(value) => (" = ", Some(*value)),
@@ -335,10 +374,8 @@ impl<'a> Ranges<'a> {
             sql.push_str("r.");
             sql.push_str(&quote(declared.name));
             sql.push_str(operator);
-            if let Some(value) = value {
-                params.push(Param::One(Item::from(value)));
-                // Writing to a String never fails.
-                write!(sql, "${}::{}", params.len(), element_type(declared.ty)).unwrap_or_default();
+            if let Some(given) = given {
+                sql.push_str(&value(given, element_type(declared.ty)));
             }
         }
         sql
