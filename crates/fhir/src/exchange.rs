@@ -2,6 +2,7 @@
 //! Bodies stay the bytes that came.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -98,7 +99,7 @@ impl<'a> Exchange<'a> {
 /// Whether the member `name` holds an address: a reference, or a value of one of the types that do.
 fn is_link(name: &str) -> bool {
     let value_of = |ty: &str| name.strip_prefix("value").is_some_and(|rest| rest == ty);
-    name == "reference" || ["Uri", "Url", "Canonical", "Uuid", "Oid"].into_iter().any(value_of)
+    name == "reference" || ["Uri", "Url", "Uuid", "Oid"].into_iter().any(value_of)
 }
 
 /// Whether a reference says what it is to by a search: `Practitioner?identifier=…`.
@@ -107,7 +108,7 @@ pub fn is_search(link: &str) -> bool {
         .is_some_and(|(ty, _)| !ty.is_empty() && ty.bytes().all(|byte| byte.is_ascii_alphabetic()))
 }
 
-/// `body` in which each reference, and each `value[x]` of a type of addresses, is what `to` makes of it; what `to` knows
+/// `body` in which each reference, and each `value[x]` of a type of addresses (but canonical ones: <https://hl7.org/fhir/R4/http.html#trules>), is what `to` makes of it; what `to` knows
 /// nothing of, and everything else, keeps its bytes.
 ///
 /// ```
@@ -131,6 +132,32 @@ pub fn referring(body: &str, to: impl Fn(&str) -> Option<String>) -> Cow<'_, str
 /// The same of what is attached: each `url` within a part of the resource. Its own `url`, which is what it is called, stays.
 pub fn attached(body: &str, to: impl Fn(&str) -> Option<String>) -> Cow<'_, str> {
     replaced(body, |name, depth| depth > 1 && name == "url", to)
+}
+
+/// The same of narratives: each `href` and `src` in a `div`.
+pub fn narrated(body: &str, to: impl Fn(&str) -> Option<String>) -> Cow<'_, str> {
+    replaced(body, |name, _| name == "div", |div| narrative(div, &to))
+}
+
+/// A narrative with its links replaced; absent where none is.
+fn narrative(div: &str, to: &impl Fn(&str) -> Option<String>) -> Option<String> {
+    let (mut out, mut copied) = (String::new(), 0);
+    for (at, name) in
+        ["href=", "src="].into_iter().flat_map(|name| div.match_indices(name)).collect::<BTreeMap<_, _>>()
+    {
+        let begin = at + name.len();
+        let quote =
+            div.get(begin..).and_then(|rest| rest.chars().next()).filter(|sign| ['"', '\''].contains(sign));
+        let is_name = div.get(..at).is_some_and(|before| before.ends_with(char::is_whitespace));
+        let Some(rest) = quote.filter(|_| is_name).and_then(|_| div.get(begin + 1..)) else { continue };
+        let Some((link, _)) = quote.and_then(|quote| rest.split_once(quote)) else { continue };
+        if let Some(link_to) = to(link).filter(|_| begin >= copied) {
+            out.push_str(div.get(copied..=begin)?);
+            out.push_str(&link_to);
+            copied = begin + 1 + link.len();
+        }
+    }
+    (copied > 0).then(|| format!("{out}{}", div.get(copied..).unwrap_or_default()))
 }
 
 /// What a relative reference in an entry is to, without its version: in a Bundle it is relative to where its resource stands,
@@ -244,6 +271,7 @@ mod tests {
             ("a reference", r#"{"reference" : "urn:uuid:1"}"#, r#"{"reference" : "Patient/\"p"}"#),
             ("escaped otherwise", r#"{"reference":"urn\u003auuid:1"}"#, r#"{"reference":"Patient/\"p"}"#),
             ("an extension's", r#"{"valueUri":"urn:uuid:1"}"#, r#"{"valueUri":"Patient/\"p"}"#),
+            ("a canonical", r#"{"valueCanonical":"urn:uuid:1"}"#, r#"{"valueCanonical":"urn:uuid:1"}"#),
             ("a text", r#"{"valueString":"urn:uuid:1"}"#, r#"{"valueString":"urn:uuid:1"}"#),
             ("an identifier", r#"{"value":"urn:uuid:1"}"#, r#"{"value":"urn:uuid:1"}"#),
             ("a name", r#"{"urn:uuid:1":{"reference":"x"}}"#, r#"{"urn:uuid:1":{"reference":"x"}}"#),
@@ -256,6 +284,25 @@ mod tests {
         ];
         for (why, body, want) in cases {
             assert_eq!(relinked(body, to), want, "{why}");
+        }
+    }
+
+    #[test]
+    fn links_of_a_narrative_lead_to_what_they_name() {
+        let to = |link: &str| (link == "urn:uuid:1").then(|| "Binary/1".to_owned());
+        for (why, div, want) in [
+            (
+                "both kinds",
+                "<a href='urn:uuid:1'>x</a><img src=\"urn:uuid:1\"/>",
+                Some("<a href='Binary/1'>x</a><img src=\"Binary/1\"/>"),
+            ),
+            ("a text", "<p>href=urn:uuid:1 urn:uuid:1</p>", None),
+            ("another one", "<a href=\"urn:uuid:2\">x</a>", None),
+            ("another attribute", "<a data-href=\"urn:uuid:1\">x</a>", None),
+            ("cut off", "<a href=\"urn:uuid:1", None),
+        ] {
+            let body = |div: &str| format!("{{\"text\":{{\"div\":{}}}}}", serde_json::Value::from(div));
+            assert_eq!(narrated(&body(div), to), body(want.unwrap_or(div)), "{why}");
         }
     }
 

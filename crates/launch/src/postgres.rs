@@ -17,14 +17,15 @@ const READY_S_MAX: u64 = 60;
 
 /// Runs the server, waits for the end of its own standard input (our process's end closes it, even a kill), then
 /// stops the server and removes what it kept. A server that is only just starting has not said yet which process it is:
-/// it is told again until it has ended.
+/// it is told again until it has ended. The file may still name one that is gone, whose number is somebody else's now.
 const WATCHER: &str = r#"trap '' INT
 dir=$1; shift
 "$@" >>"$dir/server.log" 2>&1 </dev/null &
 server=$!
 read -r keep || keep=no
 while kill -0 "$server" 2>/dev/null; do
-    pid=$(head -n 1 "$dir/data/postmaster.pid" 2>/dev/null) && kill -INT "$pid" 2>/dev/null
+    pid=$(head -n 1 "$dir/data/postmaster.pid" 2>/dev/null)
+    [ "/proc/$pid/cwd" -ef "$dir/data" ] && kill -INT "$pid" 2>/dev/null
     sleep 0.1
 done
 wait

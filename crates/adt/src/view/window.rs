@@ -11,7 +11,7 @@ use hilum_chart::{Chart, ChartError, Discretion, Stored};
 use hilum_core::{Authority, Id, InstallationKey};
 use hilum_engines::log::Log;
 use hilum_engines::tables::query::{Check, Keep, Probe, Term, Test};
-use hilum_engines::tables::{Tables, Value};
+use hilum_engines::tables::{Scan, Tables, Value};
 use serde_json::Value as Json;
 
 use super::ViewError;
@@ -60,10 +60,23 @@ impl Discretion for Window {
             patient: Check::Any(vec![asks, survivor]),
             labels: RESTRICTING,
             through: &[("Condition", "encounter")],
-            unsearched: &[("Patient", PATIENT_UNSEARCHED), ("*", &["_source"])],
+            unsearched: UNSEARCHED,
+            unfound: &["RelatedPerson"],
+            made: Some(Scan::by_key(NUMBER.name, Vec::new())),
         }
     }
 }
+
+/// By which parameters what the fold makes is not indexed: `_source` is a column of the chart.
+const UNSEARCHED: &[(&str, &[&str])] = &[
+    ("Patient", PATIENT_UNSEARCHED),
+    ("Encounter", &["_source"]),
+    ("Condition", &["_source"]),
+    ("AllergyIntolerance", &["_source"]),
+    ("Location", &["_source"]),
+    ("Practitioner", &["_source"]),
+    ("Organization", &["_source"]),
+];
 
 fn chart_error(error: ViewError) -> ChartError {
     match error {

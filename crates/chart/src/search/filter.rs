@@ -18,7 +18,7 @@ impl Asked<'_> {
         let name = parameter.code.to_owned();
         let asks_who_lacks = matches!(modifier, Some(Modifier::Missing | Modifier::Not));
         if asks_who_lacks && self.withheld.iter().any(|room| room.leaves_out(resource_type, parameter.code)) {
-            let why = "is not indexed of what messages made: who has none, or another one, is not known (:missing, :not)";
+            let why = "is not indexed of what messages made: who has none, or another one, is not known; ask without :missing and :not";
             return Err(unanswered(parameter, why));
         }
         if let [Operand::Missing(is_missing)] = values.as_slice() {

@@ -37,7 +37,7 @@ use hilum_engines::tables::{Read, Scan, Value};
 pub use compartment::Compartment;
 pub use explain::Step;
 pub use plan::{Asked, Plan, PlanError, plan};
-pub use withheld::Withheld;
+pub use withheld::{Unfound, Withheld, unfound};
 
 use crate::chart::{Chart, may_read};
 use crate::error::ChartError;

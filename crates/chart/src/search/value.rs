@@ -135,7 +135,10 @@ impl Asked<'_> {
                 let ty = parts.next().and_then(|ty| r4().resource_types().find(|known| *known == ty));
                 let id = parts.next().and_then(|id| FhirId::parse(id).ok());
                 match (ty, id) {
-                    (Some(ty), Some(id)) => vec![at.reference(ty, (self.chart_id)(ty, &id))],
+                    // A canonical address is kept as it is written, whoever's it is.
+                    (Some(ty), Some(id)) => {
+                        vec![at.reference(ty, (self.chart_id)(ty, &id)), at.uri(address)]
+                    }
                     _ => vec![at.uri(address)],
                 }
             }

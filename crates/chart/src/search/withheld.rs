@@ -1,15 +1,21 @@
 //! Whom no search may find, nor go through: what an answer leaves out is not told by a total, a chain, `_has` or an order
 //! either. A room says it as checks, which are asked with all others, in the same statement, as things stand now.
 
-use hilum_core::Seq;
-use hilum_engines::tables::Value;
+use std::collections::BTreeSet;
+
+use hilum_core::{Authority, Seq};
 use hilum_engines::tables::query::{Check, Keep, Probe, Term, Test};
+use hilum_engines::tables::{Read, Scan, Value};
 use hilum_fhir::r4::r4;
 use hilum_fhir::search::param::ParamNumber;
+use hilum_fhir::search::query::{Criterion, Query};
 use hilum_fhir::search::values::{kept, ties};
 
 use super::rows::{At, is_to};
+use crate::chart::{Chart, may_read};
+use crate::error::ChartError;
 use crate::index::tables::{REF, TOKEN};
+use crate::port;
 use crate::resources::RESOURCE;
 
 /// What a room withholds. [`crate::Discretion`] has the last word on each resource that is shown; what can be said as a
@@ -25,16 +31,72 @@ pub struct Withheld {
     pub labels: &'static [&'static str],
     /// Of a type, the parameter by which a resource of the owner leads to one that such a label withholds with it.
     pub through: &'static [(&'static str, &'static str)],
-    /// Of a type (`*`: of each) the parameters by which the owner's resources are not indexed: whether they have a value is not
+    /// Of a type the parameters by which the owner's resources are not indexed: whether they have a value is not
     /// known, and so who has none, or another one, cannot be asked.
     pub unsearched: &'static [(&'static str, &'static [&'static str])],
+    /// Types of which no resource of the owner's is found.
+    pub unfound: &'static [&'static str],
+    /// What finds something as soon as the owner has made anything; absent where it makes nothing of these types.
+    pub made: Option<Scan>,
 }
 
+/// What a search does not find of what is there: of a type by a parameter, or of a type whatever is asked.
+pub type Unfound = BTreeSet<(&'static str, Option<&'static str>)>;
+
 impl Withheld {
+    fn unfound(&self, resource_type: &'static str, code: &'static str) -> Option<Option<&'static str>> {
+        if self.unfound.contains(&resource_type) {
+            return Some(None);
+        }
+        self.leaves_out(resource_type, code).then_some(Some(code))
+    }
+
     /// Whether the owner's resources are not indexed by a parameter.
     pub(super) fn leaves_out(&self, resource_type: &str, code: &str) -> bool {
-        let of_type = self.unsearched.iter().filter(|(ty, _)| ["*", resource_type].contains(ty));
+        let of_type = self.unsearched.iter().filter(|(ty, _)| *ty == resource_type);
         of_type.flat_map(|(_, codes)| *codes).any(|one| *one == code)
+    }
+}
+
+/// What rooms have made that a search, its chains and `_has` among it, does not find.
+pub fn unfound(query: &Query, rooms: &[Withheld]) -> Unfound {
+    let mut unfound = Unfound::new();
+    let whole = rooms.iter().any(|room| room.unfound.contains(&query.resource_type));
+    unfound.extend(whole.then_some((query.resource_type, None)));
+    for criterion in &query.criteria {
+        unfound_by(query.resource_type, criterion, rooms, &mut unfound);
+    }
+    unfound
+}
+
+fn unfound_by(ty: &'static str, criterion: &Criterion, rooms: &[Withheld], out: &mut Unfound) {
+    let mut by = |ty: &'static str, code: &'static str| {
+        out.extend(rooms.iter().filter_map(|room| room.unfound(ty, code)).map(|code| (ty, code)));
+    };
+    match criterion {
+        Criterion::Filter(filter) => by(ty, filter.parameter.code),
+        Criterion::Chain { reference, to } => {
+            by(ty, reference.code);
+            to.iter().for_each(|(ty, criterion)| unfound_by(ty, criterion, rooms, out));
+        }
+        Criterion::Has { resource_type, reference, holds } => {
+            by(resource_type, reference.code);
+            unfound_by(resource_type, holds, rooms, out);
+        }
+        Criterion::Listed(_) | Criterion::Within(_) => {}
+    }
+}
+
+impl Chart {
+    /// Whether any of these rooms has made anything.
+    ///
+    /// # Errors
+    /// [`ChartError::NotFound`] when `authority` may not read; the engine's.
+    pub async fn has_made(&self, authority: &Authority, rooms: &[Withheld]) -> Result<bool, ChartError> {
+        may_read(authority)?;
+        let reads = rooms.iter().filter_map(|room| room.made.clone());
+        let reads: Vec<Read> = reads.map(|scan| Read::Scan(Scan { limit: 1, ..scan })).collect();
+        Ok(port::read(self.tables(), &reads).await?.iter().any(|found| !found.is_empty()))
     }
 }
 

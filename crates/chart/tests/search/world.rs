@@ -123,6 +123,8 @@ pub fn withheld() -> Vec<Withheld> {
         labels,
         through: &[],
         unsearched: &[],
+        unfound: &[],
+        made: None,
     }]
 }
 

@@ -363,7 +363,7 @@ impl Postgres {
                     None => found
                         .try_get::<_, i32>(0)
                         .map(|at| usize::try_from(at).unwrap_or(usize::MAX))
-                        .map_err(|e| engine("get", &e))?,
+                        .map_err(|e| engine("read", &e))?,
                 };
                 let row = row(planned.table, &found, usize::from(scan.is_none()))?;
                 if let Some(answer) = rows.get_mut(at) {
@@ -605,7 +605,7 @@ impl Postgres {
         self.0.pool.close();
     }
 
-    /// PostgreSQL's plan for a scan, for operators and tests: what it runs, on the values' types alone.
+    /// PostgreSQL's plans for scans that are read at once, for operators and tests: what it runs, on the values' types alone.
     ///
     /// # Errors
     /// As [`super::Tables::read`].
@@ -726,7 +726,8 @@ fn scan_calls<'a>(scans: &'a [(usize, &'a Planned, Ordered<'a>)]) -> Vec<(Call<'
     let mut calls = Vec::new();
     let mut alike: BTreeMap<(String, u32), Vec<(usize, Ranges<'a>, Vec<Param<'a>>)>> = BTreeMap::new();
     for (at, planned, ordered) in scans {
-        let (ranges, limit) = (plan::ranges(planned, ordered), ordered.scan.limit);
+        let limit = ordered.scan.limit.min(limits::SCAN_ROWS_MAX);
+        let ranges = plan::ranges(planned, ordered);
         if !ranges.is_empty() && limit > 0 {
             let (sql, params) = ranges.select(limit);
             alike.entry((sql, limit)).or_default().push((*at, ranges, params));

@@ -98,7 +98,10 @@ async fn every_index_of_every_table_is_walked_in_its_order() {
         let row = tables.read(&[Read::Scan(scan)]).await.unwrap().concat().pop().unwrap();
         for index in std::iter::once(None).chain(table.indexes.iter().map(Some)) {
             for scan in shapes(table, index, &row) {
+                // Alone, and beside one that is like it.
                 let plan = postgres.explain(std::slice::from_ref(&scan)).await.unwrap();
+                let plan =
+                    format!("{plan}\n{}", postgres.explain(&[scan.clone(), scan.clone()]).await.unwrap());
                 assert!(plan.contains("Index Scan") || plan.contains("Index Only Scan"), "{scan:?}\n{plan}");
                 for bad in ["Seq Scan", "Sort", "Bitmap", "Rows Removed by Filter", "Hash"] {
                     assert!(!plan.contains(bad), "{bad} in {scan:?}\n{plan}");

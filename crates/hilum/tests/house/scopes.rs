@@ -564,6 +564,30 @@ fn who_is_named_outside_of_compartments_stands_in_the_audit_log() {
     }
 }
 
+/// What an include looks through and leaves out was shown to nobody.
+#[test]
+fn what_an_include_leaves_out_is_not_in_the_audit_log() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let client = Client::new(&server, "operator", "operator");
+    let form = json!({ "resourceType": "Questionnaire", "id": "q", "status": "active", "url": "http://f/c", "version": "2" });
+    write(&client, &form);
+    for (id, address) in [("of-1", "http://f/c|1"), ("of-2", "http://f/c|2")] {
+        let subject = json!({ "reference": format!("Patient/{id}") });
+        write(
+            &client,
+            &json!({ "resourceType": "QuestionnaireResponse", "id": id, "status": "completed",
+                "questionnaire": address, "subject": subject }),
+        );
+    }
+    let viewer = Client::new(&server, "viewer", "viewer");
+    let page = viewer.page("/Questionnaire?_revinclude=QuestionnaireResponse:questionnaire");
+    assert_eq!(ids(&page, "include"), ["of-2"]);
+    let log = json_of(&server, "/api/audit", &server.key("admin", "admin"));
+    let looks = log["events"].as_array().unwrap().iter().filter(|event| event["principal"] == "viewer");
+    assert_eq!(looks.count(), 1, "{log}");
+}
+
 /// However many types share the rows that are looked at, as many as may be told are counted of each.
 #[test]
 fn a_total_over_all_types_is_told_as_far_as_configured() {

@@ -110,6 +110,11 @@ fn what_a_canonical_names_is_included(client: &Client<'_>) {
         let filled = format!(",\"status\":\"completed\",\"questionnaire\":\"{address}\"");
         client.put("QuestionnaireResponse", id, &filled);
     }
+    // By whichever type: this parameter names none.
+    client.put("PlanDefinition", "plan", ",\"status\":\"active\",\"url\":\"http://forms/c\"");
+    let follows =
+        ",\"status\":\"active\",\"intent\":\"order\",\"instantiatesCanonical\":[\"http://forms/c|1\"]";
+    client.put("RequestGroup", "group", follows);
     let include = "_include=QuestionnaireResponse:questionnaire";
     let reverse = "_revinclude=QuestionnaireResponse:questionnaire";
     for (wanted, want) in [
@@ -118,6 +123,7 @@ fn what_a_canonical_names_is_included(client: &Client<'_>) {
         (format!("QuestionnaireResponse?_id=first&{include}:Questionnaire"), vec!["c1"]),
         ("QuestionnaireResponse?_id=first&_include=*".to_owned(), vec!["c1"]),
         (format!("QuestionnaireResponse?_id=gone&{include}"), vec![]),
+        ("RequestGroup?_include=RequestGroup:instantiates-canonical".to_owned(), vec!["c1"]),
         (format!("Questionnaire?_id=c1&{reverse}"), vec!["any", "first"]),
         (format!("Questionnaire?_id=c2&{reverse}"), vec!["any"]),
         ("Questionnaire?_id=c2&_revinclude=*".to_owned(), vec!["any"]),
@@ -389,6 +395,54 @@ fn who_is_confidential_is_found_by_nobody() {
             assert!(answer.status == 400 && answer.text().contains("made"), "{path}: {}", answer.text());
         }
     }
+}
+
+/// By which parameters messages' Patients are not found is said, and no number told that leaves them out.
+#[test]
+fn what_a_search_does_not_find_is_said() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder, &Start::default());
+    let client = Client::new(&server, "operator", "operator");
+    client.put("Patient", "p", ",\"address\":[{\"city\":\"Brno\"}]");
+    let by_city = "/Patient?address-city=brno";
+    let page = client.page(by_city);
+    assert_eq!((ids(&page, "match"), ids(&page, "outcome").len()), (vec!["p".to_owned()], 0), "{page}");
+    assert_eq!(client.found(&format!("{by_city}&_summary=count")).1, Some(1));
+
+    let message = "MSH|^~\\&|A|B|C|D|20260101080000||ADT^A01^ADT_A01|m1|P|2.5\rEVN|A01|20260101080000\r\
+        PID|1||77^^^H^MR||Unfound^Ann||19700101|F|||Main 1^^Brno^^60200||+420777\rPV1|1|I|W^1^1\r";
+    assert_eq!(field(&server.connect().ask(message), "MSA", 1), "AA");
+    wait("applied", 60, || (client.found("/Patient?family=unfound").1 == Some(1)).then_some(()));
+    for (search, code) in [
+        (by_city, "address-city"),
+        ("/Encounter?patient.phone=%2B420777", "phone"),
+        ("/Patient?_source=urn:x", "_source"),
+    ] {
+        let page = client.page(search);
+        let text = page["entry"][0]["resource"]["issue"][0]["diagnostics"].as_str().unwrap_or_default();
+        assert!(text.contains(&format!("`{code}`")), "{search}: {page}");
+        assert_eq!(page["total"], Value::Null, "{search}: {page}");
+        for counted in ["_total=accurate", "_summary=count"] {
+            let refused = client.ask("GET", &format!("{search}&{counted}"), &[], "");
+            assert_eq!(
+                (refused.status, code_of(&refused)),
+                (400, "not-supported".to_owned()),
+                "{search}&{counted}"
+            );
+        }
+    }
+    assert_eq!(ids(&client.page(by_city), "match"), ["p"]);
+    let page = client.page("/Patient?family=unfound");
+    assert_eq!((&page["total"], ids(&page, "outcome").len()), (&Value::from(1), 0), "{page}");
+    // A second one would be made beside the first.
+    let body = "{\"resourceType\":\"Patient\",\"telecom\":[{\"system\":\"phone\",\"value\":\"+420777\"}]}";
+    let created = client.ask(
+        "POST",
+        "/Patient",
+        &[("if-none-exist", "phone=%2B420777"), ("content-type", "application/fhir+json")],
+        body,
+    );
+    assert_eq!((created.status, code_of(&created)), (400, "not-supported".to_owned()), "{}", created.text());
 }
 
 /// Where nothing is indexed, or not all of it yet, a search says so, and the way out; it never finds a part in silence.

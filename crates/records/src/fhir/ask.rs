@@ -165,8 +165,16 @@ pub(super) fn none_match(headers: &HeaderMap) -> Result<Option<NoneMatch>, Troub
     if raw == "*" {
         return Ok(Some(NoneMatch::All));
     }
-    let known = versions_of(raw).map(|known| Some(NoneMatch::Versions(known)));
-    known.ok_or(Trouble::Header(header::IF_NONE_MATCH))
+    // A tag that is none of ours is no version that there is; a cache sends what it has.
+    let is_tag = |one: &str| {
+        let text = one.strip_prefix("W/").unwrap_or(one);
+        text.len() > 1 && text.starts_with('"') && text.ends_with('"')
+    };
+    let tags: Vec<&str> = raw.split(',').map(str::trim).collect();
+    if !tags.iter().all(|one| is_tag(one)) {
+        return Err(Trouble::Header(header::IF_NONE_MATCH));
+    }
+    Ok(Some(NoneMatch::Versions(tags.into_iter().filter_map(version_of).collect())))
 }
 
 /// What a client has already: `If-None-Match` says by which version, else `If-Modified-Since` by when.

@@ -98,7 +98,15 @@ impl Condition {
         let by = By { room, settings, authority, began };
         let (queries, _) = expanded(by, vec![query], None).await?;
         let query = queries.first().ok_or_else(|| answer::broken("a condition is one search"))?;
-        let withheld = if all { Vec::new() } else { room.discretions.withheld() };
+        let rooms = room.discretions.withheld();
+        let is_by = search::unfound(query, &rooms).iter().any(|(_, code)| code.is_some());
+        if is_by && room.chart.has_made(authority, &rooms).await? {
+            return Err(Trouble::Unsupported(
+                "resources made from messages are not found by one of these parameters, so whether any meets the condition is \
+                 not known: go by `identifier`",
+            ));
+        }
+        let withheld = if all { Vec::new() } else { rooms };
         let chart_id = |ty: &str, id: &FhirId| logical::chart_id(&room.key, ty, id);
         let asked =
             Asked { authority, query, t: None, began, settings, chart_id: &chart_id, withheld: &withheld };

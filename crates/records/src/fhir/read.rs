@@ -72,8 +72,13 @@ pub(super) struct Visible {
 impl Visible {
     /// The body; the audit log learns whom it is about.
     pub(super) fn seen(self, caller: &Caller) -> String {
-        self.patients.union(&self.others).for_each(|patient| caller.saw(*patient));
+        self.is_seen(caller);
         self.body
+    }
+
+    /// The audit log learns whom it is about.
+    pub(super) fn is_seen(&self, caller: &Caller) {
+        self.patients.union(&self.others).for_each(|patient| caller.saw(*patient));
     }
 }
 

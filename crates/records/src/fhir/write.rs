@@ -171,12 +171,12 @@ fn patched(place: &Place, body: &str, patch: &[u8]) -> Result<Option<String>, Tr
     if after == json {
         return Ok(None);
     }
-    let text = Bytes::from(after.to_text());
-    let (after, _) = checked(place.resource_type, &text)?;
-    if after.get("id").and_then(Json::as_str) != Some(place.logical.as_str()) {
+    let is = |name, wanted: &str| after.get(name).and_then(Json::as_str) == Some(wanted);
+    if !is("resourceType", place.resource_type) || !is("id", place.logical.as_str()) {
         return Err(Trouble::Address("a patch leaves id and resourceType as they are"));
     }
-    Ok(Some(after.to_text()))
+    let text = Bytes::from(after.to_text());
+    Ok(Some(checked(place.resource_type, &text)?.0.to_text()))
 }
 
 /// Refuses what does not stand as it is expected to. Who may not know of it is not told how it stands.

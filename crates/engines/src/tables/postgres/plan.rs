@@ -306,7 +306,8 @@ impl<'a> Ranges<'a> {
             format!("e.v{}", names.len() - 1)
         });
         let filter = if tests.is_empty() { String::new() } else { format!(" WHERE {tests}") };
-        // Each scan is a walk of its own in the index's order, as it is alone.
+        // Each scan is a walk of its own in the index's order, as it is alone: a nested loop keeps that, which is the only join
+        // that our settings leave.
         let sql = format!(
             "SELECT e.n_, s.* FROM unnest({}) AS e({}) CROSS JOIN LATERAL \
              (SELECT {} FROM {} AS r{filter}{} LIMIT $1::int8) AS s",

@@ -9,6 +9,7 @@ use crate::limits::{
     CHAIN_STEPS_MAX, CHAIN_WAYS_MAX, INCLUDES_MAX, QUERY_NEGATIONS_MAX, QUERY_VALUE_BYTES_MAX,
     QUERY_VALUES_MAX, SORT_KEYS_MAX,
 };
+use crate::path::Path;
 use crate::r4::{Parameter, ParameterType, nearest, r4};
 use crate::search::fold::{FOLDED_BYTES_MAX, fold};
 use crate::search::unit::{UCUM, is_unit};
@@ -197,7 +198,8 @@ impl Reader {
                 max: CHAIN_STEPS_MAX,
             });
         }
-        if let Some(rest) = name.strip_prefix("_has:") {
+        if name == "_has" || name.starts_with("_has:") {
+            let rest = name.split_once(':').map_or("", |(_, rest)| rest);
             return self.has(resource_type, rest, value, steps, ways);
         }
         if name == "_list" {
@@ -218,6 +220,7 @@ impl Reader {
         if reference.ty != ParameterType::Reference {
             return Err(self.chain("only a reference leads to parameters of another resource"));
         }
+        self.is_followed(resource_type, reference)?;
         if let Some(ty) = ty {
             let no_type = || {
                 self.chain(
@@ -250,6 +253,18 @@ impl Reader {
         }
     }
 
+    /// Refuses to go on through what is named by a canonical address: it would find nothing, and not say so.
+    fn is_followed(&self, ty: &'static str, reference: &'static Parameter) -> Result<(), QueryError> {
+        let path = Path::of(reference, ty).ok().zip(r4().shape(ty));
+        if path.is_some_and(|(path, shape)| path.types(r4(), shape) == ["canonical"]) {
+            return Err(self.chain(
+                "this reference names what it leads to by a canonical address, which chains and _has do not follow: \
+                 _include does, or search by the address",
+            ));
+        }
+        Ok(())
+    }
+
     /// `Observation:patient:code`, behind `_has:`.
     fn has(
         &mut self,
@@ -269,6 +284,7 @@ impl Reader {
         if reference.ty != ParameterType::Reference || !leads_to(reference, resource_type) {
             return Err(self.chain("_has goes by a reference that leads to the type that is searched for"));
         }
+        self.is_followed(ty, reference)?;
         let holds = Box::new(self.criterion(ty, behind, value, steps + 1, ways)?);
         Ok(Criterion::Has { resource_type: ty, reference, holds })
     }

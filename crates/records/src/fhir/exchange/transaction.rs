@@ -10,7 +10,7 @@ use hilum_chart::chart::Commit;
 use hilum_chart::projection::ResourceChange;
 use hilum_core::{Id, RecordId};
 use hilum_fhir::exchange::{
-    Entry, Exchange, Method, Request, attached, base_of, is_search, referring, relinked, resolved,
+    Entry, Exchange, Method, Request, attached, base_of, is_search, narrated, referring, relinked, resolved,
 };
 use hilum_fhir::json::{Json, JsonError};
 use hilum_fhir::resource::with_id;
@@ -381,5 +381,5 @@ fn body(
         return Err(Trouble::Address("a reference by urn:uuid names no entry of the transaction"));
     }
     let by_urn = |link: &str| names.get(link).filter(|_| link.starts_with("urn:")).cloned();
-    Ok(attached(&text, by_urn).into_owned())
+    Ok(narrated(&attached(&text, by_urn), by_urn).into_owned())
 }

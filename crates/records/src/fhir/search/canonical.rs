@@ -1,12 +1,14 @@
 //! What is named by a canonical address (<https://hl7.org/fhir/R4/references.html#canonical>).
 
+use std::fmt;
+
 use hilum_fhir::json::Json;
 
 /// What a canonical address names: a resource by its `url`, and by its `version` where it says one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Canonical {
     pub(super) url: String,
-    version: Option<String>,
+    pub(super) version: Option<String>,
 }
 
 impl Canonical {
@@ -14,7 +16,7 @@ impl Canonical {
     pub(super) fn parse(raw: &str) -> Option<Self> {
         let whole = raw.split_once('#').map_or(raw, |(whole, _)| whole);
         let (url, version) =
-            whole.split_once('|').map_or((whole, None), |(url, version)| (url, Some(version)));
+            whole.rsplit_once('|').map_or((whole, None), |(url, version)| (url, Some(version)));
         let version = version.filter(|version| !version.is_empty()).map(str::to_owned);
         (!url.is_empty()).then(|| Self { url: url.to_owned(), version })
     }
@@ -25,8 +27,36 @@ impl Canonical {
         Some(Self { url: text("url")?.to_owned(), version: text("version").map(str::to_owned) })
     }
 
-    /// Whether it means one that is called so: one without a version means each.
-    pub(super) fn means(&self, called: &Self) -> bool {
-        self.url == called.url && (self.version.is_none() || self.version == called.version)
+    /// The same whatever the version.
+    pub(super) fn of_any_version(&self) -> Self {
+        Self { url: self.url.clone(), version: None }
+    }
+}
+
+impl fmt::Display for Canonical {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url)?;
+        self.version.iter().try_for_each(|version| write!(f, "|{version}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_names_a_url_and_maybe_a_version() {
+        for (raw, want) in [
+            ("http://f/c", Some("http://f/c")),
+            ("http://f/c|1", Some("http://f/c|1")),
+            ("http://f/c|1#part", Some("http://f/c|1")),
+            ("http://f/c#part", Some("http://f/c")),
+            ("http://f/c|", Some("http://f/c")),
+            ("http://f/a|b|2", Some("http://f/a|b|2")),
+            ("#contained", None),
+            ("", None),
+        ] {
+            assert_eq!(Canonical::parse(raw).map(|name| name.to_string()).as_deref(), want, "{raw}");
+        }
     }
 }

@@ -244,7 +244,8 @@ async fn walk(
         let t = page.t.map_or(answer.t, Seq);
         page.t = Some(t.0);
         let found = answer.found.get(..missing.min(answer.found.len())).unwrap_or_default();
-        let resolved: Vec<Shown> = ask.resolved(ty, found, t).await?.into_iter().flatten().collect();
+        let resolved = ask.resolved(ty, (found, t), &|_| true).await?;
+        let resolved: Vec<Shown> = resolved.into_iter().flatten().collect();
         // What is withheld behind the plan makes another round, not a short page.
         rounds += u32::from(resolved.len() < found.len());
         all.extend(resolved);

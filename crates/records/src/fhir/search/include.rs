@@ -53,8 +53,8 @@ enum Which {
     In(Versions),
     /// What one of these names means.
     Named(BTreeSet<Canonical>),
-    /// What names one of these by the parameter.
-    Names(&'static Parameter, BTreeSet<Canonical>),
+    /// What names one of these addresses there without a version: the index gives those of whichever version, too.
+    Unversioned(Way, BTreeSet<String>),
 }
 
 impl Ask<'_> {
@@ -78,8 +78,9 @@ impl Ask<'_> {
                 break;
             }
             let wanted = includes.iter().filter(|include| round == 0 || include.iterates);
-            let wanted: Vec<Wanted> =
+            let mut wanted: Vec<Wanted> =
                 wanted.flat_map(|include| self.wanted((include, &sources), all, &seen)).collect();
+            self.keep_those_there(&mut wanted).await?;
             begun = out.shown.len();
             for wanted in wanted {
                 asked += 1;
@@ -106,6 +107,21 @@ impl Ask<'_> {
         Ok(types.into_iter().zip(are).filter_map(|(ty, is)| is.then_some(ty)).collect())
     }
 
+    /// Leaves out searches by name of types of which there is nothing: a name may be that of many.
+    async fn keep_those_there(&self, wanted: &mut Vec<Wanted>) -> Result<(), Trouble> {
+        let by_name = |one: &Wanted| matches!(one.which, Which::Named(_));
+        let types: Vec<&str> =
+            wanted.iter().filter(|one| by_name(one)).map(|one| one.query.resource_type).collect();
+        if types.is_empty() {
+            return Ok(());
+        }
+        let are = self.room.chart.types_there(&self.caller.authority, &types).await?;
+        let there: BTreeSet<&str> =
+            types.into_iter().zip(are).filter_map(|(ty, is)| is.then_some(ty)).collect();
+        wanted.retain(|one| !by_name(one) || there.contains(one.query.resource_type));
+        Ok(())
+    }
+
     /// Takes what a search finds, page by page: what is not wanted takes nobody's place.
     async fn found_by(
         &self,
@@ -120,10 +136,11 @@ impl Ask<'_> {
             let from = From { after: after.take(), limit: room as u32 + 1, ..From::default() };
             let answer = self.search(query, Some(t), began, from).await?;
             let found = answer.found.get(..room.min(answer.found.len())).unwrap_or_default();
-            for shown in self.resolved(query.resource_type, found, t).await?.into_iter().flatten() {
-                if which.is_met(&shown) && is_wanted(&shown) {
-                    self.take(shown, which, t, (out, seen)).await?;
-                }
+            let is_meant = |shown: &Shown| which.is_met(shown) && is_wanted(shown);
+            for shown in
+                self.resolved(query.resource_type, (found, t), &is_meant).await?.into_iter().flatten()
+            {
+                self.take(shown, which, t, (out, seen)).await?;
             }
             if answer.found.len() == found.len() {
                 return Ok(());
@@ -216,7 +233,7 @@ impl Ask<'_> {
                             }
                         }
                         Leads::By(name) => {
-                            for ty in way.parameter.targets.iter().filter(|ty| is_meant(ty)) {
+                            for ty in types_named().filter(|ty| way.parameter.leads_to(ty) && is_meant(ty)) {
                                 named.entry(ty).or_default().insert(name.clone());
                             }
                         }
@@ -264,7 +281,8 @@ impl Ask<'_> {
                 // One that is no number is none that there ever was.
                 let number = version.map(|version| version.as_str().parse().unwrap_or_default());
                 leads.push(Leads::To((ty, id), number));
-            } else if is_canonical {
+            }
+            if is_canonical {
                 leads.extend(Canonical::parse(raw).map(Leads::By));
             }
         }
@@ -294,20 +312,18 @@ impl Which {
             Self::Named(names) => {
                 let json = Json::parse(shown.body.as_bytes());
                 let called = json.ok().and_then(|json| Canonical::of(&json));
-                called.is_some_and(|called| names.iter().any(|name| name.means(&called)))
+                called
+                    .is_some_and(|called| names.contains(&called) || names.contains(&called.of_any_version()))
             }
-            Self::Names(parameter, all) => {
+            Self::Unversioned(way, urls) => {
                 let Ok(json) = Json::parse(shown.body.as_bytes()) else { return false };
                 let mut found = Vec::new();
-                if let Some(way) = way_of(parameter, shown.resource_type) {
-                    way.path.walk(r4(), &json, &mut found);
-                }
-                let names = found.iter().filter_map(|found| match found {
-                    Found::Element(element, "canonical") => element.as_str().and_then(Canonical::parse),
-                    _ => None,
-                });
-                let mut names = names.filter(|name| all.iter().any(|called| name.means(called)));
-                names.next().is_some()
+                way.path.walk(r4(), &json, &mut found);
+                found.iter().any(|found| {
+                    let Found::Element(element, "canonical") = found else { return false };
+                    let name = element.as_str().and_then(Canonical::parse);
+                    name.is_some_and(|name| name.version.is_none() && urls.contains(&name.url))
+                })
             }
         }
     }
@@ -333,14 +349,25 @@ fn reverse(include: &Include, source: &'static str, all: &[Shown]) -> Vec<Wanted
         }
         let called = |shown: &&Shown| Canonical::of(&Json::parse(shown.body.as_bytes()).ok()?);
         let called: BTreeSet<Canonical> = to.iter().filter_map(called).collect();
-        let urls: BTreeSet<&str> = called.iter().map(|called| called.url.as_str()).collect();
-        let address = |url: &str| Operand::Reference(Target::Address(url.to_owned()));
-        let values: Vec<Operand> = urls.into_iter().map(address).collect();
-        let which = || Which::Names(parameter, called.clone());
+        let address = |address: &String| Operand::Reference(Target::Address(address.clone()));
+        let versioned = called.iter().filter(|called| called.version.is_some()).map(Canonical::to_string);
+        let values: Vec<Operand> = versioned.map(|called| address(&called)).collect();
         let found = of_values(source, parameter, &values);
-        queries.extend(found.map(|query| Wanted { query, which: which() }));
+        queries.extend(found.map(|query| Wanted { query, which: Which::Each }));
+        let urls: BTreeSet<String> = called.into_iter().map(|called| called.url).collect();
+        let values: Vec<Operand> = urls.iter().map(address).collect();
+        for query in of_values(source, parameter, &values) {
+            let Some(way) = way_of(parameter, source) else { continue };
+            queries.push(Wanted { query, which: Which::Unversioned(way, urls.clone()) });
+        }
     }
     queries
+}
+
+/// Types of what canonical addresses name: those that are found by a `url` that is one.
+fn types_named() -> impl Iterator<Item = &'static str> {
+    let is_one = |ty: &&str| !["Device", "Subscription"].contains(ty) && r4().parameter(ty, "url").is_some();
+    r4().resource_types().filter(is_one)
 }
 
 /// Whether a parameter leads to what it names by canonical addresses.

@@ -29,10 +29,11 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
+use hilum_chart::search::{self, Unfound};
 use hilum_core::{Seq, Timestamp};
 use hilum_fhir::json::Json;
 use hilum_fhir::r4::r4;
-use hilum_fhir::search::query::{Handling, Query, QueryError, is_of_result};
+use hilum_fhir::search::query::{Handling, Query, QueryError, Summary, Total, is_of_result};
 use hilum_fhir::search::values::Settings;
 use hilum_web::visit::Caller;
 use serde_json::Value;
@@ -202,11 +203,41 @@ impl Wanted {
         let ask = Ask { room, settings, caller, base };
         let pairs = said(&queries);
         let by = By { room, settings, authority: &caller.authority, began: caller.at() };
-        let (queries, t) = expanded(by, queries, None).await?;
+        let (mut queries, t) = expanded(by, queries, None).await?;
+        let unfound = unfound(room, caller, &mut queries).await?;
+        let told: Vec<String> =
+            left_out.iter().map(|error| format!("left out: {error}")).chain(unfound).collect();
         let form = &self.form;
         let walk = Walk { ask, scope: &self.scope, pairs: &pairs, queries: &queries, style, form };
-        Ok((walk.begin(&left_out, self.offset, t).await?, style))
+        Ok((walk.begin(&told, self.offset, t).await?, style))
     }
+}
+
+/// What messages made that these searches do not find, in words. Of what is not all found by a parameter nobody is told how
+/// many there are.
+async fn unfound(room: &Room, caller: &Caller, queries: &mut [Query]) -> Result<Vec<String>, Trouble> {
+    let rooms = room.discretions.withheld();
+    let mut unfound: Unfound = queries.iter().flat_map(|query| search::unfound(query, &rooms)).collect();
+    // A search of all types is one of those that are found.
+    unfound.retain(|(_, code)| code.is_some() || queries.len() == 1);
+    if unfound.is_empty() || !room.chart.has_made(&caller.authority, &rooms).await? {
+        return Ok(Vec::new());
+    }
+    let is_counted = |query: &Query| query.total == Total::Accurate || query.summary == Summary::Count;
+    if unfound.iter().any(|(_, code)| code.is_some()) {
+        if queries.iter().any(is_counted) {
+            return Err(Trouble::Unsupported(
+                "resources made from messages are not found by one of these parameters, so their number is not known: ask \
+                 without _total=accurate and _summary=count",
+            ));
+        }
+        queries.iter_mut().for_each(|query| query.total = Total::None);
+    }
+    let said = |(ty, code): (&str, Option<&str>)| match code {
+        Some(code) => format!("{ty}s made from messages are not found by `{code}`"),
+        None => format!("{ty}s made from messages are found by no search"),
+    };
+    Ok(unfound.into_iter().map(said).collect())
 }
 
 /// Of searches for several types, those of which there is any resource; one at least.

@@ -8,7 +8,7 @@ use hilum_chart::search::{From, Match, Plan};
 use hilum_core::{Seq, Timestamp};
 use hilum_engines::tables::Value;
 use hilum_engines::tables::query::{Answer, Found};
-use hilum_fhir::search::query::{Query, QueryError, SortKey, Summary, Total};
+use hilum_fhir::search::query::{Query, SortKey, Summary, Total};
 use hilum_fhir::search::values::Settings;
 use hilum_fhir::subset::Subset;
 use hilum_fhir::{Bundle, BundleType, FhirId, IssueType, OperationOutcome, SearchMode, Severity};
@@ -123,12 +123,13 @@ impl Ask<'_> {
         Ok(self.room.chart.search(&self.caller.authority, &plan, from).await?)
     }
 
-    /// The resources that were found, as they were at `t`, those that may be shown now.
+    /// The resources that were found, as they were at `t`, those that may be shown now and are wanted: of others the audit log
+    /// learns nothing.
     pub(super) async fn resolved(
         &self,
         resource_type: &'static str,
-        found: &[Found],
-        t: Seq,
+        (found, t): (&[Found], Seq),
+        is_wanted: &(dyn Fn(&Shown) -> bool + Sync),
     ) -> Result<Vec<Option<Shown>>, Trouble> {
         let (room, authority) = (self.room, &self.caller.authority);
         let row = |found: &Found| match found.subject {
@@ -156,8 +157,12 @@ impl Ask<'_> {
             };
             let id = visible.logical.take();
             let id = id.ok_or_else(|| answer::broken("a stored body is no resource"))?;
-            let (version, body) = (then.version, visible.seen(self.caller));
-            shown.push(Some(Shown { resource_type, id, version, body }));
+            let body = std::mem::take(&mut visible.body);
+            let one = Some(Shown { resource_type, id, version: then.version, body }).filter(is_wanted);
+            if one.is_some() {
+                visible.is_seen(self.caller);
+            }
+            shown.push(one);
         }
         Ok(shown)
     }
@@ -176,7 +181,7 @@ impl Walk<'_> {
     /// The first page; `offset`: the one behind so many matches; `t`: at this commit, where one was seen already.
     pub(super) async fn begin(
         &self,
-        left_out: &[QueryError],
+        told: &[String],
         offset: Option<u32>,
         t: Option<Seq>,
     ) -> Result<String, Trouble> {
@@ -184,7 +189,7 @@ impl Walk<'_> {
             return Err(Trouble::Address("_summary=text and includes exclude each other"));
         }
         let began = self.ask.caller.at();
-        let mut bundle = Self::bundle_with(left_out);
+        let mut bundle = Self::bundle_with(told);
         if self.common().summary == Summary::Count {
             let total = self.counted(t, began, i64::MAX as u64, None).await?.ok_or(Trouble::TooCostly)?;
             self.ask.caller.saw_rows(0);
@@ -234,9 +239,10 @@ impl Walk<'_> {
         format!("{}{}?{}", self.ask.base, self.scope.path(), address.finish())
     }
 
-    fn bundle_with(left_out: &[QueryError]) -> Bundle {
+    /// With what is to be told of the search itself.
+    fn bundle_with(told: &[String]) -> Bundle {
         let mut bundle = Bundle::new(BundleType::Searchset);
-        let mut all = left_out.iter().map(|error| format!("left out: {error}"));
+        let mut all = told.iter().cloned();
         if let Some(first) = all.next() {
             let begun = OperationOutcome::one(Severity::Warning, IssueType::NotSupported, first);
             let outcome = all
@@ -367,7 +373,7 @@ impl Walk<'_> {
             let Some((at, _)) = of_type.first() else { continue };
             let Some(query) = self.queries.get(*at) else { continue };
             let places: Vec<Found> = of_type.iter().map(|(_, found)| found.clone()).collect();
-            let shown = self.ask.resolved(query.resource_type, &places, t).await?;
+            let shown = self.ask.resolved(query.resource_type, (&places, t), &|_| true).await?;
             all.extend(shown.into_iter().flatten());
         }
         Ok(all)
@@ -465,7 +471,8 @@ impl Ask<'_> {
         }
         if included.is_cut {
             let text = format!(
-                "more than {INCLUDED_MAX} resources would come with this page: ask for a smaller _count"
+                "not all that is to come with this page is here ({INCLUDED_MAX} resources at most): ask for a smaller \
+                 _count, or search for it"
             );
             let outcome = OperationOutcome::one(Severity::Warning, IssueType::TooCostly, text);
             bundle.entry(None, &outcome.to_json(), Some(SearchMode::Outcome));
