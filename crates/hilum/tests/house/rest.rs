@@ -95,7 +95,7 @@ fn patches(server: &Server) {
         ("a code that is none", "/Observation/o", replace("/status", json!("CANARY")), 422, "code-invalid"),
         ("what must be there", "/Observation/o", json!([{"op": "remove", "path": "/code"}]), 422, "required"),
         ("another id", "/Observation/o", replace("/id", json!("CANARY")), 400, "invalid"),
-        ("another type", "/Observation/o", replace("/resourceType", json!("Basic")), 422, "structure"),
+        ("another type", "/Observation/o", replace("/resourceType", json!("Basic")), 400, "invalid"),
         ("nothing there", "/Observation/none", replace("/status", json!("final")), 404, "not-found"),
         (
             "nothing meets it",
