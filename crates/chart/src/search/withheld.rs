@@ -44,13 +44,6 @@ pub struct Withheld {
 pub type Unfound = BTreeSet<(&'static str, Option<&'static str>)>;
 
 impl Withheld {
-    fn unfound(&self, resource_type: &'static str, code: &'static str) -> Option<Option<&'static str>> {
-        if self.unfound.contains(&resource_type) {
-            return Some(None);
-        }
-        self.leaves_out(resource_type, code).then_some(Some(code))
-    }
-
     /// Whether the owner's resources are not indexed by a parameter.
     pub(super) fn leaves_out(&self, resource_type: &str, code: &str) -> bool {
         let of_type = self.unsearched.iter().filter(|(ty, _)| *ty == resource_type);
@@ -71,13 +64,21 @@ pub fn unfound(query: &Query, rooms: &[Withheld]) -> Unfound {
 
 fn unfound_by(ty: &'static str, criterion: &Criterion, rooms: &[Withheld], out: &mut Unfound) {
     let mut by = |ty: &'static str, code: &'static str| {
-        out.extend(rooms.iter().filter_map(|room| room.unfound(ty, code)).map(|code| (ty, code)));
+        for room in rooms {
+            if room.unfound.contains(&ty) {
+                out.insert((ty, None));
+            } else if room.leaves_out(ty, code) {
+                out.insert((ty, Some(code)));
+            }
+        }
     };
     match criterion {
         Criterion::Filter(filter) => by(ty, filter.parameter.code),
         Criterion::Chain { reference, to } => {
             by(ty, reference.code);
-            to.iter().for_each(|(ty, criterion)| unfound_by(ty, criterion, rooms, out));
+            for (ty, criterion) in to {
+                unfound_by(ty, criterion, rooms, out);
+            }
         }
         Criterion::Has { resource_type, reference, holds } => {
             by(resource_type, reference.code);

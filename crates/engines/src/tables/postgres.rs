@@ -721,10 +721,13 @@ fn key_columns<'a>(
 /// Of a statement's rows, of which read they are (absent: each says it itself), and of which table.
 type Place<'a> = (Option<usize>, &'a Planned);
 
+/// A scan with its place among what is read, cut into ranges, and the parameters of its own statement.
+type Cut<'a> = (usize, Ranges<'a>, Vec<Param<'a>>);
+
 /// The statements that answer scans: one for all that differ in their values alone.
 fn scan_calls<'a>(scans: &'a [(usize, &'a Planned, Ordered<'a>)]) -> Vec<(Call<'a>, Place<'a>)> {
     let mut calls = Vec::new();
-    let mut alike: BTreeMap<(String, u32), Vec<(usize, Ranges<'a>, Vec<Param<'a>>)>> = BTreeMap::new();
+    let mut alike: BTreeMap<(String, u32), Vec<Cut<'a>>> = BTreeMap::new();
     for (at, planned, ordered) in scans {
         let limit = ordered.scan.limit.min(limits::SCAN_ROWS_MAX);
         let ranges = plan::ranges(planned, ordered);

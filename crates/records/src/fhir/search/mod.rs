@@ -231,7 +231,9 @@ async fn unfound(room: &Room, caller: &Caller, queries: &mut [Query]) -> Result<
                  without _total=accurate and _summary=count",
             ));
         }
-        queries.iter_mut().for_each(|query| query.total = Total::None);
+        for query in queries {
+            query.total = Total::None;
+        }
     }
     let said = |(ty, code): (&str, Option<&str>)| match code {
         Some(code) => format!("{ty}s made from messages are not found by `{code}`"),
