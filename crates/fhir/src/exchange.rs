@@ -108,8 +108,9 @@ pub fn is_search(link: &str) -> bool {
         .is_some_and(|(ty, _)| !ty.is_empty() && ty.bytes().all(|byte| byte.is_ascii_alphabetic()))
 }
 
-/// `body` in which each reference, and each `value[x]` of a type of addresses (but canonical ones: <https://hl7.org/fhir/R4/http.html#trules>), is what `to` makes of it; what `to` knows
-/// nothing of, and everything else, keeps its bytes.
+/// `body` in which each reference, and each `value[x]` of a type of addresses but canonical ones
+/// (<https://hl7.org/fhir/R4/http.html#trules>), is what `to` makes of it; what `to` knows nothing of, and everything else, keeps
+/// its bytes.
 ///
 /// ```
 /// use hilum_fhir::exchange::relinked;

@@ -443,6 +443,24 @@ fn what_a_search_does_not_find_is_said() {
         body,
     );
     assert_eq!((created.status, code_of(&created)), (400, "not-supported".to_owned()), "{}", created.text());
+    // Nor by a walk that begins anew behind a link that has ended.
+    client.put("Patient", "q", ",\"address\":[{\"city\":\"Brno\"}]");
+    let next = link(&client.page(&format!("{by_city}&_count=1")), "next").unwrap();
+    let (data, key) = (server.data.clone(), client.key.clone());
+    server.stop();
+    let (config, file) = ("[http]\nzone = \"Asia/Seoul\"\n", folder.path().join("zone.toml"));
+    std::fs::write(&file, config).unwrap();
+    let (data, file) = (data.to_str().unwrap(), file.to_str().unwrap());
+    crate::server::run(&["rebuild", "index", "--data", data, "--config", file]);
+    let server = Server::start(&folder, &Start { config, ..Start::default() });
+    let client = Client { server: &server, key };
+    let ended = client.ask("GET", &next, &[], "");
+    assert_eq!(ended.status, 410, "{}", ended.text());
+    let again = ended.header("link").unwrap();
+    let first = again.split_once("/fhir").unwrap().1.split_once('>').unwrap().0;
+    let page = client.page(first);
+    assert_eq!((ids(&page, "outcome").len(), &page["total"]), (1, &Value::Null), "{page}");
+    assert_eq!(ids(&page, "match"), ["p"], "{page}");
 }
 
 /// Where nothing is indexed, or not all of it yet, a search says so, and the way out; it never finds a part in silence.

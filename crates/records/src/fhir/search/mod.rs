@@ -640,13 +640,17 @@ async fn go_on(
     let ask = Ask { room, settings, caller, base };
     let began = Timestamp::from_micros(page.began_us);
     let by = By { room, settings, authority: &caller.authority, began };
-    let (queries, t) = expanded(by, queries, page.t.map(Seq)).await?;
-    let is_anew = page.t.is_none();
+    let (mut queries, t) = expanded(by, queries, page.t.map(Seq)).await?;
+    // One that begins anew has no total yet, and is told what a first page is told.
+    let told = match page.t {
+        Some(_) => None,
+        None => Some(unfound(room, caller, &mut queries).await?),
+    };
     let page = Page { t: t.map(|t| t.0), ..page };
     let pairs = page.pairs.clone();
     let form = Form::default().again(&page.form);
     let walk = Walk { ask, scope: &scope, pairs: &pairs, queries: &queries, style, form: &form };
-    let body = walk.go_on((page, is_anew), address, name).await?;
+    let body = walk.go_on((page, told), address, name).await?;
     Ok(Later::There(body, form))
 }
 

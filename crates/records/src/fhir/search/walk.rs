@@ -216,16 +216,17 @@ impl Walk<'_> {
         self.finish(bundle, page, None, matches).await
     }
 
-    /// A later page, by its link `address`; `name`: of a search that is kept; `is_anew`: a first one, whose total is not known.
+    /// A later page, by its link `address`; `name`: of a search that is kept; `told`: of a first one,
+    /// whose total is not known, what is to be told of the search.
     pub(super) async fn go_on(
         &self,
-        (page, is_anew): (Page, bool),
+        (page, told): (Page, Option<Vec<String>>),
         address: &str,
         name: Option<String>,
     ) -> Result<String, Trouble> {
         let matches = self.matches(&page).await?;
-        let bundle = Bundle::new(BundleType::Searchset).link("self", address);
-        let total = if is_anew { self.total(&page, &matches).await? } else { page.total };
+        let total = if told.is_some() { self.total(&page, &matches).await? } else { page.total };
+        let bundle = Self::bundle_with(&told.unwrap_or_default()).link("self", address);
         let page = Page { t: Some(matches.t.0), total, ..page };
         self.finish(bundle, page, name, matches).await
     }
