@@ -119,27 +119,7 @@ impl Postgres {
         // Of whatever version: it only asks whether somebody answers.
         let asks = installed()?;
         loop {
-            let server = as_server_user(&self.bin.join("postgres"))?;
-            let mut watcher = Command::new("sh");
-            watcher.args(["-c", WATCHER, "watcher"]).arg(&self.dir).arg(server.get_program());
-            watcher
-                .args(server.get_args())
-                .arg("-D")
-                .arg(self.dir.join("data"))
-                .args(["-c", "listen_addresses=127.0.0.1", "-c", &format!("port={}", self.port)])
-                .args(["-c", &format!("unix_socket_directories={}", self.dir.display())])
-                .args(["-c", "max_connections=200", "-c", "shared_buffers=64MB"])
-                .args(["-c", "autovacuum_naptime=5s", "-c", "log_min_messages=warning"]);
-            for setting in &self.settings {
-                watcher.args(["-c", setting]);
-            }
-            let mut watcher = watcher
-                .current_dir(&self.dir)
-                .process_group(0)
-                .stdin(Stdio::piped())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()?;
+            let mut watcher = self.watched()?;
             let ready = self.wait_ready(until, &asks);
             match ready {
                 Ok(true) => {
@@ -157,6 +137,31 @@ impl Postgres {
                 }
             }
         }
+    }
+
+    /// The server, with who watches it.
+    fn watched(&self) -> io::Result<Child> {
+        let server = as_server_user(&self.bin.join("postgres"))?;
+        let mut watcher = Command::new("sh");
+        watcher.args(["-c", WATCHER, "watcher"]).arg(&self.dir).arg(server.get_program());
+        watcher
+            .args(server.get_args())
+            .arg("-D")
+            .arg(self.dir.join("data"))
+            .args(["-c", "listen_addresses=127.0.0.1", "-c", &format!("port={}", self.port)])
+            .args(["-c", &format!("unix_socket_directories={}", self.dir.display())])
+            .args(["-c", "max_connections=200", "-c", "shared_buffers=64MB"])
+            .args(["-c", "autovacuum_naptime=5s", "-c", "log_min_messages=warning"]);
+        for setting in &self.settings {
+            watcher.args(["-c", setting]);
+        }
+        watcher
+            .current_dir(&self.dir)
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
     }
 
     /// Waits for this server (not another on its port) to say that it is ready; false when it gave up starting.
@@ -354,4 +359,33 @@ fn ticks(pid: &str, fields: usize) -> u64 {
     // Behind the name in parentheses stands field 3; utime is field 14.
     let behind_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     behind_name.split_whitespace().skip(11).take(fields).filter_map(|n| n.parse::<u64>().ok()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    /// The word comes before the server has said which process it is, or while the file still names one that was killed.
+    #[test]
+    fn who_is_told_to_end_while_they_start_ends() {
+        let dir = std::env::temp_dir().join(format!("hilum-launch-{}", std::process::id()));
+        let server = Postgres::start(&dir, "secret", &[]).unwrap();
+        server.kill().unwrap();
+        for _ in 0..3 {
+            let mut watcher = server.watched().unwrap();
+            let (ended, end) = mpsc::channel();
+            thread::spawn(move || {
+                stop(&mut watcher, "keep");
+                ended.send(()).unwrap_or_default();
+            });
+            let is_over = end.recv_timeout(Duration::from_secs(READY_S_MAX)).is_ok();
+            // One that was not heard must not outlive the test.
+            drop(server.signal("-9"));
+            assert!(is_over, "the server goes on, and so does who watches it");
+        }
+    }
 }
